@@ -1,0 +1,145 @@
+"""``BodySink``: a request body between the engine that receives it and the handler.
+
+Theory of operation. The engine delivers chunks; they wait in a deque. Credit goes back to
+the peer (``Exchange.consumed``) only when the handler takes a chunk, so what waits here is
+bounded by the stream's window on HTTP/2 and by ``read_buffer`` on HTTP/1.1. A body that no
+handler wants any more is credited on arrival and dropped.
+
+Invariant: bytes delivered = bytes consumed + bytes in ``_chunks``.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from tako.errors import Disconnected, TakoError
+from tako.seams import Exchange, Signal
+
+
+class BodySink:
+    """The body of one request; implements ``Sink`` and ``request.BodyReader``."""
+
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_discard",
+        "_error",
+        "_exchange",
+        "_on_first_read",
+        "_readable",
+        "_writable",
+        "trailers",
+    )
+
+    def __init__(
+        self, exchange: Exchange, on_first_read: Callable[[], None] | None = None
+    ) -> None:
+        """Make an empty body.
+
+        Args:
+            exchange: whom to give credit to.
+            on_first_read: called when the handler first has to wait for the body; sends
+                ``100 Continue`` (RFC 9110 §10.1.1).
+        """
+        self._exchange = exchange
+        self._on_first_read = on_first_read
+        self._chunks: deque[bytes] = deque()
+        self._complete = False
+        self._discard = False
+        self._error: Exception | None = None
+        self._readable: Signal | None = None
+        self._writable: Signal | None = None
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+    def deliver(self, data: bytes) -> None:
+        """Take a chunk from the engine."""
+        if self._discard:
+            self._exchange.consumed(len(data))
+        elif data:
+            self._chunks.append(data)
+            self._wake_reader()
+
+    def deliver_eof(self, error: Exception | None = None) -> None:
+        """The body is complete, or will never be because of ``error``."""
+        if not self._complete and self._error is None:
+            self._error = error
+            self._complete = error is None
+        self._wake_reader()
+        if isinstance(error, Disconnected):
+            self.wake_writer()
+
+    def wake_writer(self) -> None:
+        """Wake the task that waits in ``drained``."""
+        if self._writable is not None:
+            self._writable.set()
+
+    def shut_down(self) -> None:
+        """Nothing to say: a request that has begun is finished."""
+
+    @property
+    def complete(self) -> bool:
+        """The whole body has arrived (it may still wait to be read)."""
+        return self._complete
+
+    @property
+    def exhausted(self) -> bool:
+        """The whole body has arrived and no byte of it waits to be read."""
+        return self._complete and not self._chunks
+
+    def discard(self) -> None:
+        """Drop what waits and what comes: no handler will read it."""
+        self._discard = True
+        waiting = sum(map(len, self._chunks))
+        self._chunks.clear()
+        if waiting:
+            self._exchange.consumed(waiting)
+
+    async def next_chunk(self) -> bytes:
+        """Return the next chunk, ``b""`` at the end.
+
+        Raises:
+            Disconnected: the peer is gone.
+            RemoteProtocolError: the body breaks its framing.
+
+        Cancel safety: safe; no chunk is lost.
+        """
+        while not self._chunks:
+            if self._complete:
+                return b""
+            if self._error is not None:
+                raise _fresh(self._error)
+            if self._on_first_read is not None:
+                self._on_first_read()
+                self._on_first_read = None
+            if self._readable is None:
+                self._readable = self._exchange.host.runtime.signal()
+            await self._readable.wait()
+        chunk = self._chunks.popleft()
+        self._exchange.consumed(len(chunk))
+        return chunk
+
+    async def drained(self) -> None:
+        """Wait until the exchange takes more output, or is over.
+
+        Cancel safety: safe.
+        """
+        exchange = self._exchange
+        if exchange.writable or exchange.over:
+            checkpoint = exchange.host.runtime.checkpoint
+            if checkpoint is not None:
+                await checkpoint()
+            return
+        if self._writable is None:
+            self._writable = exchange.host.runtime.signal()
+        while not exchange.writable and not exchange.over:
+            await self._writable.wait()
+
+    def _wake_reader(self) -> None:
+        if self._readable is not None:
+            self._readable.set()
+
+
+def _fresh(error: Exception) -> Exception:
+    """Return a copy of ``error``: one instance raised twice would grow its traceback."""
+    if isinstance(error, TakoError):
+        return type(error)(*error.args)
+    return error

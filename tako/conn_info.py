@@ -1,0 +1,85 @@
+"""Facts about a connection that a handler may ask for."""
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+class Transport(enum.Enum):
+    """What carries the requests of a connection."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    UNIX = "unix"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class IpPeer:
+    """An endpoint of a TCP connection; prints as ``host:port``."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPeer:
+    """An endpoint of a Unix socket; ``path`` is ``None`` for an unnamed one."""
+
+    path: str | None = None
+
+    def __str__(self) -> str:
+        return self.path or "unix"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPeer:
+    """An endpoint of any other kind, as its address prints."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return self.address
+
+
+PeerAddr: TypeAlias = IpPeer | UnixPeer | OtherPeer
+
+
+@dataclass(frozen=True, slots=True)
+class TlsInfo:
+    """What the TLS handshake settled.
+
+    Attributes:
+        version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
+        cipher: the cipher suite's OpenSSL name.
+        alpn: ``"h2"``, ``"http/1.1"`` or ``None`` (the client offered none).
+        sni: the server name that the client asked for, in lower case.
+        peer_cert: the client's certificate in DER, if it presented one.
+    """
+
+    version: str
+    cipher: str
+    alpn: str | None = None
+    sni: str | None = None
+    peer_cert: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnInfo:
+    """Who is at the other end and over what.
+
+    Attributes:
+        peer: the client's address.
+        local: our own address.
+        transport: the wire; h2c is ``HTTP2`` with ``tls`` unset.
+        tls: what the handshake settled, ``None`` on a plain connection.
+    """
+
+    peer: PeerAddr
+    local: PeerAddr
+    transport: Transport
+    tls: TlsInfo | None = None

@@ -1,0 +1,128 @@
+"""Every exception that tako raises, as one tree.
+
+    TakoError
+    ├─ ConfigError (ValueError)          a mistake of the developer, found before serving
+    │   ├─ RouteConflictError
+    │   └─ TlsConfigError
+    ├─ HttpError(status)                 answerable; a handler may raise it
+    ├─ ProtocolError                     never raised itself
+    │   ├─ LocalProtocolError            we tried something illegal
+    │   └─ RemoteProtocolError           the peer did
+    │       └─ ProxyProtocolError
+    ├─ Disconnected                      nobody is left to tell
+    └─ WsError                           ``close_code`` is the code on the wire
+        ├─ ConnectionClosed(code, reason)
+        ├─ ProtocolViolation             1002
+        │   └─ InvalidUtf8               1007
+        ├─ FrameTooBig                   1009
+        └─ MessageTooBig                 1009
+
+Errors of a peer are data inside tako: engines answer them on the wire and hand them to
+the exchange concerned. They are raised only towards the handler that waits for input.
+The text of an exception is for the developer and never goes on the wire.
+"""
+
+class TakoError(Exception):
+    """The base of everything tako raises on purpose."""
+
+
+class ConfigError(TakoError, ValueError):
+    """A configuration that cannot work; raised before anything is served."""
+
+
+class RouteConflictError(ConfigError):
+    """Two routes that no request could tell apart."""
+
+
+class TlsConfigError(ConfigError):
+    """A certificate, a key or an SSL context that cannot serve TLS."""
+
+
+class HttpError(TakoError):
+    """An answer in the form of an exception: raise it in a handler to send ``status``.
+
+    Args:
+        status: the HTTP status code, 400 to 599.
+        detail: text for the response body; the reason phrase where empty.
+        headers: further response headers, as ``(name, value)`` pairs.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        if not 400 <= status <= 599:
+            msg = f"HttpError takes a status from 400 to 599, not {status}"
+            raise ValueError(msg)
+        super().__init__(detail or f"HTTP status {status}")
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+
+class ProtocolError(TakoError):
+    """A rule of the wire was broken; see the two subclasses."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The application asked for something the protocol forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something the protocol forbids."""
+
+
+class ProxyProtocolError(RemoteProtocolError):
+    """A PROXY protocol header that cannot be understood."""
+
+
+class Disconnected(TakoError):  # noqa: N818 - a fact about the peer, not a fault
+    """The peer is gone (connection lost or stream reset): nobody is left to tell."""
+
+
+class WsError(TakoError):
+    """The end of a WebSocket conversation; ``close_code`` says how (RFC 6455 §7.4)."""
+
+    close_code: int = 1006
+
+
+class ConnectionClosed(WsError):  # noqa: N818 - the name of the field's libraries
+    """The WebSocket conversation is over.
+
+    Args:
+        code: the close code that was agreed; 1005 if the Close frame had none, 1006 if
+            there was no Close frame (RFC 6455 §7.1.5).
+        reason: the peer's reason, possibly empty.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(f"{code} {reason}".rstrip())
+        self.close_code = code
+        self.code = code
+        self.reason = reason
+
+
+class ProtocolViolation(WsError):  # noqa: N818
+    """The peer broke RFC 6455: the conversation fails with 1002."""
+
+    close_code = 1002
+
+
+class InvalidUtf8(ProtocolViolation):
+    """Text that is not UTF-8: 1007 (RFC 6455 §8.1)."""
+
+    close_code = 1007
+
+
+class FrameTooBig(WsError):  # noqa: N818
+    """A frame announces more than ``max_frame_size`` bytes: 1009."""
+
+    close_code = 1009
+
+
+class MessageTooBig(WsError):  # noqa: N818
+    """A message grows beyond ``max_message_size`` bytes: 1009."""
+
+    close_code = 1009

@@ -1,0 +1,72 @@
+"""The grammar of RFC 9110 and RFC 3986 that both wires hold a request to.
+
+One place for the rules, so that HTTP/1.1 and HTTP/2 accept the same requests. Every
+check is one regular-expression match on bytes and none of them raises.
+"""
+
+import re
+
+_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
+_TOKEN = re.compile(rb"[" + _TCHAR + rb"]+")
+_LOWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+_PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")
+_AUTHORITY = re.compile(
+    rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+\])(?::([0-9]*))?"
+)
+_LENGTH = re.compile(rb"[0-9]{1,19}")
+
+_MAX_PORT = 65535
+
+
+def is_token(value: bytes) -> bool:
+    """Tell whether ``value`` is a token, as methods and field names are (RFC 9110 §5.6.2)."""
+    return _TOKEN.fullmatch(value) is not None
+
+
+def is_lower_name(name: bytes) -> bool:
+    """Tell whether ``name`` is a field name in lower case (RFC 9113 §8.2.1)."""
+    return _LOWER_NAME.fullmatch(name) is not None
+
+
+def is_field_value(value: bytes) -> bool:
+    """Tell whether ``value`` is a field value without outer white space (RFC 9110 §5.5).
+
+    Stricter than RFC 9113 §8.2.1 in one respect: other control characters are refused too,
+    as RFC 9110 §5.5 allows.
+    """
+    return _VALUE.fullmatch(value) is not None
+
+
+def is_path(target: bytes) -> bool:
+    """Tell whether ``target`` is in origin-form: an absolute path, perhaps a query.
+
+    No fragment, white space, control character or byte above 0x7e (RFC 9112 §3.2.1).
+    """
+    return _PATH.fullmatch(target) is not None
+
+
+def is_authority(value: bytes) -> bool:
+    """Tell whether ``value`` is ``host [ ":" port ]`` without userinfo (RFC 9110 §7.2)."""
+    match = _AUTHORITY.fullmatch(value)
+    return match is not None and int(match[1] or b"0") <= _MAX_PORT
+
+
+def content_length(value: bytes) -> int | None:
+    """Return the number that ``value`` spells in decimal digits, else ``None``.
+
+    RFC 9110 §8.6; a number that 64 bits cannot hold is none.
+    """
+    return int(value) if _LENGTH.fullmatch(value) else None
+
+
+def has_token(values: list[bytes], token: bytes) -> bool:
+    """Tell whether the comma-separated lists in ``values`` contain ``token``.
+
+    White space around members and ASCII case do not count (RFC 9110 §5.6.1).
+    """
+    return any(
+        member.strip(b" \t").lower() == token
+        for value in values
+        for member in value.split(b",")
+    )
