@@ -1,0 +1,409 @@
+"""``Connection``: one TCP connection, from its first byte to its last.
+
+Theory of operation. A connection is an ``asyncio.Protocol`` in shape (the loop calls it
+directly) and knows no loop. Bytes go up: TLS pipe -> engine -> exchanges; bytes go down
+when ``flush`` collects what the engine queued, encrypts and writes it.
+
+States: *handshaking* (TLS; no engine yet) -> *open* (an engine, chosen by ALPN) ->
+*lingering* (everything of ours is sent, FIN included; what the peer still sends is dropped,
+so that the kernel does not answer it with a reset that destroys our last bytes, RFC 9112
+§9.6) -> *lost*.
+
+Flush rule. While input is processed nothing is written; the end of the turn writes once.
+Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the callbacks that are
+due, so that replies to one read leave in one write.
+
+Invariants: ``_engine`` is set once; after *lost* nothing touches the transport; exactly one
+timer is armed while a deadline is set; an exception of the code above never leaves this
+class, it costs this connection only.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+from tako.config import ServerConfig
+from tako.conn_info import ConnInfo, PeerAddr, Transport as Wire, UnixPeer
+from tako.deadlines import Deadlines
+from tako.h1.engine import H1Engine
+from tako.h2.engine import H2Engine
+from tako.seams import (
+    Engine,
+    Exchange,
+    Pause,
+    ResetCode,
+    Runtime,
+    Timer,
+    Transport,
+)
+from tako.tls import TlsSettings
+from tako.tls_pipe import TlsPipe
+
+_logger = logging.getLogger("tako.server")
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
+Protocol: TypeAlias = Literal["http/1.1", "h2", "tls"]
+
+
+class Connection:
+    """One connection; implements ``Host`` upwards and ``asyncio.Protocol`` downwards."""
+
+    __slots__ = (
+        "_closed",
+        "_engine",
+        "_flush_due",
+        "_handler",
+        "_handshake",
+        "_linger",
+        "_local",
+        "_on_lost",
+        "_pauses",
+        "_peer",
+        "_pipe",
+        "_protocol",
+        "_receiving",
+        "_said_eof",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "config",
+        "conn_info",
+        "deadlines",
+        "runtime",
+        "time",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: ServerConfig,
+        handler: Handler,
+        *,
+        protocol: Protocol,
+        tls: TlsSettings | None,
+        peer: PeerAddr,
+        local: PeerAddr,
+        on_lost: Callable[["Connection"], None],
+    ) -> None:
+        self.runtime = runtime
+        self.config = config
+        self.time = runtime.time
+        self.deadlines = Deadlines(self._arm)
+        self.writable = True
+        self._handler = handler
+        self._protocol = protocol
+        self._pipe = None if tls is None else TlsPipe(tls)
+        self._peer = peer
+        self._local = local
+        self._on_lost = on_lost
+        self._engine: Engine | None = None
+        self._transport: Transport | None = None
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._pauses = Pause(0)
+        self._receiving = False
+        self._flush_due = False
+        self._closed = False
+        self._said_eof = False
+
+    # What the transport calls ----------------------------------------------------
+
+    def connection_made(self, transport: Transport) -> None:
+        """Start: with the engine, or with the TLS handshake and its deadline."""
+        self._transport = transport
+        self._linger = self.deadlines.new(self.abort)
+        self._handshake = self.deadlines.new(self._handshake_late)
+        if self._pipe is None:
+            self._open(None)
+            self._flush_now()
+        else:
+            self._handshake.set(self.time() + self.config.tls_handshake_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        if self._closed:
+            return
+        self._receiving = True
+        try:
+            pipe = self._pipe
+            if pipe is not None:
+                data = pipe.receive_data(data)
+                if self._engine is None and not self._handshaken(pipe):
+                    return
+            if data:
+                self._receive(data)
+            if pipe is not None and (pipe.failed or pipe.peer_closed):
+                self._peer_ended(pipe)
+        except Exception:
+            self._crashed()
+        finally:
+            self._receiving = False
+        self._flush_now()
+
+    def eof_received(self) -> bool:
+        """Take the peer's FIN; the other direction stays open."""
+        if self._closed:
+            self.abort()
+            return False
+        self._receiving = True
+        try:
+            if self._pipe is not None:
+                self._pipe.receive_eof()
+            if self._engine is None:
+                self.abort()
+            else:
+                self._engine.receive_eof()
+        except Exception:
+            self._crashed()
+        finally:
+            self._receiving = False
+        self._flush_now()
+        return self._transport is not None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; tell everybody."""
+        if self._transport is None:
+            return
+        self._transport = None
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            if self._engine is not None:
+                self._engine.connection_lost()
+        except Exception:
+            _logger.exception("connection from %s", self._peer)
+        self.deadlines.clear()
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: stop producing, and reading what makes us."""
+        self.writable = False
+        self.pause_reading(Pause.UNSENT)
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        self.writable = True
+        self.resume_reading(Pause.UNSENT)
+        if self._engine is not None and not self._closed:
+            try:
+                self._engine.wake_writers()
+            except Exception:
+                self._crashed()
+            self._flush_now()
+
+    # What the engine and the exchanges call (``Host``) -----------------------------
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Write what is queued, see the flush rule above."""
+        if self._receiving:
+            return
+        if not soon:
+            self._flush_now()
+        elif not self._flush_due:
+            self._flush_due = True
+            self.runtime.call_soon(self._flush_now)
+
+    def pause_reading(self, reason: Pause) -> None:
+        """Stop reading until ``reason`` is taken back."""
+        if not self._pauses and self._transport is not None:
+            self._transport.pause_reading()
+        self._pauses |= reason
+
+    def resume_reading(self, reason: Pause) -> None:
+        """Take ``reason`` back; read again if it was the last."""
+        if not self._pauses & reason:
+            return
+        self._pauses &= ~reason
+        if not self._pauses and self._transport is not None:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close in order: what is queued, close_notify, FIN; then linger."""
+        if self._closed or self._transport is None:
+            return
+        self._flush_output()
+        self._say_eof()
+        self._closed = True
+        self._linger.set(self.time() + self.config.tls_shutdown_timeout)
+        self._pauses = Pause(0)
+        self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the connection; ``connection_lost`` follows."""
+        if self._transport is not None:
+            self._closed = True
+            self._transport.abort()
+
+    # What the server calls ---------------------------------------------------------
+
+    @property
+    def peer(self) -> PeerAddr:
+        """The client's address."""
+        return self._peer
+
+    @property
+    def handshaking(self) -> bool:
+        """The TLS handshake is not complete."""
+        return self._engine is None and not self._closed
+
+    def shut_down(self) -> None:
+        """Drain: a handshake in progress is dropped, an engine finishes what it has."""
+        if self._engine is None:
+            self.abort()
+            return
+        try:
+            self._engine.shut_down()
+        except Exception:
+            self._crashed()
+        self._flush_now()
+
+    # Inside --------------------------------------------------------------------------
+
+    def _receive(self, data: bytes) -> None:
+        engine = self._engine
+        assert engine is not None
+        for exchange in engine.receive_data(data):
+            exchange.task = self.runtime.spawn(self._run, exchange)
+        if engine.backlog:
+            self.pause_reading(Pause.BACKLOG)
+            self.runtime.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Process input that an earlier turn put off."""
+        if self._closed or self._engine is None:
+            return
+        self._receiving = True
+        try:
+            self._receive(b"")
+            if not self._engine.backlog:
+                self.resume_reading(Pause.BACKLOG)
+        except Exception:
+            self._crashed()
+        finally:
+            self._receiving = False
+        self._flush_now()
+
+    async def _run(self, exchange: Exchange) -> None:
+        """Run the handler of one exchange: the isolation boundary of its task."""
+        try:
+            await self._handler(exchange)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except self.runtime.cancelled:
+            exchange.reset(ResetCode.CANCEL)
+            raise
+        except BaseException:
+            _logger.exception("handler of %s failed", exchange.request.path)
+            exchange.reset(ResetCode.INTERNAL_ERROR)
+        finally:
+            exchange.task = None
+            exchange.ended()
+            self._flush_now()
+
+    def _handshaken(self, pipe: TlsPipe) -> bool:
+        """Go on with the TLS handshake; tell whether the engine can take over."""
+        if pipe.established:
+            self._handshake.set(None)
+            self._open(pipe.alpn)
+            return True
+        if pipe.failed:
+            self._handshake.set(None)
+            _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
+            self.close()
+        return False
+
+    def _handshake_late(self) -> None:
+        timeout = self.config.tls_handshake_timeout
+        _logger.warning("TLS handshake timeout after %s s from %s", timeout, self._peer)
+        self.abort()
+
+    def _open(self, alpn: str | None) -> None:
+        # RFC 9113 §3.2: over TLS only ALPN selects HTTP/2
+        http2 = alpn == "h2" or self._protocol == "h2"
+        wire = Wire.HTTP2 if http2 else Wire.HTTP1
+        if isinstance(self._local, UnixPeer):
+            wire = Wire.UNIX
+        tls = None if self._pipe is None else self._pipe.info
+        self.conn_info = ConnInfo(self._peer, self._local, wire, tls)
+        self._engine = H2Engine(self) if http2 else H1Engine(self)
+
+    def _peer_ended(self, pipe: TlsPipe) -> None:
+        """The peer's close_notify came, or TLS broke: nothing more can arrive."""
+        if pipe.failed:
+            _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
+            self._flush_output()
+            self.abort()
+        elif self._engine is not None:
+            self._engine.receive_eof()
+
+    def _flush_now(self) -> None:
+        self._flush_due = False
+        if self._closed or self._transport is None:
+            return
+        try:
+            self._flush_output()
+            engine = self._engine
+            if engine is None:
+                return
+            if engine.half_closed:
+                self._say_eof()
+            if engine.closing:
+                self.close()
+            elif engine.backlog and not self._pauses & Pause.BACKLOG:
+                self.pause_reading(Pause.BACKLOG)
+                self.runtime.call_soon(self._go_on)
+        except Exception:
+            self._crashed()
+
+    def _flush_output(self) -> None:
+        data = b"" if self._engine is None else self._engine.data_to_send()
+        pipe = self._pipe
+        if pipe is not None:
+            if data:
+                pipe.send(data)
+            data = pipe.data_to_send()
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def _say_eof(self) -> None:
+        """Send close_notify (RFC 8446 §6.1, RFC 9112 §9.8) and FIN, once."""
+        if self._said_eof or self._transport is None:
+            return
+        self._said_eof = True
+        if self._pipe is not None:
+            self._pipe.close_notify()
+            data = self._pipe.data_to_send()
+            if data:
+                self._transport.write(data)
+        self._transport.write_eof()
+
+    def _arm(self) -> None:
+        when = self.deadlines.next()
+        if when is None or self._transport is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self.runtime.call_at(when, self._deadline_reached)
+
+    def _deadline_reached(self) -> None:
+        self._timer = None
+        self._receiving = True
+        try:
+            self.deadlines.reached(self.time())
+        except Exception:
+            self._crashed()
+        finally:
+            self._receiving = False
+        self._arm()
+        self._flush_now()
+
+    def _crashed(self) -> None:
+        """A bug of ours: it costs this connection and nobody else."""
+        _logger.exception("connection from %s", self._peer)
+        self.abort()

@@ -1,0 +1,148 @@
+"""Run one exchange: dispatch, then send the response or have the conversation.
+
+The only place that maps an exception of a handler to the wire: 500 while no head was sent,
+a reset after that (HTTP/2: RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection ends
+without the final chunk, RFC 9112 §8). Its text goes to the log, never to the peer.
+"""
+
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import TypeAlias
+
+from tako.body import BodySink
+from tako.errors import LocalProtocolError
+from tako.headers import RawHeader
+from tako.request import Request
+from tako.response import Response
+from tako.seams import Exchange, ResetCode, Upgrade
+
+_logger = logging.getLogger("tako.server")
+
+Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+_PIECE = 64 * 1024  # bytes of a large body that are queued at a time
+_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
+
+
+async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
+    """Answer ``exchange`` with what ``dispatch`` returns for its request.
+
+    Cancel safety: a cancelled exchange is reset by its connection.
+    """
+    try:
+        response = await dispatch(exchange.request)
+    except Exception:  # the isolation boundary of a handler
+        _logger.exception("handler of %s failed", exchange.request.path)
+        response = Response(500, body="Internal Server Error")
+    try:
+        if response.upgrade is not None:
+            await _upgrade(exchange, response, response.upgrade)
+        else:
+            await _send(exchange, response)
+    except Exception:  # the same boundary, once the head may be on the wire
+        _logger.exception("response to %s failed", exchange.request.path)
+        exchange.reset(ResetCode.INTERNAL_ERROR)
+
+
+async def _upgrade(exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
+    """Open the tunnel and have the conversation in this task."""
+    sink = upgrade.attach(exchange)
+    exchange.open_tunnel(response.status, response.headers.raw, sink)
+    exchange.flush(soon=True)
+    await upgrade.run()
+
+
+async def _send(exchange: Exchange, response: Response) -> None:
+    headers = response.headers.raw
+    body = response.body
+    if exchange.request.method == "HEAD" or response.status in _NO_BODY:
+        if isinstance(body, bytes) and response.status not in _NO_BODY:
+            headers = _with_length(headers, len(body))
+        exchange.send_headers(response.status, headers, end=True)
+        await _close(body)
+    elif isinstance(body, bytes):
+        headers = _with_length(headers, len(body))
+        exchange.send_headers(response.status, headers, end=not body)
+        if body:
+            await _send_bytes(exchange, body)
+    else:
+        await _send_stream(exchange, response, body)
+    if isinstance(exchange.sink, BodySink):
+        exchange.sink.discard()
+    exchange.flush(soon=True)
+
+
+def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
+    for name, value in headers:
+        if name == b"content-length":
+            if value != b"%d" % length:
+                msg = f"content-length {value!r} on a body of {length} bytes"
+                raise LocalProtocolError(msg)
+            return headers
+    return [*headers, (b"content-length", b"%d" % length)]
+
+
+async def _send_bytes(exchange: Exchange, body: bytes) -> None:
+    if len(body) <= _PIECE:
+        exchange.send_data(body, end=True)
+        return
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE):
+        last = start + _PIECE >= len(body)
+        exchange.send_data(bytes(view[start : start + _PIECE]), end=last)
+        exchange.flush()
+        if not last:
+            await _drained(exchange)
+        if exchange.over:
+            return
+
+
+async def _send_stream(
+    exchange: Exchange, response: Response, body: AsyncIterable[bytes] | Iterable[bytes]
+) -> None:
+    """Send chunks as they come; the producer waits while the peer does not read."""
+    exchange.send_headers(response.status, response.headers.raw)
+    exchange.flush(soon=True)
+    try:
+        if isinstance(body, AsyncIterable):
+            async for chunk in body:
+                if not await _send_chunk(exchange, chunk):
+                    return
+        else:
+            for chunk in body:
+                if not await _send_chunk(exchange, chunk):
+                    return
+    finally:
+        await _close(body)
+    if response.trailers:
+        exchange.send_trailers(response.trailers.raw)
+    else:
+        exchange.send_data(b"", end=True)
+
+
+async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
+    """Send one chunk and wait until more is welcome; tell whether anybody listens."""
+    if exchange.over:
+        return False
+    data = chunk.encode() if isinstance(chunk, str) else chunk
+    for start in range(0, len(data), _PIECE):
+        piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
+        exchange.send_data(piece)
+        exchange.flush(soon=True)
+        await _drained(exchange)
+        if exchange.over:
+            return False
+    return True
+
+
+async def _drained(exchange: Exchange) -> None:
+    if isinstance(exchange.sink, BodySink):
+        await exchange.sink.drained()
+
+
+async def _close(body: object) -> None:
+    """Run the ``finally`` blocks of a generator that may not have been exhausted."""
+    if hasattr(body, "aclose"):
+        await body.aclose()
+    elif hasattr(body, "close"):
+        body.close()

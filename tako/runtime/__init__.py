@@ -1,0 +1,168 @@
+"""The I/O edge: which runtime is calling, and what tako needs of it.
+
+Only this package imports asyncio, trio or a socket's event loop. A backend module has
+
+* ``open_runtime(nursery)``: an async context manager that yields a ``ServerRuntime``;
+* ``start(nursery, function, *args)``: run a function beside the caller;
+* ``open_group()``: an async context manager that yields what ``start`` takes;
+* ``interrupted()``, ``to_thread(function, *args)``, ``sleep(seconds)``, ``run(...)``.
+"""
+
+import contextvars
+import sys
+import threading
+from contextlib import AbstractAsyncContextManager
+from socket import socket as Socket
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tako.connection import Connection
+from tako.seams import AsyncFunction, Runtime, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "tako_run", default=False
+)
+
+
+class ServerRuntime(Runtime, Protocol):
+    """A ``Runtime`` that can also serve sockets; owns the tasks that it starts."""
+
+    async def accept(self, listener: Socket) -> Socket:
+        """Accept one connection; raises ``OSError``."""
+
+    async def attach(self, sock: Socket, connection: Connection) -> None:
+        """Serve ``sock`` with ``connection``; returns at once."""
+
+    async def finished(self) -> None:
+        """Wait until every task that was started has ended."""
+
+    def cancel_tasks(self) -> None:
+        """Cancel every task that was started."""
+
+    async def shielded(self, function: AsyncFunction) -> None:
+        """Await ``function()`` even where the caller is being cancelled."""
+
+    async def run_within(
+        self, timeout: float, function: AsyncFunction, *args: object
+    ) -> Any:
+        """Return ``await function(*args)``, or raise ``TimeoutError``."""
+
+
+class Backend(Protocol):
+    """A module of this package, seen as an object."""
+
+    def open_runtime(
+        self, nursery: Any = None
+    ) -> AbstractAsyncContextManager[ServerRuntime]:
+        """Provide a runtime; at its end the tasks are cancelled and have ended."""
+
+    def open_group(self) -> AbstractAsyncContextManager[Any]:
+        """Provide what ``start`` takes."""
+
+    def start(self, nursery: Any, function: AsyncFunction, *args: object) -> None:
+        """Run ``function(*args)`` beside the caller."""
+
+    def signal(self) -> Signal:
+        """Return a new signal."""
+
+    async def interrupted(self) -> None:
+        """Wait for SIGINT or SIGTERM."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+
+    async def to_thread(self, function: "Callable[[], Any]") -> Any:
+        """Return what ``function`` returns in a thread."""
+
+    def run(self, main: AsyncFunction, args: tuple[object, ...], loop: str) -> Any:
+        """Run ``main(*args)`` to its end."""
+
+
+def current() -> Backend:
+    """Return the backend of the runtime that is calling.
+
+    Raises:
+        RuntimeError: neither asyncio nor trio is running here.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return _backend("trio")
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001
+        return _backend("asyncio")
+    msg = "tako must be awaited from asyncio or trio: start with tako.run(main)"
+    raise RuntimeError(msg)
+
+
+def _backend(name: str) -> Backend:
+    if name == "asyncio":
+        from tako.runtime import _asyncio  # noqa: PLC0415 - only the one in use
+
+        return _asyncio
+    if name == "trio":
+        try:
+            from tako.runtime import _trio  # noqa: PLC0415 - optional
+        except ImportError:
+            msg = "trio is not installed: pip install 'tako[trio]'"
+            raise RuntimeError(msg) from None
+        return _trio
+    msg = f'runtime is "asyncio" or "trio", not {name!r}'
+    raise ValueError(msg)
+
+
+def managed() -> bool:
+    """Tell whether ``run`` started us in the main thread: signals are ours to take."""
+    return _managed.get()
+
+
+def run(
+    main: AsyncFunction,
+    *args: object,
+    runtime: str = "asyncio",
+    loop: str = "auto",
+) -> Any:
+    """Run ``main(*args)`` on a new event loop and return what it returns.
+
+    A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM; a
+    second signal ends the process at once.
+
+    Args:
+        main: an async function.
+        args: its arguments.
+        runtime: ``"asyncio"`` or ``"trio"`` (extra ``tako[trio]``).
+        loop: for asyncio: ``"auto"`` takes uvloop where it is installed, ``"uvloop"``
+            insists on it, ``"asyncio"`` takes the standard loop.
+
+    Raises:
+        RuntimeError: the runtime or the loop asked for is not installed.
+        ValueError: there is no such runtime or loop.
+    """
+    if loop not in {"auto", "asyncio", "uvloop"}:
+        msg = f'loop is "auto", "asyncio" or "uvloop", not {loop!r}'
+        raise ValueError(msg)
+    backend = _backend(runtime)
+    token = _managed.set(threading.current_thread() is threading.main_thread())
+    try:
+        return backend.run(main, args, loop)
+    finally:
+        _managed.reset(token)
+
+
+async def sleep(seconds: float) -> None:
+    """Sleep for ``seconds`` on the runtime that is calling.
+
+    Cancel safety: safe.
+    """
+    await current().sleep(seconds)
+
+
+async def ctrl_c() -> None:
+    """Wait for SIGINT (Ctrl-C) or SIGTERM; made for ``shutdown=tako.ctrl_c()``.
+
+    The next signal after it has its default effect: it ends the process.
+
+    Cancel safety: safe.
+    """
+    await current().interrupted()
