@@ -1,0 +1,141 @@
+"""A message on its way from frames to ``str`` or ``bytes``.
+
+``Codec`` decides which frames belong to it. ``Assembly`` takes their unmasked payloads
+in parts of any size; it inflates them, and makes the checks that need a memory from one
+part to the next: fragments, size, UTF-8.
+"""
+
+import codecs
+from typing import Protocol
+
+from tako.errors import InvalidUtf8, WsError
+
+
+_MAX_FRAGMENTS = 16_384
+"""Frames of one message."""
+_MAX_EMPTY_FRAGMENTS = 1024
+"""Continuation frames of one message that carry nothing."""
+
+
+class Inflater(Protocol):
+    """Decompresses messages (RFC 7692 §7.2.2); ``tako.ws.deflate`` has one."""
+
+    def inflate(self, data: bytes, *, final_fragment: bool, budget: int) -> bytes:
+        """Return what ``data``, the next part of a message, inflates to.
+
+        Args:
+            data: compressed bytes, unmasked; any part of a frame, possibly empty.
+            final_fragment: ``data`` completes the message.
+            budget: how many bytes may come out.
+
+        Raises:
+            MessageTooBig: more than ``budget`` bytes would come out.
+            InvalidUtf8: ``data`` is not what a compressor produces.
+        """
+
+
+def _policy_violation(text: str) -> WsError:
+    error = WsError(text)
+    error.close_code = 1008  # RFC 6455 §7.4.1: violates a policy
+    return error
+
+
+class Utf8Check:
+    """Finds the first byte that ends all hope that a text is UTF-8 (RFC 6455 §8.1)."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""  # the beginning of a character that goes on in the next part
+
+    def feed(self, part: bytes) -> None:
+        """Check the next part.
+
+        Raises:
+            InvalidUtf8: whatever follows, the text is not UTF-8.
+        """
+        if self._tail:
+            part = self._tail + part
+        elif part.isascii():  # ten times as fast as decoding
+            return
+        try:
+            _, good = codecs.utf_8_decode(part, "strict", False)
+        except UnicodeDecodeError as error:
+            raise InvalidUtf8(str(error)) from None
+        self._tail = tail = part[good:]
+        # The decoder rejects every other hopeless beginning itself, but waits for the
+        # third byte of a surrogate, ED A0 to ED BF (RFC 3629 §3).
+        if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
+            msg = "text contains a surrogate"
+            raise InvalidUtf8(msg)
+
+
+class Assembly:
+    """A message of which not everything has arrived."""
+
+    __slots__ = ("_data", "_empty", "_fragments", "_utf8", "inflater", "wire_size")
+
+    def __init__(self, *, text: bool, inflater: Inflater | None) -> None:
+        self.inflater = inflater
+        self.wire_size = 0  # of all payloads so far, announced ones included
+        self._data = bytearray()
+        self._utf8 = Utf8Check() if text else None
+        self._fragments = 0
+        self._empty = 0
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held."""
+        return len(self._data)
+
+    def begin_frame(self, size: int) -> None:
+        """Count a frame of ``size`` bytes.
+
+        Raises:
+            WsError: 1008, so many frames carry so little that it must be an attack.
+        """
+        self.wire_size += size
+        self._fragments += 1
+        if self._fragments > _MAX_FRAGMENTS:
+            msg = f"a message has more than {_MAX_FRAGMENTS} fragments"
+            raise _policy_violation(msg)
+        if size == 0 and self._fragments > 1:
+            self._empty += 1
+            if self._empty > _MAX_EMPTY_FRAGMENTS:
+                msg = f"a message has more than {_MAX_EMPTY_FRAGMENTS} empty fragments"
+                raise _policy_violation(msg)
+
+    def add(self, part: bytes, *, final: bool, max_size: int) -> str | bytes | None:
+        """Add the next part; return the message if that was all of it.
+
+        Raises:
+            WsError: it can't become a message.
+        """
+        data = self._data
+        if self.inflater is not None:
+            budget = max_size - len(data)
+            part = self.inflater.inflate(part, final_fragment=final, budget=budget)
+        if not final:
+            if self._utf8 is not None:
+                self._utf8.feed(part)
+            data += part
+            return None
+        whole: bytes | bytearray = part
+        if data:
+            data += part
+            whole = data
+        if self._utf8 is None:
+            return bytes(whole)
+        return decode_text(whole)
+
+
+def decode_text(data: bytes | bytearray) -> str:
+    """Return ``data`` as text.
+
+    Raises:
+        InvalidUtf8: it is none (RFC 6455 §8.1).
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidUtf8(str(error)) from None

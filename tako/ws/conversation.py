@@ -1,0 +1,447 @@
+"""``Conversation``: one WebSocket after the handshake, without I/O (RFC 6455, 8441).
+
+Theory of operation. The engine delivers bytes; the codec turns them into messages; those
+wait in ``inbox`` for the session. Control frames are answered right here, so a session
+that never reads still answers Ping and Close. Output goes straight to the exchange.
+
+Two directions end independently:
+
+* *input*: open -> ended. It ends with the peer's Close, with a failure of the codec, with
+  the end of the stream, or with a lost connection. ``end`` is then the ``WsError`` that a
+  reader gets once the inbox is empty.
+* *output*: open -> Close sent -> end of stream sent -> over.
+
+Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5):
+
+* the peer's Close comes first: our Close, then the end of the stream, then ``_LINGER``
+  seconds for the peer's end, then RST_STREAM(NO_ERROR) (or closing the connection);
+* our Close goes first: the peer's Close is waited for, ``ws_close_timeout`` seconds at
+  most; only then the end of the stream. The two are never sent together, because some
+  clients read a Close that arrives with END_STREAM as an abnormal end;
+* a failure: our Close, the end of the stream, and what still arrives is dropped;
+* the end of the stream without a Close is 1006, as is a reset.
+
+Credit. Bytes are given back to the peer when the messages that came with them have been
+read. Bytes of incomplete messages are given back at once: the codec bounds them, and a
+message larger than the window could not arrive otherwise. ``_batches`` holds (number of
+the last message, bytes); ``_uncredited`` holds bytes not attributed to a message yet.
+
+Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
+bytes consumed + ``_uncredited`` + the sum over ``_batches``; every deadline that is set
+ends in a state from which nothing more is waited for.
+"""
+
+import logging
+from collections import deque
+
+from tako.byteloops import encode_frame
+from tako.errors import ConnectionClosed, Disconnected, WsError
+from tako.seams import Exchange, ResetCode, Signal
+from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
+from tako.ws.deflate import Deflater, Inflater
+from tako.ws.message import AnyMessage, Message
+from tako.ws.options import WsOptions
+
+_logger = logging.getLogger("tako.ws")
+
+_LINGER = 1.0  # seconds for the peer's end of stream once both Close frames are out
+_PONGS_PER_READ = 16  # further Pings of one read are answered by the latest Pong only
+_CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
+_INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
+
+_TEXT, _BINARY, _RSV1 = 0x81, 0x82, 0x40  # FIN + opcode; RFC 7692 §6: RSV1 = compressed
+
+
+class Conversation:
+    """The sans-IO half of a WebSocket; implements ``Sink``."""
+
+    __slots__ = (
+        "_batch_end",
+        "_batches",
+        "_codec",
+        "_controls",
+        "_deadline",
+        "_deflater",
+        "_discarding",
+        "_keep_alive",
+        "_output_ended",
+        "_pings_sent",
+        "_popped",
+        "_pushed",
+        "_sent_code",
+        "_threshold",
+        "_uncredited",
+        "answered",
+        "close_code",
+        "close_reason",
+        "close_received",
+        "close_sent",
+        "end",
+        "error",
+        "exchange",
+        "inbox",
+        "latency",
+        "readable",
+        "writable",
+    )
+
+    def __init__(self, exchange: Exchange, options: WsOptions) -> None:
+        self.exchange = exchange
+        deflate = options.deflate
+        self._codec = Codec(
+            max_frame_size=options.max_frame_size,
+            max_message_size=options.max_message_size,
+            inflater=None if deflate is None else Inflater(deflate),
+        )
+        self._deflater = None if deflate is None else Deflater(deflate)
+        self._threshold = 0 if deflate is None else deflate.threshold
+        self.inbox: deque[AnyMessage] = deque()
+        self._batches: deque[tuple[int, int]] = deque()
+        self._batch_end = 0  # message number at which the first batch is credited
+        self._pushed = self._popped = 0
+        self._uncredited = 0
+        self._controls = 0  # Pings and Pongs in the inbox
+        self._discarding = False
+        self._output_ended = False
+        self._sent_code = 1006
+        self._pings_sent: dict[bytes, float] = {}
+        self.answered: deque[bytes] = deque(maxlen=_CONTROLS_WAITING)
+        self.close_sent = self.close_received = False
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self.end: WsError | None = None
+        self.error: WsError | None = None
+        self.latency: float | None = None
+        self.readable: Signal = exchange.host.runtime.signal()
+        self.writable: Signal = exchange.host.runtime.signal()
+        self._deadline = exchange.host.deadlines.new(self._deadline_reached)
+        self._keep_alive = (
+            KeepAlive(self, options) if options.keep_alive.auto else None
+        )
+
+    # Input, called by the engine -------------------------------------------------
+
+    def deliver(self, data: bytes) -> None:
+        """Take bytes of the tunnel."""
+        if self.end is not None:
+            self.exchange.consumed(len(data))
+            return
+        if self._keep_alive is not None:
+            self._keep_alive.heard()
+        self._uncredited += len(data)
+        self._receive(data)
+        while self._discarding and self.resume():
+            pass
+
+    def deliver_eof(self, error: Exception | None = None) -> None:
+        """The peer ended its direction, or the exchange is over."""
+        if self.end is None:
+            # RFC 6455 §7.1.5: no Close frame was received: 1006
+            self._end_input(ConnectionClosed(1006), 1006, "")
+        if isinstance(error, Disconnected):
+            self._over()
+        elif not self._output_ended:
+            self._end_output()
+            self.exchange.flush()
+        if not isinstance(error, Disconnected):
+            # Both directions have ended: nothing is left to wait for.
+            self._deadline.set(None)
+            self.exchange.reset(ResetCode.NO_ERROR)
+
+    def wake_writer(self) -> None:
+        """Output is welcome again, or the exchange is over."""
+        self.writable.set()
+
+    def shut_down(self) -> None:
+        """Tell the peer that the server goes away (RFC 6455 §7.4.1: 1001)."""
+        self.send_close(1001, "server shutting down")
+
+    # Reading, called by the session ----------------------------------------------
+
+    def resume(self) -> bool:
+        """Decode what had to wait for room in the inbox; tell whether there was any."""
+        if self.end is not None or not self._codec.pending:
+            return False
+        self._receive(b"")
+        return True
+
+    def taken(self, message: AnyMessage) -> None:
+        """The session took ``message`` out of the inbox."""
+        self._popped += 1
+        if self._batches and self._popped >= self._batch_end:
+            self._credit()
+        kind = type(message)
+        if kind is str or kind is bytes:
+            return
+        if kind is Message.Ping:
+            self.answered.append(message.data)  # type: ignore[union-attr]  # a Ping
+        self._controls -= kind is not Message.Close
+
+    def discard(self) -> None:
+        """Drop what waits and what comes: only the peer's Close still matters."""
+        self._discarding = True
+        self._popped += len(self.inbox)
+        self.inbox.clear()
+        self._controls = 0
+        self._credit()
+        while self.resume():
+            pass
+
+    # Output, called by the session -----------------------------------------------
+
+    def send_message(self, opcode: int, payload: bytes) -> None:
+        """Queue a whole data message: ``opcode`` 1 or 2 with FIN set.
+
+        Raises:
+            ConnectionClosed: a Close was sent or received, or the connection is lost.
+        """
+        if self.close_sent or self._output_ended:
+            raise self._closed()
+        if self._deflater is not None and len(payload) >= self._threshold:
+            payload = self._deflater.deflate(payload)
+            opcode |= _RSV1
+        self.exchange.send_data(encode_frame(opcode, payload))
+
+    def send_ping(self, data: bytes) -> None:
+        """Queue a Ping and remember when, for ``latency``.
+
+        Raises:
+            ConnectionClosed: as ``send_message``.
+        """
+        if self.close_sent or self._output_ended:
+            raise self._closed()
+        if len(self._pings_sent) >= _CONTROLS_WAITING:
+            self._pings_sent.pop(next(iter(self._pings_sent)))
+        self._pings_sent[data] = self.exchange.host.time()
+        self.exchange.send_data(encode_ping(data))
+
+    def send_pong(self, data: bytes) -> None:
+        """Queue a Pong, unless it would answer a Ping that was answered already.
+
+        Raises:
+            ConnectionClosed: as ``send_message``.
+        """
+        if self.close_sent or self._output_ended:
+            raise self._closed()
+        if data in self.answered:
+            self.answered.remove(data)
+        else:
+            self.exchange.send_data(encode_pong(data))
+
+    def send_close(self, code: int | None, reason: str = "") -> None:
+        """Start the closing handshake, once; the peer's Close is then waited for."""
+        if self.close_sent or self._output_ended:
+            return
+        self._send_close_frame(code, reason)
+        if self.end is None:
+            self._deadline.set(self._close_deadline())
+        self.exchange.flush()
+
+    def fail(self, error: WsError, reason: str = "") -> None:
+        """Give the conversation up with the code of ``error`` (RFC 6455 §7.1.7)."""
+        if self.end is None:
+            self.error = error
+            self._end_input(error, error.close_code, "")
+        if not self.close_sent and not self._output_ended:
+            self._send_close_frame(error.close_code, reason)
+        self._end_output()
+        self._deadline.set(self._close_deadline())
+        self.exchange.flush()
+
+    def session_ended(self, code: int) -> None:
+        """The session is over: close with ``code`` unless closing has begun."""
+        self.discard()
+        if self._keep_alive is not None:
+            self._keep_alive.stop()
+        self.send_close(code)
+
+    def lose(self, reason: str) -> None:
+        """Take the peer for dead: the reader gets 1006, the wire 1011 and a reset."""
+        if self.end is None:
+            self.error = ConnectionClosed(1006, reason)
+            self._end_input(self.error, 1006, reason)
+        if not self.close_sent and not self._output_ended:
+            self._send_close_frame(1011, reason)
+        self._end_output()
+        self._deadline.set(self.exchange.host.time() + _LINGER)
+        self.exchange.flush()
+
+    # Inside ------------------------------------------------------------------------
+
+    def _receive(self, data: bytes) -> None:
+        codec = self._codec
+        messages = codec.receive(data, _INBOX_MESSAGES)
+        if messages:
+            for message in messages:
+                if type(message) is not str and type(message) is not bytes:
+                    messages = self._answer_controls(messages)
+                    break
+            if self._discarding:
+                messages = []
+            self.inbox.extend(messages)
+            self._pushed += len(messages)
+        if not codec.pending and self._uncredited:
+            if self.inbox:
+                if not self._batches:
+                    self._batch_end = self._pushed
+                self._batches.append((self._pushed, self._uncredited))
+            else:
+                self.exchange.consumed(self._uncredited)
+            self._uncredited = 0
+        if codec.error is not None:
+            self.fail(codec.error)
+        if messages:
+            self.readable.set()
+
+    def _answer_controls(self, messages: list[AnyMessage]) -> list[AnyMessage]:
+        """Answer Pings and Close; return what the session is to see."""
+        kept: list[AnyMessage] = []
+        pings: list[bytes] = []
+        for message in messages:
+            if isinstance(message, (str, bytes)):
+                kept.append(message)
+                continue
+            if isinstance(message, Message.Close):
+                kept.append(message)
+                self._answer_pings(pings)
+                self._close_came(message)
+                return kept
+            if isinstance(message, Message.Ping):
+                pings.append(message.data)
+            else:
+                self._pong_came(message.data)
+            if self._controls < _CONTROLS_WAITING:
+                self._controls += 1
+                kept.append(message)
+        self._answer_pings(pings)
+        return kept
+
+    def _answer_pings(self, pings: list[bytes]) -> None:
+        if self.close_sent or self._output_ended:
+            return
+        # RFC 6455 §5.5.3: the most recent Ping may answer for all before it
+        for data in pings[: _PONGS_PER_READ - 1] + pings[_PONGS_PER_READ - 1 :][-1:]:
+            self.exchange.send_data(encode_pong(data))
+
+    def _pong_came(self, data: bytes) -> None:
+        sent = self._pings_sent.pop(data, None)
+        if sent is not None:
+            self.latency = self.exchange.host.time() - sent
+
+    def _close_came(self, message: Message.Close) -> None:
+        # RFC 6455 §7.1.5: an empty Close frame is reported as 1005
+        code = 1005 if message.code is None else message.code
+        self.close_received = True
+        self._end_input(ConnectionClosed(code, message.reason), code, message.reason)
+        if not self.close_sent and not self._output_ended:
+            # RFC 6455 §5.5.1: the answer typically echoes the status code
+            self._send_close_frame(message.code, "")
+        self._end_output()
+        self._deadline.set(self.exchange.host.time() + _LINGER)
+
+    def _send_close_frame(self, code: int | None, reason: str) -> None:
+        self.close_sent = True
+        self._sent_code = 1005 if code is None else code
+        self.exchange.send_data(encode_close(code, reason))
+        self.writable.set()
+
+    def _end_input(self, end: WsError, code: int, reason: str) -> None:
+        self.end = end
+        if self.close_code is None:
+            self.close_code, self.close_reason = code, reason
+        if self._keep_alive is not None:
+            self._keep_alive.stop()
+        self.readable.set()
+
+    def _end_output(self) -> None:
+        if not self._output_ended:
+            self._output_ended = True
+            if not self.exchange.over:
+                # RFC 8441 §5: END_STREAM stands for the FIN of RFC 6455 §7.1.1
+                self.exchange.send_data(b"", end=True)
+            self.writable.set()
+
+    def _over(self) -> None:
+        self._output_ended = True
+        self._deadline.set(None)
+        self.readable.set()
+        self.writable.set()
+
+    def _credit(self) -> None:
+        batches = self._batches
+        total = 0
+        while batches and batches[0][0] <= self._popped:
+            total += batches.popleft()[1]
+        if batches:
+            self._batch_end = batches[0][0]
+        if total:
+            self.exchange.consumed(total)
+
+    def _close_deadline(self) -> float:
+        host = self.exchange.host
+        return host.time() + host.config.ws_close_timeout
+
+    def _deadline_reached(self) -> None:
+        """Waited long enough: for the peer's Close first, then for its end of stream."""
+        if self._output_ended:
+            code = ResetCode.NO_ERROR if self.close_received else ResetCode.CANCEL
+            self.exchange.reset(code)
+            return
+        if self.end is None:
+            self._end_input(ConnectionClosed(1006), 1006, "")
+        self._end_output()
+        self._deadline.set(self.exchange.host.time() + _LINGER)
+        self.exchange.flush()
+
+    def _closed(self) -> ConnectionClosed:
+        if self.close_code is not None:
+            return ConnectionClosed(self.close_code, self.close_reason)
+        return ConnectionClosed(self._sent_code)
+
+
+class KeepAlive:
+    """Pings a silent peer and gives up on one that does not answer (RFC 6455 §5.5.2).
+
+    One deadline, no task: it stands at the next Ping, or at the end of the wait for any
+    sign of life after one.
+    """
+
+    __slots__ = ("_conversation", "_count", "_deadline", "_heard", "_interval", "_pinged", "_timeout")
+
+    def __init__(self, conversation: Conversation, options: WsOptions) -> None:
+        hint = options.keep_alive
+        host = conversation.exchange.host
+        self._conversation = conversation
+        self._interval = hint.ping_interval or 0.0
+        self._timeout = hint.pong_timeout
+        self._heard = host.time()
+        self._pinged: float | None = None
+        self._count = 0
+        self._deadline = host.deadlines.new(self._reached)
+        self._deadline.set(self._heard + self._interval)
+
+    def heard(self) -> None:
+        """Bytes came from the peer: it lives."""
+        self._heard = self._conversation.exchange.host.time()
+
+    def stop(self) -> None:
+        """Closing has begun."""
+        self._deadline.set(None)
+
+    def _reached(self) -> None:
+        conversation = self._conversation
+        now = conversation.exchange.host.time()
+        if self._pinged is not None and self._heard < self._pinged:
+            conversation.lose("keepalive timeout")
+            return
+        self._pinged = None
+        due = self._heard + self._interval
+        if now < due or conversation.close_sent:
+            self._deadline.set(max(due, now + self._interval / 2))
+            return
+        self._count += 1
+        conversation.send_ping(b"tako %d" % self._count)
+        conversation.exchange.flush()
+        self._pinged = now
+        wait = self._interval if self._timeout is None else self._timeout
+        self._deadline.set(now + wait)

@@ -1,0 +1,298 @@
+"""The opening handshake on both wires, as pure functions over a ``Request``.
+
+HTTP/1.1: RFC 6455 §4.2 and the 101 of RFC 9110 §7.8. HTTP/2: extended CONNECT and the
+200 of RFC 8441 §5. Each wire is a list of checks in a fixed order; the first that fails
+is the answer, an ordinary response after which the connection stays usable.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tako.body import BodySink
+from tako.grammar import content_length, has_token
+from tako.headers import Headers, RawHeader
+from tako.request import Request
+from tako.ws.deflate import Offer, Params, negotiate
+from tako.ws.options import Deflate, DeflateParams
+from tako.ws.origin import origin_allowed
+
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
+_VISIBLE = re.compile(rb"[\t\x20-\x7e]*")
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_NAME = re.compile(rb"[ \t]*+(" + _TOKEN + rb")[ \t]*+")
+_PARAM = re.compile(
+    rb";[ \t]*+(" + _TOKEN + rb")[ \t]*+"
+    rb"(?:=[ \t]*+(?:(" + _TOKEN + rb')|"((?:[^"\\]|\\.)*+)")[ \t]*+)?',
+    re.DOTALL,
+)
+_MEMBER = re.compile(rb'((?:[^",]++|"(?:[^"\\]|\\.)*+")*+)(?:,|\Z)', re.DOTALL)
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+
+_TEXT: RawHeader = (b"content-type", b"text/plain; charset=utf-8")
+_VERSION: RawHeader = (b"sec-websocket-version", b"13")  # RFC 6455 §4.4
+_UPGRADE: tuple[RawHeader, ...] = (
+    (b"upgrade", b"websocket"),
+    (b"connection", b"Upgrade"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a route demands and offers.
+
+    Attributes:
+        protocols: subprotocols in the server's order of preference.
+        origins: the allow-list in normal form; ``None``: any origin, or none.
+        compression: whether and how permessage-deflate may be agreed on.
+    """
+
+    protocols: tuple[str, ...] = ()
+    origins: frozenset[str] | None = None
+    compression: Deflate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The handshake failed: an ordinary response."""
+
+    status: int
+    headers: tuple[RawHeader, ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The handshake succeeded: the head of the response, and what was agreed on."""
+
+    status: int
+    headers: tuple[RawHeader, ...]
+    subprotocol: str | None
+    deflate: DeflateParams | None
+
+
+Check: TypeAlias = Callable[[Request], Refusal | None]
+
+
+def shake_hands(request: Request, rules: Rules) -> Refusal | Acceptance:
+    """Answer a request that asks for a WebSocket, or that should have asked for one."""
+    if rules.origins is not None and not origin_allowed(request.headers, rules.origins):
+        return _refuse(403, b"origin not allowed")  # RFC 6455 §4.2.2
+    over_h2 = request.http_version == "2"
+    for check in _H2_CHECKS if over_h2 else _H1_CHECKS:
+        refusal = check(request)
+        if refusal is not None:
+            return refusal
+    return _accept(request.headers, rules, over_h2=over_h2)
+
+
+def _refuse(status: int, body: bytes, *extra: RawHeader) -> Refusal:
+    return Refusal(status, (_TEXT, *extra), body)
+
+
+# HTTP/1.1, RFC 6455 §4.2.1
+
+
+def _check_method(request: Request) -> Refusal | None:
+    if request.method == "GET":
+        return None
+    return _refuse(405, b"WebSocket upgrade requires GET", (b"allow", b"GET"))
+
+
+def _check_http_version(request: Request) -> Refusal | None:
+    if request.http_version != "1.0":
+        return None
+    # RFC 9110 §7.8: a server ignores Upgrade in an HTTP/1.0 request
+    return _refuse(400, b"WebSocket upgrade requires HTTP/1.1")
+
+
+def _check_upgrade(request: Request) -> Refusal | None:
+    headers = request.headers
+    if has_token(headers.get_all_raw(b"upgrade"), b"websocket") and has_token(
+        headers.get_all_raw(b"connection"), b"upgrade"
+    ):
+        return None
+    # RFC 9110 §15.5.22: a 426 names the protocol to upgrade to
+    return _refuse(426, b"Expected Upgrade: websocket", *_UPGRADE)
+
+
+def _check_key_present(request: Request) -> Refusal | None:
+    if request.headers.get_raw(b"sec-websocket-key") is not None:
+        return None
+    return _refuse(400, b"Missing Sec-WebSocket-Key")
+
+
+def _check_h1_ws_version(request: Request) -> Refusal | None:
+    lines = request.headers.get_all_raw(b"sec-websocket-version")
+    if lines == [b"13"]:  # RFC 6455 §11.3.5: once
+        return None
+    if not lines:
+        return _refuse(400, b"Missing Sec-WebSocket-Version", _VERSION)
+    # RFC 6455 §4.2.2: say which version we speak
+    return _refuse(426, b"Unsupported Sec-WebSocket-Version", _VERSION, *_UPGRADE)
+
+
+def _check_key(request: Request) -> Refusal | None:
+    if _valid_key(request.headers) is not None:
+        return None
+    return _refuse(400, b"Invalid Sec-WebSocket-Key")
+
+
+def _check_no_body(request: Request) -> Refusal | None:
+    headers = request.headers
+    lengths = headers.get_all_raw(b"content-length")
+    chunked = headers.get_raw(b"transfer-encoding") is not None
+    if not chunked and all(content_length(value) == 0 for value in lengths):
+        return None
+    # What follows may be body or frames; nobody should have to guess.
+    return _refuse(
+        400,
+        b"WebSocket upgrade request must not have a body",
+        (b"connection", b"close"),
+    )
+
+
+# HTTP/2, RFC 8441 §5
+
+
+def _check_extended_connect(request: Request) -> Refusal | None:
+    if request.protocol == "websocket":
+        return None
+    # No 426 here: it needs Upgrade, which RFC 9113 §8.2.2 forbids
+    return _refuse(400, b"Expected extended CONNECT (RFC 8441)")
+
+
+def _check_h2_ws_version(request: Request) -> Refusal | None:
+    lines = request.headers.get_all_raw(b"sec-websocket-version")
+    if lines == [b"13"]:
+        return None
+    if not lines:
+        return _refuse(400, b"Missing Sec-WebSocket-Version", _VERSION)
+    return _refuse(400, b"Unsupported Sec-WebSocket-Version", _VERSION)
+
+
+def _check_stream_open(request: Request) -> Refusal | None:
+    body = request.body_reader
+    if not (isinstance(body, BodySink) and body.exhausted):
+        return None
+    return _refuse(400, b"WebSocket stream already closed")
+
+
+def _check_no_length(request: Request) -> Refusal | None:
+    if request.headers.get_raw(b"content-length") is None:
+        return None
+    # RFC 9110 §9.3.6: content in a CONNECT request has no meaning
+    return _refuse(400, b"WebSocket upgrade request must not have a body")
+
+
+_H1_CHECKS: tuple[Check, ...] = (
+    _check_method,
+    _check_http_version,
+    _check_upgrade,
+    _check_key_present,
+    _check_h1_ws_version,
+    _check_key,
+    _check_no_body,
+)
+_H2_CHECKS: tuple[Check, ...] = (
+    _check_extended_connect,
+    _check_h2_ws_version,
+    _check_stream_open,
+    _check_no_length,
+)
+
+
+# The answer
+
+
+def _accept(headers: Headers, rules: Rules, *, over_h2: bool) -> Acceptance:
+    answer: list[RawHeader] = [] if over_h2 else list(_UPGRADE)
+    key = _valid_key(headers)
+    # RFC 8441 §5 does without the key, but a client that sends one may insist on the
+    # answer; on HTTP/1.1 it was checked before.
+    if key is not None:
+        answer.append((b"sec-websocket-accept", accept_key(key)))
+    subprotocol = choose_subprotocol(
+        headers.get_all_raw(b"sec-websocket-protocol"), rules.protocols
+    )
+    if subprotocol is not None:
+        answer.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
+    deflate = None
+    if rules.compression is not None:
+        offers = parse_extensions(headers.get_all_raw(b"sec-websocket-extensions"))
+        agreed = negotiate(offers, rules.compression)
+        if agreed is not None:
+            words, deflate = agreed
+            answer.append((b"sec-websocket-extensions", words.encode("ascii")))
+    return Acceptance(200 if over_h2 else 101, tuple(answer), subprotocol, deflate)
+
+
+def _valid_key(headers: Headers) -> bytes | None:
+    """Return the key if one, the base64 of 16 bytes, was sent (RFC 6455 §4.1)."""
+    keys = headers.get_all_raw(b"sec-websocket-key")
+    return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None
+
+
+def accept_key(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept that proves that ``key`` was read (§4.2.2)."""
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest)
+
+
+def choose_subprotocol(lines: Sequence[bytes], supported: Sequence[str]) -> str | None:
+    """Return the first of ``supported`` that the client offers in ``lines``, if any.
+
+    The server's order decides, so that a client cannot ask for the weaker one first. An
+    offer with bytes other than visible ASCII is none.
+    """
+    offer = b",".join(lines)  # RFC 6455 §11.3.4: several fields are one list
+    if not supported or not _VISIBLE.fullmatch(offer):
+        return None
+    offered = {name.strip(" \t") for name in offer.decode("ascii").split(",")}
+    return next((name for name in supported if name in offered), None)
+
+
+def parse_extensions(lines: Sequence[bytes]) -> list[Offer]:
+    """Return the well-formed members of Sec-WebSocket-Extensions (RFC 6455 §9.1).
+
+    A malformed member is left out, which declines it. A comma or a semicolon in a
+    quoted string separates nothing; a string that does not end takes the rest of its
+    field with it.
+    """
+    offers = (_parse_offer(member) for line in lines for member in _members(line))
+    return [offer for offer in offers if offer is not None]
+
+
+def _members(line: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(line):
+        member = _MEMBER.match(line, position)
+        if member is None:
+            return
+        yield member[1]
+        position = member.end()
+
+
+def _parse_offer(member: bytes) -> Offer | None:
+    name = _NAME.match(member)
+    if name is None:
+        return None
+    params: Params = []
+    position = name.end()
+    while position < len(member):
+        param = _PARAM.match(member, position)
+        if param is None:
+            return None
+        value = param[2]
+        if param[3] is not None:
+            value = _ESCAPE.sub(rb"\1", param[3])
+        text = None if value is None else value.decode("latin-1")
+        params.append((param[1].decode("ascii"), text))
+        position = param.end()
+    return name[1].decode("ascii"), params
