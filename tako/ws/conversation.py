@@ -42,6 +42,7 @@ from tako.ws.deflate import Deflater, Inflater
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsOptions
 
+
 _logger = logging.getLogger("tako.ws")
 
 _LINGER = 1.0  # seconds for the peer's end of stream once both Close frames are out
@@ -115,9 +116,7 @@ class Conversation:
         self.readable: Signal = exchange.host.runtime.signal()
         self.writable: Signal = exchange.host.runtime.signal()
         self._deadline = exchange.host.deadlines.new(self._deadline_reached)
-        self._keep_alive = (
-            KeepAlive(self, options) if options.keep_alive.auto else None
-        )
+        self._keep_alive = KeepAlive(self, options) if options.keep_alive.auto else None
 
     # Input, called by the engine -------------------------------------------------
 
@@ -406,7 +405,15 @@ class KeepAlive:
     sign of life after one.
     """
 
-    __slots__ = ("_conversation", "_count", "_deadline", "_heard", "_interval", "_pinged", "_timeout")
+    __slots__ = (
+        "_conversation",
+        "_count",
+        "_deadline",
+        "_heard",
+        "_interval",
+        "_pinged",
+        "_timeout",
+    )
 
     def __init__(self, conversation: Conversation, options: WsOptions) -> None:
         hint = options.keep_alive

@@ -33,7 +33,7 @@ def is_receivable(code: int) -> bool:
     return is_sendable(code) or code == 1014
 
 
-def _check_control_payload(data: bytes) -> None:
+def _check_control_payload(data: object) -> None:
     if not isinstance(data, bytes):
         msg = f"a control message takes bytes, not {type(data).__name__}"
         raise TypeError(msg)

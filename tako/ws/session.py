@@ -18,6 +18,7 @@ from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsKeepAlive, WsOptions
 
+
 _logger = logging.getLogger("tako.ws")
 
 _TEXT, _BINARY = 0x81, 0x82  # RFC 6455 §5.2: FIN and opcode 1 or 2
@@ -28,7 +29,15 @@ Sendable: TypeAlias = str | bytes | bytearray | memoryview | AnyMessage
 class WebSocket:
     """One WebSocket conversation, the same over HTTP/1.1 and HTTP/2."""
 
-    __slots__ = ("_checkpoint", "_conversation", "_exchange", "_inbox", "_options", "_reading", "request")
+    __slots__ = (
+        "_checkpoint",
+        "_conversation",
+        "_exchange",
+        "_inbox",
+        "_options",
+        "_reading",
+        "request",
+    )
 
     def __init__(
         self, request: Request, conversation: Conversation, options: WsOptions

@@ -84,9 +84,10 @@ def deflated(data: bytes) -> bytes:
     return packed.removesuffix(b"\x00\x00\xff\xff")
 
 
-def failure(
-    *parts: bytes, on: Codec | None = None
-) -> tuple[type[WsError], int, list[AnyMessage]]:
+Failure = tuple[type[WsError], int, list[AnyMessage]]
+
+
+def failure(*parts: bytes, on: Codec | None = None) -> Failure:
     """Feed ``parts``; the last one must fail, and not the ones before."""
     subject = on or codec()
     messages: list[AnyMessage] = []
@@ -101,8 +102,8 @@ def failure(
     return type(subject.error), subject.error.close_code, messages
 
 
-PROTOCOL = (ProtocolViolation, 1002, [])
-BAD_UTF8 = (InvalidUtf8, 1007, [])
+PROTOCOL: Failure = (ProtocolViolation, 1002, [])
+BAD_UTF8: Failure = (InvalidUtf8, 1007, [])
 
 
 class TestMessage:
@@ -636,7 +637,7 @@ class TestCompression:
         fits = frame(BINARY, deflated(bytes(1000)), rsv=4)
         assert codec(1000, pmd=True).receive(fits) == [bytes(1000)]
         bomb = frame(BINARY, deflated(bytes(1001)), rsv=4)
-        expected = (MessageTooBig, 1009, [])
+        expected: Failure = (MessageTooBig, 1009, [])
         assert failure(bomb, on=codec(1000, pmd=True)) == expected
         first = deflated(bytes(600)) + b"\x00\x00\xff\xff"
         halves = frame(BINARY, first, fin=False, rsv=4)

@@ -1,0 +1,40 @@
+"""The loops over bytes that decide tako's speed: native where built, else Python.
+
+``TAKO_PURE=1`` in the environment forces the Python twin. Both behave the same, except
+for speed; property tests hold them equal. The functions are described in ``_pure``.
+"""
+
+import contextlib
+import os
+
+from tako import _pure
+from tako._pure import (
+    encode_data_frame,
+    encode_frame,
+    scan_frames,
+    split_frames,
+    unmask,
+)
+
+
+if os.environ.get("TAKO_PURE") != "1":
+    with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
+        from tako._speedups import (
+            encode_data_frame,
+            encode_frame,
+            scan_frames,
+            split_frames,
+            unmask,
+        )
+
+NATIVE: bool = unmask is not _pure.unmask
+"""Whether the native twin is in use."""
+
+__all__ = [
+    "NATIVE",
+    "encode_data_frame",
+    "encode_frame",
+    "scan_frames",
+    "split_frames",
+    "unmask",
+]

@@ -1,0 +1,338 @@
+"""The byte loops, native and Python, against the plainest code that does the same."""
+
+import gc
+import importlib
+import os
+import pathlib
+import subprocess
+import sys
+import tracemalloc
+from types import ModuleType
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tako import _pure
+
+
+def _native() -> ModuleType | None:
+    try:
+        return importlib.import_module("tako._speedups")
+    except ImportError:
+        return None
+
+
+NATIVE = _native()
+TWINS = [
+    pytest.param(_pure, id="pure"),
+    pytest.param(
+        NATIVE,
+        id="native",
+        marks=pytest.mark.skipif(
+            NATIVE is None,
+            reason="tako._speedups is not built (python setup.py build_ext --inplace)",
+        ),
+    ),
+]
+pytestmark = pytest.mark.parametrize("twin", TWINS)
+
+Scan = tuple[list[str | bytes], int]
+H2Frames = tuple[list[tuple[int, int, int, int, int]], int]
+
+
+def plain_unmask(data: bytes, mask: bytes, offset: int = 0) -> bytes:
+    return bytes(byte ^ mask[(offset + i) % 4] for i, byte in enumerate(data))
+
+
+def plain_scan(buffer: bytes, start: int, max_payload: int, limit: int) -> Scan:
+    messages: list[str | bytes] = []
+    while len(messages) < limit:
+        head = buffer[start : start + 14]
+        if len(head) < 6 or head[0] not in {0x81, 0x82} or head[1] < 0x80:
+            break
+        width, least = {126: (2, 126), 127: (8, 65536)}.get(head[1] - 128, (0, 0))
+        field = head[2 : 2 + width]
+        if len(field) < width:
+            break
+        size = int.from_bytes(field, "big") if width else head[1] - 128
+        at = start + 2 + width + 4
+        if size < least or size >= 2**63 or size > max_payload:
+            break
+        if at + size > len(buffer):
+            break
+        data = plain_unmask(buffer[at : at + size], buffer[at - 4 : at])
+        try:
+            messages.append(data.decode() if head[0] == 0x81 else data)
+        except UnicodeDecodeError:
+            break
+        start = at + size
+    return messages, start
+
+
+def plain_frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def plain_split(buffer: bytes, start: int, max_length: int, limit: int) -> H2Frames:
+    frames: list[tuple[int, int, int, int, int]] = []
+    while len(frames) < limit and len(buffer) >= start + 9:
+        length = int.from_bytes(buffer[start : start + 3], "big")
+        stream = int.from_bytes(buffer[start + 5 : start + 9], "big") % 2**31
+        end = start + 9 + length
+        if length > max_length or end > len(buffer):
+            break
+        frames.append((buffer[start + 3], buffer[start + 4], stream, start + 9, end))
+        start = end
+    return frames, start
+
+
+def client_frame(first: int, data: bytes, mask: bytes, form: int) -> bytes:
+    """Build a frame with its length in the form of 126 or 127 if ``form`` says so."""
+    size = len(data)
+    if form == 127 or size > 65535:
+        length = b"\xff" + size.to_bytes(8, "big")
+    elif form == 126 or size > 125:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = bytes((0x80 | size,))
+    return bytes((first,)) + length + mask + plain_unmask(data, mask)
+
+
+masks = st.binary(min_size=4, max_size=4)
+sizes = st.one_of(
+    st.integers(0, 300),
+    st.sampled_from([4095, 4096, 4097, 65535, 65536, 65537]),
+)
+characters = st.characters(codec="utf-8")
+payloads = st.one_of(
+    st.binary(max_size=40),
+    st.text(characters, max_size=40).map(str.encode),
+    st.builds(lambda unit, size: (unit * size)[:size], st.binary(min_size=1), sizes),
+    st.builds(lambda char, size: (char * size).encode(), characters, sizes),
+)
+good_frames = st.builds(
+    client_frame, st.sampled_from([0x81, 0x82]), payloads, masks, st.just(0)
+)
+odd_frames = st.builds(
+    client_frame,
+    st.sampled_from([0x81, 0x82, 0x01, 0x80, 0x88, 0x89, 0xC1, 0x83]),
+    payloads,
+    masks,
+    st.sampled_from([0, 126, 127]),
+)
+streams = st.lists(
+    st.one_of(good_frames, good_frames, good_frames, odd_frames, st.binary()),
+    max_size=6,
+).map(b"".join)
+
+
+@given(data=st.one_of(payloads, st.binary()), mask=masks, offset=st.integers(0, 9))
+def test_unmask(twin: ModuleType, data: bytes, mask: bytes, offset: int) -> None:
+    expected = plain_unmask(data, mask, offset)
+    assert twin.unmask(data, mask, offset) == expected
+    result = twin.unmask(bytearray(data), mask, offset)
+    assert result == expected
+    assert type(result) is bytes
+
+
+@pytest.mark.parametrize("mask", [b"", b"123", b"12345"])
+def test_unmask_refuses_other_masks(twin: ModuleType, mask: bytes) -> None:
+    with pytest.raises(ValueError, match="four bytes"):
+        twin.unmask(b"data", mask)
+
+
+@given(
+    buffer=streams,
+    cut=st.integers(0, 20),
+    max_payload=st.one_of(st.just(2**62), sizes),
+    limit=st.integers(0, 7),
+)
+def test_scan_frames(
+    twin: ModuleType, buffer: bytes, cut: int, max_payload: int, limit: int
+) -> None:
+    buffer = buffer[: len(buffer) - cut] if cut < len(buffer) else buffer
+    expected = plain_scan(buffer, 0, max_payload, limit)
+    result = twin.scan_frames(buffer, 0, max_payload, limit)
+    assert result == expected
+    assert [type(m) for m in result[0]] == [type(m) for m in expected[0]]
+    assert twin.scan_frames(bytearray(buffer), 0, max_payload, limit) == expected
+    shifted = b"pre" + buffer
+    messages, end = twin.scan_frames(shifted, 3, max_payload, limit)
+    assert (messages, end - 3) == expected
+
+
+@given(buffer=st.binary(max_size=40), start=st.integers(0, 40))
+def test_scan_frames_takes_any_bytes(
+    twin: ModuleType, buffer: bytes, start: int
+) -> None:
+    if start <= len(buffer):
+        expected = plain_scan(buffer, start, 2**62, 9)
+        assert twin.scan_frames(buffer, start, 2**62, 9) == expected
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "81fe007d",  # 125 in 16 bits
+        "82ff000000000000ffff",  # 65535 in 64 bits
+        "82ff8000000000000000",  # the top bit
+        "82ffffffffffffffffff",
+        "82ff7fffffffffffffff",  # as long as a frame may be
+    ],
+)
+def test_scan_frames_leaves_lengths_that_are_wrong_or_huge(
+    twin: ModuleType, head: str
+) -> None:
+    buffer = bytes.fromhex("828100000000aa" + head) + bytes(70_000)
+    assert twin.scan_frames(buffer, 0, 2**62, 99) == ([b"\xaa"], 7)
+    assert twin.scan_frames(buffer, 0, sys.maxsize, 99) == ([b"\xaa"], 7)
+
+
+@pytest.mark.parametrize("name", ["scan_frames", "split_frames"])
+@pytest.mark.parametrize("start", [-1, 4, 2**40])
+def test_a_start_outside_of_the_buffer_is_refused(
+    twin: ModuleType, name: str, start: int
+) -> None:
+    with pytest.raises(ValueError, match="outside of the buffer"):
+        getattr(twin, name)(b"abc", start, 100, 100)
+
+
+def test_no_message_shares_memory_with_the_buffer(twin: ModuleType) -> None:
+    buffer = bytearray(client_frame(0x82, b"abc", b"1234", 0))
+    (message,), _ = twin.scan_frames(buffer, 0, 10, 10)
+    buffer.clear()  # also: the buffer is not locked any more
+    assert message == b"abc"
+
+
+@given(first=st.integers(0, 255), payload=payloads)
+def test_encode_frame(twin: ModuleType, first: int, payload: bytes) -> None:
+    expected = plain_frame(first, payload)
+    for form in (bytes, bytearray, memoryview):
+        result = twin.encode_frame(first, form(payload))
+        assert result == expected
+        assert type(result) is bytes
+
+
+@given(
+    text=st.one_of(
+        st.text(characters), payloads.map(lambda data: data.decode("latin-1"))
+    )
+)
+def test_encode_frame_takes_text(twin: ModuleType, text: str) -> None:
+    assert twin.encode_frame(0x81, text) == plain_frame(0x81, text.encode())
+
+
+def test_encode_frame_refuses_surrogates_and_other_types(twin: ModuleType) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        twin.encode_frame(0x81, "a\ud800")
+    with pytest.raises(TypeError):
+        twin.encode_frame(0x81, 5)
+
+
+@given(
+    stream_id=st.integers(1, 2**31 - 1),
+    first=st.integers(0, 255),
+    payload=st.one_of(payloads, st.text(characters)),
+)
+def test_encode_data_frame(
+    twin: ModuleType, stream_id: int, first: int, payload: str | bytes
+) -> None:
+    data = payload.encode() if isinstance(payload, str) else payload
+    frame = plain_frame(first, data)
+    head = len(frame).to_bytes(3, "big") + b"\0\0" + stream_id.to_bytes(4, "big")
+    assert twin.encode_data_frame(stream_id, first, payload) == head + frame
+
+
+def test_encode_data_frame_ends_where_http2_ends(twin: ModuleType) -> None:
+    longest = bytes(2**24 - 1 - 10)
+    assert twin.encode_data_frame(1, 0x82, longest)[:3] == b"\xff\xff\xff"
+    with pytest.raises(ValueError, match="too long for HTTP/2"):
+        twin.encode_data_frame(1, 0x82, longest + b"x")
+
+
+h2_frames = st.builds(
+    lambda head, data: len(data).to_bytes(3, "big") + head + data,
+    st.binary(min_size=6, max_size=6),
+    st.binary(max_size=300),
+)
+
+
+@given(
+    buffer=st.lists(st.one_of(h2_frames, h2_frames, st.binary()), max_size=6),
+    cut=st.integers(0, 12),
+    max_length=st.one_of(st.just(2**24 - 1), st.integers(0, 300)),
+    limit=st.integers(0, 7),
+)
+def test_split_frames(
+    twin: ModuleType, buffer: list[bytes], cut: int, max_length: int, limit: int
+) -> None:
+    data = b"".join(buffer)
+    data = data[: len(data) - cut] if cut < len(data) else data
+    expected = plain_split(data, 0, max_length, limit)
+    assert twin.split_frames(data, 0, max_length, limit) == expected
+    assert twin.split_frames(bytearray(data), 0, max_length, limit) == expected
+    assert twin.split_frames(data) == plain_split(data, 0, 2**24 - 1, 2**24)
+
+
+def test_nothing_leaks(twin: ModuleType) -> None:
+    text = "x" * 50_000
+    frame = client_frame(0x81, text.encode(), b"1234", 0)
+    buffer = frame + client_frame(0x82, b"y" * 50_000, b"1234", 0)
+    buffer += client_frame(0x81, "é".encode() * 50, b"1234", 0)
+    buffer += client_frame(0x81, b"\xff" * 50_000, b"1234", 0)
+
+    def use_everything() -> None:
+        for _ in range(200):
+            messages, _ = twin.scan_frames(buffer, 0, 2**30, 10)
+            assert len(messages) == 3
+            twin.encode_frame(0x81, text)
+            twin.encode_data_frame(1, 0x81, text + "é")
+            twin.unmask(buffer, b"1234", 1)
+            twin.split_frames(buffer)
+            for function, *args in (
+                (twin.encode_frame, 0x81, text + "\ud800"),
+                (twin.scan_frames, buffer, -1, 1, 1),
+                (twin.unmask, buffer, b"123"),
+            ):
+                try:
+                    function(*args)
+                except ValueError:
+                    continue
+                pytest.fail("it should have raised")
+
+    use_everything()
+    gc.collect()
+    counts = sys.getrefcount(text), sys.getrefcount(buffer)
+    tracemalloc.start()
+    try:
+        use_everything()
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000  # one result leaked per round would be 10 MB
+    assert (sys.getrefcount(text), sys.getrefcount(buffer)) == counts
+
+
+@pytest.mark.parametrize("pure", ["1", ""])
+def test_byteloops_picks_the_twin(twin: ModuleType, pure: str) -> None:
+    expected = twin if not pure else _pure
+    if twin is _pure and not pure and NATIVE is not None:
+        pytest.skip("the native twin is built: nothing to fall back from")
+    script = (
+        "from tako.byteloops import NATIVE, unmask\nprint(NATIVE, unmask.__module__)"
+    )
+    root = pathlib.Path(_pure.__file__).parent.parent
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TAKO_PURE": pure, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == [str(expected is not _pure), expected.__name__]

@@ -1,0 +1,538 @@
+"""The HTTP/2 half of the test client: ``h2`` with a demultiplexing reader.
+
+Everything happens in the calling thread: whoever waits on one stream reads the socket and
+puts what belongs to other streams into their buffers. Every frame that arrives is also
+kept as it was on the wire (``frames``), with the time of its arrival, so that a test can
+state the order of Close, END_STREAM and RST_STREAM.
+
+GOAWAY is kept from ``h2``, which would refuse to go on; it is in ``goaways``.
+"""
+
+import enum
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+from h2.settings import SettingCodes, Settings
+from wsproto.extensions import Extension
+
+from tests.support.peer_io import (
+    TIMEOUT,
+    Connection,
+    Deadline,
+    EndOfStreamError,
+    HeaderList,
+    PeerError,
+    Response,
+    Socket,
+    StreamResetError,
+)
+from tests.support.peer_ws import HandshakeRefusedError, PeerWebSocket, offer_header
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+STREAM_WINDOW = 1 << 20
+CANCEL = 0x8
+
+
+class FrameType(enum.IntEnum):
+    """RFC 9113 section 6."""
+
+    DATA = 0
+    HEADERS = 1
+    RST_STREAM = 3
+    SETTINGS = 4
+    PING = 6
+    GOAWAY = 7
+    WINDOW_UPDATE = 8
+
+
+END_STREAM = 0x1
+END_HEADERS = 0x4
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame from the server."""
+
+    type: int
+    flags: int
+    stream_id: int
+    payload: bytes
+    at: float
+
+    @property
+    def ends_stream(self) -> bool:
+        data_or_headers = self.type in {FrameType.DATA, FrameType.HEADERS}
+        return data_or_headers and bool(self.flags & END_STREAM)
+
+    @property
+    def code(self) -> int:
+        """The error code of RST_STREAM or GOAWAY."""
+        at = 4 if self.type == FrameType.GOAWAY else 0
+        return int.from_bytes(self.payload[at : at + 4], "big")
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    last_stream_id: int
+    code: int
+
+
+def raw_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    """Return a frame exactly as asked for (RFC 9113 section 4.1)."""
+    head = len(payload).to_bytes(3, "big") + bytes((kind, flags))
+    return head + stream_id.to_bytes(4, "big") + payload
+
+
+class H2Stream:
+    """One stream seen from the client."""
+
+    def __init__(self, connection: "H2Connection", stream_id: int) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.response: Response | None = None
+        self.data = bytearray()
+        self.ended = False
+        self.reset_code: int | None = None
+        self.interim: list[int] = []
+        self.bytes_sent = 0
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The frames of this stream, in order, without WINDOW_UPDATE."""
+        return [
+            frame
+            for frame in self.connection.frames
+            if frame.stream_id == self.id and frame.type != FrameType.WINDOW_UPDATE
+        ]
+
+    def send(
+        self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT
+    ) -> None:
+        """Send ``data`` as the server's flow control allows; ``end``: END_STREAM.
+
+        Raises:
+            TimeoutError: the server did not give enough credit in time.
+        """
+        engine = self.connection.h2
+        deadline = Deadline(timeout)
+        view = memoryview(data)
+        while view:
+            self._check()
+            room = min(
+                engine.local_flow_control_window(self.id),
+                engine.max_outbound_frame_size,
+            )
+            if room <= 0:
+                self.connection.pump(deadline.left())
+                continue
+            piece = bytes(view[:room])
+            engine.send_data(self.id, piece)
+            self.bytes_sent += len(piece)
+            view = view[len(piece) :]
+            self.connection.send_queued()
+        if end:
+            engine.end_stream(self.id)
+        self.connection.send_queued()
+
+    def receive(self, timeout: float = TIMEOUT) -> bytes:
+        """Return the DATA that came, ``b""`` at END_STREAM; what is returned is credited."""
+        self._pump_until(lambda: bool(self.data) or self.ended, timeout)
+        data = bytes(self.data)
+        self.data.clear()
+        if data and not self.ended:
+            self.connection.h2.increment_flow_control_window(len(data), self.id)
+            self.connection.send_queued()
+        return data
+
+    def head(self, timeout: float = TIMEOUT) -> Response:
+        """Wait for the response head."""
+        self._pump_until(lambda: self.response is not None, timeout)
+        assert self.response is not None
+        return self.response
+
+    def read_response(self, timeout: float = TIMEOUT) -> Response:
+        """Wait for the whole response."""
+        deadline = Deadline(timeout)
+        response = self.head(timeout)
+        chunks = iter(lambda: self.receive(deadline.left()), b"")
+        response.body += b"".join(chunks)
+        return response
+
+    def send_trailers(self, trailers: HeaderList) -> None:
+        """Send trailers, which end the request."""
+        self.connection.h2.send_headers(self.id, _encoded(trailers), end_stream=True)
+        self.connection.send_queued()
+
+    def reset(self, code: int = CANCEL) -> None:
+        """Send RST_STREAM."""
+        self.connection.h2.reset_stream(self.id, code)
+        self.connection.send_queued()
+
+    def expect_reset(self, timeout: float = TIMEOUT) -> int:
+        """Wait for RST_STREAM and return its code."""
+        deadline = Deadline(timeout)
+        while self.reset_code is None:
+            self.connection.pump(deadline.left())
+        return self.reset_code
+
+    def expect_gone(self, timeout: float = TIMEOUT) -> int | None:
+        """Wait until the server ended or reset the stream; return its reset's code."""
+        deadline = Deadline(timeout)
+        while self.reset_code is None and not self.ended:
+            self.connection.pump(deadline.left())
+        return self.reset_code
+
+    def _pump_until(self, condition: Callable[[], bool], timeout: float) -> None:
+        deadline = Deadline(timeout)
+        while not condition():
+            self._check()
+            self.connection.pump(deadline.left())
+
+    def _check(self) -> None:
+        if self.reset_code is not None:
+            raise StreamResetError(self.reset_code)
+
+
+class H2Connection(Connection):
+    """One HTTP/2 connection with any number of streams."""
+
+    def __init__(
+        self,
+        sock: Socket,
+        authority: str,
+        scheme: str,
+        *,
+        stream_window: int = STREAM_WINDOW,
+    ) -> None:
+        super().__init__(sock, authority)
+        self.scheme = scheme
+        self.streams: dict[int, H2Stream] = {}
+        self.frames: list[Frame] = []
+        self.goaways: list[GoAway] = []
+        self.pongs = 0
+        self.closed = False
+        self._buffer = bytearray()
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(
+                client_side=True,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.h2.local_settings = Settings(
+            client=True,
+            initial_values={
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.INITIAL_WINDOW_SIZE: stream_window,
+                SettingCodes.MAX_CONCURRENT_STREAMS: 100,
+            },
+        )
+        self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(1 << 28)
+        self.send_queued()
+
+    # -- frames ----------------------------------------------------------------
+
+    def send_queued(self) -> None:
+        """Write what ``h2`` has queued."""
+        if data := self.h2.data_to_send():
+            self.socket.send(data)
+
+    def pump(self, timeout: float = TIMEOUT) -> None:
+        """Read once and give each stream what is its own.
+
+        Raises:
+            EndOfStreamError: the server closed the connection.
+            PeerError: the server broke the protocol.
+        """
+        data = self.socket.receive(timeout)
+        if not data:
+            self.closed = True
+            msg = f"the server closed the connection after {self.goaways}"
+            raise EndOfStreamError(msg)
+        self._buffer += data
+        while (frame := self._next_frame()) is not None:
+            self._receive(frame)
+        self.send_queued()
+
+    def ping(self, timeout: float = TIMEOUT) -> None:
+        """Wait until the server has processed everything sent so far."""
+        wanted = self.pongs + 1
+        self.h2.ping(b"settled?")
+        self.send_queued()
+        deadline = Deadline(timeout)
+        while self.pongs < wanted:
+            self.pump(deadline.left())
+
+    def wait_settings(self, timeout: float = TIMEOUT) -> dict[int, int]:
+        """Wait for the server's first SETTINGS frame and return its entries."""
+        deadline = Deadline(timeout)
+        while not self.frames:
+            self.pump(deadline.left())
+        first = self.frames[0]
+        assert first.type == FrameType.SETTINGS, "RFC 9113 section 3.4"
+        entries = first.payload
+        return {
+            int.from_bytes(entries[at : at + 2], "big"): int.from_bytes(
+                entries[at + 2 : at + 6], "big"
+            )
+            for at in range(0, len(entries), 6)
+        }
+
+    def expect_goaway(self, timeout: float = TIMEOUT) -> GoAway:
+        """Wait for GOAWAY and return the latest."""
+        deadline = Deadline(timeout)
+        while not self.goaways:
+            self.pump(deadline.left())
+        return self.goaways[-1]
+
+    def expect_closed(self, timeout: float = TIMEOUT) -> None:
+        """Wait until the server has closed the connection."""
+        deadline = Deadline(timeout)
+        try:
+            while True:
+                self.pump(deadline.left())
+        except (EndOfStreamError, StreamResetError):
+            return
+
+    # -- requests --------------------------------------------------------------
+
+    def open(self, headers: HeaderList, *, end: bool = False) -> H2Stream:
+        """Send HEADERS exactly as given, pseudo-headers included."""
+        stream_id = self.h2.get_next_available_stream_id()
+        stream = H2Stream(self, stream_id)
+        self.streams[stream_id] = stream
+        self.h2.send_headers(stream_id, _encoded(headers), end_stream=end)
+        self.send_queued()
+        return stream
+
+    def send_request(
+        self,
+        method: str,
+        path: str,
+        headers: HeaderList = (),
+        body: bytes | Iterable[bytes] = b"",
+        trailers: HeaderList = (),
+    ) -> H2Stream:
+        """Send a request and return where its response comes from."""
+        tail = list(trailers)
+        stream = self.open(
+            [*self.pseudo_headers(method, path), *_lower(headers)],
+            end=body == b"" and not tail,
+        )
+        if body != b"":
+            chunks = [body] if isinstance(body, bytes) else body
+            for chunk in chunks:
+                stream.send(chunk)
+            if not tail:
+                stream.send(b"", end=True)
+        if tail:
+            stream.send_trailers(tail)
+        return stream
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: HeaderList = (),
+        body: bytes | Iterable[bytes] = b"",
+        trailers: HeaderList = (),
+    ) -> Response:
+        """Send a request and read its response."""
+        return self.send_request(
+            method, path, headers, body, trailers
+        ).read_response()
+
+    # -- WebSocket -------------------------------------------------------------
+
+    def connect_headers(
+        self,
+        path: str,
+        *,
+        headers: HeaderList = (),
+        subprotocols: Sequence[str] = (),
+        extensions: Sequence[Extension] = (),
+        version: str | None = "13",
+    ) -> list[tuple[str, str | bytes]]:
+        """Return the header list of an extended CONNECT (RFC 8441 section 5)."""
+        fields: list[tuple[str, str | bytes]] = [
+            *self.pseudo_headers("CONNECT", path),
+            (":protocol", "websocket"),
+        ]
+        if version is not None:
+            fields.append(("sec-websocket-version", version))
+        fields += [*offer_header(extensions), *_lower(headers)]
+        if subprotocols:
+            fields.append(("sec-websocket-protocol", ", ".join(subprotocols)))
+        return fields
+
+    def handshake(
+        self,
+        path: str,
+        *,
+        headers: HeaderList = (),
+        subprotocols: Sequence[str] = (),
+        extensions: Sequence[Extension] = (),
+        early_data: bytes = b"",
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Response:
+        """Ask for a WebSocket and return the answer, whatever it is.
+
+        ``meanwhile`` is called between the two.
+        """
+        stream = self._connect(path, headers, subprotocols, extensions, early_data)
+        if meanwhile is not None:
+            meanwhile()
+        return stream.head() if stream.head().status == 200 else stream.read_response()
+
+    def websocket(
+        self,
+        path: str,
+        *,
+        headers: HeaderList = (),
+        subprotocols: Sequence[str] = (),
+        extensions: Sequence[Extension] = (),
+        early_data: bytes = b"",
+        meanwhile: Callable[[], object] | None = None,
+    ) -> PeerWebSocket:
+        """Open a WebSocket.
+
+        Raises:
+            HandshakeRefusedError: the answer was not 200.
+        """
+        assert self.wait_settings().get(SettingCodes.ENABLE_CONNECT_PROTOCOL) == 1
+        stream = self._connect(path, headers, subprotocols, extensions, early_data)
+        if meanwhile is not None:
+            meanwhile()
+        response = stream.head()
+        if response.status != 200:
+            raise HandshakeRefusedError(stream.read_response())
+        return PeerWebSocket(H2Pipe(stream), response, extensions)
+
+    def _connect(
+        self,
+        path: str,
+        headers: HeaderList,
+        subprotocols: Sequence[str],
+        extensions: Sequence[Extension],
+        early_data: bytes,
+    ) -> H2Stream:
+        stream = self.open(
+            self.connect_headers(
+                path,
+                headers=headers,
+                subprotocols=subprotocols,
+                extensions=extensions,
+            )
+        )
+        if early_data:
+            stream.send(early_data)
+        return stream
+
+    # -- reading ---------------------------------------------------------------
+
+    def pseudo_headers(self, method: str, path: str) -> list[tuple[str, str | bytes]]:
+        """Return the pseudo-headers of a request (RFC 9113 section 8.3.1)."""
+        return [
+            (":method", method),
+            (":scheme", self.scheme),
+            (":authority", self.authority),
+            (":path", path),
+        ]
+
+    def _next_frame(self) -> Frame | None:
+        if len(self._buffer) < 9:
+            return None
+        end = 9 + int.from_bytes(self._buffer[:3], "big")
+        if len(self._buffer) < end:
+            return None
+        raw = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        stream_id = int.from_bytes(raw[5:9], "big") & 0x7FFF_FFFF
+        return Frame(raw[3], raw[4], stream_id, raw[9:], time.monotonic())
+
+    def _receive(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        stream = self.streams.get(frame.stream_id)
+        if frame.type == FrameType.GOAWAY:
+            last = int.from_bytes(frame.payload[:4], "big")
+            self.goaways.append(GoAway(last, frame.code))
+            return
+        if frame.type == FrameType.RST_STREAM and stream is not None:
+            stream.reset_code = frame.code
+        raw = raw_frame(frame.type, frame.flags, frame.stream_id, frame.payload)
+        try:
+            events = self.h2.receive_data(raw)
+        except h2.exceptions.ProtocolError as error:
+            msg = f"the server broke HTTP/2 with {frame}"
+            raise PeerError(msg) from error
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.ResponseReceived():
+                fields = [(k.decode(), v.decode("latin-1")) for k, v in event.headers]
+                assert fields[0][0] == ":status"
+                stream = self.streams[event.stream_id]
+                stream.response = Response(
+                    int(fields[0][1]), fields[1:], version="2", interim=stream.interim
+                )
+            case h2.events.InformationalResponseReceived():
+                status = int(dict(event.headers)[b":status"])
+                self.streams[event.stream_id].interim.append(status)
+            case h2.events.TrailersReceived():
+                fields = [(k.decode(), v.decode("latin-1")) for k, v in event.headers]
+                response = self.streams[event.stream_id].response
+                assert response is not None
+                response.trailers = fields
+            case h2.events.DataReceived():
+                self._take_data(event)
+            case h2.events.StreamEnded():
+                self.streams[event.stream_id].ended = True
+            case h2.events.PingAckReceived():
+                self.pongs += 1
+
+    def _take_data(self, event: h2.events.DataReceived) -> None:
+        # Credit for the connection at once, for the stream when a test reads it.
+        if event.flow_controlled_length:
+            self.h2.increment_flow_control_window(event.flow_controlled_length)
+        self.streams[event.stream_id].data += event.data
+
+
+class H2Pipe:
+    """The tunnel that a stream becomes after 200."""
+
+    def __init__(self, stream: H2Stream) -> None:
+        self.stream = stream
+
+    def send(
+        self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT
+    ) -> None:
+        self.stream.send(data, end=end, timeout=timeout)
+
+    def receive(self, timeout: float = TIMEOUT) -> bytes:
+        return self.stream.receive(timeout)
+
+    def reset(self) -> None:
+        self.stream.reset()
+
+    def expect_gone(self, timeout: float = TIMEOUT) -> int | None:
+        return self.stream.expect_gone(timeout)
+
+
+def _encoded(headers: HeaderList) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.encode("latin-1"), v.encode("latin-1") if isinstance(v, str) else v)
+        for name, v in headers
+    ]
+
+
+def _lower(headers: HeaderList) -> list[tuple[str, str | bytes]]:
+    return [(name.lower(), value) for name, value in headers]

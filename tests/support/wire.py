@@ -1,0 +1,294 @@
+"""In-memory doubles of what lives below the core: a runtime, a transport, a host.
+
+``FakeRuntime`` runs async functions without an event loop: tasks run when
+``run_ready`` is called, time moves when ``advance`` is called. So a test of a timeout
+states a number, and a test of an interleaving states the order.
+"""
+
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from tako.config import ServerConfig
+from tako.conn_info import ConnInfo, IpPeer, TlsInfo, Transport
+from tako.deadlines import Deadlines
+from tako.seams import Engine, Pause
+
+
+class Cancelled(BaseException):
+    """What a cancelled ``FakeTask`` is unwound with."""
+
+
+@types.coroutine
+def _park(place: "list[FakeTask]") -> Generator["list[FakeTask]", object, object]:
+    return (yield place)
+
+
+class FakeTask:
+    """A coroutine that ``FakeRuntime`` steps."""
+
+    def __init__(self, runtime: "FakeRuntime", coro: Coroutine[Any, Any, Any]) -> None:
+        self._runtime = runtime
+        self._coro = coro
+        self._parked: list[FakeTask] | None = None
+        self._value: object = None
+        self._cancelling = False
+        self.done = False
+        self.cancelled = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def cancel(self) -> None:
+        if not self.done and not self._cancelling:
+            self._cancelling = True
+            self.wake(None)
+
+    def wake(self, value: object) -> None:
+        if self._parked is not None and self in self._parked:
+            self._parked.remove(self)
+        self._parked = None
+        self._value = value
+        self._runtime.ready.append(self.step)
+
+    def step(self) -> None:
+        if self.done:
+            return
+        try:
+            if self._cancelling:
+                self._cancelling = False
+                place = self._coro.throw(Cancelled())
+            else:
+                place = self._coro.send(self._value)
+        except StopIteration as stop:
+            self.done, self.result = True, stop.value
+        except Cancelled:
+            self.done = self.cancelled = True
+        except BaseException as error:  # noqa: BLE001 - kept for the test to look at
+            self.done, self.error = True, error
+        else:
+            self._parked = place
+            place.append(self)
+
+
+class FakeSignal:
+    """``seams.Signal`` on ``FakeRuntime``."""
+
+    def __init__(self, runtime: "FakeRuntime") -> None:
+        self._runtime = runtime
+        self._waiting: list[FakeTask] = []
+
+    def set(self) -> None:
+        for task in list(self._waiting):
+            task.wake(True)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        timer = None
+        if timeout is not None:
+            waiting = self._waiting
+            me: list[FakeTask] = []
+
+            def expire() -> None:
+                for task in me:
+                    if task in waiting:
+                        task.wake(False)
+
+            me.append(self._runtime.current)
+            timer = self._runtime.call_at(self._runtime.now + timeout, expire)
+        try:
+            return bool(await _park(self._waiting))
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+class FakeTimer:
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class FakeRuntime:
+    """``seams.Runtime`` without a loop."""
+
+    cancelled = Cancelled
+    checkpoint = None
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.ready: deque[Callable[[], None]] = deque()
+        self.timers: list[FakeTimer] = []
+        self.tasks: list[FakeTask] = []
+        self.current: FakeTask
+
+    def time(self) -> float:
+        return self.now
+
+    def spawn(
+        self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object
+    ) -> FakeTask:
+        task = FakeTask(self, function(*args))
+        self.tasks.append(task)
+        self.ready.append(task.step)
+        return task
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.ready.append(callback)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> FakeTimer:
+        timer = FakeTimer(when, callback)
+        self.timers.append(timer)
+        return timer
+
+    def signal(self) -> FakeSignal:
+        return FakeSignal(self)
+
+    async def sleep(self, delay: float) -> None:
+        await self.signal().wait(delay)
+
+    def run_ready(self) -> None:
+        """Run everything that is due, in order, until nothing is."""
+        while self.ready:
+            callback = self.ready.popleft()
+            owner = getattr(callback, "__self__", None)
+            if isinstance(owner, FakeTask):
+                self.current = owner
+            callback()
+
+    def run(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run ``function`` to its end; it must not need time or input."""
+        task = self.spawn(function, *args)
+        self.run_ready()
+        assert task.done, "the function waits for something that has not happened"
+        if task.error is not None:
+            raise task.error
+        return task.result
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock, firing timers in order, and run what becomes due."""
+        end = self.now + seconds
+        self.run_ready()
+        while due := [t for t in self.timers if t.callback and t.when <= end]:
+            timer = min(due, key=lambda t: t.when)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.when)
+            callback, timer.callback = timer.callback, None
+            assert callback is not None
+            callback()
+            self.run_ready()
+        self.now = end
+
+
+def conn_info(*, tls: bool = False, http2: bool = False) -> ConnInfo:
+    """Return facts about a connection that does not exist."""
+    return ConnInfo(
+        peer=IpPeer("127.0.0.1", 50000),
+        local=IpPeer("127.0.0.1", 8443),
+        transport=Transport.HTTP2 if http2 else Transport.HTTP1,
+        tls=TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256") if tls else None,
+    )
+
+
+class FakeHost:
+    """``seams.Host`` for tests of an engine: collects output, pauses and deadlines.
+
+    Give it an engine with ``host.engine = engine``; ``sent`` then grows with each flush,
+    and ``take()`` returns and forgets it.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig | None = None,
+        info: ConnInfo | None = None,
+    ) -> None:
+        self.config = config or ServerConfig()
+        self.conn_info = info or conn_info()
+        self.runtime = FakeRuntime()
+        self.deadlines = Deadlines(self._arm)
+        self.engine: Engine | None = None
+        self.writable = True
+        self.pauses = Pause(0)
+        self.sent = bytearray()
+        self.closed = False
+        self.aborted = False
+        self._timer: FakeTimer | None = None
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        when = self.deadlines.next()
+        self._timer = (
+            None if when is None else self.runtime.call_at(when, self._deadline)
+        )
+
+    def _deadline(self) -> None:
+        self.deadlines.reached(self.runtime.now)
+        self._arm()
+        self.flush()
+
+    def time(self) -> float:
+        return self.runtime.now
+
+    def flush(self, *, soon: bool = False) -> None:
+        if soon:
+            self.runtime.call_soon(self.flush)
+        elif self.engine is not None:
+            self.sent += self.engine.data_to_send()
+
+    def take(self) -> bytes:
+        """Return what was sent since the last call, flushing first."""
+        self.flush()
+        data = bytes(self.sent)
+        self.sent.clear()
+        return data
+
+    def pause_reading(self, reason: Pause) -> None:
+        self.pauses |= reason
+
+    def resume_reading(self, reason: Pause) -> None:
+        self.pauses &= ~reason
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class FakeTransport:
+    """``seams.Transport`` that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.writes = 0
+        self.eof = False
+        self.reading = True
+        self.closed = False
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        self.writes += 1
+
+    def take(self) -> bytes:
+        data = bytes(self.written)
+        self.written.clear()
+        return data
+
+    def write_eof(self) -> None:
+        self.eof = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
