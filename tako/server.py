@@ -16,7 +16,8 @@ from tako.errors import TlsConfigError
 from tako.listener import ListenerLike, as_listener
 from tako.seams import Signal
 from tako.service import Dispatcher, Service, Shutdown
-from tako.tls import TlsCert, TlsSettings, default_cert
+from tako.tls import ReloadableResolver, TlsCert, TlsSettings, default_cert
+
 
 _logger = logging.getLogger("tako.server")
 
@@ -138,10 +139,10 @@ def _certificate(
     if cert is None or key is None:
         msg = "cert and key go together: give both files or neither"
         raise TlsConfigError(msg)
-    return TlsCert.pem_paths(cert, key)
+    return TlsCert.resolver(ReloadableResolver.from_pem(cert, key))
 
 
-async def _serve(  # noqa: PLR0913 - private; its callers are the public signatures
+async def _serve(
     listener: ListenerLike,
     router: Dispatcher,
     protocol: Protocol,
@@ -355,7 +356,7 @@ class Server:
                     service = Service(served, bound, router, protocol, tls, self.config)
                     handle.started(service)
                     await service.run()
-            except Exception as failure:  # noqa: BLE001 - handed to join()
+            except Exception as failure:
                 error = failure
             finally:
                 handle.ended(error)

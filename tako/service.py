@@ -15,24 +15,26 @@ import logging
 from collections import deque
 from collections.abc import Awaitable
 from functools import partial
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY
-from socket import socket as Socket
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY, socket as Socket
 from typing import Any, Protocol, TypeAlias
 
 from tako.config import ServerConfig
 from tako.connection import Connection, Protocol as WireProtocol
+from tako.errors import TlsConfigError
 from tako.listener import Listener, address_of
-from tako.pipeline import run_exchange
+from tako.pipeline import Dispatch, run_exchange
 from tako.request import Request
 from tako.response import Response
 from tako.runtime import ServerRuntime
-from tako.tls import TlsSettings
+from tako.tls import ReloadableResolver, TlsSettings
+
 
 _logger = logging.getLogger("tako.server")
 
 Shutdown: TypeAlias = Any
 """An awaitable, an async function without arguments, or an event with ``wait()``."""
 
+_WATCH_EVERY = 1.0  # seconds between looks at the certificate files
 _ACCEPT_TURN = 32  # connections accepted before others have a turn
 
 
@@ -60,7 +62,10 @@ class Service:
         self._config = config
         self._tls = tls
         self._protocol = protocol
-        self._handler = partial(run_exchange, partial(router.dispatch, timer=runtime))
+        dispatch: Dispatch = partial(router.dispatch, timer=runtime)
+        if tls is not None and tls.several:
+            dispatch = partial(_dispatch_own, tls, dispatch)
+        self._handler = partial(run_exchange, dispatch)
         self._connections: set[Connection] = set()
         self._handshaking: deque[Connection] = deque()
         self._changed = runtime.signal()
@@ -81,22 +86,22 @@ class Service:
         """Serve until stopped, then drain.
 
         Raises:
-            Exception: accepting failed for a reason that is a bug.
+            Exception: beside failed for a reason that is a bug.
 
         Cancel safety: cancelling aborts every connection at once.
         """
-        accepting = [
+        beside = [
             self._runtime.spawn(self._accept, sock) for sock in self._listener.sockets
         ]
-        waiting = None
         if shutdown is not None:
-            waiting = self._runtime.spawn(self._wait_for, shutdown)
+            beside.append(self._runtime.spawn(self._wait_for, shutdown))
+        if self._tls is not None and self._tls.reloadables:
+            beside.append(self._runtime.spawn(self._watch, self._tls.reloadables))
         try:
             while not self._stopping and self._error is None:
                 await self._changed.wait()
-            for task in [*accepting, waiting]:
-                if task is not None:
-                    task.cancel()
+            for task in beside:
+                task.cancel()
             self._listener.close()
             if self._error is not None:
                 raise self._error
@@ -114,6 +119,19 @@ class Service:
         _logger.info("Shutdown signal received, draining connections...")
         self.stop()
 
+    async def _watch(self, certificates: list[ReloadableResolver]) -> None:
+        """Load certificates again when their files change; a bad file changes nothing."""
+        while True:
+            await self._runtime.sleep(_WATCH_EVERY)
+            for certificate in certificates:
+                if certificate.changed():
+                    try:
+                        certificate.reload_from_pem()
+                    except TlsConfigError as error:
+                        _logger.error("keeping the old certificate: %s", error)  # noqa: TRY400 - its text says it all
+                    else:
+                        _logger.info("certificate reloaded")
+
     async def _accept(self, listener: Socket) -> None:
         backoff = self._config.accept_backoff
         pause = backoff.initial
@@ -128,7 +146,7 @@ class Service:
                 continue
             except self._runtime.cancelled:
                 raise
-            except Exception as error:  # noqa: BLE001 - handed to run(), which raises it
+            except Exception as error:
                 self._error = error
                 self._changed.set()
                 return
@@ -214,6 +232,18 @@ class Service:
         self._runtime.cancel_tasks()
         for connection in list(self._connections):
             connection.abort()
+
+
+async def _dispatch_own(
+    tls: TlsSettings, dispatch: Dispatch, request: Request
+) -> Response:
+    """Dispatch, unless the request is for a host with another certificate."""
+    info = None if request.conn_info is None else request.conn_info.tls
+    sni = None if info is None else info.sni
+    if tls.authority_allowed(sni, request.authority or sni or ""):
+        return await dispatch(request)
+    # RFC 9110 §15.5.20: the client is to try again on a connection of its own
+    return Response(421, body="Misdirected Request")
 
 
 def _awaitable(shutdown: Shutdown) -> Awaitable[object]:

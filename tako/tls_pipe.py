@@ -1,0 +1,325 @@
+"""``TlsPipe``: the server's side of one TLS connection, without I/O.
+
+Theory of operation. Three phases.
+
+1. *Hello*. Bytes wait in a ``ClientHelloReader``. Once the message is complete its
+   server name picks the ``SSLContext`` and its ALPN list is compared with ours; only
+   then does OpenSSL get an object and the bytes. So a context is never switched on the
+   way (ALPN, versions and client authentication are those of the context that was
+   picked), and a peer that says nothing, or no TLS, costs next to nothing. Refusals are
+   plaintext alerts.
+2. *Handshake*, between the two memory BIOs, until ``established``.
+3. *Data*. ``receive_data`` decrypts, ``send`` encrypts.
+
+Invariants: ``receive_data`` never raises because of input; once ``error`` is set
+nothing is read or written any more, but what ``data_to_send`` still returns (an alert,
+perhaps) should be sent. ``_incoming`` never holds more than ``_SLICE`` bytes,
+``_outgoing`` not more than ``_SLICE`` and one record: a memory BIO keeps its largest
+size for ever.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+from tako.client_hello import Alert, ClientHello, ClientHelloError, ClientHelloReader
+from tako.conn_info import TlsInfo
+from tako.errors import LocalProtocolError
+from tako.tls import TlsSettings
+
+
+__all__ = ["TlsPipe"]
+
+logger = logging.getLogger("tako.tls")
+
+_Read: TypeAlias = Callable[[int], bytes]
+_Write: TypeAlias = Callable[[bytes | memoryview], int]
+
+_RECORD = 16 * 1024  # RFC 8446 §5.1: no record carries more plaintext than this
+_SLICE = 32 * 1024
+
+
+class TlsPipe:
+    """Turns ciphertext into plaintext and back.
+
+    Attributes:
+        established: the handshake is complete, ``info`` is set.
+        alpn: the protocol agreed on; ``None`` before, and if the client offered none.
+        info: what the handshake settled.
+        error: why the connection failed, for the log; ``None`` unless it has.
+        peer_closed: the peer ended its data with close_notify; we may still send.
+        truncated: the peer ended its data without close_notify, so that the end cannot
+            be told from an attack.
+    """
+
+    __slots__ = (
+        "_close_sent",
+        "_incoming",
+        "_outgoing",
+        "_queued",
+        "_read",
+        "_reader",
+        "_reading",
+        "_settings",
+        "_sni",
+        "_ssl",
+        "_write",
+        "alpn",
+        "error",
+        "established",
+        "info",
+        "peer_closed",
+        "truncated",
+    )
+
+    def __init__(self, tls: TlsSettings) -> None:
+        """Make a pipe for a connection that was accepted just now."""
+        self._settings = tls
+        self._reader: ClientHelloReader | None = ClientHelloReader()
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._queued: list[bytes] = []  # taken out of _outgoing early to keep it small
+        self._ssl: ssl.SSLObject | None = None
+        self._read: _Read = _not_established
+        self._write: _Write = _not_established
+        self._reading = False  # established, and the data has not ended
+        self._sni: str | None = None
+        self._close_sent = False
+        self.established = False
+        self.alpn: str | None = None
+        self.info: TlsInfo | None = None
+        self.error: str | None = None
+        self.peer_closed = False
+        self.truncated = False
+
+    @property
+    def failed(self) -> bool:
+        """The connection is of no use any more: send what is queued, then close it."""
+        return self.error is not None
+
+    def receive_data(self, ciphertext: bytes) -> bytes:
+        """Take bytes from the peer; return the plaintext they complete. Never raises.
+
+        ``b""`` while the handshake goes on, after a failure, and after close_notify.
+        """
+        if not self._reading or len(ciphertext) > _SLICE:
+            return self._receive_unusual(ciphertext)
+        # The usual read is one whole record. Asking the BIO whether anything is left
+        # (0.03 us) instead of reading until SSLWantReadError (2.3 us) is safe because
+        # one read returns a whole record and OpenSSL takes no byte of the next one
+        # ahead.
+        incoming = self._incoming
+        incoming.write(ciphertext)
+        try:
+            plaintext = self._read(_RECORD)
+        except ssl.SSLError as error:
+            self._note(error)
+            return b""
+        if plaintext and not incoming.pending:
+            return plaintext
+        return self._drain(plaintext) if plaintext else self._end_of_data()
+
+    def receive_eof(self) -> None:
+        """Note that the peer will send nothing more. Repeats are no-ops."""
+        if self.error is not None or self.peer_closed:
+            return
+        if self.established:
+            self.truncated = True  # RFC 8446 §6.1: close_notify is the only orderly end
+        else:
+            self._fail("connection closed during the TLS handshake")
+
+    def send(self, plaintext: bytes) -> None:
+        """Encrypt ``plaintext``; dropped after a failure and after ``close_notify``.
+
+        Raises:
+            LocalProtocolError: the handshake is not complete.
+        """
+        if self._close_sent or self.error is not None or not plaintext:
+            return
+        try:
+            if len(plaintext) <= _RECORD:
+                self._write(plaintext)
+            else:
+                self._send_slices(memoryview(plaintext))
+        except ssl.SSLError as error:
+            self._note(error)
+
+    def data_to_send(self) -> bytes:
+        """Return the ciphertext that is queued for the peer and forget it."""
+        if self._queued:
+            self._queued.append(self._outgoing.read())
+            data = b"".join(self._queued)
+            self._queued.clear()
+            return data
+        return self._outgoing.read()
+
+    def close_notify(self) -> None:
+        """Queue our close_notify (RFC 8446 §6.1). Repeats are no-ops.
+
+        The peer may go on sending; before the handshake is complete, and after a
+        failure, there is nothing to say.
+        """
+        if self._ssl is None or not self.established or self._close_sent or self.failed:
+            return
+        self._close_sent = True
+        try:
+            self._ssl.unwrap()
+        except ssl.SSLError as error:  # WantRead: the peer has not said its own yet
+            self._note(error)
+
+    def _receive_unusual(self, ciphertext: bytes) -> bytes:
+        """Take bytes before, after and beyond the usual course of ``receive_data``."""
+        if self._reading:
+            return self._receive_slices(ciphertext)
+        if self.error is not None or self.peer_closed:
+            return b""  # RFC 8446 §6.1: data after a closure alert MUST be ignored
+        if self._reader is not None:
+            return self._receive_hello(self._reader, ciphertext)
+        return self._handshake(ciphertext)
+
+    def _receive_hello(self, reader: ClientHelloReader, ciphertext: bytes) -> bytes:
+        try:
+            hello = reader.receive_data(ciphertext)
+        except ClientHelloError as error:
+            self._refuse(str(error), error.alert)
+            return b""
+        if hello is None:
+            return b""
+        self._reader = None
+        self._begin(hello)
+        return self._handshake(bytes(reader.raw))
+
+    def _begin(self, hello: ClientHello) -> None:
+        """Make the SSL object for ``hello``, or refuse."""
+        self._sni = hello.sni
+        if hello.alpn is not None and not self._settings.shares_protocol(hello.alpn):
+            # RFC 7301 §3.2: no protocol in common SHALL be a fatal alert; OpenSSL, as
+            # Python drives it, would go on without ALPN
+            offered = b", ".join(hello.alpn)
+            text = f"no application protocol in common with the client's {offered!r}"
+            self._refuse(text, Alert.NO_APPLICATION_PROTOCOL)
+            return
+        try:
+            context = self._settings.context_for(hello.sni)
+            if context is not None:
+                self._ssl = context.wrap_bio(
+                    self._incoming, self._outgoing, server_side=True
+                )
+        except Exception:  # the application's resolver: it must not end the server
+            logger.exception("choosing a certificate for %r failed", hello.sni)
+            self._refuse("choosing a certificate failed", Alert.INTERNAL_ERROR)
+            return
+        if context is None:
+            # RFC 6066 §3: a name that the server does not know MAY be a fatal alert
+            text = f"no certificate for the server name {hello.sni!r}"
+            self._refuse(text, Alert.UNRECOGNIZED_NAME)
+
+    def _handshake(self, ciphertext: bytes) -> bytes:
+        """Feed the handshake; what follows it in the same bytes is data already."""
+        ssl_object = self._ssl
+        if ssl_object is None:
+            return b""
+        for start in range(0, len(ciphertext), _SLICE):
+            self._incoming.write(memoryview(ciphertext)[start : start + _SLICE])
+            try:
+                ssl_object.do_handshake()
+            except ssl.SSLError as error:
+                self._note(error)
+                if self.error is not None:
+                    return b""
+            else:
+                self._establish(ssl_object)
+                rest = bytes(memoryview(ciphertext)[start + _SLICE :])
+                return self._drain(b"") + self._receive_slices(rest)
+        return b""
+
+    def _establish(self, ssl_object: ssl.SSLObject) -> None:
+        cipher = ssl_object.cipher()
+        self.alpn = ssl_object.selected_alpn_protocol()
+        self.info = TlsInfo(
+            version=ssl_object.version() or "",
+            cipher=cipher[0] if cipher else "",
+            alpn=self.alpn,
+            sni=self._sni,
+            peer_cert=ssl_object.getpeercert(binary_form=True),
+        )
+        self._read = ssl_object.read
+        self._write = ssl_object.write
+        self.established = self._reading = True
+
+    def _receive_slices(self, ciphertext: bytes) -> bytes:
+        """Decrypt a long read piecemeal, so that the BIO stays small."""
+        view = memoryview(ciphertext)
+        chunks: list[bytes] = []
+        for start in range(0, len(view), _SLICE):
+            if not self._reading:
+                break
+            self._incoming.write(view[start : start + _SLICE])
+            chunks.append(self._drain(b""))
+        return b"".join(chunks)
+
+    def _drain(self, first: bytes) -> bytes:
+        """Decrypt all complete records; return ``first`` and their plaintext."""
+        incoming, read = self._incoming, self._read
+        chunks = [first]
+        try:
+            while incoming.pending:
+                chunk = read(_RECORD)
+                chunks.append(chunk)
+                if not chunk:
+                    self._end_of_data()
+                    break
+        except ssl.SSLError as error:
+            self._note(error)
+        return b"".join(chunks)
+
+    def _end_of_data(self) -> bytes:
+        """Take note of the peer's close_notify (a read that returned nothing)."""
+        self.peer_closed = True
+        self._reading = False
+        return b""
+
+    def _send_slices(self, plaintext: memoryview) -> None:
+        """Encrypt much data piecemeal, so that the BIO stays small."""
+        outgoing, write = self._outgoing, self._write
+        for start in range(0, len(plaintext), _RECORD):
+            if outgoing.pending >= _RECORD:
+                self._queued.append(outgoing.read())
+            write(plaintext[start : start + _RECORD])
+
+    def _note(self, error: ssl.SSLError) -> None:
+        """Take note of how an operation ended that did not return."""
+        if isinstance(error, ssl.SSLWantReadError):
+            return
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self._end_of_data()  # reported this way after our own close_notify
+            return
+        self._fail(_explain(error))
+
+    def _refuse(self, text: str, alert: Alert | None) -> None:
+        """Fail before OpenSSL took over."""
+        self._fail(text)
+        if alert is not None:
+            self._outgoing.write(alert.record)
+
+    def _fail(self, text: str) -> None:
+        self.error = text
+        self._reading = False
+        self._reader = None
+        self._ssl = None
+        self._read = self._write = _not_established
+        self._incoming = ssl.MemoryBIO()  # drops what was not read
+
+
+def _not_established(_: object) -> NoReturn:
+    msg = "the TLS handshake is not complete"
+    raise LocalProtocolError(msg)
+
+
+def _explain(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"client certificate refused: {error.verify_message}"
+    reason = error.reason or str(error)
+    return reason.replace("_", " ").lower()

@@ -1,0 +1,670 @@
+"""Certificates, keys and contexts: what is accepted, and what is said otherwise."""
+
+import contextlib
+import os
+import runpy
+import ssl
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+
+from tako.errors import TlsConfigError
+from tako.tls import (
+    ClientAuth,
+    ReloadableResolver,
+    TlsCert,
+    TlsSettings,
+    build_ssl_context,
+    default_cert,
+    load_certs,
+    load_key,
+)
+from tako.tls_pipe import TlsPipe
+
+
+COMMAND = "python certs/generate.py"
+GENERATE = Path(__file__).parents[2] / "certs" / "generate.py"
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def leaf(ca: trustme.CA) -> trustme.LeafCert:
+    return ca.issue_cert("a.test")
+
+
+@pytest.fixture
+def files(tmp_path: Path, leaf: trustme.LeafCert) -> tuple[Path, Path]:
+    return write(tmp_path, leaf)
+
+
+def write(directory: Path, leaf: trustme.LeafCert) -> tuple[Path, Path]:
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    cert.write_bytes(chain_pem(leaf))
+    key.write_bytes(leaf.private_key_pem.bytes())
+    return cert, key
+
+
+def chain_pem(leaf: trustme.LeafCert) -> bytes:
+    return b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+
+
+def key_in(leaf: trustme.LeafCert, form: PrivateFormat, encoding: Encoding) -> bytes:
+    key = serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
+
+
+def shown_cert(ca: trustme.CA, tls: TlsSettings, host: str = "a.test") -> bytes | None:
+    """Return the leaf that a handshake for ``host`` shows, in DER."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(context)
+    context.check_hostname = False
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname=host)
+    pipe = TlsPipe(tls)
+    while not pipe.established:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        pipe.receive_data(outgoing.read())
+        assert pipe.error is None
+        incoming.write(pipe.data_to_send())
+    return client.getpeercert(binary_form=True)
+
+
+def der_of(leaf: trustme.LeafCert) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+
+
+def problem(action: Callable[[], object]) -> TlsConfigError:
+    with pytest.raises(TlsConfigError) as caught:
+        action()
+    return caught.value
+
+
+class TestFiles:
+    def test_pem_paths_are_served(
+        self, ca: trustme.CA, leaf: trustme.LeafCert, files: tuple[Path, Path]
+    ) -> None:
+        for cert, key in (files, tuple(map(str, files))):
+            tls = TlsSettings(TlsCert.pem_paths(cert, key))
+            assert shown_cert(ca, tls) == der_of(leaf)
+
+    def test_load_certs_returns_der_in_order(
+        self, tmp_path: Path, ca: trustme.CA, leaf: trustme.LeafCert
+    ) -> None:
+        path = tmp_path / "chain.pem"
+        path.write_bytes(b"subject=x\n" + chain_pem(leaf) + ca.cert_pem.bytes())
+        ca_der = ssl.PEM_cert_to_DER_cert(ca.cert_pem.bytes().decode())
+        assert load_certs(path) == [der_of(leaf), ca_der]
+
+    @pytest.mark.parametrize(
+        "form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL]
+    )
+    @pytest.mark.parametrize("kind", [trustme.KeyType.ECDSA, trustme.KeyType.RSA])
+    def test_every_form_of_key_is_loaded(
+        self,
+        tmp_path: Path,
+        ca: trustme.CA,
+        form: PrivateFormat,
+        kind: trustme.KeyType,
+    ) -> None:
+        leaf = ca.issue_cert("a.test", key_type=kind)
+        cert, key = write(tmp_path, leaf)
+        key.write_bytes(key_in(leaf, form, Encoding.PEM))
+        assert load_key(key) == key_in(leaf, PrivateFormat.PKCS8, Encoding.DER)
+        tls = TlsSettings(TlsCert.pem_paths(cert, key))
+        assert shown_cert(ca, tls) == der_of(leaf)
+
+    def test_first_key_wins(
+        self, ca: trustme.CA, leaf: trustme.LeafCert, files: tuple[Path, Path]
+    ) -> None:
+        cert, key = files
+        other = ca.issue_cert("b.test").private_key_pem.bytes()
+        key.write_bytes(chain_pem(leaf) + key.read_bytes() + other)
+        tls = TlsSettings(TlsCert.pem_paths(cert, key))
+        assert shown_cert(ca, tls) == der_of(leaf)
+
+    @pytest.mark.parametrize("password", ["s3cret", b"s3cret"])
+    def test_encrypted_key_needs_its_password(
+        self,
+        ca: trustme.CA,
+        leaf: trustme.LeafCert,
+        files: tuple[Path, Path],
+        password: str | bytes,
+    ) -> None:
+        cert, key = files
+        plain = serialization.load_pem_private_key(key.read_bytes(), None)
+        encryption = serialization.BestAvailableEncryption(b"s3cret")
+        key.write_bytes(
+            plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        )
+        tls = TlsSettings(TlsCert.pem_paths(cert, key, password=password))
+        assert shown_cert(ca, tls) == der_of(leaf)
+        for wrong in (None, "guess"):
+            error = problem(lambda: load_key(key, wrong))  # noqa: B023
+            assert str(error).startswith(f"bad private key in '{key}': ")
+
+    def test_password_that_is_not_needed_does_no_harm(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        TlsSettings(TlsCert.pem_paths(*files, password="unused"))
+
+
+class TestFileErrors:
+    def test_missing_cert(self, tmp_path: Path, files: tuple[Path, Path]) -> None:
+        path = tmp_path / "none.pem"
+        error = problem(lambda: TlsSettings(TlsCert.pem_paths(path, files[1])))
+        wanted = f"failed to open cert file '{path}': No such file or directory"
+        assert str(error).startswith(wanted)
+        assert COMMAND in str(error)
+        assert isinstance(error.__cause__, FileNotFoundError)
+
+    def test_missing_key(self, tmp_path: Path, files: tuple[Path, Path]) -> None:
+        path = tmp_path / "none.pem"
+        error = problem(lambda: TlsSettings(TlsCert.pem_paths(files[0], path)))
+        wanted = f"failed to open key file '{path}': No such file or directory"
+        assert str(error).startswith(wanted)
+        assert COMMAND in str(error)
+        assert isinstance(error.__cause__, FileNotFoundError)
+
+    def test_file_that_is_a_directory(self, tmp_path: Path) -> None:
+        error = problem(lambda: load_certs(tmp_path))
+        assert str(error) == f"failed to open cert file '{tmp_path}': Is a directory"
+        assert isinstance(error.__cause__, IsADirectoryError)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"rubbish",
+            b"0rubbish",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE-----\n",
+        ],
+    )
+    def test_file_without_a_certificate(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "cert.pem"
+        path.write_bytes(content)
+        error = problem(lambda: load_certs(path))
+        assert str(error).startswith(f"failed to parse certs from '{path}': ")
+
+    def test_file_without_a_key(
+        self, tmp_path: Path, leaf: trustme.LeafCert, files: tuple[Path, Path]
+    ) -> None:
+        path = tmp_path / "key.pem"
+        for content in (b"", chain_pem(leaf)):
+            path.write_bytes(content)
+            error = problem(lambda: TlsSettings(TlsCert.pem_paths(files[0], path)))
+            wanted = "no PEM private key (PKCS#8, PKCS#1 or SEC1) found in"
+            assert str(error).startswith(f"{wanted} '{path}'")
+
+    def test_bad_key(self, tmp_path: Path) -> None:
+        path = tmp_path / "key.pem"
+        path.write_bytes(
+            b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----"
+        )
+        error = problem(lambda: load_key(path))
+        assert str(error).startswith(f"bad private key in '{path}': ")
+
+    @pytest.mark.parametrize("kind", [trustme.KeyType.ECDSA, trustme.KeyType.RSA])
+    def test_key_of_another_certificate_names_both_files(
+        self, ca: trustme.CA, files: tuple[Path, Path], kind: trustme.KeyType
+    ) -> None:
+        cert, key = files
+        other = ca.issue_cert("b.test", key_type=kind)
+        key.write_bytes(other.private_key_pem.bytes())
+        error = problem(lambda: TlsSettings(TlsCert.pem_paths(cert, key)))
+        wanted = f"cert file '{cert}' and key file '{key}' do not match"
+        assert str(error) == wanted
+
+
+class TestDer:
+    def test_der_is_served_and_leaves_no_file(
+        self,
+        ca: trustme.CA,
+        leaf: trustme.LeafCert,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        seen: list[tuple[int, bool]] = []
+        load = ssl.SSLContext.load_cert_chain
+
+        def spy(context: ssl.SSLContext, path: str, *, password: str) -> None:
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in Path(path).read_bytes()
+            seen.append((mode, encrypted))
+            load(context, path, password=password)
+
+        monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spy)
+        for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+            key = key_in(leaf, form, Encoding.DER)
+            tls = TlsSettings(TlsCert.der([der_of(leaf)], key))
+            assert shown_cert(ca, tls) == der_of(leaf)
+        other = key_in(ca.issue_cert("b.test"), PrivateFormat.PKCS8, Encoding.DER)
+        error = problem(lambda: TlsSettings(TlsCert.der([der_of(leaf)], other)))
+        assert str(error) == "DER certificate and key do not match"
+        assert seen == [(0o600, True)] * 3
+        assert list(tmp_path.iterdir()) == []
+
+    def test_bytes_that_are_not_der(self, leaf: trustme.LeafCert) -> None:
+        key = key_in(leaf, PrivateFormat.PKCS8, Encoding.DER)
+        wrong = [([], key), ([b"0?"], key), ([b""], key), ([der_of(leaf)], b"0?")]
+        texts = [
+            str(problem(lambda: TlsSettings(TlsCert.der(certs, key))))  # noqa: B023
+            for certs, key in wrong
+        ]
+        assert texts[0] == "TlsCert.der takes at least one certificate"
+        assert texts[1].startswith("failed to parse DER certs: ")
+        assert texts[2].startswith("failed to parse DER certs: ")
+        assert texts[3].startswith("bad DER private key: ")
+
+
+class TestContexts:
+    def test_context_of_tako(self, files: tuple[Path, Path]) -> None:
+        context = build_ssl_context(TlsCert.pem_paths(*files), ("h2",))
+        assert context.protocol is ssl.PROTOCOL_TLS_SERVER
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.options & ssl.OP_NO_COMPRESSION
+        assert not context.post_handshake_auth
+        assert context.verify_mode is ssl.CERT_NONE
+        assert context.num_tickets == 2
+        names = {suite["name"] for suite in context.get_ciphers()}
+        assert "ECDHE-RSA-AES128-GCM-SHA256" in names  # RFC 9113 §9.2.2: mandatory
+        for suite in context.get_ciphers():
+            assert suite["aead"], suite
+            assert suite["kea"] in {"kx-ecdhe", "kx-any"}, suite
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_context_of_the_application_is_narrowed(
+        self, leaf: trustme.LeafCert
+    ) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers(
+            "ECDHE-ECDSA-CHACHA20-POLY1305:AES128-SHA:ECDHE-ECDSA-AES128-SHA256:"
+            "ECDHE-ECDSA-AES256-GCM-SHA384"
+        )
+        leaf.configure_cert(context)
+        assert build_ssl_context(TlsCert.context(context)) is context
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        old = [it for it in context.get_ciphers() if it["protocol"] != "TLSv1.3"]
+        assert [suite["name"] for suite in old] == [
+            "ECDHE-ECDSA-CHACHA20-POLY1305",
+            "ECDHE-ECDSA-AES256-GCM-SHA384",
+        ]
+
+    def test_context_without_a_permitted_suite_is_refused(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_ciphers("AES128-SHA")
+        error = problem(lambda: TlsSettings(TlsCert.context(context)))
+        assert "no cipher suite that HTTP/2 permits" in str(error)
+
+    def test_context_for_clients_is_refused(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        assert "not one for servers" in str(problem(lambda: TlsCert.context(context)))
+
+    def test_what_is_no_context_is_refused(self) -> None:
+        error = problem(lambda: TlsCert.context("cert.pem"))  # type: ignore[arg-type]
+        assert str(error) == "an ssl.SSLContext is needed, not str"
+
+    def test_one_context_serves_listeners_with_different_alpn(
+        self, leaf: trustme.LeafCert
+    ) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        one = TlsSettings(TlsCert.context(context), ("h2",))
+        two = TlsSettings(TlsCert.context(context), ("http/1.1",))
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.set_alpn_protocols(["h2", "http/1.1"])
+        for tls, wanted in ((one, "h2"), (two, "http/1.1"), (one, "h2")):
+            outgoing = ssl.MemoryBIO()
+            side = client.wrap_bio(ssl.MemoryBIO(), outgoing)
+            with pytest.raises(ssl.SSLWantReadError):
+                side.do_handshake()
+            chosen = tls.context_for(None)
+            assert chosen is context
+            incoming, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+            server = chosen.wrap_bio(incoming, answer, server_side=True)
+            incoming.write(outgoing.read())
+            with pytest.raises(ssl.SSLWantReadError):
+                server.do_handshake()
+            assert server.selected_alpn_protocol() == wanted
+
+    def test_one_context_cannot_have_two_kinds_of_client_authentication(
+        self, ca: trustme.CA, leaf: trustme.LeafCert
+    ) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        cert = TlsCert.context(context)
+        required = cert.with_client_auth(ClientAuth.required(ca))
+        TlsSettings(required)
+        TlsSettings(cert.with_client_auth(ClientAuth.required(ca)))  # the same
+        error = problem(lambda: TlsSettings(cert))
+        assert "different client authentication" in str(error)
+
+    @pytest.mark.parametrize("alpn", [(), ("h3",), ("h2", "foo"), "h2"])
+    def test_alpn_is_checked(self, files: tuple[Path, Path], alpn: object) -> None:
+        cert = TlsCert.pem_paths(*files)
+        error = problem(lambda: TlsSettings(cert, alpn))  # type: ignore[arg-type]
+        assert str(error).startswith('alpn takes "h2" and "http/1.1"')
+
+    def test_cert_that_chooses_is_not_one_context(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        cert = TlsCert.sni({"a.test": TlsCert.pem_paths(*files)})
+        for choosing in (cert, TlsCert.resolver(lambda _: None)):
+            error = problem(lambda: build_ssl_context(choosing))  # noqa: B023
+            assert "stands for one certificate" in str(error)
+
+    def test_resolver_must_be_callable(self) -> None:
+        error = problem(lambda: TlsCert.resolver("x"))  # type: ignore[arg-type]
+        assert str(error) == "resolver takes a callable, not str"
+
+
+class TestClientAuth:
+    def test_roots_may_come_in_many_forms(self, tmp_path: Path, ca: trustme.CA) -> None:
+        pem = ca.cert_pem.bytes()
+        der = ssl.PEM_cert_to_DER_cert(pem.decode())
+        path = tmp_path / "ca.pem"
+        path.write_bytes(pem)
+        for roots in (ca, pem, der, path, str(path), [path], [pem]):
+            assert ClientAuth.required(roots).roots == der
+        assert ClientAuth.optional([ca, path]).roots == der + der
+        assert ClientAuth.optional(ca).mode is ssl.CERT_OPTIONAL
+        assert ClientAuth.required(ca).mode is ssl.CERT_REQUIRED
+
+    def test_roots_are_checked_at_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "none.pem"
+        error = problem(lambda: ClientAuth.required(path))
+        assert str(error).startswith(f"failed to open client CA file '{path}': ")
+        assert isinstance(error.__cause__, FileNotFoundError)
+        error = problem(lambda: ClientAuth.required(b"rubbish"))
+        assert str(error).startswith("failed to parse client CA certs from bytes: ")
+        error = problem(lambda: ClientAuth.required([]))
+        assert "at least one" in str(error)
+
+
+class TestReload:
+    """TL-17."""
+
+    def test_new_files_are_used_by_new_handshakes(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        resolver = ReloadableResolver.from_pem(*write(tmp_path, leaf))
+        tls = TlsSettings(TlsCert.resolver(resolver))
+        assert shown_cert(ca, tls) == der_of(leaf)
+        assert not resolver.changed()
+        renewed = ca.issue_cert("a.test", common_name="renewed certificate")
+        write(tmp_path, renewed)
+        assert resolver.changed()
+        assert shown_cert(ca, tls) == der_of(leaf)
+        resolver.reload_from_pem()
+        assert not resolver.changed()
+        assert shown_cert(ca, tls) == der_of(renewed)
+
+    def test_broken_file_keeps_the_old_certificate(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        cert, key = write(tmp_path, leaf)
+        resolver = ReloadableResolver.from_pem(cert, key)
+        tls = TlsSettings(TlsCert.resolver(resolver))
+        cert.write_bytes(b"half a certif")
+        assert resolver.changed()
+        problem(resolver.reload_from_pem)
+        assert shown_cert(ca, tls) == der_of(leaf)
+        assert not resolver.changed()  # no need to try the same files again
+        write(tmp_path, leaf)
+        assert resolver.changed()
+        resolver.reload_from_pem()
+        assert not resolver.changed()
+
+    def test_file_that_vanishes_is_a_change(
+        self, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        cert, key = write(tmp_path, leaf)
+        resolver = ReloadableResolver.from_pem(cert, key)
+        key.unlink()
+        assert resolver.changed()
+
+    def test_other_files_are_used_from_then_on(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        resolver = ReloadableResolver.from_pem(*write(tmp_path, leaf))
+        tls = TlsSettings(TlsCert.resolver(resolver))
+        other = ca.issue_cert("a.test")
+        (tmp_path / "other").mkdir()
+        cert, key = write(tmp_path / "other", other)
+        problem(lambda: resolver.reload_from_pem(tmp_path / "none", key))
+        assert not resolver.changed()
+        assert shown_cert(ca, tls) == der_of(leaf)
+        resolver.reload_from_pem(cert, key)
+        assert shown_cert(ca, tls) == der_of(other)
+        key.unlink()
+        assert resolver.changed()
+
+    def test_context_of_the_application_is_swapped_in(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        resolver = ReloadableResolver(*write(tmp_path, leaf))
+        tls = TlsSettings(TlsCert.resolver(resolver))
+        problem(lambda: resolver.reload(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)))
+        assert shown_cert(ca, tls) == der_of(leaf)
+        other = ca.issue_cert("a.test")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        other.configure_cert(context)
+        resolver.reload(context)
+        assert shown_cert(ca, tls) == der_of(other)
+
+
+@pytest.fixture(scope="module")
+def leaves(ca: trustme.CA) -> dict[str, trustme.LeafCert]:
+    return {name: ca.issue_cert(name) for name in ("a.test", "b.test", "*.b.test")}
+
+
+@pytest.fixture(scope="module")
+def tls(leaves: dict[str, trustme.LeafCert]) -> TlsSettings:
+    key = PrivateFormat.PKCS8
+    certs = {
+        name: TlsCert.der([der_of(leaf)], key_in(leaf, key, Encoding.DER))
+        for name, leaf in leaves.items()
+    }
+    names = {**certs, "A2.test.": certs["a.test"]}
+    return TlsSettings(TlsCert.sni(names, default=certs["a.test"]))
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("host", "answers"),
+        [
+            ("a.test", "a.test"),
+            ("a2.test", "a.test"),
+            ("b.test", "b.test"),
+            ("b.test.", "b.test"),
+            ("x.b.test", "*.b.test"),
+            ("y.x.b.test", "a.test"),  # RFC 6125 §6.4.3: one label only
+            ("unknown.test", "a.test"),
+        ],
+    )
+    def test_name_picks_the_certificate(
+        self,
+        ca: trustme.CA,
+        leaves: dict[str, trustme.LeafCert],
+        tls: TlsSettings,
+        host: str,
+        answers: str,
+    ) -> None:
+        assert shown_cert(ca, tls, host) == der_of(leaves[answers])
+
+    @pytest.mark.parametrize(
+        ("sni", "authority", "allowed"),
+        [
+            ("a.test", "a.test", True),
+            ("a.test", "A.Test:8443", True),
+            ("a.test", "a2.test", True),  # the same certificate
+            ("a.test", "unknown.test", True),  # the default is the same certificate
+            ("a.test", "b.test", False),
+            ("a.test", "b.test:443", False),
+            ("a.test", "B.TEST.", False),
+            ("b.test", "a.test", False),
+            ("b.test", "x.b.test", False),
+            ("x.b.test", "y.b.test", True),
+            (None, "a.test", True),
+            (None, "[::1]:8443", True),
+            (None, "127.0.0.1:8443", True),
+            (None, "b.test", False),
+        ],
+    )
+    def test_authority_must_belong_to_the_chosen_certificate(
+        self, tls: TlsSettings, sni: str | None, authority: str, allowed: bool
+    ) -> None:
+        # RFC 9110 §15.5.20; TL-16
+        assert tls.authority_allowed(sni, authority) is allowed
+
+    def test_any_authority_is_allowed_with_one_certificate(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        tls = TlsSettings(TlsCert.pem_paths(*files))
+        assert tls.authority_allowed("a.test", "b.test")
+        assert tls.authority_allowed(None, "b.test")
+
+    @pytest.mark.parametrize(
+        "name", ["", "*", "*.", "a.*.test", "a b", "a.test:443", "ä.test", "."]
+    )
+    def test_what_cannot_be_a_server_name_is_refused(
+        self, files: tuple[Path, Path], name: str
+    ) -> None:
+        cert = TlsCert.pem_paths(*files)
+        assert repr(name) in str(problem(lambda: TlsCert.sni({name: cert})))
+
+    def test_names_are_needed(self) -> None:
+        problem(lambda: TlsCert.sni({}))
+
+    def test_every_certificate_is_loaded_early(self, files: tuple[Path, Path]) -> None:
+        good = TlsCert.pem_paths(*files)
+        bad = TlsCert.pem_paths("none.pem", "none.pem")
+        problem(lambda: TlsSettings(TlsCert.sni({"a.test": good, "b.test": bad})))
+        problem(lambda: TlsSettings(TlsCert.sni({"a.test": good}, default=bad)))
+
+
+class TestDefaultCert:
+    def test_directory_certs_goes_first(
+        self,
+        ca: trustme.CA,
+        leaf: trustme.LeafCert,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        error = problem(default_cert)
+        for part in ("certs/cert.pem", "key.pem", str(tmp_path), COMMAND):
+            assert part in str(error)
+        write(tmp_path, leaf)
+        assert shown_cert(ca, TlsSettings(default_cert())) == der_of(leaf)
+        preferred = ca.issue_cert("a.test")
+        (tmp_path / "certs").mkdir()
+        write(tmp_path / "certs", preferred)
+        assert shown_cert(ca, TlsSettings(default_cert())) == der_of(preferred)
+
+
+@pytest.fixture(scope="module")
+def main() -> Callable[[list[str]], int]:
+    found: Callable[[list[str]], int] = runpy.run_path(str(GENERATE))["main"]
+    return found
+
+
+class TestGenerate:
+    def test_set_can_be_served_and_is_kept(
+        self,
+        main: Callable[[list[str]], int],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        directory = tmp_path / "certs"
+        where = ["--dir", str(directory)]
+        assert main(where) == 0
+        assert f"wrote {directory / 'key.pem'}" in capsys.readouterr().out
+        assert stat.S_IMODE((directory / "key.pem").stat().st_mode) == 0o600
+        assert sorted(os.listdir(directory)) == ["ca.pem", "cert.pem", "key.pem"]
+        TlsSettings(TlsCert.pem_paths(directory / "cert.pem", directory / "key.pem"))
+        before = (directory / "cert.pem").read_bytes()
+        assert main(where) == 0
+        assert "has a valid set" in capsys.readouterr().out
+        assert main([*where, "other.test"]) == 1
+        assert "is not for other.test" in capsys.readouterr().out
+        assert main([*where, "--client", "alice"]) == 1
+        assert (directory / "cert.pem").read_bytes() == before
+        assert main([*where, "--force", "other.test"]) == 0
+        assert main([*where, "other.test"]) == 0
+        assert (directory / "cert.pem").read_bytes() != before
+
+    def test_names_and_clients_are_verified_by_the_authority(
+        self, main: Callable[[list[str]], int], tmp_path: Path
+    ) -> None:
+        assert main(["--dir", str(tmp_path), "--client", "alice", "x.test"]) == 0
+        cert = TlsCert.pem_paths(tmp_path / "cert.pem", tmp_path / "key.pem")
+        auth = ClientAuth.required(tmp_path / "ca.pem")
+        tls = TlsSettings(cert.with_client_auth(auth))
+        for host in ("localhost", "127.0.0.1", "::1", "x.test"):
+            context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+            context.load_cert_chain(
+                tmp_path / "client.pem", tmp_path / "client-key.pem"
+            )
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = context.wrap_bio(incoming, outgoing, server_hostname=host)
+            pipe = TlsPipe(tls)
+            for _ in range(2):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+                pipe.receive_data(outgoing.read())
+                incoming.write(pipe.data_to_send())
+            assert pipe.established, pipe.error
+            assert pipe.info is not None
+            assert pipe.info.peer_cert is not None
+        assert stat.S_IMODE((tmp_path / "client-key.pem").stat().st_mode) == 0o600
+        assert main(["--dir", str(tmp_path), "--force"]) == 0
+        assert not (tmp_path / "client.pem").exists()
+
+    def test_broken_set_is_told_of(
+        self,
+        main: Callable[[list[str]], int],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        where = ["--dir", str(tmp_path)]
+        assert main(where) == 0
+        (tmp_path / "key.pem").write_bytes(b"broken")
+        assert main(where) == 1
+        assert "cannot be used" in capsys.readouterr().out
+        (tmp_path / "key.pem").unlink()
+        assert main(where) == 1
+        assert "has no key.pem" in capsys.readouterr().out
+
+    def test_expired_set_is_told_of(
+        self,
+        main: Callable[[list[str]], int],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        function: Callable[..., object] = main
+        past = -function.__globals__["LIFETIME"]
+        function.__globals__["LIFETIME"], keep = past, -past
+        try:
+            assert main(["--dir", str(tmp_path)]) == 0
+        finally:
+            function.__globals__["LIFETIME"] = keep
+        capsys.readouterr()
+        assert main(["--dir", str(tmp_path)]) == 1
+        assert "expired on" in capsys.readouterr().out
