@@ -39,6 +39,7 @@ from tako.seams import (
 from tako.tls import TlsSettings
 from tako.tls_pipe import TlsPipe
 
+
 _logger = logging.getLogger("tako.server")
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
@@ -130,7 +131,7 @@ class Connection:
             if pipe is not None:
                 data = pipe.receive_data(data)
                 if self._engine is None and not self._handshaken(pipe):
-                    return
+                    data = b""
             if data:
                 self._receive(data)
             if pipe is not None and (pipe.failed or pipe.peer_closed):
@@ -332,6 +333,8 @@ class Connection:
 
     def _peer_ended(self, pipe: TlsPipe) -> None:
         """The peer's close_notify came, or TLS broke: nothing more can arrive."""
+        if self._closed:
+            return
         if pipe.failed:
             _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
             self._flush_output()

@@ -1,14 +1,15 @@
 """``Conversation``: one WebSocket after the handshake, without I/O (RFC 6455, 8441).
 
-Theory of operation. The engine delivers bytes; the codec turns them into messages; those
-wait in ``inbox`` for the session. Control frames are answered right here, so a session
-that never reads still answers Ping and Close. Output goes straight to the exchange.
+Theory of operation. The engine delivers bytes; the codec turns them into messages;
+those wait in ``inbox`` for the session. Control frames are answered right here, so a
+session that never reads still answers Ping and Close. Output goes straight to the
+exchange.
 
 Two directions end independently:
 
-* *input*: open -> ended. It ends with the peer's Close, with a failure of the codec, with
-  the end of the stream, or with a lost connection. ``end`` is then the ``WsError`` that a
-  reader gets once the inbox is empty.
+* *input*: open -> ended. It ends with the peer's Close, with a failure of the codec,
+  with the end of the stream, or with a lost connection. ``end`` is then the ``WsError``
+  that a reader gets once the inbox is empty and nothing is left to decode.
 * *output*: open -> Close sent -> end of stream sent -> over.
 
 Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5):
@@ -18,20 +19,22 @@ Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5):
 * our Close goes first: the peer's Close is waited for, ``ws_close_timeout`` seconds at
   most; only then the end of the stream. The two are never sent together, because some
   clients read a Close that arrives with END_STREAM as an abnormal end;
-* a failure: our Close, the end of the stream, and what still arrives is dropped;
+* a failure: what still arrives is dropped; the messages before the violation may be
+  answered first, for ``_LINGER`` seconds; then our Close and the end of the stream;
 * the end of the stream without a Close is 1006, as is a reset.
 
 Credit. Bytes are given back to the peer when the messages that came with them have been
 read. Bytes of incomplete messages are given back at once: the codec bounds them, and a
 message larger than the window could not arrive otherwise. ``_batches`` holds (number of
-the last message, bytes); ``_uncredited`` holds bytes not attributed to a message yet.
+the last message, bytes), small ones merged so that it stays short; ``_uncredited``
+holds bytes not attributed to a message yet. Decoding stops while ``_INBOX_MESSAGES``
+wait: a window full of tiny messages is much larger decoded than it was on the wire.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
 bytes consumed + ``_uncredited`` + the sum over ``_batches``; every deadline that is set
 ends in a state from which nothing more is waited for.
 """
 
-import logging
 from collections import deque
 
 from tako.byteloops import encode_frame
@@ -39,18 +42,18 @@ from tako.errors import ConnectionClosed, Disconnected, WsError
 from tako.seams import Exchange, ResetCode, Signal
 from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
 from tako.ws.deflate import Deflater, Inflater
+from tako.ws.keep_alive import KeepAlive
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsOptions
 
-
-_logger = logging.getLogger("tako.ws")
 
 _LINGER = 1.0  # seconds for the peer's end of stream once both Close frames are out
 _PONGS_PER_READ = 16  # further Pings of one read are answered by the latest Pong only
 _CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
 _INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
+_BATCH = 4096  # bytes below which a batch of credit is merged with the next
 
-_TEXT, _BINARY, _RSV1 = 0x81, 0x82, 0x40  # FIN + opcode; RFC 7692 §6: RSV1 = compressed
+_RSV1 = 0x40  # RFC 7692 §6: the message is compressed
 
 
 class Conversation:
@@ -65,6 +68,7 @@ class Conversation:
         "_deflater",
         "_discarding",
         "_keep_alive",
+        "_late_pong",
         "_output_ended",
         "_pings_sent",
         "_popped",
@@ -97,7 +101,7 @@ class Conversation:
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self.inbox: deque[AnyMessage] = deque()
-        self._batches: deque[tuple[int, int]] = deque()
+        self._batches: list[tuple[int, int]] = []
         self._batch_end = 0  # message number at which the first batch is credited
         self._pushed = self._popped = 0
         self._uncredited = 0
@@ -106,7 +110,8 @@ class Conversation:
         self._output_ended = False
         self._sent_code = 1006
         self._pings_sent: dict[bytes, float] = {}
-        self.answered: deque[bytes] = deque(maxlen=_CONTROLS_WAITING)
+        self._late_pong: bytes | None = None  # waits until output is welcome
+        self.answered: list[bytes] = []
         self.close_sent = self.close_received = False
         self.close_code: int | None = None
         self.close_reason = ""
@@ -116,7 +121,10 @@ class Conversation:
         self.readable: Signal = exchange.host.runtime.signal()
         self.writable: Signal = exchange.host.runtime.signal()
         self._deadline = exchange.host.deadlines.new(self._deadline_reached)
-        self._keep_alive = KeepAlive(self, options) if options.keep_alive.auto else None
+        self._keep_alive: KeepAlive | None = None
+        keep_alive = options.keep_alive
+        if keep_alive.auto and keep_alive.ping_interval is not None:
+            self._keep_alive = KeepAlive(self, keep_alive.ping_interval, keep_alive)
 
     # Input, called by the engine -------------------------------------------------
 
@@ -139,17 +147,21 @@ class Conversation:
             self._end_input(ConnectionClosed(1006), 1006, "")
         if isinstance(error, Disconnected):
             self._over()
-        elif not self._output_ended:
+            return
+        if not self._output_ended:
+            self._answer_violation()
             self._end_output()
             self.exchange.flush()
-        if not isinstance(error, Disconnected):
-            # Both directions have ended: nothing is left to wait for.
-            self._deadline.set(None)
-            self.exchange.reset(ResetCode.NO_ERROR)
+        # Both directions have ended: nothing is left to wait for.
+        self._deadline.set(None)
+        self.exchange.reset(ResetCode.NO_ERROR)
 
     def wake_writer(self) -> None:
         """Output is welcome again, or the exchange is over."""
         self.writable.set()
+        if self._late_pong is not None:
+            # Not from inside the engine, which is about to go on sending.
+            self.exchange.host.runtime.call_soon(self._answer_late)
 
     def shut_down(self) -> None:
         """Tell the peer that the server goes away (RFC 6455 §7.4.1: 1001)."""
@@ -158,8 +170,12 @@ class Conversation:
     # Reading, called by the session ----------------------------------------------
 
     def resume(self) -> bool:
-        """Decode what had to wait for room in the inbox; tell whether there was any."""
-        if self.end is not None or not self._codec.pending:
+        """Decode what had to wait for room in the inbox; tell whether there was any.
+
+        That may be a Close, even after the end of the stream.
+        """
+        if not self._codec.pending:
+            self._answer_violation()
             return False
         self._receive(b"")
         return True
@@ -173,6 +189,8 @@ class Conversation:
         if kind is str or kind is bytes:
             return
         if kind is Message.Ping:
+            if len(self.answered) >= _CONTROLS_WAITING:
+                del self.answered[0]
             self.answered.append(message.data)  # type: ignore[union-attr]  # a Ping
         self._controls -= kind is not Message.Close
 
@@ -231,6 +249,9 @@ class Conversation:
         """Start the closing handshake, once; the peer's Close is then waited for."""
         if self.close_sent or self._output_ended:
             return
+        if self.error is not None:
+            self._answer_violation()
+            return
         self._send_close_frame(code, reason)
         if self.end is None:
             self._deadline.set(self._close_deadline())
@@ -238,10 +259,12 @@ class Conversation:
 
     def fail(self, error: WsError, reason: str = "") -> None:
         """Give the conversation up with the code of ``error`` (RFC 6455 §7.1.7)."""
+        if self._output_ended:
+            return
         if self.end is None:
             self.error = error
             self._end_input(error, error.close_code, "")
-        if not self.close_sent and not self._output_ended:
+        if not self.close_sent:
             self._send_close_frame(error.close_code, reason)
         self._end_output()
         self._deadline.set(self._close_deadline())
@@ -268,8 +291,8 @@ class Conversation:
     # Inside ------------------------------------------------------------------------
 
     def _receive(self, data: bytes) -> None:
-        codec = self._codec
-        messages = codec.receive(data, _INBOX_MESSAGES)
+        codec, inbox = self._codec, self.inbox
+        messages = codec.receive(data, _INBOX_MESSAGES - len(inbox))
         if messages:
             for message in messages:
                 if type(message) is not str and type(message) is not bytes:
@@ -277,20 +300,42 @@ class Conversation:
                     break
             if self._discarding:
                 messages = []
-            self.inbox.extend(messages)
+            inbox.extend(messages)
             self._pushed += len(messages)
-        if not codec.pending and self._uncredited:
-            if self.inbox:
-                if not self._batches:
-                    self._batch_end = self._pushed
-                self._batches.append((self._pushed, self._uncredited))
-            else:
-                self.exchange.consumed(self._uncredited)
+        size = self._uncredited
+        if size and not codec.pending:
             self._uncredited = 0
+            if inbox:
+                self._credit_later(size)
+            else:
+                self.exchange.consumed(size)
         if codec.error is not None:
-            self.fail(codec.error)
-        if messages:
+            self._violated(codec.error)
+        elif messages:
             self.readable.set()
+
+    def _violated(self, error: WsError) -> None:
+        """The peer broke a rule; messages that came before may still be answered."""
+        if self.end is None and self.inbox and not self._discarding:
+            self.error = error
+            self._end_input(error, error.close_code, "")
+            self._deadline.set(self.exchange.host.time() + _LINGER)
+        else:
+            self.fail(error)
+
+    def _answer_violation(self) -> None:
+        """Send the Close that a violation calls for, unless one was sent."""
+        if self.error is not None and not (self.close_sent or self._output_ended):
+            self.fail(self.error)
+
+    def _credit_later(self, size: int) -> None:
+        """Give ``size`` bytes back once what is in the inbox has been read."""
+        batches = self._batches
+        if batches and batches[-1][1] < _BATCH:
+            size += batches.pop()[1]
+        if not batches:
+            self._batch_end = self._pushed
+        batches.append((self._pushed, size))
 
     def _answer_controls(self, messages: list[AnyMessage]) -> list[AnyMessage]:
         """Answer Pings and Close; return what the session is to see."""
@@ -316,11 +361,21 @@ class Conversation:
         return kept
 
     def _answer_pings(self, pings: list[bytes]) -> None:
-        if self.close_sent or self._output_ended:
+        if not pings or self.close_sent or self._output_ended:
             return
-        # RFC 6455 §5.5.3: the most recent Ping may answer for all before it
+        # RFC 6455 §5.5.3: the most recent Ping may be answered for all before it
+        if not self.exchange.writable:
+            self._late_pong = pings[-1]  # a peer that does not read gets no queue
+            return
         for data in pings[: _PONGS_PER_READ - 1] + pings[_PONGS_PER_READ - 1 :][-1:]:
             self.exchange.send_data(encode_pong(data))
+
+    def _answer_late(self) -> None:
+        """Answer the latest of the Pings that came while output was not welcome."""
+        data, self._late_pong = self._late_pong, None
+        if data is not None:
+            self._answer_pings([data])
+            self.exchange.flush()
 
     def _pong_came(self, data: bytes) -> None:
         sent = self._pings_sent.pop(data, None)
@@ -346,8 +401,7 @@ class Conversation:
 
     def _end_input(self, end: WsError, code: int, reason: str) -> None:
         self.end = end
-        if self.close_code is None:
-            self.close_code, self.close_reason = code, reason
+        self.close_code, self.close_reason = code, reason
         if self._keep_alive is not None:
             self._keep_alive.stop()
         self.readable.set()
@@ -370,7 +424,7 @@ class Conversation:
         batches = self._batches
         total = 0
         while batches and batches[0][0] <= self._popped:
-            total += batches.popleft()[1]
+            total += batches.pop(0)[1]
         if batches:
             self._batch_end = batches[0][0]
         if total:
@@ -381,10 +435,13 @@ class Conversation:
         return host.time() + host.config.ws_close_timeout
 
     def _deadline_reached(self) -> None:
-        """Waited long enough: for the peer's Close first, then for its end of stream."""
+        """Waited long enough for the peer's Close, or then for its end of stream."""
         if self._output_ended:
             code = ResetCode.NO_ERROR if self.close_received else ResetCode.CANCEL
             self.exchange.reset(code)
+            return
+        if self.error is not None and not self.close_sent:
+            self._answer_violation()
             return
         if self.end is None:
             self._end_input(ConnectionClosed(1006), 1006, "")
@@ -397,58 +454,3 @@ class Conversation:
             return ConnectionClosed(self.close_code, self.close_reason)
         return ConnectionClosed(self._sent_code)
 
-
-class KeepAlive:
-    """Pings a silent peer and gives up on one that does not answer (RFC 6455 §5.5.2).
-
-    One deadline, no task: it stands at the next Ping, or at the end of the wait for any
-    sign of life after one.
-    """
-
-    __slots__ = (
-        "_conversation",
-        "_count",
-        "_deadline",
-        "_heard",
-        "_interval",
-        "_pinged",
-        "_timeout",
-    )
-
-    def __init__(self, conversation: Conversation, options: WsOptions) -> None:
-        hint = options.keep_alive
-        host = conversation.exchange.host
-        self._conversation = conversation
-        self._interval = hint.ping_interval or 0.0
-        self._timeout = hint.pong_timeout
-        self._heard = host.time()
-        self._pinged: float | None = None
-        self._count = 0
-        self._deadline = host.deadlines.new(self._reached)
-        self._deadline.set(self._heard + self._interval)
-
-    def heard(self) -> None:
-        """Bytes came from the peer: it lives."""
-        self._heard = self._conversation.exchange.host.time()
-
-    def stop(self) -> None:
-        """Closing has begun."""
-        self._deadline.set(None)
-
-    def _reached(self) -> None:
-        conversation = self._conversation
-        now = conversation.exchange.host.time()
-        if self._pinged is not None and self._heard < self._pinged:
-            conversation.lose("keepalive timeout")
-            return
-        self._pinged = None
-        due = self._heard + self._interval
-        if now < due or conversation.close_sent:
-            self._deadline.set(max(due, now + self._interval / 2))
-            return
-        self._count += 1
-        conversation.send_ping(b"tako %d" % self._count)
-        conversation.exchange.flush()
-        self._pinged = now
-        wait = self._interval if self._timeout is None else self._timeout
-        self._deadline.set(now + wait)

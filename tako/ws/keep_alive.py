@@ -1,0 +1,98 @@
+"""``KeepAlive``: pings a silent peer and gives up on one that does not answer.
+
+Theory of operation. One deadline and no task. It stands at the moment when the peer will
+have been silent for ``ping_interval``, or, after a Ping, at the next moment at which
+something can be decided: another Ping is due, or ``pong_timeout`` has passed. Whatever
+arrives is a sign of life (RFC 6455 §5.5.2 asks for a Pong, but data proves as much).
+
+Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
+"""
+
+from typing import Protocol
+
+from tako.seams import Exchange
+from tako.ws.options import WsKeepAlive
+
+
+class Pinged(Protocol):
+    """What is kept alive: a conversation."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange that carries it."""
+
+    @property
+    def close_sent(self) -> bool:
+        """Closing has begun: another deadline watches over it."""
+
+    def send_ping(self, data: bytes) -> None:
+        """Queue a Ping."""
+
+    def lose(self, reason: str) -> None:
+        """Take the peer for dead."""
+
+
+class KeepAlive:
+    """The watch over one conversation."""
+
+    __slots__ = (
+        "_conversation",
+        "_count",
+        "_deadline",
+        "_heard",
+        "_host",
+        "_interval",
+        "_pinged",
+        "_timeout",
+    )
+
+    def __init__(
+        self, conversation: Pinged, interval: float, options: WsKeepAlive
+    ) -> None:
+        """Begin to watch.
+
+        Args:
+            conversation: what is kept alive.
+            interval: seconds of silence before a Ping.
+            options: where ``pong_timeout`` is.
+        """
+        self._conversation = conversation
+        self._interval = interval
+        self._timeout = options.pong_timeout
+        self._host = host = conversation.exchange.host
+        self._heard = host.time()
+        self._pinged: float | None = None  # when the Ping was sent that is unanswered
+        self._count = 0
+        self._deadline = host.deadlines.new(self._reached)
+        self._deadline.set(self._heard + interval)
+
+    def heard(self) -> None:
+        """Bytes came from the peer: it lives."""
+        self._heard = self._host.time()
+        self._pinged = None
+
+    def stop(self) -> None:
+        """Closing has begun."""
+        self._deadline.set(None)
+
+    def _reached(self) -> None:
+        if self._conversation.close_sent:
+            return
+        now = self._host.time()
+        pinged, timeout = self._pinged, self._timeout
+        if pinged is not None and timeout is not None:
+            if now < pinged + timeout:
+                self._deadline.set(pinged + timeout)
+            else:
+                self._conversation.lose("keepalive timeout")
+            return
+        due = (self._heard if pinged is None else pinged) + self._interval
+        if now < due:
+            self._deadline.set(due)
+            return
+        self._count += 1
+        self._conversation.send_ping(b"tako %d" % self._count)
+        self._conversation.exchange.flush()
+        self._pinged = now
+        wait = self._interval if timeout is None else min(timeout, self._interval)
+        self._deadline.set(now + wait)
