@@ -126,3 +126,10 @@ class MessageTooBig(WsError):  # noqa: N818
     """A message grows beyond ``max_message_size`` bytes: 1009."""
 
     close_code = 1009
+
+
+def consists_of(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether ``error`` is a ``kind``, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(kind)[1] is None
+    return isinstance(error, kind)

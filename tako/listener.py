@@ -9,6 +9,7 @@ from typing import Self, TypeAlias
 from tako import runtime
 from tako.conn_info import IpPeer, OtherPeer, PeerAddr, UnixPeer
 
+
 _MAX_PORT = 65535
 
 
@@ -111,7 +112,9 @@ async def bind(
             if sockets and port == 0:
                 sockaddr = (sockaddr[0], sockets[0].getsockname()[1], *sockaddr[2:])  # noqa: PLW2901
             try:
-                sockets.append(_listen(family, sockaddr, backlog, reuse_port=reuse_port))
+                sockets.append(
+                    _listen(family, sockaddr, backlog, reuse_port=reuse_port)
+                )
             except OSError as error:
                 # A host without IPv6 still resolves names to ::1.
                 if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:

@@ -15,6 +15,8 @@ from tako.headers import RawHeader
 from tako.request import Request
 from tako.response import Response
 from tako.seams import Exchange, ResetCode, Upgrade
+from tako.sse import EventStream, HeartbeatTimer
+
 
 _logger = logging.getLogger("tako.server")
 
@@ -103,16 +105,22 @@ async def _send_stream(
     """Send chunks as they come; the producer waits while the peer does not read."""
     exchange.send_headers(response.status, response.headers.raw)
     exchange.flush(soon=True)
+    heartbeat = body.heartbeat if isinstance(body, EventStream) else None
+    timer = None if heartbeat is None else HeartbeatTimer(exchange, heartbeat)
     try:
         if isinstance(body, AsyncIterable):
             async for chunk in body:
                 if not await _send_chunk(exchange, chunk):
                     return
+                if timer is not None:
+                    timer.restart()
         else:
             for chunk in body:
                 if not await _send_chunk(exchange, chunk):
                     return
     finally:
+        if timer is not None:
+            timer.stop()
         await _close(body)
     if response.trailers:
         exchange.send_trailers(response.trailers.raw)

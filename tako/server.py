@@ -14,6 +14,7 @@ from tako.conn_info import PeerAddr
 from tako.connection import Protocol
 from tako.errors import TlsConfigError
 from tako.listener import ListenerLike, as_listener
+from tako.router import Router
 from tako.seams import Signal
 from tako.service import Dispatcher, Service, Shutdown
 from tako.tls import ReloadableResolver, TlsCert, TlsSettings, default_cert
@@ -169,6 +170,8 @@ def _check(router: object, config: object) -> None:
     if not hasattr(router, "dispatch"):
         msg = f"serve takes a Router, not {type(router).__name__}"
         raise TypeError(msg)
+    if isinstance(router, Router):
+        router.prepare()  # plugins that cannot be set up raise here
     _check_config(config)
 
 

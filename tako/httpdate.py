@@ -1,0 +1,35 @@
+"""The ``Date`` of a response (RFC 9110 §6.6.1), formatted once a second.
+
+The one module of the core that reads the wall clock; engines have no other use for it.
+"""
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+
+
+class HttpDate:
+    """Formats the current time as an IMF-fixdate (RFC 9110 §5.6.7).
+
+    Args:
+        clock: returns seconds since the epoch.
+    """
+
+    __slots__ = ("_clock", "_second", "_text")
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._second = -1
+        self._text = b""
+
+    def __call__(self) -> bytes:
+        """Return the date, such as ``b"Sun, 06 Nov 1994 08:49:37 GMT"``."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._text = formatdate(second, usegmt=True).encode("ascii")
+        return self._text
+
+
+http_date = HttpDate()
+"""The date that both engines put into their responses."""

@@ -1,0 +1,440 @@
+"""``Request``: what a handler is called with (RFC 9110 §6), the same on both wires."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from tako import grammar
+from tako.conn_info import ConnInfo
+from tako.errors import HttpError
+from tako.headers import Headers, HeadersLike
+from tako.state import MissingState, TypeMap, find_state
+
+
+HttpVersion: TypeAlias = Literal["1.0", "1.1", "2"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_UNSET: Any = object()
+_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+_MAX_FORM_FIELDS = 1000
+# Not everything that Python can decode: some of its codecs take quadratic time.
+_CHARSETS = frozenset(
+    [
+        "utf-8",
+        "utf8",
+        "us-ascii",
+        "ascii",
+        "iso-8859-1",
+        "latin1",
+        "iso-8859-2",
+        "iso-8859-15",
+        "windows-1250",
+        "windows-1251",
+        "windows-1252",
+        "koi8-r",
+        "utf-16",
+        "utf-16le",
+        "utf-16be",
+        "shift_jis",
+        "euc-jp",
+        "euc-kr",
+        "gbk",
+        "gb18030",
+        "big5",
+    ]
+)
+_CHARSET = re.compile(r';\s*charset="?([^\s";]+)', re.IGNORECASE)
+
+
+class BodyReader(Protocol):
+    """Where a request's body comes from; ``body.BodySink`` on a connection."""
+
+    async def next_chunk(self) -> bytes:
+        """Return the next chunk, ``b""`` at the end."""
+        ...
+
+
+class Extensions(TypeMap):
+    """Facts attached to a request, one for each type: ``extensions[ConnInfo]``."""
+
+    __slots__ = ()
+
+
+class _BytesReader:
+    """A body that is all there."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def next_chunk(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+
+class Request:
+    """One HTTP request.
+
+    Engines construct it; tests use ``Request.build``.
+
+    Attributes:
+        method: the request method; ``"GET"`` for a WebSocket on both wires.
+        target: the path and query as received (RFC 9112 §3.2).
+        path: the path as received, without the query; not decoded.
+        query: the query as received, ``""`` if there is none.
+        headers: the request's fields.
+        http_version: ``"1.0"``, ``"1.1"`` or ``"2"``.
+        scheme: ``"http"`` or ``"https"``.
+        authority: host and port from the request target or ``:authority``.
+        protocol: ``"websocket"`` for its handshake on either wire (RFC 8441 §4).
+        is_websocket: whether ``protocol`` is ``"websocket"``.
+        body_reader: where the body comes from; ``stream`` and ``body`` read it.
+        conn_info: who is at the other end, ``None`` without a connection.
+        matched_path: the path that the route was registered with; ``None`` without one.
+        raw_path_params: the path parameters as received, not decoded.
+        states: where ``state`` looks before the process-wide store; set by a router.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_taken",
+        "_extensions",
+        "_path_params",
+        "_query_multi",
+        "authority",
+        "body_reader",
+        "conn_info",
+        "headers",
+        "http_version",
+        "is_websocket",
+        "matched_path",
+        "method",
+        "path",
+        "protocol",
+        "query",
+        "raw_path_params",
+        "scheme",
+        "states",
+        "target",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        *,
+        http_version: HttpVersion = "1.1",
+        scheme: str = "http",
+        authority: str | None = None,
+        protocol: str | None = None,
+        body_reader: BodyReader | None = None,
+        conn_info: ConnInfo | None = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
+        self.http_version = http_version
+        self.scheme = scheme
+        self.authority = authority
+        self.protocol = protocol
+        self.is_websocket = protocol == "websocket"
+        self.body_reader = body_reader
+        self.conn_info = conn_info
+        self.matched_path: str | None = None
+        self.raw_path_params = _NO_PARAMS
+        self.states: tuple[TypeMap, ...] = ()
+        self._path_params: Mapping[str, str] | None = None
+        self._query_multi: dict[str, list[str]] | None = None
+        self._extensions: Extensions | None = None
+        self._body: bytes | None = None
+        self._body_taken = False
+
+    @classmethod
+    def build(
+        cls,
+        method: str = "GET",
+        path: str = "/",
+        headers: HeadersLike = (),
+        body: bytes | str = b"",
+        extensions: Iterable[object] = (),
+        *,
+        http_version: HttpVersion = "1.1",
+    ) -> "Request":
+        """Return a request without a connection, for tests of handlers and routers.
+
+        Args:
+            method: the request method.
+            path: the path, with the query if any.
+            headers: the request's fields.
+            body: the body; nothing is derived from it.
+            extensions: values for ``Request.extensions``.
+            http_version: the wire that it pretends to have come on.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        request = cls(
+            str(method),
+            path,
+            Headers(headers),
+            http_version=http_version,
+            body_reader=_BytesReader(data),
+        )
+        for value in extensions:
+            request.extensions.insert(value)
+            if isinstance(value, ConnInfo):
+                request.conn_info = value
+        return request
+
+    @property
+    def url(self) -> str:
+        """The path and query as received; the same as ``target``."""
+        return self.target
+
+    @property
+    def host(self) -> str | None:
+        """Host and port that the client asked for: the authority, else ``Host``."""
+        if self.authority is not None:  # RFC 9112 §3.2.2: it overrides Host
+            return self.authority
+        return self.headers.get("host")
+
+    @property
+    def query_multi(self) -> dict[str, list[str]]:
+        """All values of each query parameter, decoded."""
+        if self._query_multi is None:
+            self._query_multi = parse_qs(self.query, keep_blank_values=True)
+        return self._query_multi
+
+    @property
+    def query_params(self) -> Mapping[str, str]:
+        """The first value of each query parameter, decoded."""
+        return {name: values[0] for name, values in self.query_multi.items()}
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The request's cookies; of equal names the first, which is the most specific.
+
+        RFC 6265 §5.4 has clients send cookies of longer paths first.
+        """
+        cookies: dict[str, str] = {}
+        for line in self.headers.get_all("cookie"):
+            for pair in line.split(";"):
+                name, equals, value = pair.partition("=")
+                if equals:
+                    cookies.setdefault(name.strip(" \t"), _unquoted(value.strip(" \t")))
+        return cookies
+
+    @property
+    def path_params(self) -> Mapping[str, str]:
+        """The path parameters, percent-decoded.
+
+        Raises:
+            HttpError: 400, a value is not UTF-8 once decoded.
+        """
+        if self._path_params is None:
+            self._path_params = {
+                name: _decoded(value) for name, value in self.raw_path_params.items()
+            }
+        return self._path_params
+
+    @property
+    def extensions(self) -> Extensions:
+        """Facts attached by the connection, by middleware, or by a test."""
+        if self._extensions is None:
+            self._extensions = Extensions()
+            if self.conn_info is not None:
+                self._extensions.insert(self.conn_info)
+                self._extensions.insert(self.conn_info.peer)
+        return self._extensions
+
+    def match(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        states: tuple[TypeMap, ...],
+    ) -> None:
+        """Take note of the route that was found; for routers."""
+        self.matched_path = path
+        self.raw_path_params = params
+        self._path_params = None
+        self.states = states
+
+    def state(self, key: type[T], default: D = _UNSET) -> T | D:
+        """Return the application state of that type: the router's, else the process's.
+
+        Raises:
+            MissingState: there is none and no ``default``.
+        """
+        try:
+            return find_state(self.states, key)
+        except MissingState:
+            if default is _UNSET:
+                raise
+            return default
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, once.
+
+        Raises:
+            RuntimeError: the body was taken before.
+            Disconnected: the peer is gone.
+            RemoteProtocolError: the body breaks its framing.
+
+        Cancel safety: safe; a cancelled iteration loses nothing, but cannot be resumed.
+        """
+        if self._body is not None:
+            if self._body:
+                yield self._body
+            return
+        self._take_body()
+        reader = self.body_reader
+        while reader is not None and (chunk := await reader.next_chunk()):
+            yield chunk
+
+    async def body(self, limit: int | None = None) -> bytes:
+        """Return the whole body; it is kept for further calls.
+
+        Args:
+            limit: the largest body, in bytes, that is accepted; ``None``: any.
+
+        Raises:
+            HttpError: 413, the body is larger than ``limit``.
+            RuntimeError: the body was taken by ``stream`` before.
+            Disconnected: the peer is gone.
+            RemoteProtocolError: the body breaks its framing.
+
+        Cancel safety: not safe; what was read is lost, and so is the body.
+        """
+        if self._body is None:
+            length = self.headers.get_raw(b"content-length") or b""
+            if limit is not None and (grammar.content_length(length) or 0) > limit:
+                raise HttpError(413)  # RFC 9110 §15.5.14: no need to read any of it
+            self._take_body()
+            self._body = await _read_all(self.body_reader, limit)
+        if limit is not None and len(self._body) > limit:
+            raise HttpError(413)
+        return self._body
+
+    async def text(self, limit: int | None = None) -> str:
+        """Return the body as text, in the charset it declares, else UTF-8.
+
+        Raises:
+            HttpError: 400, the body is no such text; 413 and others as in ``body``.
+
+        Cancel safety: not safe, as ``body``.
+        """
+        data = await self.body(limit)
+        declared = _CHARSET.search(self.headers.get("content-type") or "")
+        charset = declared[1].lower() if declared else "utf-8"
+        if charset not in _CHARSETS:
+            raise HttpError(400, "Failed to decode text: unknown charset")
+        try:
+            return data.decode(charset)
+        except UnicodeError as error:
+            raise HttpError(400, "Failed to decode text") from error
+
+    async def json(self, limit: int | None = None) -> Any:
+        """Return the value that the body spells in JSON (RFC 8259).
+
+        Raises:
+            HttpError: 400, the content type is not JSON's or the body is not JSON; 413
+                and others as in ``body``.
+
+        Cancel safety: not safe, as ``body``.
+        """
+        kind = _essence(self.headers)
+        if kind != "application/json" and not kind.endswith("+json"):  # RFC 6839 §3.1
+            raise HttpError(400, "Invalid content type; expected application/json")
+        data = await self.body(limit)
+        try:
+            return json.loads(data, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            detail = f"Failed to deserialize JSON: {error}"
+            raise HttpError(400, detail) from error
+
+    async def form_multi(self, limit: int | None = None) -> dict[str, list[str]]:
+        """Return all values of each field of a URL-encoded form.
+
+        Raises:
+            HttpError: 400, the content type is another one or the body no form; 413 and
+                others as in ``body``.
+
+        Cancel safety: not safe, as ``body``.
+        """
+        if _essence(self.headers) != "application/x-www-form-urlencoded":
+            detail = "Invalid content type; expected application/x-www-form-urlencoded"
+            raise HttpError(400, detail)
+        data = await self.body(limit)
+        try:
+            return parse_qs(
+                data.decode(),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=_MAX_FORM_FIELDS,
+            )
+        except ValueError as error:
+            raise HttpError(400, "Failed to deserialize form") from error
+
+    async def form(self, limit: int | None = None) -> dict[str, str]:
+        """Return the first value of each field of a URL-encoded form.
+
+        Raises:
+            HttpError: as in ``form_multi``.
+
+        Cancel safety: not safe, as ``body``.
+        """
+        fields = await self.form_multi(limit)
+        return {name: values[0] for name, values in fields.items()}
+
+    def _take_body(self) -> None:
+        if self._body_taken:
+            msg = "the request body was read before; call body() first to keep it"
+            raise RuntimeError(msg)
+        self._body_taken = True
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target} HTTP/{self.http_version}>"
+
+
+async def _read_all(reader: BodyReader | None, limit: int | None) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while reader is not None and (chunk := await reader.next_chunk()):
+        chunks.append(chunk)
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise HttpError(413)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _essence(headers: Headers) -> str:
+    """Return the media type without its parameters (RFC 9110 §8.3.1), in lower case."""
+    value = headers.get("content-type") or ""
+    return value.partition(";")[0].strip().lower()
+
+
+def _decoded(value: str) -> str:
+    if "%" not in value and value.isascii():
+        return value
+    try:
+        return unquote_to_bytes(value.encode("latin-1")).decode()
+    except UnicodeError as error:
+        raise HttpError(400, "invalid path parameter encoding") from error
+
+
+def _unquoted(value: str) -> str:
+    """Remove the quotes that RFC 6265 §4.1.1 allows around a cookie's value."""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"  # RFC 8259 §6
+    raise ValueError(msg)

@@ -1,0 +1,121 @@
+"""``ServerConfig`` and its parts."""
+
+import dataclasses
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tako.config import AcceptBackoff, ServerConfig, positive, seconds
+from tako.errors import ConfigError
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    config = ServerConfig()
+    assert config.drain_timeout == 30.0
+    assert config.header_read_timeout == 30.0
+    assert config.keep_alive is True
+    assert config.keep_alive_timeout is None
+    assert config.h2_max_concurrent_streams == 100
+    assert config.h2_enable_connect_protocol is True
+    assert config.alpn == ("h2", "http/1.1")
+    assert config.max_connections is None
+    assert config.tls_handshake_timeout == 10.0
+    assert config.max_proxy_header == 4096
+    assert config.accept_backoff == AcceptBackoff(initial=0.005, max=1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1.0), (0.25, 0.25), (timedelta(milliseconds=1500), 1.5)],
+)
+def test_durations_are_seconds_or_timedeltas(value: Any, expected: float) -> None:
+    assert seconds(value, "x") == expected
+    assert ServerConfig(drain_timeout=value).drain_timeout == expected
+    assert ServerConfig(send_timeout=value).send_timeout == expected
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, float("nan"), float("inf"), timedelta(0), timedelta(seconds=-1)]
+)
+def test_a_duration_is_positive_and_finite(value: Any) -> None:
+    with pytest.raises(ConfigError, match="must be a positive number of seconds"):
+        seconds(value, "drain_timeout")
+    with pytest.raises(ConfigError, match=r"^drain_timeout must be"):
+        ServerConfig(drain_timeout=value)
+    with pytest.raises(ValueError, match=r"^send_timeout must be"):
+        ServerConfig(send_timeout=value)
+
+
+@pytest.mark.parametrize("value", ["1", True, b"", []])
+def test_a_duration_of_another_type_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="takes seconds or a timedelta"):
+        ServerConfig(drain_timeout=value)
+
+
+def test_only_optional_durations_can_be_switched_off() -> None:
+    assert ServerConfig(header_read_timeout=None).header_read_timeout is None
+    with pytest.raises(ConfigError, match="not NoneType"):
+        ServerConfig(drain_timeout=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("h2_max_concurrent_streams", 0),
+        ("h2_max_concurrent_streams", 251),
+        ("h2_initial_window_size", 2**31),
+        ("h2_max_header_list_size", 1023),
+        ("max_connections", 0),
+        ("min_rate", -1),
+        ("max_tls_handshakes", 0),
+    ],
+)
+def test_a_count_out_of_range_is_refused_by_name(name: str, bad: int) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} must be from"):
+        ServerConfig(**{name: bad})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1.0, "1", True, None])
+def test_a_count_is_an_integer(value: Any) -> None:
+    with pytest.raises(ConfigError, match="takes an integer"):
+        positive(value, "n")
+
+
+def test_positive_returns_what_is_in_range() -> None:
+    assert positive(3, "n", least=3, most=3) == 3
+    assert ServerConfig(min_rate=0).min_rate == 0
+
+
+@pytest.mark.parametrize(
+    "protocols", [(), ("h3",), ("h2", "h2"), ("h2", "http/1.1", "http/1.0")]
+)
+def test_alpn_is_a_choice_of_the_two_protocols(protocols: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="alpn takes"):
+        ServerConfig(alpn=protocols)
+
+
+def test_alpn_keeps_the_order_of_preference_in_a_tuple() -> None:
+    assert ServerConfig(alpn=["http/1.1", "h2"]).alpn == ("http/1.1", "h2")
+    with pytest.raises(ConfigError, match=r'write \("h2",\)'):
+        ServerConfig(alpn="h2")
+
+
+def test_a_config_is_frozen_and_keyword_only() -> None:
+    config = ServerConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.keep_alive = False  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        ServerConfig(30.0)  # type: ignore[call-arg]
+
+
+def test_a_config_can_be_replaced_in_part() -> None:
+    config = dataclasses.replace(ServerConfig(max_headers=7), drain_timeout=1)
+    assert (config.max_headers, config.drain_timeout) == (7, 1.0)
+
+
+def test_accept_backoff_does_not_shrink() -> None:
+    with pytest.raises(ConfigError, match="must not be below initial"):
+        AcceptBackoff(initial=2.0, max=1.0)
+    backoff = AcceptBackoff(initial=timedelta(milliseconds=1), max=1)
+    assert (backoff.initial, backoff.max) == (0.001, 1.0)

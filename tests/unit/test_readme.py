@@ -1,0 +1,60 @@
+"""What the documents point at exists, and the README's example is a program."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import tako
+
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+README = (ROOT / "README.md").read_text()
+
+
+def anchor(heading: str) -> str:
+    """Return the fragment that a rendered heading is reached by."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_table_of_contents_is_the_list_of_headings() -> None:
+    contents = re.findall(r"^- \[(.+)\]\(#(.+)\)$", README, re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert contents == [(heading, anchor(heading)) for heading in headings]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_linked_and_named_files_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
+    named = re.findall(r"\b(?:tako|tests|examples|certs)/[\w/.]*\w", text)
+    made = {"certs/cert.pem", "certs/key.pem", "certs/ca.pem", "tests/h2"}
+    assert [n for n in {*linked, *named} - made if not (ROOT / n).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_make_targets_exist(document: str) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^make (\w+)|`make (\w+)", (ROOT / document).read_text()))
+    assert {name for pair in named for name in pair if name} <= targets
+
+
+def test_the_example_uses_what_there_is() -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    tree = ast.parse(source)
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    } | set(re.findall(r"\btako\.(\w+)", source))
+    assert {"TakoWs", "serve_tls", "run"} <= names <= set(tako.__all__)
+
+
+def test_the_version_is_the_one_of_the_package() -> None:
+    assert f"Version {tako.__version__}:" in README
+    assert (
+        f'\nversion = "{tako.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
+    )
