@@ -1,0 +1,7 @@
+"""HTTP/1.1 (RFC 9112): see ``README.md`` beside this file, and ``engine``."""
+
+from tako.h1.engine import H1Engine
+from tako.h1.exchange import H1Exchange
+
+
+__all__ = ["H1Engine", "H1Exchange"]

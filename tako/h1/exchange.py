@@ -1,0 +1,352 @@
+"""``H1Exchange``: one request and its answer on an HTTP/1.1 connection.
+
+Theory of operation. An exchange is born with its request and writes the response into
+the engine's output. It holds the handler to the message syntax: one head, as much body
+as was announced, nothing after the end; a mistake raises before a byte of it is queued.
+After ``open_tunnel`` it is a plain byte pipe.
+
+States of the response: no head -> head sent -> ended, or cut off at any point. ``over``
+is true in the last two.
+
+Invariants: ``_left`` is what a Content-Length still promises; nothing is queued by an
+exchange that is cut off.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tako.body import BodySink
+from tako.errors import Disconnected, LocalProtocolError
+from tako.h1.checks import RequestHead
+from tako.h1.response_head import (
+    CONTINUE,
+    Framing,
+    OurFields,
+    connection_lines,
+    date_line,
+    framing_line,
+    framing_of,
+    split,
+    status_line,
+)
+from tako.headers import Headers, RawHeader
+from tako.request import Request
+from tako.seams import Host, ResetCode, Sink, Task
+
+
+class Wire(Protocol):
+    """What an exchange needs of the engine that made it."""
+
+    host: Host
+
+    @property
+    def keeps_alive(self) -> bool:
+        """The connection may carry another request."""
+
+    @property
+    def has_input(self) -> bool:
+        """There are received bytes behind the request."""
+
+    def body_expected(self) -> None:
+        """``100`` was queued: the client will send the body now."""
+
+    def consumed(self, size: int) -> None:
+        """The application has taken ``size`` bytes."""
+
+    def output_blocked(self) -> None:
+        """A writer waits because the transport takes nothing."""
+
+    def settle(self) -> None:
+        """The response is complete."""
+
+    def handler_ended(self, exchange: "H1Exchange") -> None:
+        """The handler is."""
+
+    def tunnel_opened(self, sink: Sink) -> None:
+        """Further bytes are for ``sink``."""
+
+    def tunnel_ended(self) -> None:
+        """We shall send nothing more in the tunnel."""
+
+    def close(self) -> None:
+        """Send and parse nothing more."""
+
+
+class H1Exchange:
+    """One request and its answer; implements ``seams.Exchange``."""
+
+    __slots__ = (
+        "_awaits_continue",
+        "_engine",
+        "_framing",
+        "_left",
+        "_out",
+        "body",
+        "cut_off",
+        "handler_ended",
+        "head",
+        "head_sent",
+        "host",
+        "over",
+        "persistent",
+        "request",
+        "sink",
+        "task",
+        "tunnel",
+    )
+
+    def __init__(self, engine: Wire, head: RequestHead, out: list[bytes]) -> None:
+        """Make the exchange of an accepted head.
+
+        Args:
+            engine: the connection's engine.
+            head: the request.
+            out: where output is queued.
+        """
+        self._engine = engine
+        self._out = out
+        self._framing = Framing.NONE
+        self._left = 0
+        self._awaits_continue = head.expects_continue
+        self.host: Host = engine.host
+        self.head = head
+        self.persistent = head.persistent
+        self.body = BodySink(
+            self, self._send_continue if head.expects_continue else None
+        )
+        self.sink: Sink = self.body
+        self.task: Task | None = None
+        self.head_sent = False
+        self.over = False
+        self.cut_off = False
+        self.handler_ended = False
+        self.tunnel = False
+        conn_info = self.host.conn_info
+        self.request = Request(
+            head.method,
+            head.target,
+            Headers.from_raw(head.fields),
+            http_version=head.version,
+            scheme="http" if conn_info.tls is None else "https",
+            authority=head.authority,
+            protocol="websocket" if head.websocket else None,
+            body_reader=self.body,
+            conn_info=conn_info,
+        )
+
+    @property
+    def writable(self) -> bool:
+        """Whether more output is welcome."""
+        if self.host.writable:
+            return True
+        self._engine.output_blocked()
+        return False
+
+    # ------------------------------------------------------------ the response
+
+    def send_headers(
+        self, status: int, headers: Sequence[RawHeader], *, end: bool = False
+    ) -> None:
+        """Queue the response head; see ``seams.Exchange``."""
+        if self.cut_off:
+            return
+        if self.head_sent:
+            msg = "the response head was sent already"
+            raise LocalProtocolError(msg)
+        if status < 200:
+            self._send_interim(status, headers)
+            return
+        lines, ours = split(headers)
+        version = self.head.version
+        framing = framing_of(status, self.head.method, ours.length, version)
+        if end and framing is not Framing.NONE:
+            if ours.length and status != 205:  # RFC 9110 §15.3.6: 205 has none
+                msg = f"content-length is {ours.length}, but there is no body"
+                raise LocalProtocolError(msg)
+            framing, ours.length = Framing.LENGTH, 0
+        lines.insert(0, status_line(status))
+        self.persistent = self._stays_open(ours, framing)
+        lines += (
+            framing_line(status, framing, ours.length),
+            connection_lines(
+                ours, status=status, persistent=self.persistent, version=version
+            ),
+            date_line(ours),
+            b"\r\n",
+        )
+        self._out.append(b"".join(lines))
+        self.head_sent = True
+        self._awaits_continue = False
+        self._framing = framing
+        self._left = ours.length or 0
+        if end:
+            self._end()
+
+    def _stays_open(self, ours: OurFields, framing: Framing) -> bool:
+        if ours.close or framing is Framing.CLOSE or not self.persistent:
+            return False
+        head = self.head
+        if self._awaits_continue and not self.body.complete:
+            return False  # RFC 9110 §10.1.1: the body may come or not, nobody can tell
+        if head.websocket and (head.has_body or self._engine.has_input):
+            return False  # RFC 9112 §9.6: bytes meant as frames must not be parsed
+        return self._engine.keeps_alive
+
+    def _send_interim(self, status: int, headers: Sequence[RawHeader]) -> None:
+        if status == 101:  # RFC 9110 §15.2.2
+            msg = "101 is what open_tunnel sends"
+            raise LocalProtocolError(msg)
+        line = status_line(status)
+        if self.head.version == "1.0":  # RFC 9110 §15.2: never to an HTTP/1.0 client
+            return
+        if status == 100:
+            self._send_continue()
+            return
+        self._out.append(b"".join([line, *split(headers)[0], b"\r\n"]))
+
+    def _send_continue(self) -> None:
+        """Ask for the body if the client waits to be asked (RFC 9110 §10.1.1)."""
+        if self._awaits_continue and not self.over:
+            self._awaits_continue = False
+            self._out.append(CONTINUE)
+            self._engine.body_expected()
+            self.host.flush()
+
+    def body_arrives(self) -> None:
+        """Take note that the client did not wait for ``100``."""
+        self._awaits_continue = False
+
+    @property
+    def awaits_continue(self) -> bool:
+        """The client holds the body back until it sees ``100``."""
+        return self._awaits_continue
+
+    def send_data(self, data: bytes, *, end: bool = False) -> None:
+        """Queue body or tunnel bytes; see ``seams.Exchange``."""
+        if self.tunnel:
+            self._send_tunnel(data, end=end)
+            return
+        if self.cut_off:
+            return
+        self._check_data(data, end=end)
+        if data:
+            self._queue(data)
+        if end:
+            if self._framing is Framing.CHUNKED:
+                self._out.append(b"0\r\n\r\n")
+            self._end()
+
+    def _check_data(self, data: bytes, *, end: bool) -> None:
+        if not self.head_sent:
+            msg = "body data before the response head"
+            raise LocalProtocolError(msg)
+        if self.over:
+            msg = "body data after the end of the response"
+            raise LocalProtocolError(msg)
+        if self._framing is not Framing.LENGTH:
+            return
+        left = self._left - len(data)
+        if left < 0 or (end and left):  # RFC 9112 §6.2: what follows would be misread
+            how = "longer" if left < 0 else "shorter"
+            msg = f"the body is {how} than content-length"
+            raise LocalProtocolError(msg)
+
+    def _queue(self, data: bytes) -> None:
+        if self._framing is Framing.CHUNKED:  # RFC 9112 §7.1
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        elif self._framing is not Framing.NONE:  # else HEAD, 204 or 304: no body
+            self._left -= len(data)
+            self._out.append(data)
+
+    def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
+        """Queue trailers and end the response; see ``seams.Exchange``."""
+        if self.cut_off:
+            return
+        if self._framing is not Framing.CHUNKED:  # RFC 9112 §7.1.2: only there
+            self.send_data(b"", end=True)
+            return
+        self._check_data(b"", end=True)
+        self._out.append(b"".join([b"0\r\n", *split(trailers)[0], b"\r\n"]))
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._engine.settle()
+
+    # -------------------------------------------------------------- the tunnel
+
+    def open_tunnel(
+        self, status: int, headers: Sequence[RawHeader], sink: Sink
+    ) -> None:
+        """Answer 101 and turn the exchange into a byte pipe; see ``seams.Exchange``."""
+        self.sink = sink
+        if self.cut_off:
+            sink.deliver_eof(Disconnected())
+            return
+        if self.head_sent or not self.head.websocket or self.head.has_body:
+            msg = "this exchange cannot become a tunnel"
+            raise LocalProtocolError(msg)
+        if self._awaits_continue:  # RFC 9110 §7.8: 100 before 101
+            self._awaits_continue = False
+            self._out.append(CONTINUE)
+        lines, ours = split(headers)
+        # RFC 9110 §8.6, RFC 9112 §6.1: no framing fields on 1xx
+        lines.insert(0, status_line(status))
+        lines += (
+            connection_lines(ours, status=status, persistent=True, version="1.1"),
+            date_line(ours),
+            b"\r\n",
+        )
+        self._out.append(b"".join(lines))
+        self.head_sent = True
+        self.tunnel = True
+        self._engine.tunnel_opened(sink)
+
+    def _send_tunnel(self, data: bytes, *, end: bool) -> None:
+        if self.over:
+            if self.cut_off:
+                return
+            msg = "data after the end of the tunnel"
+            raise LocalProtocolError(msg)
+        self._out.append(data)
+        if end:
+            self.over = True
+            self._engine.tunnel_ended()
+
+    # ------------------------------------------------------------------ both
+
+    def consumed(self, size: int) -> None:
+        """The application has taken ``size`` bytes."""
+        if not self.cut_off:
+            self._engine.consumed(size)
+
+    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+        """Cut the connection off; see ``seams.Exchange``."""
+        if self.cut_off:
+            return
+        # RFC 9112 §8: a response without its last chunk or byte shows to be incomplete,
+        # so no TCP reset is needed and the client gets all that was sent before.
+        shows = self.head_sent and self._framing in {Framing.LENGTH, Framing.CHUNKED}
+        in_order = code is ResetCode.NO_ERROR or (
+            code is ResetCode.INTERNAL_ERROR and shows
+        )
+        self.cut()
+        self._engine.close()
+        if in_order:
+            self.host.close()
+        else:
+            self.host.abort()
+
+    def cut(self) -> None:
+        """Make everything here a no-op: the peer or the connection is gone."""
+        self.cut_off = True
+        self.over = True
+
+    def ended(self) -> None:
+        """The handler has really ended."""
+        self.handler_ended = True
+        self._engine.handler_ended(self)
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Write what is queued."""
+        self.host.flush(soon=soon)

@@ -1,0 +1,241 @@
+"""From received bytes to a request head: limits, line grammar, fields.
+
+Theory of operation. ``HeadBuffer`` holds what was received and not interpreted yet: a
+head that is still arriving, requests behind the one being answered, or the first bytes
+of a WebSocket. ``take`` cuts one head off its front. A complete head is normally
+accepted by one regular expression; where that does not match, or the head is still
+incomplete, lines are judged one by one in the order of the stream. So limits and faults
+show as early as they can, and with the same verdict however the bytes were split.
+
+Fields are then split by llhttp, one head at a time: what it would do after the head
+(bodies, upgrades, the next request) is never left to it.
+
+Invariants: ``data[:_line]`` are complete lines that were accepted; ``data[:_scanned]``
+contains no complete head.
+"""
+
+import re
+
+import httptools
+
+from tako.config import ServerConfig
+from tako.errors import HttpError
+from tako.h1.checks import RequestHead, check_head
+from tako.headers import RawHeader
+from tako.request import HttpVersion
+
+
+_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # RFC 9110 §5.5; no bare CR or LF (RFC 9112 §2.2)
+# RFC 9112 §5.1: no white space before the colon
+_FIELD_LINE = _TCHAR + rb"++:" + _TEXT + rb"*+\r\n"
+_HEAD = re.compile(  # RFC 9112 §2.1; obs-fold (§5.2) does not match
+    rb"(" + _TCHAR + rb"++) ([\x21-\x7e]++) HTTP/(1\.[01])\r\n"
+    rb"(?:" + _FIELD_LINE + rb")*+\r\n"
+)
+_FIELD = re.compile(_FIELD_LINE)
+_METHOD = re.compile(_TCHAR + rb"++")
+_TARGET = re.compile(rb"[\x21-\x7e]++")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_OFFENCE = re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, always
+    rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\r)[^\n]|(?<!\r)\n"
+)
+
+_MAX_METHOD = 64
+_TLS_HANDSHAKE = b"\x16"  # RFC 8446 §5.1: the type of a ClientHello's record
+
+
+class HeadBuffer:
+    """Received bytes that wait, and the request heads among them."""
+
+    __slots__ = (
+        "_config",
+        "_fields",
+        "_line",
+        "_parser",
+        "_scanned",
+        "_skipped",
+        "data",
+    )
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._parser = FieldParser()
+        self.data = bytearray()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._fields = 0
+        self._line = 0
+        self._scanned = 0
+        self._skipped = 0
+
+    @property
+    def is_tls(self) -> bool:
+        """The bytes are a TLS handshake, sent to a port that speaks HTTP."""
+        return self.data.startswith(_TLS_HANDSHAKE)
+
+    @property
+    def is_frame(self) -> bool:
+        """The bytes begin as a WebSocket frame may and as a request cannot.
+
+        RFC 6455 §5.2: the first octet of a frame has FIN set, or is a small opcode.
+        """
+        return bool(self.data) and (self.data[0] >= 0x80 or self.data[0] < 0x09)
+
+    def take_all(self) -> bytes:
+        """Return all bytes and forget them."""
+        data = bytes(self.data)
+        self.data.clear()
+        self._reset()
+        return data
+
+    def close(self) -> None:
+        """Forget all bytes: nothing will be parsed any more."""
+        self.data.clear()
+        self._reset()
+        self._parser.close()
+
+    def take(self) -> RequestHead | None:
+        """Cut one head off the front; ``None``: it is not complete yet.
+
+        Raises:
+            HttpError: the head, or what there is of it, must be refused.
+        """
+        data = self.data
+        while not self._line and data.startswith(b"\r\n"):
+            del data[:2]  # RFC 9112 §2.2: ignore empty lines before a request
+            self._skipped += 2
+            self._scanned = 0
+        end = data.find(b"\r\n\r\n", max(0, self._scanned - 3)) + 4
+        if end < 4:
+            self._judge(len(data))
+            self._scanned = len(data)
+            return None
+        raw = bytes(data[:end])
+        match = _HEAD.fullmatch(raw)
+        if match is None or not self._within_limits(raw, match):
+            self._judge(end - 2)
+            self._judge_size(end)
+            raise HttpError(400, "Malformed request head")
+        fields = self._parser.parse(raw)
+        if len(fields) != raw.count(b"\n") - 2:  # both readings must be the same
+            raise HttpError(400, "Malformed request head")
+        head = check_head(match[1], match[2], _version(match[3]), fields)
+        del data[:end]
+        self._reset()
+        return head
+
+    def _within_limits(self, raw: bytes, match: re.Match[bytes]) -> bool:
+        config = self._config
+        return (
+            len(raw) + self._skipped <= config.max_header_bytes
+            and len(match[1]) <= _MAX_METHOD
+            and len(match[2]) <= config.max_target_bytes
+            and raw.count(b"\n") - 2 <= config.max_headers
+        )
+
+    def _judge(self, stop: int) -> None:
+        """Look for a fault in the bytes before ``stop``, complete lines or not."""
+        data = self.data
+        offence = _OFFENCE.search(data, self._scanned, stop)
+        sound = stop if offence is None else offence.start()
+        while (eol := data.find(b"\n", max(self._line, self._scanned), sound)) >= 0:
+            self._judge_line(bytes(data[self._line : eol + 1]))
+            self._line = eol + 1
+        if not self._line:
+            most = self._config.max_target_bytes + 2 * _MAX_METHOD
+            self._judge_target(bytes(data[: min(sound, most)]))
+        self._judge_size(sound)
+        if offence is not None:
+            raise HttpError(400, "Forbidden character in the request head")
+
+    def _judge_line(self, line: bytes) -> None:
+        if not self._line:
+            self._judge_target(line)
+            self._judge_size(len(line))
+            _check_request_line(line)
+            return
+        self._judge_size(self._line + len(line))
+        self._fields += 1
+        if self._fields > self._config.max_headers:
+            raise HttpError(431, "Too many header fields")  # RFC 6585 §5
+        if _FIELD.fullmatch(line) is None:
+            raise HttpError(400, "Malformed header field")
+
+    def _judge_size(self, size: int) -> None:
+        if size + self._skipped > self._config.max_header_bytes:
+            raise HttpError(431, "Request head too large")  # RFC 6585 §5
+
+    def _judge_target(self, line: bytes) -> None:
+        """Hold a request line, perhaps its beginning only, to the size limits."""
+        method, _, rest = line.partition(b" ")
+        if len(method) > _MAX_METHOD + 2:  # there may be no space at all
+            raise HttpError(400, "Malformed request line")
+        if len(rest.partition(b" ")[0].rstrip()) > self._config.max_target_bytes:
+            raise HttpError(414, "Request target too long")  # RFC 9112 §3
+
+
+def _version(number: bytes) -> HttpVersion:
+    return "1.1" if number == b"1.1" else "1.0"
+
+
+def _check_request_line(line: bytes) -> None:
+    """Raise the fitting error if ``line`` is not a request line (RFC 9112 §3)."""
+    parts = line[:-2].split(b" ")
+    if (
+        len(parts) != 3
+        or not _METHOD.fullmatch(parts[0])
+        or not _TARGET.fullmatch(parts[1])
+        or not _VERSION.fullmatch(parts[2])
+    ):
+        raise HttpError(400, "Malformed request line")
+    if parts[2] not in {b"HTTP/1.1", b"HTTP/1.0"}:
+        # RFC 9110 §15.6.6; among them the HTTP/2 preface (RFC 9113 §3.4)
+        raise HttpError(505, "HTTP version not supported")
+
+
+class FieldParser:
+    """Splits the fields of one head after the other with llhttp."""
+
+    __slots__ = ("_complete", "_fields", "_llhttp")
+
+    def __init__(self) -> None:
+        self._complete = False
+        self._fields: list[RawHeader] = []
+        self._llhttp: httptools.HttpRequestParser | None = None
+
+    def parse(self, head: bytes) -> list[RawHeader]:
+        """Return the fields of ``head``, names in lower case.
+
+        Raises:
+            HttpError: llhttp does not accept the head.
+        """
+        fields = self._fields = []
+        self._complete = False
+        parser = self._llhttp or httptools.HttpRequestParser(self)
+        self._llhttp = None
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            return fields  # the head is complete; what follows it is not for llhttp
+        except httptools.HttpParserInvalidMethodError:
+            raise HttpError(501, "Unknown method") from None  # RFC 9110 §9.1
+        except httptools.HttpParserError:
+            raise HttpError(400, "Malformed request head") from None
+        if self._complete:  # else this llhttp now waits for a body that we read
+            self._llhttp = parser
+        return fields
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field; called by llhttp."""
+        # RFC 9112 §5.1: white space around the value is not part of it
+        self._fields.append((name.lower(), value.strip(b" \t")))
+
+    def on_message_complete(self) -> None:
+        """See that no body follows; called by llhttp."""
+        self._complete = True
+
+    def close(self) -> None:
+        """Let go of llhttp, which refers back to here."""
+        self._llhttp = None

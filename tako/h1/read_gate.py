@@ -1,0 +1,66 @@
+"""``ReadGate``: when HTTP/1.1 stops reading, and when it goes on.
+
+HTTP/1.1 has no windows: the one way to slow a peer down is to let TCP's fill up. Bytes
+that were delivered and not consumed close the gate above ``read_buffer`` and open it
+again below a quarter of that, so that it does not flap with every chunk. Input that
+waits behind a request closes it by its size alone.
+
+Invariant: ``unread`` is what was delivered to the current sink and not consumed.
+"""
+
+from tako.h1.body_rate import BodyRate
+from tako.seams import Host, Pause
+
+
+MAX_WAITING = 64 * 1024  # bytes behind a request that is being answered
+
+
+class ReadGate:
+    """Decides for one connection whether it reads."""
+
+    __slots__ = ("_host", "_rate", "body_shut", "limit", "queue_shut", "unread")
+
+    def __init__(self, host: Host, rate: BodyRate) -> None:
+        """Make an open gate.
+
+        Args:
+            host: what is told to pause and resume.
+            rate: the watch on a body's rate; it does not run while the gate is shut.
+        """
+        self._host = host
+        self._rate = rate
+        self.body_shut = False
+        self.queue_shut = False
+        self.limit = host.config.read_buffer
+        self.unread = 0
+
+    def settle(self) -> None:
+        """Shut or open the gate as ``unread`` demands."""
+        if self.unread > self.limit:
+            self.shut_body()
+        elif self.body_shut and self.unread * 4 < self.limit:
+            self.body_shut = False
+            self._host.resume_reading(Pause.BODY)
+            self._rate.resume()
+
+    def shut_body(self) -> None:
+        """Stop reading until the sink has caught up."""
+        if not self.body_shut:
+            self.body_shut = True
+            self._host.pause_reading(Pause.BODY)
+            self._rate.pause()
+
+    def forget(self) -> None:
+        """Nothing that was delivered will be consumed any more."""
+        self.unread = 0
+        self.settle()
+
+    def queue(self, waiting: int) -> None:
+        """Take note that ``waiting`` bytes stand behind the current request."""
+        if waiting > MAX_WAITING:
+            if not self.queue_shut:
+                self.queue_shut = True
+                self._host.pause_reading(Pause.PIPELINE)
+        elif self.queue_shut:
+            self.queue_shut = False
+            self._host.resume_reading(Pause.PIPELINE)

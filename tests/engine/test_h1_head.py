@@ -1,0 +1,519 @@
+"""Request heads: RFC 9112 §2, §3, §5, §6, and what tako refuses beyond them."""
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tako.config import ServerConfig
+from tako.errors import HttpError
+from tako.h1.checks import RequestHead
+from tako.h1.head import HeadBuffer
+from tests.support.h1_peer import H1Peer
+
+
+def take(data: bytes, config: ServerConfig | None = None) -> RequestHead | None:
+    buffer = HeadBuffer(config or ServerConfig())
+    buffer.data += data
+    return buffer.take()
+
+
+def accepted(data: bytes) -> RequestHead:
+    head = take(data)
+    assert head is not None
+    return head
+
+
+def status_of(data: bytes, config: ServerConfig | None = None) -> int:
+    with pytest.raises(HttpError) as caught:
+        take(data, config)
+    return caught.value.status
+
+
+def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1") -> bytes:
+    return b"".join(part + b"\r\n" for part in (line, *fields)) + b"\r\n"
+
+
+HOST = b"Host: a"
+
+
+# RFC 9112 §2: message parsing
+
+
+def test_plain_head_is_read() -> None:
+    head = accepted(
+        request(
+            b"Host: example.org:8443",
+            b"X-A: 1",
+            b"x-a:  2 \t",
+            line=b"GET /p?q=1 HTTP/1.1",
+        )
+    )
+    assert head.method == "GET"
+    assert head.target == "/p?q=1"
+    assert head.version == "1.1"
+    assert head.authority == "example.org:8443"
+    assert head.fields == [
+        (b"host", b"example.org:8443"),
+        (b"x-a", b"1"),
+        (b"x-a", b"2"),
+    ]
+    assert head.length == 0
+    assert not head.has_body
+    assert head.persistent
+    assert not head.websocket
+
+
+def test_empty_lines_before_a_request_are_ignored() -> None:
+    assert accepted(b"\r\n\r\n\r\n" + request(HOST)).target == "/"
+
+
+def test_empty_lines_count_towards_the_size_of_the_head() -> None:
+    config = ServerConfig(max_header_bytes=256)
+    assert status_of(b"\r\n" * 129, config) == 431
+    assert status_of(b"\r\n" * 120 + request(HOST), config) == 431
+
+
+def test_incomplete_head_waits() -> None:
+    whole = request(HOST, b"X: y")
+    for cut in range(len(whole)):
+        assert take(whole[:cut]) is None
+
+
+def test_buffer_keeps_what_is_behind_the_head() -> None:
+    buffer = HeadBuffer(ServerConfig())
+    buffer.data += request(HOST) + b"more"
+    assert buffer.take() is not None
+    assert buffer.data == b"more"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+        b"GET / HTTP/1.1\rHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+        b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_bare_cr_and_bare_lf_are_refused(data: bytes) -> None:
+    assert status_of(data) == 400
+
+
+@pytest.mark.parametrize("octet", [*range(9), 11, 12, *range(14, 32), 127])
+def test_control_character_is_refused_as_soon_as_it_is_there(octet: int) -> None:
+    assert status_of(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + bytes([octet])) == 400
+
+
+# RFC 9112 §2.3, §3: versions and the request line
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        (b"HTTP/2.0", 505),
+        (b"HTTP/1.2", 505),
+        (b"HTTP/0.9", 505),
+        (b"HTTP/3.0", 505),
+        (b"HTTP/1.10", 400),
+        (b"HTTP/11.1", 400),
+        (b"HTTP/1", 400),
+        (b"http/1.1", 400),
+        (b"HTTPS/1.1", 400),
+        (b"HTTP/1.1 ", 400),
+        (b"", 400),
+    ],
+)
+def test_other_versions_are_refused(version: bytes, status: int) -> None:
+    line = b"GET / " + version
+    assert status_of(request(HOST, line=line)) == status
+    assert status_of(line + b"\r\n") == status  # the client may wait for an answer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET  / HTTP/1.1",
+        b" GET / HTTP/1.1",
+        b"GET\t/ HTTP/1.1",
+        b"GET /  HTTP/1.1",
+        b"GET /a b HTTP/1.1",
+        b"G@T / HTTP/1.1",
+        b"GET: / HTTP/1.1",
+        b"/ HTTP/1.1",
+        b"GET HTTP/1.1",
+        b"GET",
+        b"A" * 70 + b" / HTTP/1.1",
+    ],
+)
+def test_malformed_request_line_is_refused(line: bytes) -> None:
+    assert status_of(request(HOST, line=line)) == 400
+
+
+def test_unknown_method_is_not_implemented() -> None:
+    assert status_of(request(HOST, line=b"FROBNICATE / HTTP/1.1")) == 501
+    assert status_of(request(HOST, line=b"get / HTTP/1.1")) == 501
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", "PROPFIND", "QUERY", "TRACE"])
+def test_known_methods_are_accepted(method: str) -> None:
+    head = accepted(request(HOST, line=f"{method} / HTTP/1.1".encode()))
+    assert head.method == method
+
+
+# RFC 9112 §3.2: the request target
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "authority"),
+    [
+        (b"GET /a/%C3%A9?x=/?#"[:-1] + b" HTTP/1.1", "/a/%C3%A9?x=/?", "a"),
+        (b"GET //b HTTP/1.1", "//b", "a"),
+        (b"OPTIONS * HTTP/1.1", "*", "a"),
+        (b"OPTIONS http://b HTTP/1.1", "*", "b"),
+        (b"GET http://b HTTP/1.1", "/", "b"),
+        (b"GET HTTPS://b:443/x?y HTTP/1.1", "/x?y", "b:443"),
+        (b"GET http://b?y HTTP/1.1", "/?y", "b"),
+        (b"GET http://[::1]:80/ HTTP/1.1", "/", "[::1]:80"),
+    ],
+)
+def test_target_forms(line: bytes, target: str, authority: str) -> None:
+    head = accepted(request(HOST, line=line))
+    assert (head.target, head.authority) == (target, authority)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"*",
+        b"a",
+        b"a:443",
+        b"?x",
+        b"/#f",
+        b"/\x80",
+        b"/\xc3\xa9",
+        b"ftp://b/",
+        b"http:///x",
+        b"http://u@b/",
+        b"http://u:p@b/",
+        b"http://b:port/",
+        b"http://b:65536/",
+        b"http://b/#f",
+        b"http://b#f",
+        b"http:/b",
+    ],
+)
+def test_other_targets_are_refused(target: bytes) -> None:
+    assert status_of(request(HOST, line=b"GET " + target + b" HTTP/1.1")) == 400
+
+
+def test_connect_is_not_implemented() -> None:
+    assert status_of(request(b"Host: b:443", line=b"CONNECT b:443 HTTP/1.1")) == 501
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (),
+        (b"Host: a", b"Host: a"),
+        (b"Host: a", b"Host: b"),
+        (b"Host:",),
+        (b"Host: a b",),
+        (b"Host: u@a",),
+        (b"Host: a/b",),
+        (b"Host: a:b",),
+        (b"Host: a:99999",),
+        (b"Host: \xff",),
+        (b"Host: http://a",),
+        (b"Host: [::1",),
+    ],
+)
+def test_anything_but_one_valid_host_is_refused(fields: tuple[bytes, ...]) -> None:
+    assert status_of(request(*fields)) == 400
+    # RFC 9112 §3.2.2: the same where the target would replace it
+    assert status_of(request(*fields, line=b"GET http://b/ HTTP/1.1")) == 400
+
+
+def test_http_1_0_may_come_without_host() -> None:
+    assert accepted(request(line=b"GET / HTTP/1.0")).authority is None
+    assert status_of(request(HOST, HOST, line=b"GET / HTTP/1.0")) == 400
+
+
+# RFC 9112 §5: fields
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"X : a",
+        b"X\t: a",
+        b" X: a",
+        b"\tX: a",
+        b": a",
+        b"X",
+        b"X(: a",
+        b'"X": a',
+        b"X\x80: a",
+        b"X Y: a",
+    ],
+)
+def test_malformed_field_is_refused(field: bytes) -> None:
+    assert status_of(request(HOST, field)) == 400
+    assert status_of(request(field, HOST)) == 400
+
+
+def test_any_text_is_a_value() -> None:
+    text = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+    head = accepted(request(HOST, b"X: a" + text, b"Y:", b"Z:  "))
+    assert head.fields[1:] == [
+        (b"x", (b"a" + text).strip(b" \t")),
+        (b"y", b""),
+        (b"z", b""),
+    ]
+
+
+def test_too_many_fields_are_431_before_the_head_is_complete() -> None:
+    config = ServerConfig(max_headers=3)
+    fields = [HOST, b"A: 1", b"B: 2"]
+    assert take(request(*fields), config) is not None
+    assert status_of(request(*fields, b"C: 3"), config) == 431
+    assert status_of(request(*fields, b"C: 3")[:-2], config) == 431
+
+
+def test_too_large_a_head_is_431_before_it_is_complete() -> None:
+    config = ServerConfig(max_header_bytes=256)
+    fits = request(HOST, b"X: " + b"a" * (256 - len(request(HOST, b"X: "))))
+    assert len(fits) == 256
+    assert take(fits, config) is not None
+    assert status_of(fits.replace(b"X: ", b"X: a"), config) == 431
+    assert status_of(b"GET / HTTP/1.1\r\nX: " + b"a" * 250, config) == 431
+
+
+def test_too_long_a_target_is_414_before_it_is_complete() -> None:
+    config = ServerConfig(max_target_bytes=20)
+    assert take(request(HOST, line=b"GET /" + b"a" * 19 + b" HTTP/1.1"), config)
+    assert (
+        status_of(request(HOST, line=b"GET /" + b"a" * 20 + b" HTTP/1.1"), config)
+        == 414
+    )
+    assert status_of(b"GET /" + b"a" * 20, config) == 414
+
+
+# RFC 9112 §6: what announces a body
+
+
+@pytest.mark.parametrize("value", [b"0", b"3", b" 3 ", b"0003", b"9223372036854775807"])
+def test_content_length_is_a_number(value: bytes) -> None:
+    head = accepted(request(HOST, b"Content-Length: " + value))
+    assert head.length == int(value)
+    assert head.has_body == bool(int(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"-1",
+        b"+3",
+        b"3.0",
+        b"1e3",
+        b"0x3",
+        b"3 3",
+        b"3, 3",
+        b"3;",
+        b"\xb2",
+        b"9" * 20,
+    ],
+)
+def test_other_content_length_is_refused(value: bytes) -> None:
+    assert status_of(request(HOST, b"Content-Length: " + value)) == 400
+
+
+def test_content_length_twice_is_refused() -> None:
+    assert status_of(request(HOST, b"Content-Length: 3", b"Content-Length: 3")) == 400
+
+
+@pytest.mark.parametrize("value", [b"chunked", b"Chunked", b" CHUNKED "])
+def test_chunked_has_no_length(value: bytes) -> None:
+    head = accepted(request(HOST, b"Transfer-Encoding:" + value))
+    assert head.length is None
+    assert head.has_body
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ([b"gzip"], 400),
+        ([b"identity"], 400),
+        ([b""], 400),
+        ([b"chunked, gzip"], 400),
+        ([b"chunked, chunked"], 400),
+        ([b"chunked", b"chunked"], 400),
+        ([b", chunked"], 400),
+        ([b"chunked,"], 400),
+        ([b"xchunked"], 400),
+        ([b"chunked;q=1"], 400),
+        ([b'"chunked"'], 400),
+        ([b"chunked x"], 400),
+        ([b"gzip, chunked"], 501),
+        ([b"gzip", b"chunked"], 501),
+    ],
+)
+def test_other_transfer_encoding_is_refused(values: list[bytes], status: int) -> None:
+    fields = [b"Transfer-Encoding: " + value for value in values]
+    assert status_of(request(HOST, *fields)) == status
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_transfer_encoding_with_content_length_is_refused(order: int) -> None:
+    fields = [b"Transfer-Encoding: chunked", b"Content-Length: 0"][::order]
+    assert status_of(request(HOST, *fields)) == 400
+
+
+def test_transfer_encoding_in_http_1_0_is_refused() -> None:
+    field = b"Transfer-Encoding: chunked"
+    assert status_of(request(HOST, field, line=b"POST / HTTP/1.0")) == 400
+
+
+# RFC 9112 §9.3: persistence
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "persistent"),
+    [
+        (b"1.1", [], True),
+        (b"1.1", [b"close"], False),
+        (b"1.1", [b"x, Close"], False),
+        (b"1.1", [b"keep-alive", b"close"], False),
+        (b"1.1", [b"closed"], True),
+        (b"1.0", [], False),
+        (b"1.0", [b"Keep-Alive"], True),
+        (b"1.0", [b"keep-alive, close"], False),
+    ],
+)
+def test_persistence(
+    version: bytes, connection: list[bytes], *, persistent: bool
+) -> None:
+    fields = [b"Connection: " + value for value in connection]
+    line = b"GET / HTTP/" + version
+    assert accepted(request(HOST, *fields, line=line)).persistent is persistent
+
+
+# RFC 9110 §7.8, §10.1.1: upgrade and expectations
+
+UPGRADE = (HOST, b"Connection: keep-alive, Upgrade", b"Upgrade: h2c, WebSocket")
+
+
+def test_upgrade_to_websocket_is_recognised() -> None:
+    assert accepted(request(*UPGRADE)).websocket
+    split = (HOST, b"Connection: x", b"Connection: upgrade", b"Upgrade: websocket")
+    assert accepted(request(*split)).websocket
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request(*UPGRADE, line=b"GET / HTTP/1.0"),
+        request(*UPGRADE, line=b"POST / HTTP/1.1"),
+        request(HOST, b"Connection: keep-alive", b"Upgrade: websocket"),
+        request(HOST, b"Upgrade: websocket"),
+        request(HOST, b"Connection: Upgrade", b"Upgrade: h2c"),
+        request(HOST, b"Connection: Upgrade", b"Upgrade: websocket2"),
+        request(HOST, b"Connection: Upgrade"),
+    ],
+)
+def test_other_upgrades_are_ignored(head: bytes) -> None:
+    assert not accepted(head).websocket
+
+
+def test_expectations() -> None:
+    assert accepted(request(HOST, b"Expect: 100-Continue")).expects_continue
+    line = b"POST / HTTP/1.0"
+    assert not accepted(
+        request(HOST, b"Expect: 100-continue", line=line)
+    ).expects_continue
+    assert not accepted(request(HOST, b"Expect: else", line=line)).expects_continue
+    assert status_of(request(HOST, b"Expect: else")) == 417
+    assert status_of(request(HOST, b"Expect: 100-continue, else")) == 417
+
+
+# The wire
+
+
+@pytest.mark.parametrize("hello", [b"\x16\x03\x01\x02\x00\x01", b"\x16"])
+def test_tls_on_a_plain_port_is_closed_without_a_word(hello: bytes) -> None:
+    peer = H1Peer()
+    peer.send(hello)
+    assert peer.closed
+    assert peer.take() == b""
+
+
+def test_refusal_says_why_and_closes() -> None:
+    peer = H1Peer()
+    peer.send(b"GET / HTTP/1.1\r\n\r\n" + request(HOST))
+    (answer,) = peer.answers()
+    assert answer.head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.has("content-type: text/plain; charset=utf-8")
+    assert answer.has("connection: close")
+    assert b"\r\ndate: " in answer.head
+    assert answer.body == b"Missing Host"
+    assert peer.closed
+    assert not peer.exchanges
+
+
+def test_refusal_of_a_head_request_has_no_body() -> None:
+    peer = H1Peer()
+    peer.send(b"HEAD / HTTP/1.1\r\n\r\n")
+    head, _, body = peer.take().partition(b"\r\n\r\n")
+    assert b"\r\ncontent-length: 12\r\n" in head
+    assert body == b""
+
+
+def verdict(data: bytes, sizes: list[int]) -> tuple[object, ...]:
+    """Feed ``data`` in pieces and say what became of it."""
+    buffer = HeadBuffer(CONFIG)
+    at = 0
+    try:
+        while at < len(data):
+            size = sizes[at % len(sizes)]
+            buffer.data += data[at : at + size]
+            at += size
+            head = buffer.take()
+            if head is not None:
+                return (head.method, head.target, head.fields)
+    except HttpError as fault:
+        return (fault.status,)
+    return ("incomplete",)
+
+
+CONFIG = ServerConfig(max_header_bytes=256, max_headers=4, max_target_bytes=40)
+PIECES = st.sampled_from(
+    [
+        *(bytes([octet]) for octet in b"\x00\x16 \t\r\n:/a\x80\xff"),
+        b"\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"GET /" + b"a" * 41,
+        b"PRI * HTTP/2.0\r\n\r\n",
+        b" HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"X: " + b"b" * 100,
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Expect: x\r\n",
+    ]
+)
+
+
+@given(
+    st.lists(PIECES, max_size=12).map(b"".join),
+    st.lists(st.integers(1, 40), min_size=1),
+)
+def test_verdict_does_not_depend_on_how_bytes_arrive(
+    data: bytes, sizes: list[int]
+) -> None:
+    whole = verdict(data, [max(1, len(data))])
+    assert verdict(data, sizes) == whole
+    assert verdict(data, [1]) == whole

@@ -1,0 +1,299 @@
+"""Time limits of an HTTP/1.1 connection, on a clock that the test moves."""
+
+import pytest
+
+from tako.config import ServerConfig
+from tako.errors import RemoteProtocolError
+from tako.h1 import H1Exchange
+from tests.support.h1_peer import H1Peer, read_body
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
+
+
+async def ok(exchange: H1Exchange) -> None:
+    exchange.send_headers(200, [], end=True)
+
+
+def peer(*, handler: object = None, **settings: float | None) -> H1Peer:
+    config = ServerConfig(**settings)  # type: ignore[arg-type]
+    return H1Peer(ok, config) if handler is None else H1Peer(handler, config)  # type: ignore[arg-type]
+
+
+# The request head
+
+
+def test_silent_connection_is_closed_without_a_word() -> None:
+    client = peer(header_read_timeout=10)
+    client.runtime.advance(9.9)
+    assert not client.closed
+    client.runtime.advance(0.2)
+    assert client.closed
+    assert client.take() == b""
+
+
+def test_slow_head_is_408_however_often_a_byte_comes() -> None:
+    client = peer(header_read_timeout=10)
+    for octet in GET[:10]:
+        client.send(bytes([octet]))
+        client.runtime.advance(0.99)
+    assert not client.closed
+    client.runtime.advance(0.2)
+    (answer,) = client.answers()
+    assert answer.status == 408
+    assert answer.has("connection: close")
+    assert client.closed
+
+
+def test_head_timeout_can_be_off() -> None:
+    client = peer(header_read_timeout=None)
+    client.send(b"GET")
+    client.runtime.advance(1e6)
+    assert not client.closed
+
+
+def test_complete_head_stops_the_clock() -> None:
+    async def slow(exchange: H1Exchange) -> None:
+        await exchange.host.runtime.sleep(100)
+        await ok(exchange)
+
+    client = peer(handler=slow, header_read_timeout=10)
+    client.send(GET)
+    client.runtime.advance(99)
+    assert not client.closed
+    client.runtime.advance(1)
+    assert [answer.status for answer in client.answers()] == [200]
+    assert not client.closed
+
+
+# Between requests
+
+
+def test_idle_time_counts_towards_the_next_head() -> None:
+    client = peer(header_read_timeout=10)
+    client.runtime.advance(5)
+    client.send(GET)
+    client.take()
+    client.runtime.advance(9.9)
+    assert not client.closed
+    client.runtime.advance(0.2)
+    assert client.closed
+    assert client.take() == b""
+
+
+def test_keep_alive_timeout_applies_between_requests() -> None:
+    client = peer(header_read_timeout=10, keep_alive_timeout=75)
+    client.send(GET)
+    client.take()
+    client.runtime.advance(74)
+    client.send(GET)
+    assert len(client.answers()) == 1
+    client.runtime.advance(76)
+    assert client.closed
+    assert client.take() == b""
+
+
+def test_head_timeout_begins_with_the_first_byte_after_idle_time() -> None:
+    client = peer(header_read_timeout=10, keep_alive_timeout=75)
+    client.send(GET)
+    client.take()
+    client.runtime.advance(74)
+    client.send(b"GET")
+    client.runtime.advance(9)
+    client.send(b" ")
+    assert not client.closed
+    client.runtime.advance(2)
+    assert [answer.status for answer in client.answers()] == [408]
+
+
+# The request body
+
+
+async def reads(exchange: H1Exchange) -> None:
+    await read_body(exchange)
+    await ok(exchange)
+
+
+def test_body_that_stops_is_408_and_raises() -> None:
+    client = peer(handler=reads)
+    client.send(POST + b"x" * 100)
+    client.runtime.advance(4.9)
+    assert not client.closed
+    client.runtime.advance(0.2)
+    client.go_on()
+    (answer,) = client.answers()
+    assert answer.status == 408
+    assert [type(error) for error in client.errors] == [RemoteProtocolError]
+    assert client.closed
+
+
+def test_body_that_trickles_is_ended_by_its_average() -> None:
+    client = peer(handler=reads)
+    client.send(POST)
+    for _ in range(9):
+        client.send(b"x" * 10)
+        client.runtime.advance(1)
+    assert [answer.status for answer in client.answers()] == [408]
+
+
+def test_body_at_the_minimal_rate_is_read() -> None:
+    client = peer(handler=reads)
+    client.send(POST)
+    for _ in range(400):
+        client.send(b"x" * 250)
+        client.runtime.advance(1)
+    assert [answer.status for answer in client.answers()] == [200]
+
+
+def test_a_fast_beginning_buys_time() -> None:
+    client = peer(handler=reads)
+    client.send(POST + b"x" * 24_000)
+    client.runtime.advance(99)
+    assert not client.closed
+    client.runtime.advance(2)
+    assert client.closed
+
+
+def test_rate_is_not_measured_while_we_do_not_read() -> None:
+    async def late(exchange: H1Exchange) -> None:
+        await exchange.host.runtime.sleep(1000)
+        await reads(exchange)
+
+    client = peer(handler=late, read_buffer=1024)
+    client.send(POST + b"x" * 2048)
+    assert client.host.pauses
+    client.runtime.advance(999)
+    assert not client.closed
+    client.runtime.advance(1)
+    assert not client.host.pauses
+    client.send(b"x" * (100_000 - 2048), size=1000)
+    assert [answer.status for answer in client.answers()] == [200]
+
+
+def test_rate_is_measured_again_after_a_pause() -> None:
+    async def late(exchange: H1Exchange) -> None:
+        await exchange.host.runtime.sleep(100)
+        await reads(exchange)
+
+    client = peer(handler=late, read_buffer=1024)
+    client.send(POST + b"x" * 2048)
+    client.runtime.advance(100)
+    assert not client.closed
+    client.runtime.advance(10)
+    assert client.closed
+
+
+def test_rate_is_not_measured_while_the_output_is_blocked() -> None:
+    client = peer(handler=reads)
+    client.send(POST)
+    client.host.writable = False
+    client.runtime.advance(60)
+    assert not client.closed
+    client.host.writable = True
+    client.runtime.advance(6)
+    assert client.closed
+
+
+@pytest.mark.parametrize(
+    "settings", [{"min_rate": 0}, {"min_rate_grace": None}], ids=["rate", "grace"]
+)
+def test_minimal_rate_can_be_off(settings: dict[str, float | None]) -> None:
+    client = peer(handler=reads, **settings)
+    client.send(POST)
+    client.runtime.advance(1e6)
+    assert not client.closed
+
+
+def test_client_that_waits_for_100_is_not_slow() -> None:
+    async def late(exchange: H1Exchange) -> None:
+        await exchange.host.runtime.sleep(1000)
+        await reads(exchange)
+
+    client = peer(handler=late)
+    client.send(POST[:-2] + b"Expect: 100-continue\r\n\r\n")
+    client.runtime.advance(1000)
+    assert client.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.runtime.advance(4)
+    assert not client.closed
+    client.runtime.advance(2)
+    assert client.closed
+
+
+def test_body_timeout_behind_a_head_lets_the_answer_finish() -> None:
+    async def stream(exchange: H1Exchange) -> None:
+        exchange.send_headers(200, [])
+        with pytest.raises(RemoteProtocolError):
+            await read_body(exchange)
+        exchange.send_data(b"late", end=True)
+
+    client = peer(handler=stream)
+    client.send(POST)
+    client.runtime.advance(6)
+    (answer,) = client.answers()
+    assert (answer.status, answer.body) == (200, b"late")
+    assert client.closed
+
+
+def test_drained_body_must_keep_the_rate() -> None:
+    client = peer()
+    client.send(POST)
+    assert len(client.answers()) == 1
+    client.runtime.advance(6)
+    assert client.closed
+    assert client.take() == b""
+
+
+# The response
+
+
+async def streams(exchange: H1Exchange) -> None:
+    exchange.send_headers(200, [])
+    while not exchange.over:
+        exchange.send_data(b"x" * 1000)
+        exchange.flush()
+        await exchange.body.drained()
+
+
+def test_reader_that_takes_nothing_is_dropped() -> None:
+    client = peer(handler=streams, send_timeout=30)
+    client.host.writable = False
+    client.send(GET)
+    client.runtime.advance(29.9)
+    assert not client.host.aborted
+    client.runtime.advance(0.2)
+    assert client.host.aborted
+
+
+def test_progress_starts_the_send_timeout_again() -> None:
+    client = peer(handler=streams, send_timeout=30)
+    client.host.writable = False
+    client.send(GET)
+    for _ in range(5):
+        client.runtime.advance(29)
+        client.engine.wake_writers()  # the handler writes again and is blocked again
+        client.runtime.run_ready()
+    assert not client.host.aborted
+    client.runtime.advance(31)
+    assert client.host.aborted
+
+
+def test_answer_that_was_written_in_one_go_times_out_too() -> None:
+    async def big(exchange: H1Exchange) -> None:
+        exchange.send_headers(200, [])
+        exchange.send_data(b"x" * 1_000_000, end=True)
+        exchange.flush()
+        exchange.host.writable = False  # type: ignore[misc]
+
+    client = peer(handler=big, send_timeout=30, header_read_timeout=None)
+    client.send(GET)
+    client.runtime.advance(31)
+    assert client.host.aborted
+
+
+def test_send_timeout_can_be_off() -> None:
+    client = peer(handler=streams, send_timeout=None)
+    client.host.writable = False
+    client.send(GET)
+    client.runtime.advance(1e6)
+    assert not client.host.aborted

@@ -1,0 +1,489 @@
+"""Upgrades to WebSocket and the pipe behind them: RFC 9110 §7.8, RFC 6455, RFC 9931."""
+
+import pytest
+
+from tako.config import ServerConfig
+from tako.errors import Disconnected, LocalProtocolError
+from tako.h1 import H1Exchange
+from tako.seams import Pause, ResetCode
+from tests.support.h1_peer import H1Peer, Handler, read_body
+from tests.support.wire import FakeTask
+
+
+SWITCH = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def upgrade(*fields: bytes) -> bytes:
+    lines = (b"GET /ws HTTP/1.1", b"Host: a", b"Connection: upgrade")
+    return b"\r\n".join((*lines, b"Upgrade: websocket", *fields, b"", b""))
+
+
+class Tunnel:
+    """The sink of an accepted upgrade: notes what it is told."""
+
+    def __init__(self, *, hungry: bool = True) -> None:
+        self.hungry = hungry
+        self.exchange: H1Exchange
+        self.data = bytearray()
+        self.eof: list[Exception | None] = []
+        self.wakes = 0
+        self.shut = 0
+
+    def deliver(self, data: bytes) -> None:
+        self.data += data
+        if self.hungry:
+            self.exchange.consumed(len(data))
+
+    def deliver_eof(self, error: Exception | None = None) -> None:
+        self.eof.append(error)
+
+    def wake_writer(self) -> None:
+        self.wakes += 1
+
+    def shut_down(self) -> None:
+        self.shut += 1
+
+
+def open_with(tunnel: Tunnel) -> Handler:
+    """Return a handler that accepts, and then has a conversation without end."""
+
+    async def handler(exchange: H1Exchange) -> None:
+        tunnel.exchange = exchange
+        exchange.open_tunnel(101, SWITCH, tunnel)
+        exchange.flush()
+        await exchange.host.runtime.sleep(1e9)
+
+    return handler
+
+
+def opened(tunnel: Tunnel, config: ServerConfig | None = None) -> H1Peer:
+    peer = H1Peer(open_with(tunnel), config)
+    peer.send(upgrade())
+    assert peer.take().startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    return peer
+
+
+# RFC 9110 §7.8: the switch
+
+
+def test_101_has_what_was_given_and_a_date() -> None:
+    async def handler(exchange: H1Exchange) -> None:
+        tunnel = Tunnel()
+        tunnel.exchange = exchange
+        fields = [
+            *SWITCH,
+            (b"sec-websocket-accept", b"x"),
+            (b"content-length", b"0"),
+            (b"transfer-encoding", b"chunked"),
+            (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"),
+        ]
+        exchange.open_tunnel(101, fields, tunnel)
+        assert exchange.head_sent
+        assert not exchange.over
+        await exchange.host.runtime.sleep(1)
+
+    peer = H1Peer(handler)
+    peer.send(upgrade())
+    assert peer.take() == (
+        b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: x\r\n"
+        b"upgrade: websocket\r\nconnection: Upgrade\r\n"
+        b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+    )
+
+
+def test_100_is_sent_before_101() -> None:
+    peer = H1Peer(open_with(Tunnel()))
+    peer.send(upgrade(b"Expect: 100-continue"))
+    assert peer.take().startswith(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n"
+    )
+
+
+@pytest.mark.parametrize("size", [None, 1])
+def test_early_bytes_are_delivered_not_parsed(size: int | None) -> None:
+    tunnel = Tunnel()
+    peer = H1Peer(open_with(tunnel))
+    peer.send(upgrade() + GET, size=size)
+    assert tunnel.data == GET
+    assert len(peer.exchanges) == 1
+
+
+def test_early_bytes_are_delivered_behind_101() -> None:
+    class Answering(Tunnel):
+        def deliver(self, data: bytes) -> None:
+            self.exchange.send_data(b"pong")
+
+    peer = H1Peer(open_with(Answering()))
+    peer.send(upgrade() + b"ping")
+    assert peer.take().endswith(b"\r\n\r\npong")
+
+
+def test_early_bytes_may_end_the_tunnel() -> None:
+    class Ending(Tunnel):
+        def deliver(self, data: bytes) -> None:
+            self.exchange.send_data(b"bye", end=True)
+
+    tunnel = Ending()
+    peer = H1Peer(open_with(tunnel))
+    peer.send(upgrade() + b"close")
+    peer.send(b"more")
+    assert peer.engine.half_closed
+    assert not tunnel.data
+
+
+def test_early_bytes_pause_reading_above_64_kib() -> None:
+    accept = False
+    tunnel = Tunnel(hungry=False)
+
+    async def slow(exchange: H1Exchange) -> None:
+        while not accept:
+            await exchange.host.runtime.sleep(1)
+        await open_with(tunnel)(exchange)
+
+    peer = H1Peer(slow)
+    peer.send(upgrade() + b"x" * 100_000, size=1000)
+    assert peer.host.pauses == Pause.BODY
+    assert peer.unsent > 30_000
+    accept = True
+    peer.runtime.advance(1)
+    peer.go_on()
+    assert len(tunnel.data) > 64 * 1024
+    assert peer.host.pauses == Pause.BODY  # still unread, only elsewhere
+    tunnel.hungry = True
+    tunnel.exchange.consumed(len(tunnel.data))
+    peer.go_on()
+    assert not peer.host.pauses
+    assert len(tunnel.data) == 100_000
+
+
+def test_end_of_input_before_the_switch_reaches_the_tunnel() -> None:
+    accept = False
+    tunnel = Tunnel()
+
+    async def slow(exchange: H1Exchange) -> None:
+        while not accept:
+            await exchange.host.runtime.sleep(1)
+        await open_with(tunnel)(exchange)
+
+    peer = H1Peer(slow)
+    peer.send(upgrade() + b"early")
+    peer.engine.receive_eof()
+    accept = True
+    peer.runtime.advance(1)
+    assert tunnel.data == b"early"
+    assert tunnel.eof == [None]
+
+
+# Upgrades that are refused
+
+
+async def refuse(exchange: H1Exchange) -> None:
+    exchange.send_headers(403, [], end=True)
+
+
+def test_refused_upgrade_leaves_the_connection_usable() -> None:
+    peer = H1Peer(refuse)
+    peer.send(upgrade())
+    (answer,) = peer.answers()
+    assert b"connection" not in answer.head
+    peer.send(GET)
+    assert [answer.status for answer in peer.answers()] == [403]
+    assert not peer.closed
+
+
+def test_refused_upgrade_with_early_bytes_closes() -> None:
+    peer = H1Peer(refuse)
+    peer.send(upgrade() + GET)
+    (answer,) = peer.answers()
+    assert answer.has("connection: close")
+    assert peer.closed
+    assert len(peer.exchanges) == 1
+
+
+def test_bytes_that_come_during_the_refusal_close() -> None:
+    async def stream(exchange: H1Exchange) -> None:
+        exchange.send_headers(403, [])
+        await exchange.host.runtime.sleep(1)
+        exchange.send_data(b"no", end=True)
+
+    peer = H1Peer(stream)
+    peer.send(upgrade())
+    peer.send(GET)
+    peer.runtime.advance(1)
+    assert [answer.body for answer in peer.answers()] == [b"no"]
+    assert peer.closed
+    assert len(peer.exchanges) == 1
+
+
+@pytest.mark.parametrize("first", [b"\x81", b"\x82", b"\x01", b"\x00", b"\x88"])
+def test_frame_behind_a_refusal_closes_without_a_word(first: bytes) -> None:
+    peer = H1Peer(refuse)
+    peer.send(upgrade())
+    peer.take()
+    peer.send(first + b"\x85GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert peer.take() == b""
+    assert peer.closed
+    assert len(peer.exchanges) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [(b"Content-Length: 3",), (b"Transfer-Encoding: chunked",)],
+    ids=["length", "chunked"],
+)
+def test_upgrade_with_a_body_can_only_be_refused(fields: tuple[bytes, ...]) -> None:
+    async def handler(exchange: H1Exchange) -> None:
+        assert exchange.request.is_websocket
+        with pytest.raises(LocalProtocolError):
+            exchange.open_tunnel(101, SWITCH, Tunnel())
+        exchange.sink = exchange.body
+        exchange.send_headers(400, [], end=True)
+
+    peer = H1Peer(handler)
+    peer.send(upgrade(*fields) + b"abc" + GET)
+    statuses = [answer.status for answer in peer.answers()]
+    assert statuses == [400]
+    assert peer.closed
+    assert len(peer.exchanges) <= 1
+
+
+def test_body_of_an_upgrade_request_is_framed() -> None:
+    bodies = []
+
+    async def handler(exchange: H1Exchange) -> None:
+        bodies.append(await read_body(exchange))
+        await refuse(exchange)
+
+    peer = H1Peer(handler)
+    peer.send(upgrade(b"Content-Length: 3") + b"abc" + GET)
+    assert bodies == [b"abc"]
+    (answer,) = peer.answers()
+    assert answer.has("connection: close")
+    assert peer.closed
+
+
+def test_empty_body_does_not_prevent_the_switch() -> None:
+    tunnel = Tunnel()
+    peer = H1Peer(open_with(tunnel))
+    peer.send(upgrade(b"Content-Length: 0") + b"early")
+    assert tunnel.data == b"early"
+
+
+async def open_twice(exchange: H1Exchange) -> None:
+    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.open_tunnel(101, SWITCH, Tunnel())
+
+
+async def open_late(exchange: H1Exchange) -> None:
+    exchange.send_headers(200, [])
+    exchange.open_tunnel(101, SWITCH, Tunnel())
+
+
+async def head_in_tunnel(exchange: H1Exchange) -> None:
+    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.send_headers(200, [])
+
+
+async def data_after_end(exchange: H1Exchange) -> None:
+    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.send_data(b"a", end=True)
+    exchange.send_data(b"b")
+
+
+@pytest.mark.parametrize(
+    "handler", [open_twice, open_late, head_in_tunnel, data_after_end]
+)
+def test_mistake_of_the_handler_raises(handler: Handler) -> None:
+    peer = H1Peer(handler)
+    peer.send(upgrade())
+    assert [type(error) for error in peer.errors] == [LocalProtocolError]
+
+
+def test_ordinary_request_cannot_become_a_tunnel() -> None:
+    peer = H1Peer(open_twice)
+    peer.send(GET)
+    assert [type(error) for error in peer.errors] == [LocalProtocolError]
+    assert peer.take() == b""
+
+
+# The pipe
+
+
+def test_bytes_pass_unchanged_both_ways() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    peer.send(b"\x00GET / HTTP/1.1\r\n\r\n", size=3)
+    assert tunnel.data == b"\x00GET / HTTP/1.1\r\n\r\n"
+    tunnel.exchange.send_data(b"a")
+    tunnel.exchange.send_data(b"\r\nb")
+    assert peer.take() == b"a\r\nb"
+
+
+def test_no_time_limit_of_requests_applies_in_a_tunnel() -> None:
+    peer = opened(Tunnel())
+    peer.runtime.advance(1e5)
+    assert not peer.closed
+
+
+def test_unread_tunnel_bytes_pause_reading() -> None:
+    tunnel = Tunnel(hungry=False)
+    peer = opened(tunnel, ServerConfig(read_buffer=1024))
+    peer.send(b"x" * 4096, size=512)
+    assert peer.host.pauses == Pause.BODY
+    assert len(tunnel.data) == 1536
+    tunnel.exchange.consumed(1000)
+    assert peer.host.pauses == Pause.BODY
+    tunnel.exchange.consumed(300)
+    assert not peer.host.pauses
+
+
+def test_wake_writers_reaches_the_tunnel() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    peer.engine.wake_writers()
+    assert tunnel.wakes == 1
+
+
+def test_blocked_tunnel_is_dropped_after_the_send_timeout() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    peer.host.writable = False
+    assert not tunnel.exchange.writable
+    peer.runtime.advance(29)
+    assert not peer.host.aborted
+    peer.runtime.advance(2)
+    assert peer.host.aborted
+
+
+# RFC 6455 §7.1.1: the end
+
+
+def test_our_end_half_closes_and_what_comes_is_dropped() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    tunnel.exchange.send_data(b"bye", end=True)
+    assert peer.take() == b"bye"
+    assert peer.engine.half_closed
+    assert tunnel.exchange.over
+    assert not peer.closed
+    peer.send(b"late")
+    assert not tunnel.data
+    peer.engine.receive_eof()
+    assert tunnel.eof == [None]
+    assert peer.closed
+
+
+def test_our_end_reads_on_though_much_is_unread() -> None:
+    tunnel = Tunnel(hungry=False)
+    peer = opened(tunnel, ServerConfig(read_buffer=1024))
+    peer.send(b"x" * 2048)
+    assert peer.host.pauses
+    tunnel.exchange.send_data(b"bye", end=True)
+    assert not peer.host.pauses
+
+
+def test_peers_end_reaches_the_tunnel_which_may_still_send() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    peer.engine.receive_eof()
+    assert tunnel.eof == [None]
+    assert not peer.closed
+    tunnel.exchange.send_data(b"bye", end=True)
+    assert peer.take() == b"bye"
+    assert peer.closed
+
+
+@pytest.mark.parametrize("code", [ResetCode.CANCEL, ResetCode.INTERNAL_ERROR])
+def test_reset_aborts(code: ResetCode) -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    tunnel.exchange.reset(code)
+    assert peer.host.aborted
+    assert tunnel.exchange.over
+
+
+def test_reset_without_error_closes_in_order() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    tunnel.exchange.send_data(b"bye", end=True)
+    tunnel.exchange.reset(ResetCode.NO_ERROR)
+    assert peer.host.closed
+    assert not peer.host.aborted
+    assert peer.take() == b"bye"
+
+
+def test_lost_connection_tells_the_tunnel_and_cancels_nothing() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    task = tunnel.exchange.task
+    peer.engine.connection_lost()
+    peer.runtime.run_ready()
+    assert [type(error) for error in tunnel.eof] == [Disconnected]
+    assert isinstance(task, FakeTask)
+    assert not task.cancelled
+    tunnel.exchange.send_data(b"a")
+    tunnel.exchange.reset()
+    assert peer.take() == b""
+    assert not peer.host.aborted
+
+
+def test_tunnel_opened_on_a_lost_connection_is_told() -> None:
+    tunnel = Tunnel()
+    late: list[H1Exchange] = []
+
+    async def handler(exchange: H1Exchange) -> None:
+        exchange.task = None
+        late.append(exchange)
+        await exchange.host.runtime.sleep(1)
+
+    peer = H1Peer(handler)
+    peer.send(upgrade())
+    peer.engine.connection_lost()
+    late[0].open_tunnel(101, SWITCH, tunnel)
+    assert [type(error) for error in tunnel.eof] == [Disconnected]
+    assert peer.take() == b""
+
+
+def test_closing_handshake_may_outlive_the_handler() -> None:
+    tunnel = Tunnel()
+
+    async def brief(exchange: H1Exchange) -> None:
+        tunnel.exchange = exchange
+        exchange.open_tunnel(101, SWITCH, tunnel)
+        exchange.send_data(b"close")
+
+    peer = H1Peer(brief)
+    peer.send(upgrade())
+    assert peer.exchanges[0].handler_ended
+    assert not peer.closed
+    peer.send(b"closed")
+    assert tunnel.data == b"closed"
+    tunnel.exchange.reset(ResetCode.NO_ERROR)
+    assert peer.closed
+
+
+def test_shut_down_is_passed_to_the_tunnel() -> None:
+    tunnel = Tunnel()
+    peer = opened(tunnel)
+    peer.engine.shut_down()
+    assert tunnel.shut == 1
+    assert not peer.closed
+
+
+def test_tunnel_that_opens_while_the_server_drains_is_told() -> None:
+    accept = False
+    tunnel = Tunnel()
+
+    async def slow(exchange: H1Exchange) -> None:
+        while not accept:
+            await exchange.host.runtime.sleep(1)
+        await open_with(tunnel)(exchange)
+
+    peer = H1Peer(slow)
+    peer.send(upgrade())
+    peer.engine.shut_down()
+    assert not peer.closed
+    accept = True
+    peer.runtime.advance(1)
+    assert tunnel.shut == 1
