@@ -1,0 +1,79 @@
+"""How much unproductive input a peer may send before it is asked to calm down.
+
+Time is an argument: the engine passes ``Host.time()``. Each budget answers one question
+(``spend``) with a yes or no; what a no costs is the caller's business.
+"""
+
+
+class TokenBucket:
+    """``size`` tokens at once, refilled at ``rate`` a second."""
+
+    __slots__ = ("_left", "_rate", "_size", "_updated")
+
+    def __init__(self, size: float, rate: float, now: float) -> None:
+        self._size = size
+        self._rate = rate
+        self._left = size
+        self._updated = now
+
+    def spend(self, tokens: float, now: float) -> bool:
+        """Take ``tokens``; tell whether there were as many."""
+        refilled = self._left + (now - self._updated) * self._rate
+        self._updated = now
+        self._left = min(self._size, refilled) - tokens
+        if self._left >= 0:
+            return True
+        self._left = 0
+        return False
+
+
+class WindowUpdateBudget:
+    """WINDOW_UPDATE frames in proportion to what they can be good for.
+
+    A flat rate would punish fast downloads. So a peer may send five, and then two for each
+    stream that it opened and twenty for each DATA frame that it got.
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def spend(self, streams: int, data_frames: int) -> bool:
+        """Count one frame; tell whether it is allowed."""
+        self._seen += 1
+        return self._seen <= 5 + 2 * (streams + 10 * data_frames)
+
+
+class Pace:
+    """Whether something that should move moves at ``rate`` bytes a second.
+
+    A bucket that drains with time and fills with progress. It starts full, so nothing is
+    too slow within the first ``grace`` seconds, and it never holds more, so that a fast
+    start does not pay for a slow rest.
+    """
+
+    __slots__ = ("_credit", "_grace", "_rate", "_stalled")
+
+    def __init__(self, rate: float, grace: float) -> None:
+        self._rate = rate
+        self._grace = rate * grace
+        self._credit = self._grace
+        self._stalled = 0.0
+
+    def elapsed(self, seconds: float, moved: int) -> bool:
+        """Account for a span of time in which ``moved`` bytes moved; tell if it is fine."""
+        self._credit = min(self._grace, self._credit + moved - self._rate * seconds)
+        return self._credit >= 0
+
+    def elapsed_or_stalled(self, seconds: float, moved: int, timeout: float) -> bool:
+        """The same, where a standstill is borne for ``timeout`` seconds.
+
+        The time of a standstill is charged with the next bytes, so that a trickle is not
+        mistaken for patience.
+        """
+        self._stalled += seconds
+        if not moved:
+            return self._stalled < timeout
+        stalled, self._stalled = self._stalled, 0.0
+        return self.elapsed(stalled, moved)

@@ -1,0 +1,389 @@
+"""``H2Engine``: HTTP/2 on one connection (RFC 9113), with WebSocket tunnels (RFC 8441).
+
+Theory of operation. The gate reads frames and shows them to ``h2``; what ``h2`` makes of
+them arrives in ``receive_event``. A request that holds becomes an ``H2Exchange`` and is
+returned from ``receive_data``; from then on the exchange is talked to directly. Everything
+that is sent goes through ``Output``. How the connection ends is ``Lifecycle``'s business.
+
+A handler holds a slot from its dispatch until ``Exchange.ended``, whatever becomes of its
+stream. So a peer that resets what it asked for cannot have more handlers running than it
+was allowed streams; and resets of unanswered streams, the peer's own and those that it
+provokes, are counted against a bucket.
+
+Invariants: ``exchanges`` holds exactly the streams that are open or half-closed;
+``_running`` <= ``h2_max_concurrent_streams``; after ``closing`` nothing is queued.
+"""
+
+from collections.abc import Sequence
+
+from h2.events import (
+    DataReceived,
+    Event,
+    PingAckReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    SettingsAcknowledged,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+
+from tako.errors import Disconnected, RemoteProtocolError
+from tako.h2.budgets import TokenBucket
+from tako.h2.exchange import H2Exchange
+from tako.h2.frames import MAX_STREAM_ID, ErrorCode
+from tako.h2.gate import Gate
+from tako.h2.library import Library
+from tako.h2.lifecycle import Lifecycle
+from tako.h2.output import Output
+from tako.h2.validate import Head, Refusal, check_head, check_trailers
+from tako.h2.watch import Watch
+from tako.headers import Headers, RawHeader
+from tako.request import Request
+from tako.seams import Exchange, Host
+
+
+_RESET_REFILL = 30  # seconds in which the bucket of resets fills up
+
+
+class H2Engine:
+    """HTTP/2 for one connection; implements ``seams.Engine``."""
+
+    def __init__(self, host: Host, *, lane: bool = True) -> None:
+        """Begin the connection; the server's preface is queued.
+
+        Args:
+            host: the connection.
+            lane: whether DATA of tunnels bypasses ``h2``; nothing but speed depends on it.
+        """
+        self._host = host
+        self.backlog = False
+        self.closing = False
+        self.half_closed = False
+        self.exchanges: dict[int, H2Exchange] = {}
+        self.streams_seen = 0
+        self._running = 0
+        self._shutting_down = False
+        self._requests: list[H2Exchange] = []
+        config = host.config
+        size = config.h2_max_pending_accept_reset_streams
+        self._resets = TokenBucket(size, max(size / _RESET_REFILL, 1), host.time())
+        self._output = Output(host, Library(config))
+        self._gate = Gate(self, host, self._output, lane=lane)
+        self._gate.start()
+        self._lifecycle = Lifecycle(self, host, self._output)
+        self._watch = Watch(host, self.exchanges, self._too_slow)
+
+    # seams.Engine ----------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> Sequence[Exchange]:
+        """Take bytes from the peer; see ``seams.Engine``."""
+        self._lifecycle.heard()
+        self.backlog = self._gate.receive_data(data)
+        if not self._requests:
+            return ()
+        requests, self._requests = self._requests, []
+        return requests
+
+    def receive_eof(self) -> None:
+        """Take the end of the peer's direction: what it asked completely is answered."""
+        self._gate.stop()
+        self.backlog = False
+        self._cut_incomplete()
+        self._lifecycle.leave()
+
+    def connection_lost(self) -> None:
+        """Tell every exchange that the transport is gone."""
+        self._gate.stop()
+        self.backlog = False
+        self.closing = True
+        self.cut_all()
+        self._lifecycle.stop_timers()
+        self._watch.stop()
+        self._output.take()
+
+    def data_to_send(self) -> bytes:
+        """Return what is queued; see ``seams.Engine``."""
+        return self._output.take()
+
+    def wake_writers(self) -> None:
+        """Send what waited for the transport, and let the exchanges' writers go on."""
+        self._output.queue.pump()
+        for exchange in list(self.exchanges.values()):
+            if exchange.writable:
+                exchange.sink.wake_writer()
+
+    def shut_down(self) -> None:
+        """Begin to drain; see ``seams.Engine``."""
+        if self._shutting_down:
+            return
+        self._shutting_down = True
+        # WebSockets say goodbye before GOAWAY: some clients drop them when they see it
+        for exchange in list(self.exchanges.values()):
+            if exchange.tunnel:
+                exchange.sink.shut_down()
+        self._lifecycle.begin_drain()
+
+    # What the gate says ------------------------------------------------------------------
+
+    def receive_event(self, event: Event) -> None:
+        """Take what ``h2`` made of a frame."""
+        match event:
+            case RequestReceived():
+                self._request(event)
+            case DataReceived():
+                self._data(event)
+            case TrailersReceived():
+                self._trailers(event)
+            case StreamReset():
+                self._stream_reset(event)
+            case WindowUpdated():
+                self._window_updated(event.stream_id or 0)
+            case RemoteSettingsChanged():
+                self._output.settings_changed()
+                self._window_updated(0)
+            case SettingsAcknowledged():
+                self._lifecycle.settings_acknowledged()
+            case PingAckReceived():
+                self._lifecycle.ping_acknowledged(event.ping_data or b"")
+            case _:
+                pass  # StreamEnded and PingReceived were dealt with where they arose
+
+    def receive_goaway(self) -> None:
+        """Take the peer's GOAWAY: it will open no more streams (RFC 9113 §6.8)."""
+        self._lifecycle.leave()
+
+    def fail_stream(self, stream_id: int, code: int) -> None:
+        """Reset a stream on which the peer broke a rule, and count that."""
+        exchange = self.exchanges.get(stream_id)
+        if exchange is None:
+            self._reject(stream_id, code)
+            self._count_reset()
+            return
+        counted = not exchange.over
+        self._output.reset(stream_id, code)
+        self._drop(exchange)
+        if counted:
+            self._count_reset()
+
+    def fail(self, code: int) -> None:
+        """End the connection with an error (RFC 9113 §5.4.1)."""
+        self._gate.stop()
+        self.backlog = False
+        self._cut_incomplete()
+        self._lifecycle.fail(code)
+
+    # What an exchange says ---------------------------------------------------------------
+
+    def tunnel_opened(self, exchange: H2Exchange) -> None:
+        """Put an accepted tunnel on the express lane."""
+        self._gate.open_lane(exchange)
+        if self._shutting_down:
+            exchange.sink.shut_down()
+
+    def stream_closed(self, exchange: H2Exchange) -> None:
+        """Forget a stream that both sides have ended."""
+        exchange.cut()
+        del self.exchanges[exchange.stream_id]
+        self._gate.stream_closed(exchange.stream_id)
+        self._lifecycle.stream_closed()
+
+    def reset(self, exchange: H2Exchange, code: int) -> None:
+        """Reset a stream by the application's wish, or for want of time."""
+        self._output.reset(exchange.stream_id, code)
+        self._forget(exchange, by_peer=False)
+        exchange.sink.deliver_eof(Disconnected())
+
+    def handler_ended(self, exchange: H2Exchange) -> None:
+        """Take a handler's slot back."""
+        if exchange.dispatched:
+            exchange.dispatched = False
+            self._running -= 1
+
+    def output_waits(self) -> None:
+        """See to it that what waits does not wait for ever."""
+        self._watch.start()
+
+    # What the lifecycle asks ---------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are open streams."""
+        return bool(self.exchanges)
+
+    def close(self) -> None:
+        """Let the connection close once all is written."""
+        self._gate.stop()
+        self.backlog = False
+        self.closing = True
+
+    def cut_all(self) -> None:
+        """Close every stream without a word."""
+        for exchange in list(self.exchanges.values()):
+            self._drop(exchange)
+
+    # Requests ------------------------------------------------------------------------------
+
+    def _request(self, event: RequestReceived) -> None:
+        stream_id, ended = event.stream_id, event.stream_ended is not None
+        config = self._host.config
+        self.streams_seen += 1
+        if self._lifecycle.refusing or self._running >= config.h2_max_concurrent_streams:
+            # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
+            self._reject(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        raw: list[RawHeader] = [(name, value) for name, value in event.headers or ()]
+        secure = self._host.conn_info.tls is not None
+        head = check_head(raw, config, secure=secure)
+        if isinstance(head, Head) and ended and head.content_length:
+            head = None  # RFC 9113 §8.1.1: the body is shorter than announced
+        if head is None:
+            self._reject(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self._count_reset()
+            return
+        if isinstance(head, Refusal):
+            self._refuse(stream_id, head, ended=ended)
+        else:
+            self._dispatch(stream_id, head, ended=ended)
+        if (
+            self.streams_seen >= config.h2_max_requests
+            or self._output.library.highest_inbound_stream_id >= MAX_STREAM_ID
+        ):
+            self._lifecycle.begin_drain()
+
+    def _open(self, exchange: H2Exchange, *, ended: bool) -> None:
+        self.exchanges[exchange.stream_id] = exchange
+        self._lifecycle.stream_opened()
+        if ended:
+            exchange.receive_end()
+        else:
+            self._watch.start()
+
+    def _refuse(self, stream_id: int, refusal: Refusal, *, ended: bool) -> None:
+        """Answer without a handler."""
+        exchange = H2Exchange(self, self._host, self._output, stream_id, b"")
+        exchange.body.discard()
+        self._open(exchange, ended=ended)
+        exchange.answer(refusal.status, refusal.body)
+
+    def _dispatch(self, stream_id: int, head: Head, *, ended: bool) -> None:
+        connect = head.protocol is not None
+        exchange = H2Exchange(
+            self, self._host, self._output, stream_id, head.method, connect=connect
+        )
+        if not ended and (b"expect", b"100-continue") in head.fields:
+            exchange.expect_continue()
+        exchange.expected = head.content_length
+        exchange.request = Request(
+            # An extended CONNECT is presented as the GET that it replaces
+            "GET" if connect else head.method.decode("latin-1"),
+            head.path.decode("latin-1"),
+            Headers.from_raw(head.fields),
+            http_version="2",
+            scheme=head.scheme.decode("latin-1"),
+            authority=head.authority.decode("latin-1"),
+            protocol="websocket" if connect else None,
+            body_reader=exchange.body,
+            conn_info=self._host.conn_info,
+        )
+        exchange.dispatched = True
+        self._running += 1
+        self._requests.append(exchange)
+        self._open(exchange, ended=ended)
+
+    # Bodies --------------------------------------------------------------------------------
+
+    def _data(self, event: DataReceived) -> None:
+        exchange = self.exchanges[event.stream_id]
+        code: int | None = None
+        if event.data:
+            code = exchange.receive_data(event.data)
+        if code is None and event.stream_ended is not None and not exchange.closed:
+            code = exchange.receive_end()
+        if code is not None:
+            self._content_fault(exchange, code)
+
+    def _trailers(self, event: TrailersReceived) -> None:
+        exchange = self.exchanges[event.stream_id]
+        raw: list[RawHeader] = [(name, value) for name, value in event.headers or ()]
+        well_formed = event.stream_ended is not None and check_trailers(
+            raw, self._host.config
+        )
+        if exchange.request_is_connect or not well_formed:
+            # RFC 9113 §8.5: only DATA on a tunnel; §8.1: trailers end the stream
+            self._content_fault(exchange, ErrorCode.PROTOCOL_ERROR)
+            return
+        exchange.body.trailers += raw
+        code = exchange.receive_end()
+        if code is not None:
+            self._content_fault(exchange, code)
+
+    def _content_fault(self, exchange: H2Exchange, code: int) -> None:
+        """Reset a stream whose body is malformed; its reader is told."""
+        exchange.sink.deliver_eof(RemoteProtocolError("the request body is malformed"))
+        counted = not exchange.over
+        if not exchange.closed:
+            self.reset(exchange, code)
+        if counted:
+            self._count_reset()
+
+    # Streams that end ------------------------------------------------------------------------
+
+    def _stream_reset(self, event: StreamReset) -> None:
+        """Take note of an RST_STREAM, received or sent by ``h2``."""
+        exchange = self.exchanges.get(event.stream_id)
+        if exchange is None:
+            return
+        counted = not exchange.over
+        self._drop(exchange, by_peer=event.remote_reset)
+        if counted:
+            self._count_reset()
+
+    def _reject(self, stream_id: int, code: int) -> None:
+        """Reset a stream that never became an exchange."""
+        self._output.reset(stream_id, code)
+        self._gate.stream_reset(stream_id, by_peer=False)
+
+    def _drop(self, exchange: H2Exchange, *, by_peer: bool = False) -> None:
+        """Let go of an exchange whose peer does not want or deserve the answer."""
+        self._forget(exchange, by_peer=by_peer)
+        if exchange.task is None and exchange in self._requests:
+            self._requests.remove(exchange)  # its handler never started
+            self.handler_ended(exchange)
+        exchange.sink.deliver_eof(Disconnected())
+        if exchange.task is not None and not exchange.tunnel:
+            exchange.task.cancel()
+
+    def _forget(self, exchange: H2Exchange, *, by_peer: bool) -> None:
+        exchange.cut()
+        self.exchanges.pop(exchange.stream_id, None)
+        self._gate.stream_reset(exchange.stream_id, by_peer=by_peer)
+        self._lifecycle.stream_closed()
+
+    def _cut_incomplete(self) -> None:
+        """Close the streams that need more input, when there will be none."""
+        for exchange in list(self.exchanges.values()):
+            if exchange.tunnel or not exchange.peer_ended:
+                self._drop(exchange)
+
+    def _count_reset(self) -> None:
+        if not self._resets.spend(1, self._host.time()):
+            self.fail(ErrorCode.ENHANCE_YOUR_CALM)
+
+    def _too_slow(self, exchange: H2Exchange) -> None:
+        self._output.reset(exchange.stream_id, ErrorCode.CANCEL)
+        self._drop(exchange)
+
+    # Output ----------------------------------------------------------------------------------
+
+    def _window_updated(self, stream_id: int) -> None:
+        """A window has grown: let those that waited for it send."""
+        queue = self._output.queue
+        if stream_id:
+            candidates = [self.exchanges[stream_id]]
+        else:
+            candidates = list(self.exchanges.values())
+        for exchange in candidates:
+            if exchange.pending_size:
+                queue.add(exchange)
+        queue.pump()

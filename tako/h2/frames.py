@@ -1,0 +1,86 @@
+"""HTTP/2 frames as bytes: types, flags, codes, and the frames that tako writes itself.
+
+(RFC 9113 §4.1, §6, §7.)
+"""
+
+import enum
+import struct
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
+MAX_FRAME_SIZE = 16_384  # what we allow the peer: the protocol's minimum and default
+MAX_STREAM_ID = 2**31 - 1
+MAX_WINDOW = 2**31 - 1  # RFC 9113 §6.9.1
+DEFAULT_WINDOW = 65_535  # RFC 9113 §6.9.2
+
+DATA = 0x0
+HEADERS = 0x1
+PRIORITY = 0x2
+RST_STREAM = 0x3
+SETTINGS = 0x4
+PUSH_PROMISE = 0x5
+PING = 0x6
+GOAWAY = 0x7
+WINDOW_UPDATE = 0x8
+CONTINUATION = 0x9
+
+ACK = 0x1
+END_STREAM = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+HAS_PRIORITY = 0x20
+
+HEAD = struct.Struct(">HBBBI")
+"""A frame header: length in 16 + 8 bits, type, flags, stream id."""
+
+_ONE = struct.Struct(">HBBBII")
+_TWO = struct.Struct(">HBBBIII")
+
+
+class ErrorCode(enum.IntEnum):
+    """The codes of RST_STREAM and GOAWAY (RFC 9113 §7)."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    SETTINGS_TIMEOUT = 0x4
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    ENHANCE_YOUR_CALM = 0xB
+
+
+class Setting(enum.IntEnum):
+    """The settings that have a meaning here (RFC 9113 §6.5.2, RFC 8441 §3)."""
+
+    HEADER_TABLE_SIZE = 0x1
+    ENABLE_PUSH = 0x2
+    MAX_CONCURRENT_STREAMS = 0x3
+    INITIAL_WINDOW_SIZE = 0x4
+    MAX_FRAME_SIZE = 0x5
+    MAX_HEADER_LIST_SIZE = 0x6
+    ENABLE_CONNECT_PROTOCOL = 0x8
+
+
+def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    """Return a whole frame."""
+    size = len(payload)
+    return HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream_id) + payload
+
+
+def window_update(stream_id: int, increment: int) -> bytes:
+    """Return a WINDOW_UPDATE frame; stream 0 is the connection (RFC 9113 §6.9)."""
+    return _ONE.pack(0, 4, WINDOW_UPDATE, 0, stream_id, increment)
+
+
+def rst_stream(stream_id: int, code: int) -> bytes:
+    """Return an RST_STREAM frame (RFC 9113 §6.4)."""
+    return _ONE.pack(0, 4, RST_STREAM, 0, stream_id, code)
+
+
+def goaway(last_stream_id: int, code: int) -> bytes:
+    """Return a GOAWAY frame without debug data (RFC 9113 §6.8)."""
+    return _TWO.pack(0, 8, GOAWAY, 0, 0, last_stream_id, code)

@@ -1,0 +1,193 @@
+"""What tako uses of the ``h2`` library, and the few places where it differs from it.
+
+``h2`` keeps the state machines of the connection and of each stream, HPACK, the settings
+and the outbound windows. tako keeps for itself, and takes away here:
+
+* the content of requests (RFC 9113 §8): a malformed request costs its own stream only;
+* the inbound windows (§5.2): tunnel DATA never enters ``h2``, so ``h2`` cannot count;
+* GOAWAY (§6.8): having sent or seen one, ``h2`` would refuse to finish open streams;
+* the refusal of streams above the limit (§5.1.2): a stream error, not the end of all.
+
+This is the only module that touches names of ``h2`` which start with an underscore.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+import h2.stream
+import h2.windows
+from h2.connection import AllowedStreamIDs
+from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.settings import SettingCodes
+from hpack import HPACKError
+from hpack.struct import Header
+from hyperframe.frame import Frame
+
+from tako.config import ServerConfig
+from tako.h2.frames import MAX_FRAME_SIZE, PREFACE, ErrorCode
+
+
+MAX_HEADER_TABLE: Final = 4096
+"""Size of both HPACK tables: the peer's wish for a larger one is not granted, because
+our encoder searches its table from end to end."""
+
+_HEADER_LIST_LIMIT: Final = 32 * 1024  # decoded; beyond it the connection ends
+_BLOCK_LIMIT: Final = 1 << 20  # of h2's frame buffer; the gate enforces the real one
+
+_HPACK_ERRORS = (HPACKError, IndexError, TypeError, UnicodeDecodeError)
+
+
+class _Settings(h2.settings.Settings):
+    """Our settings, with a stream limit that is advertised but left to tako to enforce."""
+
+    @property
+    def max_concurrent_streams(self) -> int:
+        return 2**31
+
+    @max_concurrent_streams.setter
+    def max_concurrent_streams(self, value: int) -> None:
+        self[SettingCodes.MAX_CONCURRENT_STREAMS] = value
+
+
+class _Window(h2.windows.WindowManager):
+    """An inbound window that is never full: ``tako.h2.windows`` keeps the real one."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def window_consumed(self, size: int) -> None:
+        pass
+
+    def process_bytes(self, size: int) -> int | None:
+        return None
+
+
+class Stream(h2.stream.H2Stream):
+    """A stream's state machine; what its frames contain is none of its business."""
+
+    def receive_headers(
+        self,
+        headers: Iterable[Header],
+        end_stream: bool,  # noqa: FBT001 - h2's signature
+        header_encoding: bool | str | None,  # noqa: FBT001
+    ) -> tuple[list[Frame], list[h2.events.Event]]:
+        events = self.state_machine.process_input(h2.stream.StreamInputs.RECV_HEADERS)
+        event = events[0]
+        assert isinstance(
+            event, (h2.events.RequestReceived, h2.events.TrailersReceived)
+        )
+        event.headers = list(headers)
+        if end_stream:
+            events += self._ended()
+            event.stream_ended = events[-1]
+        return [], events
+
+    def receive_data(
+        self,
+        data: bytes,
+        end_stream: bool,  # noqa: FBT001
+        flow_control_len: int,
+    ) -> tuple[list[Frame], list[h2.events.Event]]:
+        events = self.state_machine.process_input(h2.stream.StreamInputs.RECV_DATA)
+        event = events[0]
+        assert isinstance(event, h2.events.DataReceived)
+        event.data = data
+        if end_stream:
+            events += self._ended()
+            event.stream_ended = events[-1]
+        return [], events
+
+    def _ended(self) -> list[h2.events.Event]:
+        return self.state_machine.process_input(h2.stream.StreamInputs.RECV_END_STREAM)
+
+
+class Library(h2.connection.H2Connection):
+    """``h2``'s connection in the role of a server, configured for ``config``."""
+
+    MAX_CLOSED_STREAMS = 1024
+    streams: dict[int, h2.stream.H2Stream]
+
+    def __init__(self, config: ServerConfig) -> None:
+        super().__init__(
+            h2.config.H2Configuration(
+                client_side=False,
+                header_encoding=False,
+                validate_inbound_headers=False,
+                normalize_inbound_headers=False,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        values = {
+            SettingCodes.HEADER_TABLE_SIZE: MAX_HEADER_TABLE,
+            SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
+            SettingCodes.INITIAL_WINDOW_SIZE: config.h2_initial_window_size,
+            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
+            SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
+        }
+        if config.h2_enable_connect_protocol:
+            # RFC 8441 §3: in the first SETTINGS; 0 is never sent
+            values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        settings = _Settings(client=False, initial_values=values)
+        if not config.h2_enable_connect_protocol:
+            del settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
+        del settings[SettingCodes.ENABLE_PUSH]  # RFC 9113 §6.5.2: a client's setting
+        self.local_settings = settings
+        self.max_inbound_frame_size = _BLOCK_LIMIT
+        # Above the advertised size the stream is answered with 431; the whole connection
+        # ends only where decoding itself becomes the attack.
+        self.decoder.max_header_list_size = max(
+            _HEADER_LIST_LIMIT, 2 * config.h2_max_header_list_size
+        )
+        self._inbound_flow_control_window_manager = _Window()
+
+    def start(self) -> bytes:
+        """Return our preface: the first SETTINGS (RFC 9113 §3.4)."""
+        self.initiate_connection()
+        self.receive_data(PREFACE)
+        return self.data_to_send()
+
+    def decode(self, block: bytes) -> None:
+        """Decode a header block only to keep the HPACK state true (RFC 9113 §4.3).
+
+        Raises:
+            HPACKError: or one of its relatives; see ``error_code``.
+        """
+        self.decoder.decode(block, raw=True)
+
+    def _begin_new_stream(
+        self, stream_id: int, allowed_ids: AllowedStreamIDs
+    ) -> h2.stream.H2Stream:
+        super()._begin_new_stream(stream_id, allowed_ids)
+        stream = Stream(
+            stream_id,
+            config=self.config,
+            inbound_window_size=0,
+            outbound_window_size=self.remote_settings.initial_window_size,
+        )
+        stream.max_outbound_frame_size = self.max_outbound_frame_size
+        self.streams[stream_id] = stream
+        return stream
+
+    def _terminate_connection(self, error_code: h2.errors.ErrorCodes) -> None:
+        """Leave GOAWAY to tako: what was asked before the error is still answered."""
+
+
+DECODING_ERRORS: Final = _HPACK_ERRORS
+"""What ``Library.decode`` may raise."""
+
+
+def error_code(error: Exception) -> ErrorCode:
+    """Return the GOAWAY code for what ``h2`` or HPACK raised on input (RFC 9113 §7)."""
+    if isinstance(error, DenialOfServiceError):
+        return ErrorCode.ENHANCE_YOUR_CALM
+    if isinstance(error, _HPACK_ERRORS) or isinstance(error.__cause__, _HPACK_ERRORS):
+        return ErrorCode.COMPRESSION_ERROR  # RFC 9113 §4.3
+    if isinstance(error, ProtocolError):
+        return ErrorCode(error.error_code)
+    return ErrorCode.INTERNAL_ERROR

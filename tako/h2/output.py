@@ -1,0 +1,87 @@
+"""``Output``: everything one connection sends, in order.
+
+Theory of operation. ``h2`` writes HEADERS, END_STREAM, RST_STREAM and acknowledgements;
+tako writes DATA, WINDOW_UPDATE and GOAWAY. Both end up in ``frames``. ``h2``'s own buffer
+is moved there after each call that may have filled it, so the order of calls is the order
+on the wire.
+
+Invariant: between calls ``h2``'s buffer is empty.
+"""
+
+from tako.h2.frames import DATA, HEAD
+from tako.h2.library import Library
+from tako.h2.windows import SendQueue
+from tako.headers import RawHeader
+from tako.seams import Host
+
+
+_LARGEST_FRAME = 65_536  # even if the peer takes more: others want their turn
+
+
+class Output:
+    """The outbound half of a connection."""
+
+    __slots__ = ("data_frames", "frame_size", "frames", "library", "mark", "queue")
+
+    def __init__(self, host: Host, library: Library) -> None:
+        self.library = library
+        self.queue = SendQueue(host, library)
+        self.mark = host.config.h2_max_send_buf_size
+        self.frames: list[bytes | memoryview] = []
+        """What is to be sent, in order."""
+        self.frame_size = library.max_outbound_frame_size
+        """The largest DATA payload that is sent."""
+        self.data_frames = 0
+        """How many DATA frames were sent."""
+
+    def collect(self) -> None:
+        """Move what ``h2`` has written into ``frames``."""
+        data = self.library.data_to_send()
+        if data:
+            self.frames.append(data)
+
+    def take(self) -> bytes:
+        """Return everything and forget it."""
+        frames = self.frames
+        if not frames:
+            return b""
+        data = b"".join(frames)
+        frames.clear()
+        return data
+
+    def settings_changed(self) -> None:
+        """The peer's SETTINGS came into force."""
+        self.frame_size = min(self.library.max_outbound_frame_size, _LARGEST_FRAME)
+
+    def send_headers(
+        self, stream_id: int, fields: list[RawHeader], *, end: bool = False
+    ) -> None:
+        """Send HEADERS: a response head or trailers."""
+        self.library.send_headers(stream_id, fields, end_stream=end)
+        self.collect()
+
+    def send_data(
+        self, stream_id: int, data: bytes | memoryview, *, end: bool
+    ) -> None:
+        """Send one DATA frame that the windows have room for."""
+        library = self.library
+        self.data_frames += 1
+        if end:
+            library.send_data(stream_id, data, end_stream=True)
+            self.collect()
+            return
+        size = len(data)
+        library.streams[stream_id].outbound_flow_control_window -= size
+        library.outbound_flow_control_window -= size
+        self.frames += (HEAD.pack(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
+
+    def send_end(self, stream_id: int) -> None:
+        """Send an empty DATA frame with END_STREAM."""
+        self.library.end_stream(stream_id)
+        self.collect()
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Send RST_STREAM, unless ``h2`` has done so already."""
+        if not self.library.streams[stream_id].closed:
+            self.library.reset_stream(stream_id, code)
+            self.collect()

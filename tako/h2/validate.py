@@ -1,0 +1,227 @@
+"""What the content of an HTTP/2 request must satisfy (RFC 9113 §8, RFC 8441 §4).
+
+``h2`` is told not to look: a request that is malformed costs its own stream, not the
+connection. A head comes out as a ``Head``; or as a ``Refusal`` with a status, where the
+request is well-formed but will not be served; or as ``None``: malformed, and answered with
+RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from tako import grammar
+from tako.config import ServerConfig
+from tako.headers import RawHeader
+
+
+_PSEUDO: Final = frozenset(
+    {b":method", b":scheme", b":authority", b":path", b":protocol"}
+)
+_CONNECTION_SPECIFIC: Final = frozenset(  # RFC 9113 §8.2.2
+    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+_NOT_IN_TRAILERS: Final = _CONNECTION_SPECIFIC | {  # RFC 9110 §6.5.1: framing, routing
+    b"content-length",
+    b"host",
+    b"te",
+    b"trailer",
+}
+_SPECIAL: Final = _CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"cookie"}
+_SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
+_DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
+
+_FIELDS: Final = re.compile(
+    rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\x00"
+    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\x00)*"
+)
+
+
+class Head(NamedTuple):
+    """A request head that holds."""
+
+    method: bytes
+    scheme: bytes
+    authority: bytes
+    path: bytes
+    protocol: bytes | None
+    fields: list[RawHeader]
+    content_length: int | None
+
+
+class Refusal(NamedTuple):
+    """The answer to a request that is not dispatched."""
+
+    status: int
+    body: bytes = b""
+
+
+def check_head(
+    raw: list[RawHeader], config: ServerConfig, *, secure: bool
+) -> Head | Refusal | None:
+    """Check a request's header section; ``secure``: the connection is encrypted."""
+    if _too_large(raw, config):
+        return Refusal(431)  # RFC 6585 §5
+    count = 0
+    for name, _ in raw:
+        if name[:1] != b":":
+            break
+        count += 1
+    pseudo = dict(raw[:count])
+    fields = raw[count:]
+    # RFC 9113 §8.3: known pseudo-fields, each once, all before the others; one that
+    # comes late is no field name
+    if len(pseudo) < count or not pseudo.keys() <= _PSEUDO or not _are_fields(fields):
+        return None
+    method = pseudo.get(b":method", b"")
+    if not grammar.is_token(method):
+        return None
+    special = _special(fields)
+    if special is None:
+        return None
+    authority = _authority(pseudo, special)
+    if authority is None:
+        return None
+    length = None
+    if b"content-length" in special:
+        length = grammar.content_length(special[b"content-length"])
+        if length is None:
+            return None
+    if b"cookie" in special:
+        fields = _join_cookies(fields)
+    if pseudo.get(b":authority") is not None and b"host" not in special:
+        fields = [(b"host", authority), *fields]
+    head = Head(
+        method,
+        pseudo.get(b":scheme", b""),
+        authority,
+        pseudo.get(b":path", b""),
+        pseudo.get(b":protocol"),
+        fields,
+        length,
+    )
+    if method == b"CONNECT":
+        return _check_connect(head, pseudo, config, secure=secure)
+    return _check_target(head, config, secure=secure)
+
+
+def check_trailers(raw: list[RawHeader], config: ServerConfig) -> bool:
+    """Tell whether a trailer section is well-formed (RFC 9113 §8.1, RFC 9110 §6.5)."""
+    return (
+        _are_fields(raw)  # RFC 9113 §8.1: no pseudo-fields; a colon is in no name
+        and not _too_large(raw, config)
+        and _NOT_IN_TRAILERS.isdisjoint([name for name, _ in raw])
+    )
+
+
+def response_fields(fields: Iterable[RawHeader]) -> list[RawHeader]:
+    """Return ``fields`` without those that are HTTP/1.1's own (RFC 9113 §8.2.2)."""
+    return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
+
+
+def _too_large(raw: list[RawHeader], config: ServerConfig) -> bool:
+    # RFC 9113 §6.5.2: name, value and 32 bytes for each field
+    if len(raw) > config.max_headers:
+        return True
+    size = 32 * len(raw)
+    for name, value in raw:
+        size += len(name) + len(value)
+    return size > config.h2_max_header_list_size
+
+
+def _are_fields(fields: list[RawHeader]) -> bool:
+    """Check every name and value with one match (RFC 9113 §8.2.1).
+
+    A NUL ends each part. One within a part would shift the others, so NULs are counted.
+    """
+    text = b"".join([name + b"\0" + value + b"\0" for name, value in fields])
+    return (
+        _FIELDS.fullmatch(text) is not None and text.count(b"\0") == 2 * len(fields)
+    )
+
+
+def _special(fields: list[RawHeader]) -> dict[bytes, bytes] | None:
+    """Return the fields that have rules of their own, or ``None`` if one is broken."""
+    special: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name not in _SPECIAL:
+            continue
+        if name in _CONNECTION_SPECIFIC:  # RFC 9113 §8.2.2
+            return None
+        if name == b"te" and value.lower() != b"trailers":  # RFC 9113 §8.2.2
+            return None
+        if name in _SINGLE and name in special:
+            return None
+        special[name] = value
+    return special
+
+
+def _authority(
+    pseudo: dict[bytes, bytes], special: dict[bytes, bytes]
+) -> bytes | None:
+    """Return whom the request is for, or ``None`` if that is missing or contradictory."""
+    authority = pseudo.get(b":authority")
+    host = special.get(b"host")
+    if authority is None:
+        # RFC 9113 §8.3.1: an intermediary may have kept HTTP/1.1's Host instead
+        return host if host is not None and grammar.is_authority(host) else None
+    if not grammar.is_authority(authority):
+        return None
+    if host is not None and host != authority:
+        # RFC 9113 §8.3.1: both must name the same entity
+        port = _DEFAULT_PORTS.get(pseudo.get(b":scheme", b""), b"")
+        if _entity(host, port) != _entity(authority, port):
+            return None
+    return authority
+
+
+def _entity(authority: bytes, default_port: bytes) -> bytes:
+    return authority.lower().removesuffix(default_port)
+
+
+def _join_cookies(fields: list[RawHeader]) -> list[RawHeader]:
+    """Make one field of the crumbs (RFC 9113 §8.2.3), where the first of them was."""
+    crumbs = [value for name, value in fields if name == b"cookie"]
+    if len(crumbs) == 1:
+        return fields
+    joined = [field for field in fields if field[0] != b"cookie"]
+    at = next(index for index, field in enumerate(fields) if field[0] == b"cookie")
+    joined.insert(at, (b"cookie", b"; ".join(crumbs)))
+    return joined
+
+
+def _check_target(
+    head: Head, config: ServerConfig, *, secure: bool
+) -> Head | Refusal | None:
+    # RFC 8441 §4: :protocol belongs to CONNECT
+    if head.protocol is not None or head.scheme not in _DEFAULT_PORTS:
+        return None
+    if not grammar.is_path(head.path) and (head.path, head.method) != (b"*", b"OPTIONS"):
+        return None  # RFC 9113 §8.3.1
+    if len(head.path) > config.max_target_bytes:
+        return Refusal(414)
+    if secure and head.scheme != b"https":
+        # RFC 9110 §7.4. The other way round TLS may end at a proxy in front of us.
+        return Refusal(400)
+    return head
+
+
+def _check_connect(
+    head: Head, pseudo: dict[bytes, bytes], config: ServerConfig, *, secure: bool
+) -> Head | Refusal | None:
+    if b":authority" not in pseudo:
+        return None  # RFC 9113 §8.5, RFC 8441 §4
+    if head.protocol is None:
+        # RFC 9113 §8.5: :scheme and :path must be omitted; tako is not a proxy
+        unexpected = b":scheme" in pseudo or b":path" in pseudo
+        return None if unexpected else Refusal(501)
+    if not config.h2_enable_connect_protocol:
+        return None  # RFC 8441 §3: only once we have announced it
+    checked = _check_target(head._replace(protocol=None), config, secure=secure)
+    if not isinstance(checked, Head):
+        return checked
+    if head.protocol.lower() != b"websocket":
+        return Refusal(501, b"Unsupported :protocol")  # RFC 9220 §3's status
+    if head.content_length is not None:
+        return Refusal(400)  # the bytes of a tunnel are no content (RFC 9110 §9.3.6)
+    return head
