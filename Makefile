@@ -1,0 +1,87 @@
+# The authority for how tako is built, checked and shown; .ci/run calls the same targets.
+#
+#   make demo     serve examples/websocket_http2.py on https://localhost:8443/
+#   make test     the test suite (PYTEST_ARGS adds options)
+#   make style types cover conformance bench
+#
+# PYTHON chooses the interpreter, VENV the environment that it is installed into.
+
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && { echo $$python; break; }; done)
+VENV ?= .venv
+DEMO ?= 127.0.0.1:8443
+PYTEST_ARGS ?= -q
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+SOURCES = tako tests examples certs/generate.py setup.py
+BUILT_FROM = pyproject.toml setup.py $(wildcard tako/*.pyx)
+
+define DEMO_HELP
+
+  https://localhost:8443/            a page that opens both sockets
+  wss://localhost:8443/ws/echo       echo     } over HTTP/1.1 and over HTTP/2
+  wss://localhost:8443/ws/tick       a clock  }
+
+Trust: the certificate is signed by certs/ca.pem. Import that file as an authority in your
+browser (or accept its warning), or hand it to the client: curl --cacert certs/ca.pem ...
+
+From Python, over HTTP/2 (pip install 'niquests[ws]'):
+  python -c "import niquests; r = niquests.Session().get('wss+rfc8441://localhost:8443/ws/echo', verify='certs/ca.pem'); print(r.extension.next_payload())"
+
+From Node, over HTTP/2, with nothing installed:
+  NODE_EXTRA_CA_CERTS=certs/ca.pem node -e "const c=require('http2').connect('https://localhost:8443');c.on('remoteSettings',()=>{const s=c.request({':method':'CONNECT',':protocol':'websocket',':path':'/ws/echo','sec-websocket-version':13});s.on('data',d=>{console.log(d.subarray(2).toString());c.destroy()})})"
+
+Stop with ctrl-c.
+
+endef
+export DEMO_HELP
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test style types cover conformance bench
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "tako needs a Python >= 3.11 with venv; set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: $(BIN)/python $(BUILT_FROM)
+	@$(PIP) install --editable '.[uvloop]' trustme
+	@touch $@
+
+$(VENV)/dev.stamp: $(BIN)/python $(BUILT_FROM)
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+certs/cert.pem: certs/generate.py | $(VENV)/demo.stamp
+	@$(BIN)/python certs/generate.py
+
+demo: $(VENV)/demo.stamp certs/cert.pem
+	@printf '%s\n' "$$DEMO_HELP"
+	@exec $(BIN)/python examples/websocket_http2.py $(DEMO)
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+style: $(VENV)/dev.stamp
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/dev.stamp
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes tako
+
+cover: $(VENV)/dev.stamp
+	@$(BIN)/coverage run -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/coverage report
+
+conformance: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -m slow tests/conformance -rs $(PYTEST_ARGS)
+
+bench: $(VENV)/dev.stamp
+	@for bench in tests/benchmarks/*.py; do \
+	echo "== $$bench"; PYTHONPATH=. $(BIN)/python $$bench || exit 1; done

@@ -1,0 +1,33 @@
+"""What the Autobahn test suite talks to: every message comes back as it was."""
+
+import sys
+
+import tako
+from tako import Deflate, Message, Method, Request, Router, TakoWs, WebSocket
+
+
+async def echo(req: Request) -> TakoWs:
+    async def session(ws: WebSocket) -> None:
+        async for msg in ws:
+            match msg:
+                case Message.Text() | Message.Binary():
+                    await ws.send(msg)
+                case Message.Ping(data):
+                    await ws.send(Message.Pong(data))
+                case Message.Close(code, reason):
+                    await ws.send(Message.Close(code, reason))
+                    break
+
+    return TakoWs(req, session).compression(Deflate())
+
+
+async def main(address: str = "127.0.0.1:9001") -> None:
+    router = Router()
+    router.route(Method.GET, "/", echo)
+    listener = await tako.bind(address)
+    print(f"autobahn-echo listening on ws://{listener.local_addr}")
+    await tako.serve(listener, router, shutdown=tako.ctrl_c())
+
+
+if __name__ == "__main__":
+    tako.run(main, *sys.argv[1:])

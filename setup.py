@@ -1,0 +1,37 @@
+"""Builds ``tako._speedups`` where that is possible; everything else is pyproject.toml.
+
+The extension is a faster twin of ``tako/_pure.py``. No Cython, no compiler, a compile
+error or ``TAKO_PURE=1`` all mean the same: the install succeeds without it.
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+
+PYX = Path("tako/_speedups.pyx")
+
+
+def extensions() -> list[Extension]:
+    """Return the extension to build, or nothing."""
+    if os.environ.get("TAKO_PURE") == "1" or not PYX.exists():
+        return []
+    try:
+        from Cython.Build import cythonize  # noqa: PLC0415 - may be missing
+        from Cython.Compiler.Errors import CompileError  # noqa: PLC0415
+    except ImportError:
+        print("tako: Cython is not installed; using the pure Python byte loops")
+        return []
+    extension = Extension("tako._speedups", [PYX.as_posix()])
+    try:
+        built: list[Extension] = cythonize([extension], language_level=3)
+    except CompileError as error:
+        print(f"tako: using the pure Python byte loops; {PYX} is broken: {error}")
+        return []
+    for extension in built:  # set here: cythonize() does not keep it
+        extension.optional = True
+    return built
+
+
+setup(ext_modules=extensions())
