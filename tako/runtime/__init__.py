@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tako.connection import Connection
 from tako.seams import AsyncFunction, Runtime, Signal
 
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -90,7 +91,7 @@ def current() -> Backend:
     if trio is not None and trio.lowlevel.in_trio_task():
         return _backend("trio")
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001
+    if asyncio is not None and asyncio._get_running_loop() is not None:
         return _backend("asyncio")
     msg = "tako must be awaited from asyncio or trio: start with tako.run(main)"
     raise RuntimeError(msg)
@@ -98,12 +99,12 @@ def current() -> Backend:
 
 def _backend(name: str) -> Backend:
     if name == "asyncio":
-        from tako.runtime import _asyncio  # noqa: PLC0415 - only the one in use
+        from tako.runtime import _asyncio
 
         return _asyncio
     if name == "trio":
         try:
-            from tako.runtime import _trio  # noqa: PLC0415 - optional
+            from tako.runtime import _trio
         except ImportError:
             msg = "trio is not installed: pip install 'tako[trio]'"
             raise RuntimeError(msg) from None

@@ -14,6 +14,7 @@ from typing import cast
 from tako.connection import Connection
 from tako.seams import AsyncFunction, Task, Timer
 
+
 _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
 
 
@@ -63,7 +64,9 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self.time = self._loop.time
-        self.call_soon = cast("Callable[[Callable[[], None]], None]", self._loop.call_soon)
+        self.call_soon = cast(
+            "Callable[[Callable[[], None]], None]", self._loop.call_soon
+        )
 
     def spawn(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` in a task of its own."""
@@ -141,9 +144,9 @@ async def open_runtime(_nursery: object = None) -> AsyncIterator[AsyncioRuntime]
     try:
         yield runtime
     finally:
-        while runtime._tasks - {asyncio.current_task()}:  # noqa: SLF001 - same module
+        while runtime._tasks - {asyncio.current_task()}:
             runtime.cancel_tasks()
-            await asyncio.wait(runtime._tasks, timeout=1)  # noqa: SLF001
+            await asyncio.wait(runtime._tasks, timeout=1)
 
 
 @contextlib.asynccontextmanager
@@ -202,7 +205,7 @@ def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
     factory = None
     if loop != "asyncio":
         try:
-            import uvloop  # noqa: PLC0415 - optional
+            import uvloop
         except ImportError:
             if loop == "uvloop":
                 msg = "uvloop is not installed: pip install 'tako[uvloop]'"

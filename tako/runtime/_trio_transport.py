@@ -15,6 +15,7 @@ import trio
 
 from tako.connection import Connection
 
+
 if TYPE_CHECKING:
     from tako.runtime._trio import TrioRuntime
 

@@ -170,10 +170,7 @@ class Conversation:
     # Reading, called by the session ----------------------------------------------
 
     def resume(self) -> bool:
-        """Decode what had to wait for room in the inbox; tell whether there was any.
-
-        That may be a Close, even after the end of the stream.
-        """
+        """Decode what had to wait, perhaps a Close; tell whether there was anything."""
         if not self._codec.pending:
             self._answer_violation()
             return False
@@ -212,8 +209,7 @@ class Conversation:
         Raises:
             ConnectionClosed: a Close was sent or received, or the connection is lost.
         """
-        if self.close_sent or self._output_ended:
-            raise self._closed()
+        self._check_open()
         if self._deflater is not None and len(payload) >= self._threshold:
             payload = self._deflater.deflate(payload)
             opcode |= _RSV1
@@ -225,8 +221,7 @@ class Conversation:
         Raises:
             ConnectionClosed: as ``send_message``.
         """
-        if self.close_sent or self._output_ended:
-            raise self._closed()
+        self._check_open()
         if len(self._pings_sent) >= _CONTROLS_WAITING:
             self._pings_sent.pop(next(iter(self._pings_sent)))
         self._pings_sent[data] = self.exchange.host.time()
@@ -238,8 +233,7 @@ class Conversation:
         Raises:
             ConnectionClosed: as ``send_message``.
         """
-        if self.close_sent or self._output_ended:
-            raise self._closed()
+        self._check_open()
         if data in self.answered:
             self.answered.remove(data)
         else:
@@ -254,7 +248,7 @@ class Conversation:
             return
         self._send_close_frame(code, reason)
         if self.end is None:
-            self._deadline.set(self._close_deadline())
+            self._await_close()
         self.exchange.flush()
 
     def fail(self, error: WsError, reason: str = "") -> None:
@@ -267,7 +261,7 @@ class Conversation:
         if not self.close_sent:
             self._send_close_frame(error.close_code, reason)
         self._end_output()
-        self._deadline.set(self._close_deadline())
+        self._await_close()
         self.exchange.flush()
 
     def session_ended(self, code: int) -> None:
@@ -393,6 +387,10 @@ class Conversation:
         self._end_output()
         self._deadline.set(self.exchange.host.time() + _LINGER)
 
+    def _await_close(self) -> None:
+        host = self.exchange.host
+        self._deadline.set(host.time() + host.config.ws_close_timeout)
+
     def _send_close_frame(self, code: int | None, reason: str) -> None:
         self.close_sent = True
         self._sent_code = 1005 if code is None else code
@@ -430,18 +428,14 @@ class Conversation:
         if total:
             self.exchange.consumed(total)
 
-    def _close_deadline(self) -> float:
-        host = self.exchange.host
-        return host.time() + host.config.ws_close_timeout
-
     def _deadline_reached(self) -> None:
         """Waited long enough for the peer's Close, or then for its end of stream."""
         if self._output_ended:
             code = ResetCode.NO_ERROR if self.close_received else ResetCode.CANCEL
             self.exchange.reset(code)
             return
-        if self.error is not None and not self.close_sent:
-            self._answer_violation()
+        self._answer_violation()
+        if self._output_ended:
             return
         if self.end is None:
             self._end_input(ConnectionClosed(1006), 1006, "")
@@ -449,8 +443,7 @@ class Conversation:
         self._deadline.set(self.exchange.host.time() + _LINGER)
         self.exchange.flush()
 
-    def _closed(self) -> ConnectionClosed:
-        if self.close_code is not None:
-            return ConnectionClosed(self.close_code, self.close_reason)
-        return ConnectionClosed(self._sent_code)
-
+    def _check_open(self) -> None:
+        if self.close_sent or self._output_ended:
+            code = self._sent_code if self.close_code is None else self.close_code
+            raise ConnectionClosed(code, self.close_reason)

@@ -1,8 +1,8 @@
 """``WebSocket``: what a session is given; and the upgrade that runs the session.
 
-The object has two reading styles, iteration and ``read``, over one ``Conversation``. All
-of its methods encode and queue synchronously before they wait, so none of them can leave
-half a frame on the wire when it is cancelled.
+The object has two reading styles, iteration and ``read``, over one ``Conversation``.
+All of its methods encode and queue synchronously before they wait, so none of them can
+leave half a frame on the wire when it is cancelled.
 """
 
 import logging
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from tako.deadlines import Deadline
-from tako.errors import ConnectionClosed, WsError
+from tako.errors import ConnectionClosed, WsError, consists_of
 from tako.request import Request
 from tako.seams import Exchange, ResetCode, Sink
 from tako.ws.conversation import Conversation
@@ -110,8 +110,8 @@ class WebSocket:
     async def read(self, timeout: float | None = None) -> AnyMessage:
         """Return the next message: ``str``, ``bytes``, or a ``Message.*``.
 
-        The peer's Close is returned once, as ``Message.Close``; then ``ConnectionClosed``
-        is raised.
+        The peer's Close is returned once, as ``Message.Close``; then
+        ``ConnectionClosed`` is raised.
 
         Args:
             timeout: seconds to wait for it.
@@ -135,13 +135,14 @@ class WebSocket:
             finally:
                 self._reading = False
         while not inbox:
-            if conversation.resume():
-                continue
-            if conversation.end is not None:
-                raise _fresh(conversation.end)
             self._reading = True
             try:
-                if not await conversation.readable.wait(timeout):
+                if conversation.resume():
+                    # A peer's flood is decoded in portions: let others run in between.
+                    await self._exchange.host.runtime.sleep(0)
+                elif conversation.end is not None:
+                    raise _fresh(conversation.end)
+                elif not await conversation.readable.wait(timeout) and not inbox:
                     msg = f"no message within {timeout} s"
                     raise TimeoutError(msg)
             finally:
@@ -170,6 +171,10 @@ class WebSocket:
             self._conversation.send_message(_BINARY, message)  # type: ignore[arg-type]
         else:
             self._send_other(message)
+            if isinstance(message, Message.Close):
+                if self._checkpoint is not None:
+                    await self._checkpoint()
+                return  # closing never raises, and a Close need not wait for room
         exchange = self._exchange
         exchange.flush(soon=bool(self._inbox))
         if not exchange.writable:
@@ -189,7 +194,7 @@ class WebSocket:
         await self.send(Message.Ping(data))
 
     async def flush(self) -> None:
-        """Wait until everything sent has been handed to the transport.
+        """Write what was sent, and wait until the peer has room for more.
 
         Raises:
             ConnectionClosed: the connection was lost before.
@@ -234,9 +239,13 @@ class WebSocket:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # RFC 6455 §7.4.1: 1011 is for a server that met an unexpected condition
-        failed = kind is not None and not issubclass(kind, WsError)
-        await self.close(1011 if failed else 1000)
+        if error is None or consists_of(error, WsError):
+            await self.close(1000)
+        elif isinstance(error, Exception):
+            # RFC 6455 §7.4.1: 1011 is for a server that met an unexpected condition
+            await self.close(1011)
+        else:
+            self._conversation.send_close(1001)  # cancelled: there is no time to wait
 
     def _send_other(self, message: object) -> None:
         conversation = self._conversation
@@ -300,19 +309,30 @@ class WebSocketUpgrade:
         if not await self._switched(conversation):
             return
         lifetime = self._start_lifetime(conversation)
-        code = 1001  # cancelled: by max_lifetime or a drain (RFC 6455 §7.4.1)
+        code = 1001
         try:
             await self._session(WebSocket(self._request, conversation, self._options))
             code = 1000
-        except WsError as error:
-            _logger.debug("session ended: %s", error)
-            code = 1000
-        except Exception:  # the isolation boundary of a session
-            _logger.exception("session of %s failed", self._request.path)
-            code = 1011
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the isolation boundary of a session
+            # A cancellation ends here too: nothing is awaited any more, and the Close
+            # and its answer are the conversation's business.
+            code = self._judge(error, conversation)
         finally:
             lifetime.set(None)
             conversation.session_ended(code)
+
+    def _judge(self, error: BaseException, conversation: Conversation) -> int:
+        """Return the close code for how the session ended (RFC 6455 §7.4.1)."""
+        if consists_of(error, WsError):
+            _logger.debug("session ended: %s", error)
+            return 1000
+        if consists_of(error, conversation.exchange.host.runtime.cancelled):
+            _logger.info("session of %s was cancelled", self._request.path)
+            return 1001
+        _logger.error("session of %s failed", self._request.path, exc_info=error)
+        return 1011
 
     async def _switched(self, conversation: Conversation) -> bool:
         """Wait until the response head is with the transport; give up in time."""
@@ -329,7 +349,7 @@ class WebSocketUpgrade:
 
         deadline = exchange.host.deadlines.new(expire)
         deadline.set(exchange.host.time() + timeout)
-        while not (exchange.host.writable or exchange.over or expired):
+        while not (expired or _is_through(exchange)):
             await conversation.writable.wait()
         deadline.set(None)
         if not expired:
@@ -359,6 +379,11 @@ class WebSocketUpgrade:
         if self._options.max_lifetime is not None:
             deadline.set(host.time() + self._options.max_lifetime)
         return deadline
+
+
+def _is_through(exchange: Exchange) -> bool:
+    """Tell whether what was sent is with the transport, or never will be."""
+    return exchange.host.writable or exchange.over
 
 
 def _fresh(error: WsError) -> WsError:

@@ -1,17 +1,19 @@
-"""A client in memory for ``H1Engine``: a host, a runtime, and a handler per exchange."""
+"""A client in memory for ``H1Engine``: a host, a runtime, a handler per exchange."""
 
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from tako.config import ServerConfig
 from tako.errors import TakoError
 from tako.h1 import H1Engine, H1Exchange
-from tako.seams import Pause
 from tests.support.wire import FakeHost, conn_info
 
+
+if TYPE_CHECKING:
+    from tako.seams import Host
 
 Handler: TypeAlias = Callable[[H1Exchange], Awaitable[None]]
 
@@ -98,7 +100,7 @@ class H1Peer:
         tls: bool = False,
     ) -> None:
         self.host = FakeHost(config, conn_info(tls=tls))
-        self.engine = H1Engine(self.host)
+        self.engine = H1Engine(cast("Host", self.host))
         self.host.engine = self.engine
         self.runtime = self.host.runtime
         self.exchanges: list[H1Exchange] = []
@@ -109,7 +111,7 @@ class H1Peer:
         self._unsent: deque[bytes] = deque()
 
     def send(self, data: bytes, *, size: int | None = None) -> None:
-        """Let ``data`` arrive, in pieces of ``size``, as far as reading is not paused."""
+        """Let ``data`` arrive in pieces of ``size`` while reading is not paused."""
         size = size or max(1, len(data))
         self._unsent += [data[at : at + size] for at in range(0, len(data), size)]
         self.go_on()
@@ -161,6 +163,3 @@ class H1Peer:
         finally:
             self.running -= 1
             exchange.ended()
-
-
-NO_PAUSE = Pause(0)

@@ -1,0 +1,239 @@
+"""Run the Autobahn test suite against tako, over HTTP/1.1 and over HTTP/2.
+
+    python -m tests.conformance.autobahn [--wire h1] [--cases 1.* 7.*] [--runtime trio]
+
+Over HTTP/1.1 ``wstest`` connects to the server itself. Over HTTP/2 (TLS, ALPN h2) it
+connects to ``bridge.py``. Both grades of a case count, ``behavior`` and ``behaviorClose``,
+and only OK and INFORMATIONAL pass: NON-STRICT and UNCLEAN are failures here.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+PASSED = {"OK", "INFORMATIONAL"}
+ALL_CASES = 517
+SECTIONS = {
+    "1": "Framing",
+    "2": "Pings/Pongs",
+    "3": "Reserved Bits",
+    "4": "Opcodes",
+    "5": "Fragmentation",
+    "6": "UTF-8 Handling",
+    "7": "Close Handling",
+    "9": "Limits/Performance",
+    "10": "Misc",
+    "12": "Compression",
+    "13": "Compression Parameters",
+}
+SHARES = (
+    ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.1.*", "12.2.*"],
+    ["12.3.*", "12.4.*", "12.5.*", "13.*"],
+)
+"""The whole suite in two parts of about the same length, for two processors."""
+
+HOW_TO_INSTALL = """\
+wstest, the Autobahn test suite, was not found. It needs CPython 2.7 or PyPy 2.7:
+
+    virtualenv -p python2.7 wstest && wstest/bin/pip install autobahntestsuite
+    export WSTEST=$PWD/wstest/bin/wstest
+
+or any other way that puts wstest on the PATH."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What Autobahn says about one case."""
+
+    case: str
+    behavior: str
+    close: str
+
+    @property
+    def passed(self) -> bool:
+        return self.behavior in PASSED and self.close in PASSED
+
+    @property
+    def section(self) -> str:
+        return self.case.partition(".")[0]
+
+    @property
+    def order(self) -> list[int]:
+        return [int(part) for part in self.case.split(".")]
+
+
+def find_wstest() -> str | None:
+    """Return the path of ``wstest``: ``$WSTEST``, else from the PATH."""
+    return os.environ.get("WSTEST") or shutil.which("wstest")
+
+
+@contextlib.contextmanager
+def child(*arguments: str) -> Iterator[int]:
+    """Run ``python -m arguments``, which prints its port first; yield the port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.strip().isdigit():
+            msg = f"{arguments[0]} did not start: {line!r}"
+            raise RuntimeError(msg)
+        yield int(line)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def server(wire: str, runtime: str, folder: Path) -> Iterator[int]:
+    """Start the server, and for ``h2`` the bridge; yield the port to connect to."""
+    how = ["--runtime", "trio"] if runtime == "trio" else ["--loop", runtime]
+    module = "tests.conformance.echo_server"
+    if wire == "h1":
+        with child(module, *how) as port:
+            yield port
+        return
+    ca = trustme.CA()
+    leaf = ca.issue_cert("localhost", "127.0.0.1")
+    ca_file, cert, key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
+    ca.cert_pem.write_to_path(ca_file)
+    leaf.cert_chain_pems[0].write_to_path(cert)
+    leaf.private_key_pem.write_to_path(key)
+    with (
+        child(module, *how, "--tls", str(cert), str(key)) as port,
+        child(
+            "tests.conformance.bridge",
+            "--upstream",
+            f"localhost:{port}",
+            "--ca",
+            str(ca_file),
+        ) as front,
+    ):
+        yield front
+
+
+def run(wstest: str, port: int, shares: list[list[str]], folder: Path) -> list[Grade]:
+    """Run each share of the cases in a process of its own; return all grades."""
+    processes = []
+    for number, cases in enumerate(shares):
+        spec = folder / f"share-{number}.json"
+        reports = folder / f"reports-{number}"
+        target = {"agent": "tako", "url": f"ws://127.0.0.1:{port}/"}
+        spec.write_text(
+            json.dumps(
+                {
+                    "outdir": str(reports),
+                    "servers": [target],
+                    "cases": cases,
+                    "exclude-cases": [],
+                    "exclude-agent-cases": {},
+                }
+            )
+        )
+        command = [wstest, "-m", "fuzzingclient", "-s", str(spec)]
+        log = (folder / f"log-{number}.txt").open("w")
+        with log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        processes.append((process, reports))
+    grades = []
+    for process, reports in processes:
+        process.wait()
+        index = reports / "index.json"
+        if index.exists():
+            results = json.loads(index.read_text())["tako"]
+            grades += [
+                Grade(case, result["behavior"], result["behaviorClose"])
+                for case, result in results.items()
+            ]
+    return sorted(grades, key=lambda grade: grade.order)
+
+
+def table(columns: dict[str, list[Grade]]) -> str:
+    """Return the results as a Markdown table, one column for each wire."""
+    lines = [
+        "| section | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for section, title in SECTIONS.items():
+        cells = [
+            _cell([grade for grade in grades if grade.section == section])
+            for grades in columns.values()
+        ]
+        if any(cells):
+            lines.append(f"| {section} {title} | " + " | ".join(cells) + " |")
+    totals = [_cell(grades) for grades in columns.values()]
+    lines.append("| **all** | " + " | ".join(totals) + " |")
+    return "\n".join(lines)
+
+
+def _cell(grades: list[Grade]) -> str:
+    if not grades:
+        return ""
+    passed = [grade for grade in grades if grade.passed]
+    kinds = collections.Counter(grade.behavior for grade in passed)
+    text = f"{len(passed)}/{len(grades)}"
+    informational = kinds["INFORMATIONAL"]
+    return f"{text} ({informational} informational)" if informational else text
+
+
+def conform(
+    wstest: str, wire: str, runtime: str, shares: list[list[str]]
+) -> list[Grade]:
+    """Run ``shares`` over ``wire`` and return the grades; the reports are kept."""
+    folder = Path(tempfile.mkdtemp(prefix=f"autobahn-{wire}-{runtime}-"))
+    with server(wire, runtime, folder) as port:
+        grades = run(wstest, port, shares, folder)
+    sys.stderr.write(f"reports: {folder}\n")
+    return grades
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--wire", choices=["h1", "h2"], action="append")
+    parser.add_argument(
+        "--runtime", choices=["auto", "asyncio", "uvloop", "trio"], default="auto"
+    )
+    parser.add_argument("--cases", nargs="+", help="patterns such as 7.*; default: all")
+    options = parser.parse_args()
+    wstest = find_wstest()
+    if wstest is None:
+        sys.stderr.write(HOW_TO_INSTALL + "\n")
+        return 2
+    shares = [options.cases] if options.cases else list(SHARES)
+    columns = {
+        f"{wire} on {options.runtime}": conform(wstest, wire, options.runtime, shares)
+        for wire in options.wire or ["h1", "h2"]
+    }
+    sys.stdout.write(table(columns) + "\n")
+    complete = options.cases or all(len(g) == ALL_CASES for g in columns.values())
+    failed = [
+        f"{name}: {grade.case} is {grade.behavior}, its close {grade.close}"
+        for name, grades in columns.items()
+        for grade in grades
+        if not grade.passed
+    ]
+    sys.stdout.write("\n".join([*failed, ""]))
+    if not complete:
+        sys.stdout.write(f"not all of the {ALL_CASES} cases were run\n")
+    return 0 if complete and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Fixtures: the certificate authority, the runtimes, the wires, and a server for a test.
+
+A test that takes ``serve`` runs once for each runtime and each wire: that is the point of
+tako. One that is about a single wire says so with ``@pytest.mark.parametrize("wire", ...)``.
+"""
+
+import importlib.util
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import trustme
+
+import tako
+from tests.support.peer import Wire
+from tests.support.server import Credentials, RunningServer, RuntimeName
+
+WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
+
+
+def _runtimes() -> list[object]:
+    installed = {
+        "uvloop": importlib.util.find_spec("uvloop") is not None,
+        "trio": importlib.util.find_spec("trio") is not None,
+    }
+    parameters: list[object] = ["asyncio"]
+    for name, available in installed.items():
+        if name == "trio" and importlib.util.find_spec("tako.runtime._trio") is None:
+            continue
+        skip = pytest.mark.skipif(not available, reason=f"{name} is not installed")
+        parameters.append(pytest.param(name, marks=skip))
+    return parameters
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    """The certificate authority that every test client trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def credentials(
+    ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Credentials:
+    """A certificate for localhost, as files, and a client context that trusts it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    leaf = ca.issue_cert("localhost", "127.0.0.1", "::1")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    key.write_bytes(leaf.private_key_pem.bytes())
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    return Credentials(cert, key, client)
+
+
+@pytest.fixture(scope="session")
+def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authority's certificate as a file, for clients that want one."""
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture(params=_runtimes())
+def runtime(request: pytest.FixtureRequest) -> RuntimeName:
+    """The event loop that the server runs on."""
+    name: RuntimeName = request.param
+    return name
+
+
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """How the client talks to the server."""
+    name: Wire = request.param
+    return name
+
+
+class Serve(Protocol):
+    """What the ``serve`` fixture is."""
+
+    def __call__(
+        self, router: tako.Router, config: tako.ServerConfig | None = None
+    ) -> RunningServer:
+        """Start a server for ``router``; the fixture stops and checks it."""
+
+
+@pytest.fixture
+def serve(
+    runtime: RuntimeName, wire: Wire, credentials: Credentials
+) -> Iterator[Serve]:
+    """Start servers on the test's runtime and wire; stop and check them afterwards."""
+    servers: list[RunningServer] = []
+
+    def start(
+        router: tako.Router, config: tako.ServerConfig | None = None
+    ) -> RunningServer:
+        server = RunningServer(
+            router, wire=wire, runtime=runtime, credentials=credentials, config=config
+        )
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in reversed(servers):
+        server.stop()

@@ -1,0 +1,249 @@
+"""Memory stays bounded and a stalled party stalls only itself (T-WS-17).
+
+"Stalled" means here that a handler, or the client, makes no progress for ``PAUSE``
+seconds; how much went through until then is what the test states.
+"""
+
+from collections.abc import AsyncIterator
+
+import psutil
+import pytest
+
+import tako
+from tako import Request, Response, Router, WebSocket
+from tests.conftest import Serve
+from tests.support.apps import echo, echo_session, ws_router
+from tests.support.peer_ws import Opcode, Pong, encode_frame
+from tests.support.server import Gate, Reports
+
+H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
+H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
+PAUSE = 0.5
+PIECE = 64 * 1024
+PLENTY = 64 << 20  # far more than all buffers on the way take
+KERNEL = 12 << 20  # what the two socket buffers of a loopback connection may hold
+
+
+def _until_stalled(progress: Reports) -> int:
+    """Return the last number that a handler reported before it stopped reporting."""
+    last = 0
+    while True:
+        try:
+            last = progress.get(timeout=PAUSE)
+        except TimeoutError:
+            return last
+
+
+class TestSending:
+    def test_send_waits_for_a_peer_that_does_not_read(self, serve: Serve) -> None:
+        progress = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            for sent in range(0, PLENTY, PIECE):
+                progress.put(sent)
+                await ws.send(b"x" * PIECE)
+            await ws.send("that was all")
+
+        server = serve(ws_router(session))
+        with server.connect(receive_buffer=PIECE) as connection:
+            before = psutil.Process().memory_info().rss
+            ws = connection.websocket("/ws")
+            stalled_at = _until_stalled(progress)
+            grown = psutil.Process().memory_info().rss - before
+            assert stalled_at < KERNEL
+            assert grown < 8 << 20
+            for _ in range(0, PLENTY, PIECE):
+                assert len(ws.receive()) == PIECE  # type: ignore[arg-type]
+            ws.expect("that was all")
+            assert ws.expect_close() == (1000, "")
+
+    def test_a_blocked_send_is_woken_by_the_end_of_the_connection(
+        self, serve: Serve
+    ) -> None:
+        progress, ended = Reports(), Reports()
+
+        async def session(ws: WebSocket) -> None:
+            try:
+                for sent in range(0, PLENTY, PIECE):
+                    progress.put(sent)
+                    await ws.send(b"x" * PIECE)
+            except tako.ConnectionClosed as closed:
+                ended.put(closed.code)
+
+        server = serve(ws_router(session))
+        with server.connect(receive_buffer=PIECE) as connection:
+            ws = connection.websocket("/ws")
+            assert _until_stalled(progress) < KERNEL
+            ws.pipe.reset()
+            assert ended.get() == 1006
+
+    @H2_ONLY
+    def test_two_sockets_echo_while_a_third_on_the_connection_stalls(
+        self, serve: Serve
+    ) -> None:
+        progress = Reports()
+
+        async def firehose(ws: WebSocket) -> None:
+            for sent in range(0, PLENTY, PIECE):
+                progress.put(sent)
+                await ws.send(b"x" * PIECE)
+
+        server = serve(ws_router(firehose))
+        with server.connect_h2(stream_window=4 * PIECE) as connection:
+            one = connection.websocket("/echo")
+            two = connection.websocket("/echo")
+            stalled = connection.websocket("/ws")
+            assert _until_stalled(progress) < 16 * PIECE
+            for number in range(100):
+                one.echo(f"one {number}")
+                two.echo(b"x" * 3 * PIECE)
+            for _ in range(100):
+                assert len(stalled.receive()) == PIECE  # type: ignore[arg-type]
+            stalled.pipe.reset()
+
+
+class TestReceiving:
+    def test_a_session_that_never_reads_stops_its_peer(self, serve: Serve) -> None:
+        gate = Gate()
+
+        async def session(ws: WebSocket) -> None:
+            await gate.wait()
+
+        frame = encode_frame(Opcode.BINARY, b"x" * PIECE)
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            before = psutil.Process().memory_info().rss
+            with pytest.raises(TimeoutError):
+                for _ in range(0, PLENTY, PIECE):
+                    ws.pipe.send(frame, timeout=PAUSE)
+            assert connection.socket.bytes_sent < KERNEL
+            assert psutil.Process().memory_info().rss - before < 4 << 20
+            gate.open()
+
+    def test_small_messages_do_not_pile_up_either(self, serve: Serve) -> None:
+        gate = Gate()
+
+        async def session(ws: WebSocket) -> None:
+            await gate.wait()
+
+        frames = encode_frame(Opcode.TEXT) * 1000
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            with pytest.raises(TimeoutError):
+                for _ in range(0, PLENTY, len(frames)):
+                    ws.pipe.send(frames, timeout=PAUSE)
+            assert connection.socket.bytes_sent < KERNEL
+            gate.open()
+
+    def test_nothing_is_lost_when_a_slow_session_goes_on(self, serve: Serve) -> None:
+        gate, reports = Gate(), Reports()
+
+        async def session(ws: WebSocket) -> None:
+            await gate.wait()
+            async for message in ws:
+                if isinstance(message, bytes):
+                    reports.put(len(message))
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            sent = 0
+            frame = encode_frame(Opcode.BINARY, b"x" * 1000)
+            while sent < 200_000:  # less than a stream's window: all of it is taken
+                ws.pipe.send(frame)
+                sent += 1000
+            ws.ping(b"?")
+            ws.expect(Pong(b"?"))
+            gate.open()
+            ws.close(1000)
+            assert ws.expect_close() == (1000, "")
+            assert sum(reports.get() for _ in range(200)) == 200_000
+
+    @H2_ONLY
+    def test_a_message_larger_than_the_window_arrives(self, serve: Serve) -> None:
+        with serve(ws_router(echo_session)).connect_h2() as connection:
+            connection.websocket("/ws").echo(b"x" * (2 << 20))
+
+    @H2_ONLY
+    def test_a_stalled_stream_leaves_the_connection_window_alone(
+        self, serve: Serve
+    ) -> None:
+        gate = Gate()
+
+        async def session(ws: WebSocket) -> None:
+            await gate.wait()
+
+        frame = encode_frame(Opcode.BINARY, b"x" * PIECE)
+        with serve(ws_router(session)).connect_h2() as connection:
+            stalled = [connection.websocket("/ws") for _ in range(5)]
+            for ws in stalled:
+                with pytest.raises(TimeoutError):
+                    for _ in range(100):
+                        ws.pipe.send(frame, timeout=0.1)
+            connection.websocket("/echo").echo(b"y" * (1 << 20))
+            gate.open()
+
+
+class TestBodies:
+    def test_a_streamed_response_waits_for_its_reader(self, serve: Serve) -> None:
+        progress, router = Reports(), Router()
+
+        async def body() -> AsyncIterator[bytes]:
+            for sent in range(0, PLENTY, PIECE):
+                progress.put(sent)
+                yield b"x" * PIECE
+
+        async def download(request: Request) -> Response:
+            return Response(body=body())
+
+        router.get("/", download)
+        with serve(router).connect(receive_buffer=PIECE) as connection:
+            pending = connection.send_request("GET", "/")
+            assert _until_stalled(progress) < KERNEL
+            assert len(pending.read_response(timeout=60).body) == PLENTY
+
+    @H1_ONLY
+    def test_an_http_1_body_waits_for_its_handler(self, serve: Serve) -> None:
+        gate = Gate()
+        with serve(_upload_router(gate)).connect_h1() as connection:
+            head = connection.head("POST", "/", [("Content-Length", str(PLENTY))])
+            connection.send_raw(head)
+            with pytest.raises(TimeoutError):
+                for _ in range(0, PLENTY, PIECE):
+                    connection.socket.send(b"x" * PIECE, timeout=PAUSE)
+            assert connection.socket.bytes_sent < KERNEL
+            gate.open()
+            left = PLENTY + len(head) - connection.socket.bytes_sent
+            connection.send_raw(b"x" * left)
+            assert connection.read_response().body == str(PLENTY).encode()
+
+    @H2_ONLY
+    def test_an_http_2_body_waits_for_its_handler_and_nobody_else(
+        self, serve: Serve
+    ) -> None:
+        gate = Gate()
+        with serve(_upload_router(gate)).connect_h2() as connection:
+            stream = connection.open(connection.pseudo_headers("POST", "/"))
+            with pytest.raises(TimeoutError):
+                for _ in range(0, PLENTY, PIECE):
+                    stream.send(b"x" * PIECE, timeout=PAUSE)
+            assert stream.bytes_sent <= 256 * 1024
+            connection.websocket("/echo").echo(b"y" * (1 << 20))
+            gate.open()
+            stream.send(b"x" * (PLENTY - stream.bytes_sent), end=True)
+            assert stream.read_response().body == str(PLENTY).encode()
+
+
+def _upload_router(gate: Gate) -> Router:
+    """Return a router that counts the bytes posted to it once ``gate`` is open."""
+    router = Router()
+
+    async def upload(request: Request) -> str:
+        await gate.wait()
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+        return str(size)
+
+    router.post("/", upload)
+    router.get("/echo", echo)
+    return router

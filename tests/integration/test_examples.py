@@ -1,0 +1,375 @@
+"""Every example is started as its own process, driven by a client, and stopped.
+
+The clients are libraries that people use (``websockets``, ``httpx``); the peer of
+``tests.support`` speaks WebSocket over HTTP/2.
+"""
+
+import ast
+import contextlib
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from websockets.sync.client import ClientConnection, connect as ws_connect
+from websockets.typing import Subprotocol
+
+from tests.support.peer import connect as peer_connect, connect_h2
+from tests.support.peer_ws import Close
+
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+PATIENCE = 30.0  # seconds; how long anything here may take before it counts as hung
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Program:
+    """An example that runs on a port of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.port = free_port()
+        self.address = ("127.0.0.1", self.port)
+        self._output = folder / f"{name}.out", folder / f"{name}.err"
+        with self._output[0].open("wb") as out, self._output[1].open("wb") as err:
+            self._process = subprocess.Popen(
+                [sys.executable, EXAMPLES / f"{name}.py", f"127.0.0.1:{self.port}"],
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdout=out,
+                stderr=err,
+            )
+
+    def wait_until_it_listens(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(self.address).close()
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.05)
+                break
+        pytest.fail(f"it does not listen; it said: {self.output()}")
+
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to drain; return its exit status."""
+        self._process.send_signal(by)
+        return self._process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def output(self) -> tuple[str, str]:
+        out, err = (path.read_text() for path in self._output)
+        return out, err
+
+    def url(self, path: str, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}{path}"
+
+    def websocket(
+        self, path: str, tls: ssl.SSLContext | None = None, *offer: str
+    ) -> ClientConnection:
+        """Connect over HTTP/1.1 with the ``websockets`` library."""
+        return ws_connect(
+            self.url(path, "wss" if tls else "ws"),
+            ssl=tls,
+            subprotocols=[Subprotocol(name) for name in offer] or None,
+            proxy=None,
+        )
+
+
+Start = Callable[[str], Program]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start examples by name; those that a test did not stop are killed."""
+    programs = []
+
+    def start(name: str) -> Program:
+        program = Program(name, tmp_path)
+        programs.append(program)
+        program.wait_until_it_listens()
+        return program
+
+    yield start
+    for program in programs:
+        program.kill()
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """Put cert.pem and key.pem where the examples run; return a client's context."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for index, blob in enumerate(leaf.cert_chain_pems):
+        blob.write_to_path(tmp_path / "cert.pem", append=index > 0)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def assert_quiet_end(program: Program, prints: str = "") -> None:
+    """Stop ``program``: it drains, and has said no more than ``prints``."""
+    assert program.stop() == 0
+    assert program.output() == (prints, "")
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_hello_world(start: Start, by: signal.Signals) -> None:
+    program = start("hello_world")
+    response = httpx.get(program.url("/"), trust_env=False)
+    assert (response.status_code, response.text) == (200, "Hello, World!")
+    assert program.stop(by) == 0
+    assert program.output() == ("", "")
+
+
+def assert_echoes(ws: ClientConnection, welcome: str) -> None:
+    assert ws.recv(PATIENCE) == welcome
+    ws.send("hi")
+    assert ws.recv(PATIENCE) == "Echo: hi"
+    ws.send(b"\x00\xff")
+    assert ws.recv(PATIENCE) == b"\x00\xff"
+    assert ws.ping(b"payload").wait(PATIENCE)
+    ws.close()
+    assert ws.close_code == 1000
+
+
+def assert_counts(ws: ClientConnection, word: str) -> None:
+    """The first message comes at once, the next a second later, whatever we send."""
+    assert ws.recv(PATIENCE) == f"{word}0"
+    started = time.monotonic()
+    ws.send("ignored")
+    assert ws.recv(PATIENCE) == f"{word}1"
+    assert 0.9 < time.monotonic() - started < 1.9
+
+
+def test_websocket(start: Start) -> None:
+    program = start("websocket")
+    with program.websocket("/ws/echo") as ws:
+        assert_echoes(ws, "Welcome to Tako WS!")
+    with program.websocket("/ws/tick") as ws:
+        assert_counts(ws, "tick #")
+    assert_quiet_end(program)
+
+
+def test_websocket_http2_over_http_1(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("websocket_http2")
+    with program.websocket("/ws/echo", tls) as ws:
+        assert ws.subprotocol is None
+        assert_echoes(ws, "Welcome to Tako WS!")
+    with program.websocket("/ws/tick", tls, "h1", "h2") as ws:
+        assert ws.subprotocol == "h1"
+        assert_counts(ws, "tick #")
+    assert_quiet_end(program)
+
+
+def test_websocket_http2_over_http_2(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("websocket_http2")
+    with connect_h2(program.address, tls) as connection:
+        echo = connection.websocket("/ws/echo", subprotocols=["h1", "h2"])
+        tick = connection.websocket("/ws/tick")
+        assert (echo.subprotocol, tick.subprotocol) == ("h2", None)
+        echo.expect("Welcome to Tako WS!")
+        tick.expect("tick #0")
+        echo.send("hi")
+        echo.expect("Echo: hi")
+        tick.expect("tick #1")
+        echo.close()
+        assert echo.expect_close() == (1000, "")
+    assert_quiet_end(program)
+
+
+def test_websocket_http2_serves_its_page(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("websocket_http2")
+    with httpx.Client(http2=True, verify=tls, trust_env=False) as client:
+        response = client.get(program.url("/", "https"))
+    assert response.http_version == "HTTP/2"
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.text == (EXAMPLES / "websocket_http2.html").read_text()
+    assert_quiet_end(program)
+
+
+def test_websocket_http2_has_the_handlers_of_websocket() -> None:
+    handlers = []
+    for name in ("websocket", "websocket_http2"):
+        source = (EXAMPLES / f"{name}.py").read_text()
+        nodes = {
+            node.name: ast.get_source_segment(source, node)
+            for node in ast.parse(source).body
+            if isinstance(node, ast.AsyncFunctionDef)
+        }
+        handlers.append((nodes["ws_echo"], nodes["ws_tick"]))
+    assert handlers[0] == handlers[1]
+
+
+def test_websocket_trio(start: Start) -> None:
+    pytest.importorskip("trio")
+    program = start("websocket_trio")
+    with program.websocket("/ws/echo") as ws:
+        assert_echoes(ws, "Welcome to Tako WS (trio)!")
+    with program.websocket("/ws/count") as ws:
+        assert_counts(ws, "count: ")
+        ws.close()
+    assert program.stop() == 0
+    base = f"ws://127.0.0.1:{program.port}/ws"
+    out, err = program.output()
+    assert out == f"WebSocket server running at:\n  - {base}/echo\n  - {base}/count\n"
+    assert "Traceback" not in err
+
+
+def test_websocket_trio_logs_how_a_conversation_broke(start: Start) -> None:
+    pytest.importorskip("trio")
+    program = start("websocket_trio")
+    with peer_connect(program.address, "h1") as connection:
+        ws = connection.websocket("/ws/echo")
+        ws.expect("Welcome to Tako WS (trio)!")
+        ws.end()
+        ws.expect_end()
+    assert program.stop() == 0
+    assert program.output()[1] == "WebSocket error: 1006\n"
+
+
+def test_autobahn_echo(start: Start) -> None:
+    program = start("autobahn_echo")
+    with program.websocket("/") as ws:
+        for message in ("", "text", b"", b"\x00\xff", "x" * 100_000):
+            ws.send(message)
+            assert ws.recv(PATIENCE) == message
+        ws.close(3001, "bye")
+        assert ws.close_code == 3001
+    url = f"ws://127.0.0.1:{program.port}"
+    assert_quiet_end(program, f"autobahn-echo listening on {url}\n")
+
+
+def test_tls_trio(start: Start, tls: ssl.SSLContext) -> None:
+    pytest.importorskip("trio")
+    program = start("tls_trio")
+    versions = set()
+    for http2 in (False, True):
+        with httpx.Client(http2=http2, verify=tls, trust_env=False) as client:
+            hello = client.get(program.url("/", "https"))
+            health = client.get(program.url("/health", "https"))
+        assert hello.text == "Hello, Secure Trio World!"
+        assert (health.status_code, health.text) == (200, "OK")
+        versions.add(hello.http_version)
+    assert versions == {"HTTP/1.1", "HTTP/2"}
+    url = f"https://127.0.0.1:{program.port}"
+    assert_quiet_end(program, f"TLS (trio) server running at {url}\n")
+
+
+def test_with_state(start: Start) -> None:
+    program = start("with_state")
+    answers = [httpx.get(program.url("/"), trust_env=False).text for _ in range(2)]
+    for visitor, answer in enumerate(answers, 1):
+        assert re.fullmatch(
+            rf"Hello from Tako \d+\.\d+\.\d+! You are visitor {visitor}\.", answer
+        )
+    assert_quiet_end(program)
+
+
+def first(response: httpx.Response, count: int) -> str:
+    """Return the first ``count`` characters of a body that goes on."""
+    text = ""
+    for chunk in response.iter_text():
+        text += chunk
+        if len(text) >= count:
+            break
+    return text
+
+
+def test_streams_digits_come_as_they_are_made(start: Start) -> None:
+    program = start("streams")
+    with (
+        httpx.Client(trust_env=False, timeout=PATIENCE) as client,
+        client.stream("GET", program.url("/")) as response,
+    ):
+        assert response.headers["content-type"] == "text/event-stream"
+        assert first(response, 4) == "0\n1\n"
+    assert_quiet_end(program)
+
+
+def test_streams_events_are_server_sent_events(start: Start) -> None:
+    program = start("streams")
+    with (
+        httpx.Client(trust_env=False, timeout=PATIENCE) as client,
+        client.stream("GET", program.url("/events")) as response,
+    ):
+        assert response.headers["content-type"] == "text/event-stream"
+        expected = "data: tick: 0\n\ndata: tick: 1\n\n"
+        assert first(response, len(expected)) == expected
+    assert_quiet_end(program)
+
+
+def test_streams_json_is_cut_short_at_the_fifth_tick(start: Start) -> None:
+    program = start("streams")
+    chunks: list[bytes] = []
+    with (
+        httpx.Client(trust_env=False, timeout=PATIENCE) as client,
+        client.stream("GET", program.url("/json")) as response,
+    ):
+        assert response.headers["content-type"] == "application/json"
+        with pytest.raises(httpx.RemoteProtocolError):
+            chunks.extend(response.iter_bytes())  # keeps what came before
+    assert b"".join(chunks) == b'{"tick":1}{"tick":2}{"tick":3}{"tick":4}'
+    assert program.stop() == 0
+    assert "every fifth tick fails" in program.output()[1]
+
+
+def test_chat_between_http_1_and_http_2(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("chat")
+    with connect_h2(program.address, tls) as connection:
+        ada = connection.websocket("/ws/chat?name=Ada")
+        ada.expect("* Ada joined")
+        tls.set_alpn_protocols(["http/1.1"])
+        with program.websocket("/ws/chat?name=Bob", tls) as bob:
+            assert bob.recv(PATIENCE) == "* Bob joined"
+            ada.expect("* Bob joined")
+            bob.send("hello over h1")
+            ada.expect("Bob: hello over h1")
+            ada.send("hello over h2")
+            assert bob.recv(PATIENCE) == "Bob: hello over h1"
+            assert bob.recv(PATIENCE) == "Ada: hello over h2"
+        ada.expect("Ada: hello over h2", "* Bob left")
+        ada.close()
+        assert ada.expect_close() == (1000, "")
+    assert_quiet_end(program)
+
+
+def test_chat_drops_who_cannot_keep_up(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("chat")
+    text = "x" * 64 * 1024
+    with peer_connect(program.address, "h1s", tls, receive_buffer=4096) as connection:
+        slow = connection.websocket("/ws/chat?name=slow")
+        with program.websocket("/ws/chat?name=fast", tls) as fast:
+            assert fast.recv(PATIENCE) == "* fast joined"
+            for _ in range(256):  # more than an inbox and the kernel's buffers hold
+                fast.send(text)
+                assert fast.recv(PATIENCE) == f"fast: {text}"
+            received = slow.receive()
+            while isinstance(received, str):
+                received = slow.receive()
+            assert received == Close(1013, "too slow")
+            assert fast.recv(PATIENCE) == "* slow left"
+    assert_quiet_end(program)
+
+
+def test_every_example_is_driven_here() -> None:
+    driven = set(re.findall(r'start\("(\w+)"\)', Path(__file__).read_text()))
+    assert driven == {path.stem for path in EXAMPLES.glob("*.py")}

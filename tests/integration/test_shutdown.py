@@ -1,0 +1,256 @@
+"""Drain: what each kind of connection is told, and how long it may take (spec 7.3)."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+import tako
+from tako import Request, Router, ServerConfig, WebSocket
+from tests.conftest import Serve
+from tests.support.apps import echo_router, echo_session, reporting, ws_router
+from tests.support.peer_h2 import H2Connection
+from tests.support.peer_io import EndOfStreamError, StreamResetError
+from tests.support.server import Gate, Reports
+
+H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
+H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
+REFUSED_STREAM = 0x7
+PROMPT = 3.0
+"""Seconds for a drain that waits for nobody."""
+
+
+class TestNobodyToWaitFor:
+    def test_without_connections_it_returns_at_once(self, serve: Serve) -> None:
+        server = serve(echo_router())
+        server.shut_down()
+        assert server.join() < PROMPT
+
+    def test_an_idle_connection_is_closed(self, serve: Serve) -> None:
+        server = serve(echo_router())
+        with server.connect() as connection:
+            assert connection.request("GET", "/").status == 200
+            server.shut_down()
+            connection.expect_closed()
+            if isinstance(connection, H2Connection):
+                assert connection.goaways[-1].code == 0
+            assert server.join() < PROMPT
+
+    def test_a_connection_that_never_said_anything_is_closed(
+        self, serve: Serve
+    ) -> None:
+        server = serve(echo_router())
+        with socket.create_connection(server.address, timeout=15) as raw:
+            with server.connect() as connection:
+                connection.request("GET", "/")  # the silent one was accepted before
+            server.shut_down()
+            while raw.recv(1000):
+                pass
+        assert server.join() < PROMPT
+
+    def test_new_connections_are_refused(self, serve: Serve) -> None:
+        gate = Gate()
+
+        async def session(ws: WebSocket) -> None:
+            await gate.wait()
+
+        server = serve(ws_router(session))
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(server.address, timeout=15)
+            gate.open()
+
+    def test_a_second_shutdown_is_a_no_op(self, serve: Serve) -> None:
+        server = serve(echo_router())
+        server.shut_down()
+        server.shut_down()
+        server.join()
+
+
+def _gated_router(gate: Gate, entered: Reports) -> Router:
+    router = echo_router()
+
+    async def slow(request: Request) -> str:
+        entered.put(request.path)
+        await gate.wait()
+        return "finished"
+
+    router.get("/slow", slow)
+    return router
+
+
+class TestRequestsInProgress:
+    @H1_ONLY
+    def test_http_1_finishes_the_response_and_says_close(self, serve: Serve) -> None:
+        gate, entered = Gate(), Reports()
+        server = serve(_gated_router(gate, entered))
+        with server.connect_h1() as connection:
+            connection.send_request("GET", "/slow")
+            assert entered.get() == "/slow"
+            server.shut_down()
+            gate.open()
+            response = connection.read_response()
+            assert response.body == b"finished"
+            assert response.header("connection") == "close"
+            connection.expect_closed()
+        server.join()
+
+    @H2_ONLY
+    def test_http_2_finishes_open_streams_and_refuses_new_ones(
+        self, serve: Serve
+    ) -> None:
+        gate, entered = Gate(), Reports()
+        server = serve(_gated_router(gate, entered))
+        with server.connect_h2() as connection:
+            stream = connection.send_request("GET", "/slow")
+            assert entered.get() == "/slow"
+            server.shut_down()
+            assert connection.expect_goaway().code == 0
+            connection.ping()  # RFC 9113 section 6.8: the last stream is now known
+            late = connection.send_request("GET", "/")
+            assert late.expect_reset() == REFUSED_STREAM
+            gate.open()
+            assert stream.read_response().body == b"finished"
+            connection.expect_closed()
+            assert connection.goaways[-1].last_stream_id <= late.id
+        server.join()
+
+    def test_the_drain_timeout_cuts_what_does_not_end(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        entered, ended = Reports(), Reports()
+        router = Router()
+
+        async def endless(request: Request) -> str:
+            entered.put("entered")
+            try:
+                await tako.sleep(60)
+            finally:
+                ended.put("finally")
+            return "never"
+
+        router.get("/", endless)
+        server = serve(router, ServerConfig(drain_timeout=0.3))
+        with server.connect() as connection:
+            pending = connection.send_request("GET", "/")
+            assert entered.get() == "entered"
+            server.shut_down()
+            with pytest.raises((EndOfStreamError, StreamResetError)):
+                pending.read_response()
+            assert ended.get() == "finally"
+            assert server.join() < PROMPT
+        assert any("Drain timeout" in record.message for record in caplog.records)
+
+
+class TestWebSockets:
+    def test_they_get_1001(self, serve: Serve) -> None:
+        reports = Reports()
+        server = serve(ws_router(reporting(echo_session, reports)))
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.echo("open")
+            server.shut_down()
+            assert ws.expect_close() == (1001, "server shutting down")
+            ws.expect_end()
+            assert reports.get()[0] == 1001
+        assert server.join() < PROMPT
+
+    def test_the_session_runs_on_until_it_returns(self, serve: Serve) -> None:
+        gate, reports = Gate(), Reports()
+
+        async def session(ws: WebSocket) -> None:
+            async for _ in ws:
+                pass
+            await gate.wait()
+            reports.put("cleaned up")
+
+        server = serve(ws_router(session))
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+            assert reports.empty
+            gate.open()
+            assert reports.get() == "cleaned up"
+        assert server.join() < PROMPT
+
+    def test_a_session_that_does_not_end_is_cancelled(self, serve: Serve) -> None:
+        reports = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            try:
+                await tako.sleep(60)
+            finally:
+                reports.put("finally")
+
+        server = serve(ws_router(session), ServerConfig(drain_timeout=0.3))
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+            assert reports.get() == "finally"
+        assert server.join() < PROMPT
+
+    @H2_ONLY
+    def test_the_close_comes_before_or_with_the_goaway(self, serve: Serve) -> None:
+        server = serve(ws_router(echo_session))
+        with server.connect_h2() as connection:
+            ws = connection.websocket("/ws")
+            ws.answer_close = False
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+            assert connection.expect_goaway().code == 0
+            ws.close(1001)
+            ws.expect_end()
+            ws.end()
+            connection.expect_closed()
+        server.join()
+
+
+class TestCancellation:
+    def test_it_aborts_at_once_and_leaves_no_task(self, serve: Serve) -> None:
+        """Spec 7.1: cancelling ``serve`` is an abort, not a drain."""
+        server = serve(echo_router())
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.echo("open")
+            server.cancel()
+            started = time.monotonic()
+            with pytest.raises((EndOfStreamError, StreamResetError)):
+                ws.receive()
+            assert time.monotonic() - started < PROMPT
+        server.join()
+
+
+class TestShutdownArgument:
+    @pytest.mark.parametrize("kind", ["event", "awaitable", "function", "raises"])
+    def test_every_form_of_it_starts_the_drain(self, kind: str) -> None:
+        async def main() -> None:
+            event = asyncio.Event()
+
+            async def fail() -> None:
+                await event.wait()
+                msg = "also a reason to stop"
+                raise LookupError(msg)
+
+            forms = {
+                "event": event,
+                "awaitable": event.wait(),
+                "function": event.wait,
+                "raises": fail,
+            }
+            chosen = forms[kind]
+            if kind != "awaitable":
+                forms["awaitable"].close()  # type: ignore[attr-defined]
+            listener = await tako.bind("127.0.0.1:0")
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                serving = tako.serve(listener, echo_router(), shutdown=chosen)
+                group.create_task(serving)
+                await asyncio.sleep(0)
+                event.set()
+
+        tako.run(main, loop="asyncio")

@@ -1,0 +1,493 @@
+"""WebSocket conversations: the same handler objects on every wire and runtime.
+
+Spec section 24: T-WS-01, 02, 08, 09, 10, 15, 16, 18.
+"""
+
+import pytest
+
+import tako
+from tako import Message, Router, ServerConfig, WebSocket, WsKeepAlive
+from tests.conftest import Serve
+from tests.support.apps import (
+    Session,
+    echo_router,
+    echo_session,
+    giving_up_after,
+    read_session,
+    reference_session,
+    reporting,
+    together,
+    ws_router,
+)
+from tests.support.peer_ws import (
+    Close,
+    Opcode,
+    PeerWebSocket,
+    Ping,
+    Pong,
+    close_payload,
+    encode_frame,
+)
+from tests.support.server import Gate, Reports
+
+MIB = 1 << 20
+QUICK = ServerConfig(ws_close_timeout=0.5)
+
+
+class TestMessages:
+    """T-WS-01."""
+
+    @pytest.mark.parametrize(
+        "message",
+        ["hello", "", b"", b"\x00\xff", "\N{OCTOPUS} und Größe", b"x" * 125, "y" * 126],
+    )
+    def test_a_message_comes_back_as_it_was(
+        self, serve: Serve, message: str | bytes
+    ) -> None:
+        with serve(echo_router()).connect() as connection:
+            connection.websocket("/ws").echo(message)
+
+    @pytest.mark.parametrize("size", [65_535, 65_536, MIB])
+    def test_large_messages_go_both_ways(self, serve: Serve, size: int) -> None:
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.echo(bytes(range(256)) * (size // 256) + b"!" * (size % 256))
+            ws.echo("Ä" * (size // 2))
+
+    def test_fragments_arrive_as_one_message(self, serve: Serve) -> None:
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_fragments(["one ", "", "two ", "three"])
+            ws.expect("one two three")
+            ws.send_fragments([b"a" * 70_000, b"b", b""])
+            ws.expect(b"a" * 70_000 + b"b")
+
+    def test_a_character_may_be_split_between_fragments(self, serve: Serve) -> None:
+        octopus = "\N{OCTOPUS}".encode()
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_frame(Opcode.TEXT, octopus[:2], fin=False)
+            ws.send_frame(Opcode.CONTINUATION, octopus[2:])
+            ws.expect("\N{OCTOPUS}")
+
+    def test_a_ping_between_fragments_is_answered_at_once(self, serve: Serve) -> None:
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_frame(Opcode.TEXT, b"he", fin=False)
+            ws.ping(b"now")
+            ws.expect(Pong(b"now"))
+            ws.send_frame(Opcode.CONTINUATION, b"llo")
+            ws.expect("hello")
+
+    def test_500_pipelined_messages_come_back_in_order(self, serve: Serve) -> None:
+        messages = [f"message {number}" for number in range(500)]
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws")
+            frames = [encode_frame(Opcode.TEXT, text.encode()) for text in messages]
+            ws.pipe.send(b"".join(frames))
+            ws.expect(*messages)
+
+    def test_a_frame_may_arrive_byte_by_byte(self, serve: Serve) -> None:
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws")
+            for byte in encode_frame(Opcode.TEXT, b"slow"):
+                ws.pipe.send(bytes([byte]))
+            ws.expect("slow")
+
+
+class TestReferenceHandlers:
+    """T-WS-01 and 02: the two styles of the documentation, and a mixture."""
+
+    @pytest.mark.parametrize("session", [reference_session, read_session])
+    def test_the_documented_handler(self, serve: Serve, session: Session) -> None:
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.expect("Welcome to Tako WS!")
+            ws.send("hello")
+            ws.expect("Echo: hello")
+            ws.echo(b"\x00\x01")
+            ws.ping(b"are you there")
+            ws.send("after")
+            ws.expect(Pong(b"are you there"), "Echo: after")
+            ws.close(1000, "bye")
+            assert ws.expect_close() == (1000, "")
+            ws.expect_end()
+
+    def test_iteration_and_read_may_be_mixed(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            await ws.send(f"read {await ws.read()!r}")
+            async for message in ws:
+                await ws.send(f"iterated {message!r}")
+                break
+            await ws.send(f"read {await ws.read()!r}")
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            for message in ("a", "b", "c"):
+                ws.send(message)
+            ws.expect("read 'a'", "iterated 'b'", "read 'c'")
+            assert ws.expect_close() == (1000, "")
+
+    def test_facts_about_the_conversation_are_on_the_object(
+        self, serve: Serve, wire: str
+    ) -> None:
+        reports = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            request = ws.request
+            reports.put((ws.http_version, request.method, request.is_websocket))
+            reports.put((request.protocol, request.path, request.query, ws.closed))
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws?a=1")
+            assert ws.expect_close() == (1000, "")
+        version = "2" if wire in {"h2", "h2c"} else "1.1"
+        assert reports.get() == (version, "GET", True)
+        assert reports.get() == ("websocket", "/ws", "a=1", False)
+
+    def test_a_dict_cannot_be_sent(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            try:
+                await ws.send({"a": 1})  # type: ignore[arg-type]
+            except TypeError as error:
+                await ws.send(str(error))
+
+        with serve(ws_router(session)).connect() as connection:
+            assert "dict" in str(connection.websocket("/ws").receive())
+
+
+class TestLimits:
+    """T-WS-08; the boundary is exact and counts payload bytes."""
+
+    def test_a_frame_of_exactly_the_cap_passes(self, serve: Serve) -> None:
+        router = ws_router(echo_session, max_frame_size=1000)
+        with serve(router).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.echo(b"x" * 1000)
+            ws.echo("é" * 500)
+
+    @pytest.mark.parametrize("message", [b"x" * 1001, "é" * 500 + "x"])
+    def test_a_frame_above_the_cap_is_1009(
+        self, serve: Serve, message: str | bytes
+    ) -> None:
+        reports = Reports()
+        session = reporting(echo_session, reports)
+        router = ws_router(session, max_frame_size=1000)
+        with serve(router, QUICK).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send(message)
+            assert ws.expect_close()[0] == 1009
+            assert reports.get()[0] == 1009
+
+    def test_a_message_of_exactly_the_cap_passes(self, serve: Serve) -> None:
+        router = ws_router(echo_session, max_message_size=1000)
+        with serve(router).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_fragments([b"x" * 400, b"y" * 600])
+            ws.expect(b"x" * 400 + b"y" * 600)
+
+    def test_fragments_above_the_cap_are_1009_before_the_last_one(
+        self, serve: Serve
+    ) -> None:
+        router = ws_router(echo_session, max_message_size=1000)
+        with serve(router, QUICK).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_frame(Opcode.BINARY, b"x" * 600, fin=False)
+            ws.send_frame(Opcode.CONTINUATION, b"x" * 401, fin=False)
+            assert ws.expect_close()[0] == 1009
+
+    @pytest.mark.parametrize("announced", [(16 << 20) + 1, (1 << 63) - 1])
+    def test_the_announced_length_is_enough_to_refuse(
+        self, serve: Serve, announced: int
+    ) -> None:
+        with serve(echo_router(), QUICK).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.pipe.send(encode_frame(Opcode.BINARY, b"", announce=announced))
+            assert ws.expect_close()[0] == 1009
+
+    def test_setting_one_cap_leaves_the_other_at_its_default(
+        self, serve: Serve
+    ) -> None:
+        router = ws_router(echo_session, max_frame_size=100_000)
+        with serve(router).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_fragments([b"x" * 100_000] * 20)
+            ws.expect(b"x" * 2_000_000)
+
+
+def _bad(name: str, data: bytes, code: int) -> object:
+    return pytest.param(data, code, id=name)
+
+
+VIOLATIONS = [
+    _bad("unmasked", encode_frame(Opcode.TEXT, b"a", masked=False), 1002),
+    _bad("rsv1", encode_frame(Opcode.TEXT, b"a", rsv=4), 1002),
+    _bad("rsv2", encode_frame(Opcode.TEXT, b"a", rsv=2), 1002),
+    _bad("rsv3 on a ping", encode_frame(Opcode.PING, b"a", rsv=1), 1002),
+    _bad("opcode 3", encode_frame(3), 1002),
+    _bad("opcode 15", encode_frame(15), 1002),
+    _bad("fragmented ping", encode_frame(Opcode.PING, b"a", fin=False), 1002),
+    _bad("ping of 126 bytes", encode_frame(Opcode.PING, b"a" * 126), 1002),
+    _bad("continuation of nothing", encode_frame(Opcode.CONTINUATION, b"a"), 1002),
+    _bad(
+        "text inside a message",
+        encode_frame(Opcode.TEXT, b"a", fin=False) + encode_frame(Opcode.TEXT, b"b"),
+        1002,
+    ),
+    _bad("length with its top bit set", b"\x82\xff\x80" + bytes(7) + b"mask", 1002),
+    _bad("length longer than needed", b"\x82\xfe\x00\x05mask12345", 1002),
+    _bad("close of one byte", encode_frame(Opcode.CLOSE, b"\x03"), 1002),
+    _bad("not UTF-8", encode_frame(Opcode.TEXT, b"\xff"), 1007),
+    _bad("surrogate", encode_frame(Opcode.TEXT, b"\xed\xa0\x80"), 1007),
+    _bad("overlong", encode_frame(Opcode.TEXT, b"\xc0\xaf"), 1007),
+    _bad("not UTF-8, mid-message", encode_frame(1, b"ab\xff", fin=False), 1007),
+    _bad("cut short", encode_frame(Opcode.TEXT, b"\xf0\x9f\x90"), 1007),
+    _bad("reason", encode_frame(Opcode.CLOSE, close_payload(1000, b"\xff")), 1007),
+]
+
+
+class TestViolations:
+    """T-WS-09."""
+
+    @pytest.mark.parametrize(("data", "code"), VIOLATIONS)
+    def test_a_violation_fails_the_conversation(
+        self, serve: Serve, data: bytes, code: int
+    ) -> None:
+        reports = Reports()
+        session = reporting(echo_session, reports)
+        with serve(ws_router(session), QUICK).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.echo("before")
+            ws.answer_close = False
+            ws.pipe.send(data)
+            assert ws.expect_close()[0] == code
+            ws.expect_end()
+            assert reports.get()[0] == code
+
+    def test_what_follows_a_violation_is_not_read(self, serve: Serve) -> None:
+        reports = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            async for message in ws:
+                reports.put(message)
+
+        with serve(ws_router(session), QUICK).connect() as connection:
+            ws = connection.websocket("/ws")
+            bad = encode_frame(Opcode.TEXT, b"\xff")
+            ws.pipe.send(bad + encode_frame(Opcode.TEXT, b"later"))
+            assert ws.expect_close()[0] == 1007
+            ws.expect_end()
+        assert reports.empty
+
+    def test_read_raises_what_happened(self, serve: Serve) -> None:
+        reports = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            try:
+                await ws.read()
+            except tako.WsError as error:
+                reports.put((type(error), error.close_code, type(ws.error)))
+
+        with serve(ws_router(session), QUICK).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send_frame(Opcode.TEXT, b"\xff")
+            assert ws.expect_close()[0] == 1007
+        assert reports.get() == (tako.InvalidUtf8, 1007, tako.InvalidUtf8)
+
+
+class TestPings:
+    """T-WS-10 and T-WS-15."""
+
+    @pytest.mark.parametrize("session", [echo_session, reference_session])
+    def test_exactly_one_pong_for_each_ping(
+        self, serve: Serve, session: Session
+    ) -> None:
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            for payload in (b"1", b"", b"x" * 125):
+                ws.ping(payload)
+                assert _next_control(ws) == Pong(payload)
+            ws.close(1000)
+            ws.expect_close()
+            pongs = [f for f in ws.frames if f.opcode == Opcode.PONG]
+            assert len(pongs) == 3
+
+    def test_a_session_that_never_reads_answers_pings(self, serve: Serve) -> None:
+        gate = Gate()
+
+        async def session(ws: WebSocket) -> None:
+            await gate.wait()
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.send("nobody reads this")
+            ws.ping(b"?")
+            ws.expect(Pong(b"?"))
+            gate.open()
+            assert ws.expect_close() == (1000, "")
+
+    def test_an_unasked_pong_is_sent(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            await ws.send(Message.Pong(b"unasked"))
+            await ws.ping(b"and a ping")
+            assert await ws.read() == Message.Pong(b"and a ping")
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.expect(Pong(b"unasked"), Ping(b"and a ping"))
+            assert ws.expect_close() == (1000, "")
+
+    def test_keep_alive_is_a_hint_that_the_session_sees(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            assert ws.keep_alive == hint
+            with pytest.raises(TimeoutError):
+                await ws.read(timeout=0.2)
+
+        hint = WsKeepAlive(ping_interval=0.02, pong_timeout=5)
+        with serve(ws_router(session, keep_alive=hint)).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.expect(Close(1000, ""))  # and no Ping before it
+
+    def test_automatic_keep_alive_measures_the_round_trip(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            async for message in ws:
+                if isinstance(message, Message.Pong):
+                    await ws.send(f"{ws.latency is not None}")
+
+        keep_alive = WsKeepAlive(ping_interval=0.05, pong_timeout=10, auto=True)
+        router = ws_router(session, keep_alive=keep_alive)
+        with serve(router).connect() as connection:
+            ws = connection.websocket("/ws")
+            while isinstance(got := ws.receive(), Ping):
+                pass  # the client answers it
+            assert got == "True"
+
+    def test_automatic_keep_alive_gives_up_a_silent_peer(self, serve: Serve) -> None:
+        reports = Reports()
+        keep_alive = WsKeepAlive(ping_interval=0.05, pong_timeout=0.1, auto=True)
+        router = ws_router(reporting(echo_session, reports), keep_alive=keep_alive)
+        with serve(router, QUICK).connect() as connection:
+            ws = connection.websocket("/ws")  # does not read, so it does not answer
+            assert reports.get()[0] == 1006
+            assert isinstance(ws.receive(), Ping)
+            ws.expect(Close(1011, "keepalive timeout"))
+
+
+class TestReadingAndWriting:
+    """T-WS-16."""
+
+    def test_a_cancelled_read_loses_nothing(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            received = cancelled = 0
+            while received < 300:
+                try:
+                    message = await ws.read(timeout=0.0002)
+                except TimeoutError:
+                    cancelled += 1
+                else:
+                    assert message == str(received)
+                    received += 1
+            while cancelled < 1000:
+                async with giving_up_after(0.0001):
+                    await ws.read()
+                cancelled += 1
+            await ws.send("all of them")
+            await ws.send(await ws.read())
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            for number in range(300):
+                ws.send(str(number))
+            ws.expect("all of them")
+            ws.echo("and one more")
+
+    def test_a_second_reader_is_refused(self, serve: Serve) -> None:
+        reports = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            async def read() -> None:
+                try:
+                    reports.put(await ws.read())
+                except RuntimeError as error:
+                    reports.put(str(error))
+                    await ws.send("refused")
+
+            await together(read, read)
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.expect("refused")
+            ws.send("for the first")
+            assert reports.get() == "another task is already reading"
+            assert reports.get() == "for the first"
+            assert ws.expect_close() == (1000, "")
+
+    def test_concurrent_senders_do_not_interleave(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            async def sender(byte: int) -> None:
+                for _ in range(10):
+                    await ws.send(bytes([byte]) * 100_000)
+
+            await together(*[lambda b=byte: sender(b) for byte in b"abc"])
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            counts = dict.fromkeys(b"abc", 0)
+            for _ in range(30):
+                message = ws.receive()
+                assert isinstance(message, bytes)
+                assert message == message[:1] * 100_000
+                counts[message[0]] += 1
+            assert counts == dict.fromkeys(b"abc", 10)
+            assert ws.expect_close() == (1000, "")
+
+    def test_the_context_manager_closes(self, serve: Serve) -> None:
+        async def session(ws: WebSocket) -> None:
+            async with ws:
+                await ws.send("inside")
+
+        with serve(ws_router(session)).connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.expect("inside", Close(1000, ""))
+
+
+class TestEarlyData:
+    """T-WS-18: what comes behind the handshake is WebSocket data."""
+
+    def test_it_is_the_first_message(self, serve: Serve) -> None:
+        early = encode_frame(Opcode.TEXT, b"early") + encode_frame(Opcode.PING, b"p")
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws", early_data=early)
+            assert {ws.receive(), ws.receive()} == {"early", Pong(b"p")}
+            ws.echo("later")
+
+    def test_a_frame_may_begin_early_and_end_later(self, serve: Serve) -> None:
+        frame = encode_frame(Opcode.TEXT, b"in two parts")
+        with serve(echo_router()).connect() as connection:
+            ws = connection.websocket("/ws", early_data=frame[:5])
+            ws.pipe.send(frame[5:])
+            ws.expect("in two parts")
+
+    def test_it_waits_for_a_slow_handler(self, serve: Serve) -> None:
+        entered, gate, router = Reports(), Gate(), Router()
+
+        async def handler(request: tako.Request) -> tako.TakoWs:
+            entered.put(request.path)
+            await gate.wait()
+            return tako.TakoWs(request, echo_session)
+
+        def meanwhile() -> None:
+            assert entered.get() == "/ws"
+            gate.open()
+
+        router.get("/ws", handler)
+        early = b"".join(encode_frame(Opcode.BINARY, b"x" * 900) for _ in range(60))
+        with serve(router).connect() as connection:
+            ws = connection.websocket("/ws", early_data=early, meanwhile=meanwhile)
+            ws.expect(*[b"x" * 900] * 60)
+
+
+def _next_control(ws: PeerWebSocket) -> object:
+    while isinstance(got := ws.receive(), str | bytes):
+        pass
+    return got

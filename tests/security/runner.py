@@ -1,0 +1,342 @@
+"""Runs rows of the negative corpus against a real server and judges what comes back.
+
+A row is bytes and a verdict in words. The bytes are sent to a ``Victim`` in one of three
+ways: *whole*; *beside* other traffic in the same segment (a request before it on HTTP/1.1,
+a message before it on a WebSocket, a second WebSocket on the same HTTP/2 connection whose
+frames surround it); *cut* in two, the second part once the server has read the first. The
+words are looked up in ``verdicts.py``. Afterwards the invariants of ``Victim.settle`` hold.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tako import ServerConfig
+from tests.support.attack import (
+    HELLO,
+    PREFACE,
+    Answer,
+    Attacker,
+    RawH2,
+    connect_block,
+    parse_answers,
+    shifted,
+    ws_frames,
+    ws_text,
+)
+from tests.support.peer import Wire
+from tests.support.peer_h2 import raw_frame
+from tests.support.peer_ws import WsFrame
+from tests.support.victim import Entry, Victim
+
+
+Protocol: TypeAlias = Literal["h1", "ws-hs", "ws", "ws-pmd", "h2", "h2-ws"]
+Delivery: TypeAlias = Literal["whole", "beside"] | int
+
+CORPUS = Path(__file__).with_name("corpus.jsonl")
+SPLIT_UP_TO = 2048
+PROMPT = 5.0
+"""Seconds for a verdict; a second is asked for, the rest is for busy machines (I6)."""
+
+_BARE = frozenset({"H2-01", "H2-02", "H2-34"})  # the row is all there is, or nearly
+_OVER_H2 = frozenset(  # handshakes that mean the same as an extended CONNECT
+    {"WH-01", "WH-17", "WH-18", "WH-19", "WH-20", "WH-21", "WH-22", "WH-23"}
+)
+_BEFORE = b"GET /before HTTP/1.1\r\nHost: a\r\n\r\n"
+_UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+_DEFLATE = ("sec-websocket-extensions", "permessage-deflate")
+_HTTP1_ONLY = {b"host", b"connection", b"upgrade", b"sec-websocket-key"}
+_CANARY_STREAM = 1
+_LATE_STREAM = 1_000_001
+_WIDE = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + raw_frame(4, 0, 0, b"\0\4" + (2**31 - 1).to_bytes(4, "big"))
+    + raw_frame(4, 1, 0)
+    + raw_frame(8, 0, 0, (2**31 - 1 - 65_535).to_bytes(4, "big"))
+)
+"""A client's preface that lets the server send as much as it likes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the corpus."""
+
+    id: str
+    proto: Protocol
+    name: str
+    expect: str
+    data: bytes
+
+    @property
+    def splittable(self) -> bool:
+        return 1 < len(self.data) <= SPLIT_UP_TO
+
+    def wires(self, *, encrypted: bool) -> list[Wire]:
+        """Return the wires that the row makes sense on."""
+        http1: Wire = "h1s" if encrypted else "h1"
+        http2: Wire = "h2" if encrypted else "h2c"
+        if self.proto in {"ws", "ws-pmd"}:
+            return [http1, http2]
+        if self.proto == "ws-hs":
+            return [http1, http2] if self.id in _OVER_H2 else [http1]
+        return [http1] if self.proto == "h1" else [http2]
+
+
+def corpus() -> list[Row]:
+    """Return every row of the file."""
+    found = []
+    for line in CORPUS.read_text().splitlines():
+        row = json.loads(line)
+        data = zlib.decompress(base64.b64decode(row["zlib"]))
+        found.append(Row(row["id"], row["proto"], row["name"], row["expect"], data))
+    return found
+
+
+def config_for(row: Row) -> ServerConfig | None:
+    """Return the configuration that a row needs, ``None``: the shared victim's.
+
+    Rows that wait for a timeout get a short one; H2-41 exceeds a window of 65 535.
+    """
+    if row.id == "XC-24":
+        return ServerConfig(h2_enable_connect_protocol=False)
+    if row.id == "H2-41":
+        return ServerConfig(h2_initial_window_size=65_535)
+    if row.id == "H2-34":
+        return ServerConfig(settings_timeout=0.2)
+    if row.id == "H2-44":
+        return ServerConfig(min_rate_grace=0.5, send_timeout=1)
+    if row.id == "H2-45":
+        return ServerConfig(send_timeout=1)
+    return None
+
+
+class Outcome:
+    """One delivery of a row: the connection, and what the handlers saw."""
+
+    def __init__(
+        self, row: Row, victim: Victim, wire: Wire, peer: Attacker, delivery: Delivery
+    ) -> None:
+        self.row = row
+        self.victim = victim
+        self.wire = wire
+        self.peer = peer
+        self.beside = delivery == "beside"
+        self.http2 = isinstance(peer, RawH2)
+        self.shift = 2 if self.beside and self.http2 else 0
+
+    # -- what came back ----------------------------------------------------------------
+
+    @property
+    def h2(self) -> RawH2:
+        assert isinstance(self.peer, RawH2)
+        return self.peer
+
+    @property
+    def stream(self) -> int:
+        """The stream that the row's first request or its WebSocket is on."""
+        return 1 + self.shift
+
+    def answers(self) -> list[Answer]:
+        """HTTP/1.1: the final responses to the row's own requests."""
+        found = parse_answers(bytes(self.peer.received)).final
+        if self.beside:
+            assert found, "the request before the row got no answer"
+            assert (found[0].status, found[0].body) == (200, b"/before 0")
+            found = found[1:]
+        return found
+
+    def handshake(self) -> tuple[int, dict[str, str]] | None:
+        """Return status and header of the answer to an opening handshake."""
+        if self.http2:
+            fields = self.h2.fields.get(self.stream)
+            if fields is None:
+                return None
+            return self.h2.statuses[self.stream][-1], dict(fields)
+        found = parse_answers(bytes(self.peer.received)).complete
+        found = found[1:] if self.beside and self.row.proto == "ws-hs" else found
+        return (found[0].status, dict(found[0].fields)) if found else None
+
+    def tunnel(self) -> bytes:
+        """Return what came through the WebSocket's byte pipe."""
+        if self.http2:
+            return bytes(self.h2.data.get(self.stream, b""))
+        return parse_answers(bytes(self.peer.received)).rest
+
+    def frames(self) -> list[WsFrame]:
+        """Return the WebSocket frames, without the answer to the one sent before."""
+        found = ws_frames(self.tunnel())
+        if self.beside and self.row.proto in {"ws", "ws-pmd"}:
+            found = found[1:]
+        return found
+
+    def tunnel_over(self) -> bool:
+        if self.http2:
+            return self.h2.gone(self.stream) or self.peer.ending is not None
+        return self.peer.ending is not None
+
+    def handlers(self) -> list[Entry]:
+        """Return the handlers that the row's own requests entered."""
+        return [
+            entry
+            for entry in self.victim.ledger.of("handler")
+            if entry.request.path != "/before"
+        ]
+
+    def sessions(self) -> list[Entry]:
+        """Return the sessions that the row's own handshakes started."""
+        found = self.victim.ledger.of("session")
+        return found[1:] if self.shift else found
+
+    # -- waiting -----------------------------------------------------------------------
+
+    def wait(self, condition: Callable[[], bool], timeout: float = PROMPT) -> None:
+        """Wait for ``condition()``; the end of the connection also ends the wait."""
+        self.peer.pump(condition, timeout)
+
+    def send_tunnel(self, data: bytes) -> None:
+        """Send bytes through the WebSocket's pipe."""
+        if self.http2:
+            self.h2.send_stream(self.stream, data)
+        else:
+            self.peer.send(data)
+
+    def settled(self) -> None:
+        """Wait until the server has read everything and answered what it answers."""
+        if self.http2:
+            self.h2.settled(PROMPT)
+        else:
+            self.peer.flush()
+            self.victim.canary.echo()
+
+    def same_connection_lives(self) -> None:
+        """I2: the WebSocket beside the row echoes, and a new one can be opened."""
+        peer = self.h2
+        stream = _LATE_STREAM if self.row.id != "H2-45" else 999_999
+        if self.beside:
+            stream = _CANARY_STREAM
+            seen = len(ws_frames(bytes(peer.data[stream])))
+        else:
+            peer.send(raw_frame(1, 4, stream, connect_block("/ws")))
+            seen = 0
+        peer.send(raw_frame(0, 0, stream, ws_text(b"still here?")))
+        peer.pump(lambda: len(_texts(peer, stream)) > seen, PROMPT)
+        assert peer.ending is None
+        assert not peer.goaways
+        assert _texts(peer, stream)[-1] == b"still here?"
+
+
+def _texts(peer: RawH2, stream: int) -> list[bytes]:
+    frames = ws_frames(bytes(peer.data.get(stream, b"")))
+    return [frame.payload for frame in frames]
+
+
+# Delivery ------------------------------------------------------------------------------
+
+
+def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome:
+    """Send a row; the caller judges and closes ``Outcome.peer``."""
+    victim.ledger.clear()
+    peer = victim.attacker(wire)
+    out = Outcome(row, victim, wire, peer, delivery)
+    try:
+        before, data, after = _segments(row, out)
+        if row.proto in {"ws", "ws-pmd"}:
+            _open_websocket(row, out)
+        if isinstance(delivery, int):
+            peer.send(before + data[:delivery])
+            peer.flush()
+            victim.canary.echo()
+            peer.send(data[delivery:] + after)
+        elif row.proto in {"ws", "ws-pmd"} and out.http2:
+            out.send_tunnel(before + data)
+        elif out.http2 and row.id == "WH-23":
+            _send_flood(out, before, data)
+        else:
+            peer.send(before + data + after)
+    except BaseException:
+        peer.socket.close()
+        raise
+    return out
+
+
+def _segments(row: Row, out: Outcome) -> tuple[bytes, bytes, bytes]:
+    """Return what precedes the row, the row, and what follows, for this wire."""
+    data = row.data
+    if row.proto in {"ws", "ws-pmd"}:
+        return (ws_text(b"before") if out.beside else b""), data, b""
+    if not out.http2:
+        return (_BEFORE if out.beside else b""), data, b""
+    if row.proto == "ws-hs":
+        head, _, early = data.partition(b"\r\n\r\n")
+        data = raw_frame(1, 4, 1, connect_block("/ws", *_extra_fields(head)))
+        if row.id == "WH-23":
+            return _hello(row, out), data, b""
+        if early:
+            data += raw_frame(0, 0, 1, early)
+    return _hello(row, out), shifted(data, out.shift), _after(out)
+
+
+def _hello(row: Row, out: Outcome) -> bytes:
+    if row.id in {"H2-01", "H2-02"}:
+        return PREFACE if row.id == "H2-02" else b""
+    if row.id == "H2-34":
+        return PREFACE + raw_frame(4, 0, 0)
+    hello = _WIDE if row.proto == "ws-hs" else HELLO
+    if not out.shift:
+        return hello
+    return (
+        hello
+        + raw_frame(1, 4, _CANARY_STREAM, connect_block("/ws"))
+        + raw_frame(0, 0, _CANARY_STREAM, ws_text(b"before"))
+    )
+
+
+def _after(out: Outcome) -> bytes:
+    return raw_frame(0, 0, _CANARY_STREAM, ws_text(b"after")) if out.shift else b""
+
+
+def _send_flood(out: Outcome, before: bytes, request: bytes) -> None:
+    """WH-23 over HTTP/2: the frames go where flow control lets them."""
+    out.peer.send(before + shifted(request, out.shift))
+    out.h2.settled()
+
+
+def _extra_fields(head: bytes) -> list[tuple[str, str]]:
+    fields = []
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name not in _HTTP1_ONLY and name != b"sec-websocket-version":
+            fields.append((name.decode(), value.strip().decode()))
+    return fields
+
+
+def _open_websocket(row: Row, out: Outcome) -> None:
+    compressed = row.proto == "ws-pmd"
+    peer = out.peer
+    if isinstance(peer, RawH2):
+        extra = [_DEFLATE] if compressed else []
+        peer.send(_WIDE + raw_frame(1, 4, out.stream, connect_block("/ws", *extra)))
+        if out.shift:  # the WebSocket beside it
+            canary = _LATE_STREAM - 2
+            peer.send(raw_frame(1, 4, canary, connect_block("/ws")))
+    else:
+        offer = f"{_DEFLATE[0]}: {_DEFLATE[1]}\r\n".encode() if compressed else b""
+        peer.send(_UPGRADE + offer + b"\r\n")
+    peer.pump(lambda: out.handshake() is not None)
+    answer = out.handshake()
+    assert answer is not None
+    assert answer[0] == (200 if out.http2 else 101)
+    assert ("sec-websocket-extensions" in answer[1]) == compressed
+
+
+def bare(row: Row) -> bool:
+    """Whether the row cannot have a WebSocket beside it on the same connection."""
+    return row.id in _BARE
