@@ -5,8 +5,9 @@ from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
 from tako.errors import HttpError
-from tako.h1.checks import RequestHead
-from tako.h1.head import HeadBuffer
+from tako.h1.checks import RequestHead, check_head
+from tako.h1.head import FieldParser, HeadBuffer
+from tako.headers import RawHeader
 from tests.support.h1_peer import H1Peer
 
 
@@ -145,6 +146,7 @@ def test_other_versions_are_refused(version: bytes, status: int) -> None:
         b"/ HTTP/1.1",
         b"GET HTTP/1.1",
         b"GET",
+        b"A" * 65 + b" / HTTP/1.1",
         b"A" * 70 + b" / HTTP/1.1",
     ],
 )
@@ -370,6 +372,33 @@ def test_other_transfer_encoding_is_refused(values: list[bytes], status: int) ->
 def test_transfer_encoding_with_content_length_is_refused(order: int) -> None:
     fields = [b"Transfer-Encoding: chunked", b"Content-Length: 0"][::order]
     assert status_of(request(HOST, *fields)) == 400
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"content-length", b"3"), (b"content-length", b"3")],
+        [(b"transfer-encoding", b"chunked"), (b"content-length", b"3")],
+        [(b"content-length", b"3"), (b"transfer-encoding", b"chunked")],
+        [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
+        [(b"content-length", b"3_0")],
+    ],
+)
+def test_checks_do_not_rely_on_the_parser(fields: list[RawHeader]) -> None:
+    with pytest.raises(HttpError) as caught:
+        check_head(b"POST", b"/", "1.1", [(b"host", b"a"), *fields])
+    assert caught.value.status == 400
+
+
+def test_head_that_two_readers_read_differently_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def blind(self: FieldParser, head: bytes) -> list[RawHeader]:
+        return [(b"host", b"a")]
+
+    monkeypatch.setattr(FieldParser, "parse", blind)
+    assert accepted(request(HOST)).authority == "a"
+    assert status_of(request(HOST, b"X: y")) == 400
 
 
 def test_transfer_encoding_in_http_1_0_is_refused() -> None:

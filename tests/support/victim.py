@@ -307,12 +307,13 @@ class Victim:
 
     def settle(self, *, log: bool = True) -> None:
         """Assert the invariants that hold after every attack (I1 to I5)."""
-        self.canary.check()
         self._prober_settled()
         eventually(lambda: open_sockets() <= self._sockets, "the sockets are closed")
         assert all(entry.ended for entry in self.ledger.entries)
-        if log:
-            assert not self.log.found, self.log.found[0]
+        self.canary.check()
+        if log and self.log.found:
+            found, self.log.found = self.log.found, []
+            raise AssertionError(found[0])
 
     def _prober_settled(self) -> None:
         seen = ""

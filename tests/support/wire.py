@@ -268,6 +268,10 @@ class FakeTransport:
         self.reading = True
         self.closed = False
         self.aborted = False
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes) -> None:
         self.written += data
