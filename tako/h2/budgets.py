@@ -30,8 +30,8 @@ class TokenBucket:
 class WindowUpdateBudget:
     """WINDOW_UPDATE frames in proportion to what they can be good for.
 
-    A flat rate would punish fast downloads. So a peer may send five, and then two for each
-    stream that it opened and twenty for each DATA frame that it got.
+    A flat rate would punish fast downloads. So a peer may send five, and then two for
+    each stream that it opened and twenty for each DATA frame that it got.
     """
 
     __slots__ = ("_seen",)
@@ -48,9 +48,9 @@ class WindowUpdateBudget:
 class Pace:
     """Whether something that should move moves at ``rate`` bytes a second.
 
-    A bucket that drains with time and fills with progress. It starts full, so nothing is
-    too slow within the first ``grace`` seconds, and it never holds more, so that a fast
-    start does not pay for a slow rest.
+    A bucket that drains with time and fills with progress. It starts full, so nothing
+    is too slow within the first ``grace`` seconds, and it never holds more, so that a
+    fast start does not pay for a slow rest.
     """
 
     __slots__ = ("_credit", "_grace", "_rate", "_stalled")
@@ -62,15 +62,15 @@ class Pace:
         self._stalled = 0.0
 
     def elapsed(self, seconds: float, moved: int) -> bool:
-        """Account for a span of time in which ``moved`` bytes moved; tell if it is fine."""
+        """Account for a time in which ``moved`` bytes moved; tell if it is fine."""
         self._credit = min(self._grace, self._credit + moved - self._rate * seconds)
         return self._credit >= 0
 
     def elapsed_or_stalled(self, seconds: float, moved: int, timeout: float) -> bool:
         """The same, where a standstill is borne for ``timeout`` seconds.
 
-        The time of a standstill is charged with the next bytes, so that a trickle is not
-        mistaken for patience.
+        The time of a standstill is charged with the next bytes, so that a trickle is
+        not mistaken for patience.
         """
         self._stalled += seconds
         if not moved:

@@ -1,14 +1,15 @@
 """``H2Engine``: HTTP/2 on one connection (RFC 9113), with WebSocket tunnels (RFC 8441).
 
-Theory of operation. The gate reads frames and shows them to ``h2``; what ``h2`` makes of
-them arrives in ``receive_event``. A request that holds becomes an ``H2Exchange`` and is
-returned from ``receive_data``; from then on the exchange is talked to directly. Everything
-that is sent goes through ``Output``. How the connection ends is ``Lifecycle``'s business.
+Theory of operation. The gate reads frames and shows them to ``h2``; what ``h2`` makes
+of them arrives in ``receive_event``. A request that holds becomes an ``H2Exchange`` and
+is returned from ``receive_data``; from then on the exchange is talked to directly.
+Everything that is sent goes through ``Output``. How the connection ends is
+``Lifecycle``'s business.
 
-A handler holds a slot from its dispatch until ``Exchange.ended``, whatever becomes of its
-stream. So a peer that resets what it asked for cannot have more handlers running than it
-was allowed streams; and resets of unanswered streams, the peer's own and those that it
-provokes, are counted against a bucket.
+A handler holds a slot from its dispatch until ``Exchange.ended``, whatever becomes of
+its stream. So a peer that resets what it asked for cannot have more handlers running
+than it was allowed streams; and resets of unanswered streams, the peer's own and those
+that it provokes, are counted against a bucket.
 
 Invariants: ``exchanges`` holds exactly the streams that are open or half-closed;
 ``_running`` <= ``h2_max_concurrent_streams``; after ``closing`` nothing is queued.
@@ -49,12 +50,29 @@ _RESET_REFILL = 30  # seconds in which the bucket of resets fills up
 class H2Engine:
     """HTTP/2 for one connection; implements ``seams.Engine``."""
 
+    __slots__ = (
+        "_gate",
+        "_host",
+        "_lifecycle",
+        "_output",
+        "_requests",
+        "_resets",
+        "_running",
+        "_shutting_down",
+        "_watch",
+        "backlog",
+        "closing",
+        "exchanges",
+        "half_closed",
+        "streams_seen",
+    )
+
     def __init__(self, host: Host, *, lane: bool = True) -> None:
         """Begin the connection; the server's preface is queued.
 
         Args:
             host: the connection.
-            lane: whether DATA of tunnels bypasses ``h2``; nothing but speed depends on it.
+            lane: whether DATA of tunnels bypasses ``h2``; only speed depends on it.
         """
         self._host = host
         self.backlog = False
@@ -74,7 +92,7 @@ class H2Engine:
         self._lifecycle = Lifecycle(self, host, self._output)
         self._watch = Watch(host, self.exchanges, self._too_slow)
 
-    # seams.Engine ----------------------------------------------------------------------
+    # seams.Engine ------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
         """Take bytes from the peer; see ``seams.Engine``."""
@@ -86,7 +104,7 @@ class H2Engine:
         return requests
 
     def receive_eof(self) -> None:
-        """Take the end of the peer's direction: what it asked completely is answered."""
+        """Take the end of the peer's direction; complete requests are answered."""
         self._gate.stop()
         self.backlog = False
         self._cut_incomplete()
@@ -124,7 +142,7 @@ class H2Engine:
                 exchange.sink.shut_down()
         self._lifecycle.begin_drain()
 
-    # What the gate says ------------------------------------------------------------------
+    # What the gate says -----------------------------------------------------------
 
     def receive_event(self, event: Event) -> None:
         """Take what ``h2`` made of a frame."""
@@ -173,7 +191,7 @@ class H2Engine:
         self._cut_incomplete()
         self._lifecycle.fail(code)
 
-    # What an exchange says ---------------------------------------------------------------
+    # What an exchange says --------------------------------------------------------
 
     def tunnel_opened(self, exchange: H2Exchange) -> None:
         """Put an accepted tunnel on the express lane."""
@@ -204,7 +222,7 @@ class H2Engine:
         """See to it that what waits does not wait for ever."""
         self._watch.start()
 
-    # What the lifecycle asks ---------------------------------------------------------------
+    # What the lifecycle asks ------------------------------------------------------
 
     @property
     def busy(self) -> bool:
@@ -222,13 +240,16 @@ class H2Engine:
         for exchange in list(self.exchanges.values()):
             self._drop(exchange)
 
-    # Requests ------------------------------------------------------------------------------
+    # Requests ---------------------------------------------------------------------
 
     def _request(self, event: RequestReceived) -> None:
         stream_id, ended = event.stream_id, event.stream_ended is not None
         config = self._host.config
         self.streams_seen += 1
-        if self._lifecycle.refusing or self._running >= config.h2_max_concurrent_streams:
+        if (
+            self._lifecycle.refusing
+            or self._running >= config.h2_max_concurrent_streams
+        ):
             # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -291,7 +312,7 @@ class H2Engine:
         self._requests.append(exchange)
         self._open(exchange, ended=ended)
 
-    # Bodies --------------------------------------------------------------------------------
+    # Bodies -----------------------------------------------------------------------
 
     def _data(self, event: DataReceived) -> None:
         exchange = self.exchanges[event.stream_id]
@@ -327,7 +348,7 @@ class H2Engine:
         if counted:
             self._count_reset()
 
-    # Streams that end ------------------------------------------------------------------------
+    # Streams that end -------------------------------------------------------------
 
     def _stream_reset(self, event: StreamReset) -> None:
         """Take note of an RST_STREAM, received or sent by ``h2``."""
@@ -374,7 +395,7 @@ class H2Engine:
         self._output.reset(exchange.stream_id, ErrorCode.CANCEL)
         self._drop(exchange)
 
-    # Output ----------------------------------------------------------------------------------
+    # Output -----------------------------------------------------------------------
 
     def _window_updated(self, stream_id: int) -> None:
         """A window has grown: let those that waited for it send."""
@@ -384,6 +405,6 @@ class H2Engine:
         else:
             candidates = list(self.exchanges.values())
         for exchange in candidates:
-            if exchange.pending_size:
+            if exchange.outbox.size:
                 queue.add(exchange)
         queue.pump()

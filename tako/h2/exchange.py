@@ -1,30 +1,31 @@
 """``H2Exchange``: one stream, as a request and its answer or as a tunnel.
 
-Theory of operation. Inbound, the gate (tunnels) and the engine (bodies) hand over bytes;
-they go to ``sink``, which gives credit back through ``consumed``. Outbound, bytes that
-the windows have no room for wait in ``_pending``; the send queue calls ``send_turn`` when
-there is room. ``over`` means that our direction has ended, ``peer_ended`` that the
-peer's has, ``closed`` that the stream is gone.
+Theory of operation. Inbound, the gate (tunnels) and the engine (bodies) hand over
+bytes; they go to ``sink``, which gives credit back through ``consumed``. Outbound,
+bytes that the windows have no room for wait in ``outbox``; the send queue calls
+``send_turn`` when there is room. ``over`` means that our direction has ended,
+``peer_ended`` that the peer's has, ``closed`` that the stream is gone.
 
 Invariants: ``closed`` implies ``over``; nothing is pending once ``over``; ``window`` +
 ``_unacked`` + what the sink has not consumed = the initial window.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tako.body import BodySink
 from tako.errors import Disconnected, LocalProtocolError
-from tako.grammar import content_length
-from tako.h2.budgets import Pace
 from tako.h2.frames import DATA, HEAD, window_update
+from tako.h2.outbox import Outbox
 from tako.h2.output import Output
-from tako.h2.validate import response_fields
+from tako.h2.response_head import declared_length, response_fields, response_head
 from tako.headers import RawHeader
-from tako.httpdate import http_date
 from tako.request import Request
 from tako.seams import Host, ResetCode, Sink, Task
+
+
+if TYPE_CHECKING:
+    from tako.h2.budgets import Pace
 
 
 _EARLY_LIMIT = 64 * 1024  # bytes kept for a tunnel that is not accepted yet
@@ -66,7 +67,6 @@ class H2Exchange:
         "_muted",
         "_output",
         "_owner",
-        "_pending",
         "_room",
         "_step",
         "_stream",
@@ -80,10 +80,10 @@ class H2Exchange:
         "head_sent",
         "host",
         "moved",
+        "outbox",
         "over",
         "pace",
         "peer_ended",
-        "pending_size",
         "queued",
         "received",
         "request",
@@ -143,8 +143,7 @@ class H2Exchange:
         self.expected: int | None = None  # content-length of the request
         self.received = 0
         # Outbound
-        self._pending: deque[bytes | memoryview] = deque()
-        self.pending_size = 0
+        self.outbox = Outbox()
         self._room: int | None = None  # content-length of the response, what is left
         self._end_queued = False
         self._muted = False  # answered by the engine: the handler's body is dropped
@@ -160,7 +159,7 @@ class H2Exchange:
     @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
-        return self.pending_size < self._output.mark and self.host.writable
+        return self.outbox.size < self._output.mark and self.host.writable
 
     def expect_continue(self) -> None:
         """The peer waits for 100 (Continue) before it sends the body."""
@@ -174,10 +173,10 @@ class H2Exchange:
 
     @property
     def awaits_handler(self) -> bool:
-        """The peer waits for us, not we for it: for 100 (Continue), or for the tunnel."""
+        """The peer waits for us: for 100 (Continue), or for its tunnel."""
         return self._connect or not self._continued
 
-    # Application to network --------------------------------------------------------
+    # Application to network -------------------------------------------------------
 
     def send_headers(
         self, status: int, headers: Sequence[RawHeader], *, end: bool = False
@@ -190,15 +189,13 @@ class H2Exchange:
             # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
             self.answer(501, b"Resource does not support WebSocket")
             return
-        fields = _head(status, headers)
+        fields = response_head(status, headers)
         if status < 200:
             self._output.send_headers(self.stream_id, fields)
             return
-        if status == 204:  # RFC 9110 §8.6
-            fields = [field for field in fields if field[0] != b"content-length"]
         empty = self._head_only or status in _NO_CONTENT
         if not empty:
-            self._room = _declared_length(fields)
+            self._room = declared_length(fields)
             if end and self._room:
                 msg = f"content-length is {self._room}, but there is no body"
                 raise LocalProtocolError(msg)
@@ -215,7 +212,9 @@ class H2Exchange:
             headers.append(_TEXT)
         self.head_sent = self._muted = True
         end = self._head_only or not body
-        self._output.send_headers(self.stream_id, _head(status, headers), end=end)
+        self._output.send_headers(
+            self.stream_id, response_head(status, headers), end=end
+        )
         if end:
             self._output_ended()
         else:
@@ -230,9 +229,9 @@ class H2Exchange:
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Queue body or tunnel bytes; see ``seams.Exchange``."""
-        # 1.0 us instead of 4.4 us through h2 (benchmarks/h2_engine.py); the slow path
-        # that it must equal is _queue.
-        if self._fast and not end and not self.pending_size:
+        # 0.6 us instead of 4.4 us through h2; the slow path that it must equal is
+        # _queue. (tests/benchmarks/h2_engine.py)
+        if self._fast and not end and not self.outbox.size:
             size = len(data)
             stream, library, output = self._stream, self._library, self._output
             if (
@@ -285,7 +284,7 @@ class H2Exchange:
         # RFC 9113 §8.6: there is no 101. RFC 9110 §9.3.6: no content-length.
         fields = [
             field
-            for field in _head(200 if status == 101 else status, headers)
+            for field in response_head(200 if status == 101 else status, headers)
             if field[0] != b"content-length"
         ]
         self._output.send_headers(self.stream_id, fields)
@@ -324,10 +323,14 @@ class H2Exchange:
         self._owner.handler_ended(self)
 
     def flush(self, *, soon: bool = False) -> None:
-        """Write what is queued."""
-        self.host.flush(soon=soon)
+        """Write what is queued, together with what other streams are about to queue.
 
-    # Engine to network ---------------------------------------------------------------
+        Always "soon": of the sessions that one read woke, the first does not know that
+        the others are due as well. One write for 25 streams instead of 25 (h2-small).
+        """
+        self.host.flush(soon=True)
+
+    # Engine to network ------------------------------------------------------------
 
     def send_turn(self) -> bool:
         """Send one frame of what is pending; tell whether another could follow.
@@ -339,28 +342,33 @@ class H2Exchange:
         window = self._stream.outbound_flow_control_window
         if window <= 0:
             return False
-        full = self.pending_size >= self._output.mark
-        data = self._next_piece(window)
-        last = self._end_queued and not self.pending_size and self._trailers is None
+        full = self.outbox.size >= self._output.mark
+        data = self.outbox.take(
+            min(
+                window,
+                self._library.outbound_flow_control_window,
+                self._output.frame_size,
+            )
+        )
+        last = self._end_queued and not self.outbox.size and self._trailers is None
         self._output.send_data(self.stream_id, data, end=last)
         self.sent += len(data)
         if last:
             self._output_ended()
-        elif self._end_queued and not self.pending_size:
+        elif self._end_queued and not self.outbox.size:
             self._send_end()
-        elif full and self.pending_size < self._output.mark:
+        elif full and self.outbox.size < self._output.mark:
             self.sink.wake_writer()
-        return bool(self.pending_size)
+        return bool(self.outbox.size)
 
     def cut(self) -> None:
         """Note that the stream is gone; nothing is sent or delivered any more."""
         self.closed = self.over = True
         self._fast = False
-        self._pending.clear()
-        self.pending_size = 0
+        self.outbox.clear()
         self._early.clear()
 
-    # Network to application ----------------------------------------------------------
+    # Network to application -------------------------------------------------------
 
     def receive_data(self, data: bytes) -> ResetCode | None:
         """Take a piece of the body, or of a tunnel; return why the stream must end."""
@@ -388,7 +396,7 @@ class H2Exchange:
             self._owner.stream_closed(self)
         return None
 
-    # Inside --------------------------------------------------------------------------
+    # Inside -----------------------------------------------------------------------
 
     def _check_head(self, status: int) -> None:
         if self.head_sent:
@@ -406,40 +414,18 @@ class H2Exchange:
 
     def _queue(self, data: bytes, *, end: bool) -> None:
         if data:
-            # What takes several frames is sliced, not copied
-            large = len(data) > self._output.frame_size
-            self._pending.append(memoryview(data) if large else data)
-            self.pending_size += len(data)
+            self.outbox.add(data)
         if end:
             self._end_queued = True
             self._fast = False
-            if not self.pending_size:
+            if not self.outbox.size:
                 self._send_end()
                 return
-        if self.pending_size:
+        if self.outbox.size:
             self._output.queue.add(self)
             self._output.queue.pump()
-            if self.pending_size:
+            if self.outbox.size:
                 self._owner.output_waits()
-
-    def _next_piece(self, window: int) -> bytes | memoryview:
-        """Take as much from ``_pending`` as fits into one frame."""
-        library, pending = self._library, self._pending
-        room = min(
-            window, library.outbound_flow_control_window, self._output.frame_size
-        )
-        if len(pending[0]) > room:
-            data = memoryview(pending[0])
-            pending[0] = data[room:]
-            self.pending_size -= room
-            return data[:room]
-        pieces: list[bytes | memoryview] = []
-        while pending and len(pending[0]) <= room:
-            piece = pending.popleft()
-            room -= len(piece)
-            self.pending_size -= len(piece)
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _send_end(self) -> None:
         if self._trailers:
@@ -458,18 +444,3 @@ class H2Exchange:
         elif not self.tunnel or self._unwanted:
             # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
             self._owner.reset(self, ResetCode.NO_ERROR)
-
-
-def _head(status: int, headers: Sequence[RawHeader]) -> list[RawHeader]:
-    """Return the fields of a response head, with ``:status`` and ``date``."""
-    fields = [(b":status", b"%d" % status), *response_fields(headers)]
-    if status >= 200 and all(name != b"date" for name, _ in fields):
-        fields.insert(1, (b"date", http_date()))  # RFC 9110 §6.6.1
-    return fields
-
-
-def _declared_length(fields: list[RawHeader]) -> int | None:
-    for name, value in fields:
-        if name == b"content-length":
-            return content_length(value)
-    return None

@@ -1,7 +1,7 @@
 """What tako uses of the ``h2`` library, and the few places where it differs from it.
 
-``h2`` keeps the state machines of the connection and of each stream, HPACK, the settings
-and the outbound windows. tako keeps for itself, and takes away here:
+``h2`` keeps the state machines of the connection and of each stream, HPACK, the
+settings and the outbound windows. tako keeps for itself, and takes away here:
 
 * the content of requests (RFC 9113 §8): a malformed request costs its own stream only;
 * the inbound windows (§5.2): tunnel DATA never enters ``h2``, so ``h2`` cannot count;
@@ -12,24 +12,33 @@ This is the only module that touches names of ``h2`` which start with an undersc
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
 
 import h2.config
 import h2.connection
 import h2.errors
-import h2.events
 import h2.settings
 import h2.stream
 import h2.windows
 from h2.connection import AllowedStreamIDs
+from h2.events import (
+    DataReceived,
+    Event,
+    RequestReceived,
+    StreamEnded,
+    TrailersReceived,
+)
 from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.settings import SettingCodes
+from h2.stream import StreamInputs as _Input
 from hpack import HPACKError
 from hpack.struct import Header
 from hyperframe.frame import Frame
 
 from tako.config import ServerConfig
+from tako.h2 import frames
 from tako.h2.frames import MAX_FRAME_SIZE, PREFACE, ErrorCode
+from tako.headers import RawHeader
 
 
 MAX_HEADER_TABLE: Final = 4096
@@ -43,7 +52,7 @@ _HPACK_ERRORS = (HPACKError, IndexError, TypeError, UnicodeDecodeError)
 
 
 class _Settings(h2.settings.Settings):
-    """Our settings, with a stream limit that is advertised but left to tako to enforce."""
+    """Our settings; the stream limit is advertised, and enforced by tako."""
 
     @property
     def max_concurrent_streams(self) -> int:
@@ -73,37 +82,32 @@ class Stream(h2.stream.H2Stream):
     def receive_headers(
         self,
         headers: Iterable[Header],
-        end_stream: bool,  # noqa: FBT001 - h2's signature
-        header_encoding: bool | str | None,  # noqa: FBT001
-    ) -> tuple[list[Frame], list[h2.events.Event]]:
-        events = self.state_machine.process_input(h2.stream.StreamInputs.RECV_HEADERS)
-        event = events[0]
-        assert isinstance(
-            event, (h2.events.RequestReceived, h2.events.TrailersReceived)
-        )
+        end_stream: bool,
+        header_encoding: bool | str | None,
+    ) -> tuple[list[Frame], list[Event]]:
+        """Take a request's head or its trailers, whatever they say."""
+        events = self.state_machine.process_input(_Input.RECV_HEADERS)
+        event = cast("RequestReceived | TrailersReceived", events[0])
         event.headers = list(headers)
         if end_stream:
-            events += self._ended()
-            event.stream_ended = events[-1]
+            events += self.state_machine.process_input(_Input.RECV_END_STREAM)
+            event.stream_ended = cast("StreamEnded", events[-1])
         return [], events
 
     def receive_data(
         self,
         data: bytes,
-        end_stream: bool,  # noqa: FBT001
+        end_stream: bool,
         flow_control_len: int,
-    ) -> tuple[list[Frame], list[h2.events.Event]]:
-        events = self.state_machine.process_input(h2.stream.StreamInputs.RECV_DATA)
-        event = events[0]
-        assert isinstance(event, h2.events.DataReceived)
+    ) -> tuple[list[Frame], list[Event]]:
+        """Take a piece of a body, whatever its size."""
+        events = self.state_machine.process_input(_Input.RECV_DATA)
+        event = cast("DataReceived", events[0])
         event.data = data
         if end_stream:
-            events += self._ended()
-            event.stream_ended = events[-1]
+            events += self.state_machine.process_input(_Input.RECV_END_STREAM)
+            event.stream_ended = cast("StreamEnded", events[-1])
         return [], events
-
-    def _ended(self) -> list[h2.events.Event]:
-        return self.state_machine.process_input(h2.stream.StreamInputs.RECV_END_STREAM)
 
 
 class Library(h2.connection.H2Connection):
@@ -139,8 +143,8 @@ class Library(h2.connection.H2Connection):
         del settings[SettingCodes.ENABLE_PUSH]  # RFC 9113 §6.5.2: a client's setting
         self.local_settings = settings
         self.max_inbound_frame_size = _BLOCK_LIMIT
-        # Above the advertised size the stream is answered with 431; the whole connection
-        # ends only where decoding itself becomes the attack.
+        # Above the advertised size the stream is answered with 431; the connection ends
+        # only where decoding itself becomes the attack.
         self.decoder.max_header_list_size = max(
             _HEADER_LIST_LIMIT, 2 * config.h2_max_header_list_size
         )
@@ -151,6 +155,37 @@ class Library(h2.connection.H2Connection):
         self.initiate_connection()
         self.receive_data(PREFACE)
         return self.data_to_send()
+
+    def header_frames(
+        self, stream_id: int, fields: list[RawHeader], *, end: bool
+    ) -> bytes:
+        """Return HEADERS, and CONTINUATION if need be, for a response or trailers.
+
+        The fields are complete and checked. A third of the cost of ``send_headers``,
+        which encodes, normalises, validates and wraps them once more.
+        """
+        stream = self.streams[stream_id]
+        interim = fields[0][0] == b":status" and fields[0][1][:1] == b"1"
+        process = stream.state_machine.process_input
+        process(_Input.SEND_INFORMATIONAL_HEADERS if interim else _Input.SEND_HEADERS)
+        if end:
+            process(_Input.SEND_END_STREAM)
+        block = self.encoder.encode(fields)
+        flags = frames.END_STREAM if end else 0
+        size = self.max_outbound_frame_size
+        if len(block) <= size:
+            flags |= frames.END_HEADERS
+            return frames.frame(frames.HEADERS, flags, stream_id, block)
+        out = [frames.frame(frames.HEADERS, flags, stream_id, block[:size])]
+        for start in range(size, len(block), size):
+            last = frames.END_HEADERS if start + size >= len(block) else 0
+            part = block[start : start + size]
+            out.append(frames.frame(frames.CONTINUATION, last, stream_id, part))
+        return b"".join(out)
+
+    def output_ended(self, stream_id: int) -> None:
+        """Note that a frame with END_STREAM is being sent."""
+        self.streams[stream_id].state_machine.process_input(_Input.SEND_END_STREAM)
 
     def decode(self, block: bytes) -> None:
         """Decode a header block only to keep the HPACK state true (RFC 9113 §4.3).

@@ -1,11 +1,11 @@
 """How an HTTP/2 connection ends: GOAWAY, draining, idleness, silence.
 
 Theory of operation. ``h2`` would stop working at the first GOAWAY, so the frames are
-written here. A connection is *serving*; then *draining*, from a first GOAWAY that names no
-stream (RFC 9113 §6.8: 2^31-1) until the answer to a PING shows that the peer has read it,
-or a second has passed; then *refusing*, after a GOAWAY with the last stream that will be
-answered. It *lingers* when the peer broke the connection: nothing is read any more, but
-what it asked before is answered. It ends when no stream is left.
+written here. A connection is *serving*; then *draining*, from a first GOAWAY that names
+no stream (RFC 9113 §6.8: 2^31-1) until the answer to a PING shows that the peer has
+read it, or a second has passed; then *refusing*, after a GOAWAY with the last stream
+that will be answered. It *lingers* when the peer broke the connection: nothing is read
+any more, but what it asked before is answered. It ends when no stream is left.
 
 Invariant: ``refusing`` and ``lingering`` imply that the last GOAWAY has been sent.
 """
@@ -93,12 +93,16 @@ class Lifecycle:
         if self._interval is not None:
             self._ping_deadline.set(now + self._interval)
 
-    # What happens ----------------------------------------------------------------------
+    # What happens -----------------------------------------------------------------
 
     def heard(self) -> None:
         """Something was received."""
-        if self._interval is not None:
-            self._heard = self._host.time()
+        if self._interval is None:
+            return
+        self._heard = self._host.time()
+        if self._ping_sent:
+            self._ping_sent = False
+            self._ping_deadline.set(self._heard + self._interval)
 
     def stream_opened(self) -> None:
         """The connection is not idle."""
@@ -122,9 +126,6 @@ class Lifecycle:
         """The peer has read what was sent before that PING."""
         if payload == _DRAIN_PING and self._draining:
             self._finish_drain()
-        elif payload == _ALIVE_PING and self._ping_sent and self._interval is not None:
-            self._ping_sent = False
-            self._ping_deadline.set(self._host.time() + self._interval)
 
     def leave(self) -> None:
         """The peer will open no more streams."""
@@ -132,10 +133,10 @@ class Lifecycle:
         if not self._streams.busy:
             self._close()
 
-    # What is done ------------------------------------------------------------------------
+    # What is done -----------------------------------------------------------------
 
     def begin_drain(self) -> None:
-        """Announce that the connection will end; finish what is open (RFC 9113 §6.8)."""
+        """Announce the end, and finish what is open (RFC 9113 §6.8)."""
         if self._draining or self.refusing or self.lingering:
             return
         self._draining = True
@@ -169,7 +170,7 @@ class Lifecycle:
         self._ping_deadline.set(None)
         self._end_deadline.set(None)
 
-    # Inside ------------------------------------------------------------------------------
+    # Inside -----------------------------------------------------------------------
 
     def _goaway(self, code: int) -> None:
         last = self._output.library.highest_inbound_stream_id
@@ -202,11 +203,10 @@ class Lifecycle:
 
     def _silent(self) -> None:
         """Nothing was heard for a while: ask, and end if there is no answer."""
-        assert self._interval is not None
         now = self._host.time()
-        if self._heard + self._interval > now:
-            self._ping_sent = False
-            self._ping_deadline.set(self._heard + self._interval)
+        due = self._heard + (self._interval or 0.0)
+        if due > now:
+            self._ping_deadline.set(due)
         elif not self._ping_sent:
             self._ping_sent = True
             self._output.frames.append(frames.frame(frames.PING, 0, 0, _ALIVE_PING))

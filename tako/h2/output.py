@@ -1,14 +1,14 @@
 """``Output``: everything one connection sends, in order.
 
 Theory of operation. ``h2`` writes HEADERS, END_STREAM, RST_STREAM and acknowledgements;
-tako writes DATA, WINDOW_UPDATE and GOAWAY. Both end up in ``frames``. ``h2``'s own buffer
-is moved there after each call that may have filled it, so the order of calls is the order
-on the wire.
+tako writes DATA, WINDOW_UPDATE and GOAWAY. Both end up in ``frames``. ``h2``'s own
+buffer is moved there after each call that may have filled it, so the order of calls is
+the order on the wire.
 
 Invariant: between calls ``h2``'s buffer is empty.
 """
 
-from tako.h2.frames import DATA, HEAD
+from tako.h2.frames import DATA, END_STREAM, HEAD, frame
 from tako.h2.library import Library
 from tako.h2.windows import SendQueue
 from tako.headers import RawHeader
@@ -57,28 +57,23 @@ class Output:
         self, stream_id: int, fields: list[RawHeader], *, end: bool = False
     ) -> None:
         """Send HEADERS: a response head or trailers."""
-        self.library.send_headers(stream_id, fields, end_stream=end)
-        self.collect()
+        self.frames.append(self.library.header_frames(stream_id, fields, end=end))
 
-    def send_data(
-        self, stream_id: int, data: bytes | memoryview, *, end: bool
-    ) -> None:
+    def send_data(self, stream_id: int, data: bytes | memoryview, *, end: bool) -> None:
         """Send one DATA frame that the windows have room for."""
-        library = self.library
+        size, library = len(data), self.library
         self.data_frames += 1
         if end:
-            library.send_data(stream_id, data, end_stream=True)
-            self.collect()
-            return
-        size = len(data)
+            library.output_ended(stream_id)
         library.streams[stream_id].outbound_flow_control_window -= size
         library.outbound_flow_control_window -= size
-        self.frames += (HEAD.pack(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
+        flags = END_STREAM if end else 0
+        self.frames += (HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream_id), data)
 
     def send_end(self, stream_id: int) -> None:
         """Send an empty DATA frame with END_STREAM."""
-        self.library.end_stream(stream_id)
-        self.collect()
+        self.library.output_ended(stream_id)
+        self.frames.append(frame(DATA, END_STREAM, stream_id))
 
     def reset(self, stream_id: int, code: int) -> None:
         """Send RST_STREAM, unless ``h2`` has done so already."""

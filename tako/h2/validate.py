@@ -2,12 +2,11 @@
 
 ``h2`` is told not to look: a request that is malformed costs its own stream, not the
 connection. A head comes out as a ``Head``; or as a ``Refusal`` with a status, where the
-request is well-formed but will not be served; or as ``None``: malformed, and answered with
-RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
+request is well-formed but will not be served; or as ``None``: malformed, and answered
+with RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
 """
 
 import re
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tako import grammar
@@ -18,16 +17,22 @@ from tako.headers import RawHeader
 _PSEUDO: Final = frozenset(
     {b":method", b":scheme", b":authority", b":path", b":protocol"}
 )
-_CONNECTION_SPECIFIC: Final = frozenset(  # RFC 9113 §8.2.2
-    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+CONNECTION_SPECIFIC: Final = frozenset(  # RFC 9113 §8.2.2
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+    }
 )
-_NOT_IN_TRAILERS: Final = _CONNECTION_SPECIFIC | {  # RFC 9110 §6.5.1: framing, routing
+_NOT_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {  # RFC 9110 §6.5.1: framing, routing
     b"content-length",
     b"host",
     b"te",
     b"trailer",
 }
-_SPECIAL: Final = _CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"cookie"}
+_SPECIAL: Final = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"cookie"}
 _SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
@@ -63,21 +68,26 @@ def check_head(
     if _too_large(raw, config):
         return Refusal(431)  # RFC 6585 §5
     count = 0
-    for name, _ in raw:
-        if name[:1] != b":":
-            break
+    while count < len(raw) and raw[count][0][:1] == b":":
         count += 1
-    pseudo = dict(raw[:count])
-    fields = raw[count:]
+    pseudo, fields = dict(raw[:count]), raw[count:]
     # RFC 9113 §8.3: known pseudo-fields, each once, all before the others; one that
     # comes late is no field name
     if len(pseudo) < count or not pseudo.keys() <= _PSEUDO or not _are_fields(fields):
         return None
-    method = pseudo.get(b":method", b"")
-    if not grammar.is_token(method):
+    head = _head(pseudo, fields)
+    if head is None:
         return None
+    if head.method == b"CONNECT":
+        return _check_connect(head, pseudo, config, secure=secure)
+    return _check_target(head, config, secure=secure)
+
+
+def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
+    """Put a head together from parts that are well-formed each by itself."""
+    method = pseudo.get(b":method", b"")
     special = _special(fields)
-    if special is None:
+    if special is None or not grammar.is_token(method):
         return None
     authority = _authority(pseudo, special)
     if authority is None:
@@ -89,9 +99,9 @@ def check_head(
             return None
     if b"cookie" in special:
         fields = _join_cookies(fields)
-    if pseudo.get(b":authority") is not None and b"host" not in special:
+    if b"host" not in special:
         fields = [(b"host", authority), *fields]
-    head = Head(
+    return Head(
         method,
         pseudo.get(b":scheme", b""),
         authority,
@@ -100,9 +110,6 @@ def check_head(
         fields,
         length,
     )
-    if method == b"CONNECT":
-        return _check_connect(head, pseudo, config, secure=secure)
-    return _check_target(head, config, secure=secure)
 
 
 def check_trailers(raw: list[RawHeader], config: ServerConfig) -> bool:
@@ -112,11 +119,6 @@ def check_trailers(raw: list[RawHeader], config: ServerConfig) -> bool:
         and not _too_large(raw, config)
         and _NOT_IN_TRAILERS.isdisjoint([name for name, _ in raw])
     )
-
-
-def response_fields(fields: Iterable[RawHeader]) -> list[RawHeader]:
-    """Return ``fields`` without those that are HTTP/1.1's own (RFC 9113 §8.2.2)."""
-    return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
 
 
 def _too_large(raw: list[RawHeader], config: ServerConfig) -> bool:
@@ -135,9 +137,7 @@ def _are_fields(fields: list[RawHeader]) -> bool:
     A NUL ends each part. One within a part would shift the others, so NULs are counted.
     """
     text = b"".join([name + b"\0" + value + b"\0" for name, value in fields])
-    return (
-        _FIELDS.fullmatch(text) is not None and text.count(b"\0") == 2 * len(fields)
-    )
+    return _FIELDS.fullmatch(text) is not None and text.count(b"\0") == 2 * len(fields)
 
 
 def _special(fields: list[RawHeader]) -> dict[bytes, bytes] | None:
@@ -146,7 +146,7 @@ def _special(fields: list[RawHeader]) -> dict[bytes, bytes] | None:
     for name, value in fields:
         if name not in _SPECIAL:
             continue
-        if name in _CONNECTION_SPECIFIC:  # RFC 9113 §8.2.2
+        if name in CONNECTION_SPECIFIC:  # RFC 9113 §8.2.2
             return None
         if name == b"te" and value.lower() != b"trailers":  # RFC 9113 §8.2.2
             return None
@@ -156,10 +156,8 @@ def _special(fields: list[RawHeader]) -> dict[bytes, bytes] | None:
     return special
 
 
-def _authority(
-    pseudo: dict[bytes, bytes], special: dict[bytes, bytes]
-) -> bytes | None:
-    """Return whom the request is for, or ``None`` if that is missing or contradictory."""
+def _authority(pseudo: dict[bytes, bytes], special: dict[bytes, bytes]) -> bytes | None:
+    """Return whom the request is for; ``None``: missing or contradictory."""
     authority = pseudo.get(b":authority")
     host = special.get(b"host")
     if authority is None:
@@ -196,7 +194,10 @@ def _check_target(
     # RFC 8441 §4: :protocol belongs to CONNECT
     if head.protocol is not None or head.scheme not in _DEFAULT_PORTS:
         return None
-    if not grammar.is_path(head.path) and (head.path, head.method) != (b"*", b"OPTIONS"):
+    if not grammar.is_path(head.path) and (head.path, head.method) != (
+        b"*",
+        b"OPTIONS",
+    ):
         return None  # RFC 9113 §8.3.1
     if len(head.path) > config.max_target_bytes:
         return Refusal(414)

@@ -1,10 +1,11 @@
 """``Watch``: bodies and responses must move (the slow-read and slow-write attacks).
 
-Theory of operation. While any stream has a request body to come or output that waits, the
-watch looks at all of them once a second, and ends those that are too slow. A body must
-come at ``min_rate`` while its window is open; if it is our own application that holds
-credit back, time does not count. Output may stand still for ``send_timeout``, but when it
-trickles it must do so at ``min_rate``. Both have ``min_rate_grace`` seconds to begin with.
+Theory of operation. While any stream has a request body to come or output that waits,
+the watch looks at all of them once a second, and ends those that are too slow. A body
+must come at ``min_rate`` while its window is open; if it is our own application that
+holds credit back, time does not count. Output may stand still for ``send_timeout``, but
+when it trickles it must do so at ``min_rate``. Both have ``min_rate_grace`` seconds to
+begin with.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ class Watch:
         watched = False
         for exchange in list(self._exchanges.values()):
             receiving = not (exchange.peer_ended or exchange.tunnel)
-            sending = bool(exchange.pending_size)
+            sending = bool(exchange.outbox.size)
             if (receiving and not self._comes(exchange, elapsed)) or (
                 sending and not self._leaves(exchange, elapsed)
             ):

@@ -7,10 +7,11 @@ nothing else, and memory is bounded by streams times stream window. Credit is gi
 steps of half a window, to keep WINDOW_UPDATE frames rare.
 
 Outbound, ``h2`` knows the windows; ``SendQueue`` knows the order. An exchange with
-pending output is in the queue while its stream's window is open and is sent one frame of
-each turn; one whose window is shut leaves the queue until a WINDOW_UPDATE.
+pending output is in the queue while its stream's window is open and is sent one frame
+of each turn; one whose window is shut leaves the queue until a WINDOW_UPDATE.
 
-Invariant: ``left`` of a ``ReceiveWindow`` + what was received and not credited = ``size``.
+Invariant: ``left`` of a ``ReceiveWindow`` + what was received and not credited =
+``size``.
 """
 
 from collections import deque
@@ -63,7 +64,7 @@ class SendQueue:
         self._turns: deque[H2Exchange] = deque()
 
     def add(self, exchange: "H2Exchange") -> None:
-        """Let ``exchange`` have its turn after all others; being queued already is fine."""
+        """Let ``exchange`` have its turn after all others; twice is once."""
         if not exchange.queued:
             exchange.queued = True
             self._turns.append(exchange)

@@ -1,8 +1,8 @@
 """The rows of the negative corpus that concern HTTP/2, against the engine alone.
 
-Each runs with the express lane and without, in one read and, where short, one byte a read.
-The handlers answer complete requests and accept every WebSocket. Beside the row's own
-verdict, a second stream or the absence of GOAWAY shows what must survive.
+Each runs with the express lane and without, in one read and, where short, one byte a
+read. The handlers answer complete requests and accept every WebSocket. Beside the row's
+own verdict, a second stream or the absence of GOAWAY shows what must survive.
 """
 
 import base64
@@ -27,13 +27,11 @@ from tako.h2.frames import (
     ErrorCode,
 )
 from tests.support.h2wire import (
-    SETTINGS_ACK,
     Frame,
     Peer,
     RecordingSink,
     answer,
     parse,
-    settings,
 )
 
 
@@ -65,7 +63,7 @@ class Outcome(NamedTuple):
         return {f.stream_id: f.number for f in self.frames if f.kind == RST_STREAM}
 
     def statuses(self) -> dict[int, str]:
-        found = {}
+        found: dict[int, str] = {}
         for f in self.frames:
             if f.kind == HEADERS:
                 fields = self.peer.decode(f)
@@ -194,9 +192,12 @@ def _padding_is_credited(out: Outcome) -> None:
 def _short_body(out: Outcome) -> None:
     assert out.resets() == {1: ErrorCode.PROTOCOL_ERROR}
     reader = out.peer.exchanges[0].body
+    run = out.peer.host.runtime.run
+    assert out.peer.exchanges[0].received in {2, 9}
+    if out.peer.exchanges[0].received == 2:  # what was within the length is read first
+        assert run(reader.next_chunk) == b"ab"
     with pytest.raises(RemoteProtocolError):
-        while out.peer.host.runtime.run(reader.next_chunk):
-            pass
+        run(reader.next_chunk)
     _alive(out)
 
 

@@ -9,7 +9,9 @@ from tako.conn_info import Transport
 from tako.errors import Disconnected, LocalProtocolError, RemoteProtocolError
 from tako.h2 import H2Exchange
 from tako.h2.frames import (
+    CONTINUATION,
     DATA,
+    END_HEADERS,
     GOAWAY,
     HEADERS,
     RST_STREAM,
@@ -77,7 +79,11 @@ class TestHead:  # RFC 9113 §8.3.1
         request = peer.request(
             1, with_(":path", "/a%20b?c=d&e"), extra=[("accept", "*/*")]
         ).request
-        assert (request.method, request.path, request.query) == ("GET", "/a%20b", "c=d&e")
+        assert (request.method, request.path, request.query) == (
+            "GET",
+            "/a%20b",
+            "c=d&e",
+        )
         assert (request.scheme, request.authority) == ("http", "example.org")
         assert (request.http_version, request.protocol) == ("2", None)
         assert not request.is_websocket
@@ -95,7 +101,9 @@ class TestHead:  # RFC 9113 §8.3.1
         assert peer.request(1, fields).request.path == "*"
 
     def test_host_instead_of_authority(self, peer: Peer) -> None:
-        request = peer.request(1, without(":authority"), extra=[("host", "a:80")]).request
+        request = peer.request(
+            1, without(":authority"), extra=[("host", "a:80")]
+        ).request
         assert request.authority == "a:80"
         assert request.headers.raw == [(b"host", b"a:80")]
 
@@ -127,9 +135,7 @@ class TestHead:  # RFC 9113 §8.3.1
             [*GET, (":protocol", "websocket")],
         ],
     )
-    def test_pseudo_fields_that_do_not_add_up(
-        self, peer: Peer, fields: Fields
-    ) -> None:
+    def test_pseudo_fields_that_do_not_add_up(self, peer: Peer, fields: Fields) -> None:
         malformed(peer, fields)
 
     @pytest.mark.parametrize("method", ["", "G T", "GE\x00T", "G\xe9T", "GET\r\n"])
@@ -160,12 +166,15 @@ class TestHead:  # RFC 9113 §8.3.1
     def test_host_twice(self, peer: Peer) -> None:
         malformed(peer, [*GET, ("host", "example.org"), ("host", "example.org")])
 
-    @pytest.mark.parametrize("name", ["Bad", "a b", "", "a:b", "a\x00", "(", "\xe9", '"'])
+    @pytest.mark.parametrize(
+        "name", ["Bad", "a b", "", "a:b", "a\x00", "(", "\xe9", '"']
+    )
     def test_names_are_lower_case_tokens(self, peer: Peer, name: str) -> None:
         malformed(peer, [*GET, (name, "x")])  # RFC 9113 §8.2.1
 
     @pytest.mark.parametrize(
-        "value", ["a\r\nb: c", "a\nb", "a\x00b", "\x01", "a\x7f", " a", "a\t", "a\0b\0c"]
+        "value",
+        ["a\r\nb: c", "a\nb", "a\x00b", "\x01", "a\x7f", " a", "a\t", "a\0b\0c"],
     )
     def test_values_are_text(self, peer: Peer, value: str) -> None:
         malformed(peer, [*GET, ("x", value)])  # RFC 9113 §8.2.1
@@ -282,7 +291,8 @@ class TestBody:  # RFC 9113 §8.1
 
     def test_content_length_without_a_body(self, peer: Peer) -> None:
         malformed(peer, [*POST, ("content-length", "5")])
-        assert peer.request(7, extra=[("content-length", "0")])
+        exchange = peer.request(7, extra=[("content-length", "0")])
+        assert exchange.body.complete
 
     @pytest.mark.parametrize(
         "rest",
@@ -357,6 +367,21 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
         assert fields["date"].endswith("GMT")
         assert (first.payload, first.ends) == (b"hello ", False)
         assert (last.payload, last.ends) == (b"world", True)
+
+    def test_a_head_larger_than_a_frame(self, peer: Peer) -> None:
+        value = bytes(range(0x21, 0x7F)) * 500
+        peer.request(1).send_headers(200, [(b"x", value)], end=True)
+        first, *others = peer.frames()
+        assert first.ends
+        assert [f.kind for f in others] == [CONTINUATION] * len(others)
+        assert len(others) > 1
+        assert [f.flags & END_HEADERS for f in (first, *others)] == [0] * len(
+            others
+        ) + [END_HEADERS]
+        whole = b"".join(f.payload for f in (first, *others))
+        peer.decoder.max_header_list_size = 1 << 20
+        fields = {str(name): str(text) for name, text in peer.decoder.decode(whole)}
+        assert fields["x"] == value.decode()
 
     def test_end_with_the_head(self, peer: Peer) -> None:
         peer.request(1).send_headers(404, [], end=True)
@@ -513,9 +538,7 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
 class TestIsolation:
     def test_a_malformed_request_leaves_the_others_alone(self, peer: Peer) -> None:
         bad = [*GET, ("Bad", "x")]
-        first, third = peer.send(
-            peer.headers(1), peer.headers(3, bad), peer.headers(5)
-        )
+        first, third = peer.send(peer.headers(1), peer.headers(3, bad), peer.headers(5))
         answer(first)
         answer(third)
         frames = peer.frames()

@@ -37,7 +37,9 @@ def peer(make: Make) -> Peer:
 
 def sent(peer: Peer, stream_id: int = 1) -> int:
     frames = peer.frames()
-    return sum(len(f.payload) for f in frames if (f.kind, f.stream_id) == (DATA, stream_id))
+    return sum(
+        len(f.payload) for f in frames if (f.kind, f.stream_id) == (DATA, stream_id)
+    )
 
 
 class TestInbound:
@@ -287,7 +289,7 @@ class TestAgainstTheLibrarysClient:
                 if isinstance(event, h2.events.DataReceived):
                     back += len(event.data)
                     client.acknowledge_received_data(len(event.data), 1)
-        assert exchange.pending_size == 0
+        assert exchange.outbox.size == 0
         client.end_stream(1)
         peer.send(client.data_to_send())
         exchange.send_data(b"", end=True)

@@ -1,7 +1,7 @@
 """A raw HTTP/2 peer for engine tests: it can say anything, also what is forbidden."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import hpack
 
@@ -23,6 +23,10 @@ from tako.h2.frames import (
     frame,
 )
 from tests.support.wire import FakeHost, conn_info
+
+
+if TYPE_CHECKING:
+    from tako.seams import Exchange, Host
 
 
 Fields = Sequence[tuple[str, str]]
@@ -141,7 +145,7 @@ class Peer:
         greet: bool = True,
     ) -> None:
         self.host = FakeHost(config, conn_info(tls=tls, http2=True))
-        self.engine = H2Engine(self.host, lane=lane)
+        self.engine = H2Engine(cast("Host", self.host), lane=lane)
         self.host.engine = self.engine
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
@@ -170,7 +174,8 @@ class Peer:
 
     def decode(self, frame: Frame) -> dict[str, str]:
         assert frame.kind == HEADERS
-        return dict(self.decoder.decode(frame.payload))
+        fields = self.decoder.decode(frame.payload)
+        return {str(name): str(value) for name, value in fields}
 
     def headers(
         self,
@@ -230,12 +235,10 @@ class Peer:
 
     def rst_codes(self) -> list[tuple[int, int]]:
         """Return stream and code of the RST_STREAM frames just sent."""
-        return [
-            (f.stream_id, f.number) for f in self.frames() if f.kind == RST_STREAM
-        ]
+        return [(f.stream_id, f.number) for f in self.frames() if f.kind == RST_STREAM]
 
 
-def answer(exchange: H2Exchange, body: bytes = b"hello") -> None:
+def answer(exchange: "Exchange", body: bytes = b"hello") -> None:
     """Do what a handler's task does for a small response."""
     exchange.send_headers(200, [(b"content-length", b"%d" % len(body))])
     exchange.send_data(body, end=True)

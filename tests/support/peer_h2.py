@@ -144,7 +144,7 @@ class H2Stream:
         self._pump_until(lambda: bool(self.data) or self.ended, timeout)
         data = bytes(self.data)
         self.data.clear()
-        if data and not self.ended:
+        if data and not self.ended and self.reset_code is None:
             self.connection.h2.increment_flow_control_window(len(data), self.id)
             self.connection.send_queued()
         return data
@@ -165,7 +165,8 @@ class H2Stream:
 
     def send_trailers(self, trailers: HeaderList) -> None:
         """Send trailers, which end the request."""
-        self.connection.h2.send_headers(self.id, _encoded(trailers), end_stream=True)
+        fields = _encoded(_lower(trailers))
+        self.connection.h2.send_headers(self.id, fields, end_stream=True)
         self.connection.send_queued()
 
     def reset(self, code: int = CANCEL) -> None:
@@ -310,6 +311,14 @@ class H2Connection(Connection):
         self.streams[stream_id] = stream
         self.h2.send_headers(stream_id, _encoded(headers), end_stream=end)
         self.send_queued()
+        return stream
+
+    def open_beyond_limits(self, headers: HeaderList) -> H2Stream:
+        """Like ``open``, although the server's SETTINGS forbid another stream."""
+        stream_id = self.h2.get_next_available_stream_id()
+        stream = self.streams[stream_id] = H2Stream(self, stream_id)
+        block = self.h2.encoder.encode(_encoded(headers))
+        self.send_raw(raw_frame(FrameType.HEADERS, END_HEADERS, stream_id, block))
         return stream
 
     def send_request(

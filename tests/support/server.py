@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import os
 import queue
+import socket
 import ssl
 import sys
 import threading
@@ -212,6 +213,15 @@ class RunningServer:
     def shut_down(self) -> None:
         """Ask for a graceful shutdown and return at once."""
         self._shutdown.open()
+
+    def wait_refusing(self) -> None:
+        """Wait until the drain has begun: new connections are refused."""
+        deadline = time.monotonic() + TIMEOUT
+        with contextlib.suppress(ConnectionRefusedError):
+            while time.monotonic() < deadline:
+                socket.create_connection(self.address, timeout=TIMEOUT).close()
+            msg = "the server still accepts connections"
+            raise AssertionError(msg)
 
     def cancel(self) -> None:
         """Cancel ``serve`` and return at once."""

@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import tako
 from tako import Deflate, Request, Response, Router, ServerConfig, TakoWs, WebSocket
 from tests.support.attack import CONTEXTS, Attacker, RawH2
-from tests.support.peer import Wire
+from tests.support.peer import PeerConnection, Wire
 from tests.support.peer_io import TIMEOUT
-from tests.support.peer_ws import PeerWebSocket
 from tests.support.server import (
     Credentials,
     Gate,
@@ -166,8 +164,10 @@ def attacked_router(ledger: Ledger) -> Router:
 class Canary:
     """Echoes every 20 ms in a thread of its own and keeps the worst time."""
 
-    def __init__(self, socket: PeerWebSocket) -> None:
-        self._socket = socket
+    def __init__(self, connection: PeerConnection, *, websocket: bool = True) -> None:
+        """Open the canary; without ``websocket`` it is a request that is repeated."""
+        self._connection = connection
+        self._socket = connection.websocket("/canary") if websocket else None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.worst = 0.0
@@ -180,7 +180,10 @@ class Canary:
         """Echo now; return the seconds that took. Whatever was sent before is read."""
         with self._lock:
             started = time.monotonic()
-            self._socket.echo(f"canary {started}")
+            if self._socket is not None:
+                self._socket.echo(f"canary {started}")
+            else:
+                assert self._connection.request("GET", "/probe").status == 200
             taken = time.monotonic() - started
             self.worst = max(self.worst, taken)
             self.worst_ever = max(self.worst_ever, taken)
@@ -258,7 +261,8 @@ class Victim:
         self.server.start()
         self._bird = self.server.connect(self._quiet_wire)
         self._prober = self.server.connect(self._quiet_wire)
-        self.canary = Canary(self._bird.websocket("/canary"))
+        speaks = self.config.h2_enable_connect_protocol or self._quiet_wire != "h2c"
+        self.canary = Canary(self._bird, websocket=speaks)
         self.probe()
         self._sockets = open_sockets()
         self._baseline = self.probe()
@@ -329,7 +333,3 @@ class Victim:
             msg = f"{error}: {self._baseline} -> {seen}"
             raise AssertionError(msg) from None
 
-
-def main_config(**changes: Any) -> ServerConfig:
-    """Return the default configuration with ``changes``."""
-    return tako.ServerConfig(**changes)

@@ -1,0 +1,40 @@
+"""``Outbox``: output of one stream that the windows have no room for yet."""
+
+from collections import deque
+
+
+class Outbox:
+    """Bytes in order, taken out in pieces that fit into a frame."""
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes | memoryview] = deque()
+        self.size = 0
+        """How many bytes wait."""
+
+    def add(self, data: bytes) -> None:
+        """Append ``data``, which is not copied however often it will be cut."""
+        self._pieces.append(data)
+        self.size += len(data)
+
+    def take(self, room: int) -> bytes | memoryview:
+        """Remove and return up to ``room`` bytes: small pieces are joined."""
+        pieces = self._pieces
+        if len(pieces[0]) > room:
+            data = memoryview(pieces[0])
+            pieces[0] = data[room:]
+            self.size -= room
+            return data[:room]
+        taken: list[bytes | memoryview] = []
+        while pieces and len(pieces[0]) <= room:
+            piece = pieces.popleft()
+            room -= len(piece)
+            self.size -= len(piece)
+            taken.append(piece)
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._pieces.clear()
+        self.size = 0

@@ -1,0 +1,91 @@
+"""The express lane is worth its speed only if nothing else depends on it.
+
+Whatever a peer sends, in whatever pieces, the engine says and delivers the same with
+the lane and without; and it never raises.
+"""
+
+from hypothesis import given, settings as profile, strategies as st
+
+from tako.config import ServerConfig
+from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
+from tests.support.h2wire import (
+    CONNECT,
+    POST,
+    SETTINGS_ACK,
+    Peer,
+    RecordingSink,
+    data,
+    rst,
+    settings,
+    window_update,
+)
+
+
+_STREAM = st.sampled_from([1, 1, 1, 3, 5, 7, 2, 0])
+_PIECE = st.binary(max_size=300)
+
+
+def _padded(stream_id: int, payload: bytes, size: int, flags: int) -> bytes:
+    content = bytes([size]) + payload + bytes(size)
+    return frame(DATA, PADDED | flags, stream_id, content)
+
+
+_FRAME = st.one_of(
+    st.builds(data, _STREAM, _PIECE),
+    st.builds(data, _STREAM, _PIECE),
+    st.builds(lambda i, p: data(i, p, end=True), _STREAM, _PIECE),
+    st.builds(
+        _padded, _STREAM, _PIECE, st.integers(0, 255), st.sampled_from([0, END_STREAM])
+    ),
+    st.builds(rst, _STREAM),
+    st.builds(window_update, _STREAM, st.integers(0, 2**31 - 1)),
+    st.builds(lambda value: settings((4, value)), st.integers(0, 70_000)),
+    st.just(frame(PING, 0, 0, bytes(8))),
+    st.builds(
+        frame, st.integers(0, 16), st.integers(0, 255), _STREAM, st.binary(max_size=40)
+    ),
+)
+
+
+class Talkative(RecordingSink):
+    """Answers everything, so that output depends on input."""
+
+    def deliver(self, data: bytes) -> None:
+        super().deliver(data)
+        self.exchange.send_data(data.upper())
+
+
+def _outcome(lane: bool, stream: bytes, size: int) -> tuple[object, ...]:
+    config = ServerConfig(h2_initial_window_size=1000)
+    peer = Peer(lane=lane, config=config, greet=False)
+    peer.send(PREFACE + settings() + SETTINGS_ACK)
+    sinks = []
+    for stream_id in (1, 3):
+        exchange = peer.request(stream_id, CONNECT, end=False)
+        sinks.append(Talkative(exchange))
+        exchange.open_tunnel(200, [(b"date", b"x")], sinks[-1])
+    peer.request(5, POST, end=False)
+    for start in range(0, len(stream), size):
+        peer.send(stream[start : start + size])
+    sent = peer.host.take()
+    delivered = [(bytes(s.data), [repr(e) for e in s.ends]) for s in sinks]
+    states = [(e.over, e.closed, e.peer_ended, e.window) for e in peer.exchanges]
+    return sent, delivered, states, peer.engine.closing
+
+
+@profile(max_examples=300, deadline=None)
+@given(st.lists(_FRAME, max_size=30), st.integers(1, 400))
+def test_the_lane_changes_nothing(frames: list[bytes], size: int) -> None:
+    stream = b"".join(frames)
+    with_lane = _outcome(True, stream, size)
+    assert with_lane == _outcome(False, stream, size)
+    assert with_lane == _outcome(True, stream, 1 << 20)
+
+
+@profile(max_examples=300, deadline=None)
+@given(st.binary(max_size=400))
+def test_nothing_raises(noise: bytes) -> None:
+    peer = Peer()
+    peer.send(noise)
+    peer.advance(100)
+    peer.frames()

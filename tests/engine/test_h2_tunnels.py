@@ -1,0 +1,368 @@
+"""RFC 8441: WebSockets over extended CONNECT, as far as the engine is concerned."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tako.config import ServerConfig
+from tako.errors import Disconnected, LocalProtocolError
+from tako.h2.frames import DATA, HEADERS, RST_STREAM, ErrorCode
+from tako.seams import ResetCode
+from tests.support.h2wire import (
+    CONNECT,
+    GET,
+    Fields,
+    Frame,
+    Peer,
+    RecordingSink,
+    answer,
+    data,
+    rst,
+    settings,
+    window_update,
+)
+
+
+Make = Callable[..., Peer]
+
+
+@pytest.fixture(params=[True, False], ids=["lane", "h2"])
+def make(request: pytest.FixtureRequest) -> Make:
+    def make_peer(**options: object) -> Peer:
+        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
+
+    return make_peer
+
+
+@pytest.fixture
+def peer(make: Make) -> Peer:
+    return make()
+
+
+def without(*names: str) -> Fields:
+    return [field for field in CONNECT if field[0] not in names]
+
+
+def with_(name: str, value: str) -> Fields:
+    return [(n, value if n == name else v) for n, v in CONNECT]
+
+
+def serves(peer: Peer, stream_id: int = 101) -> bool:
+    answer(peer.request(stream_id))
+    return DATA in [f.kind for f in peer.frames()]
+
+
+class TestHandshake:  # RFC 8441 §4
+    def test_it_is_presented_as_the_get_it_replaces(self, peer: Peer) -> None:
+        request = peer.request(1, CONNECT, end=False).request
+        assert (request.method, request.path) == ("GET", "/ws")
+        assert (request.protocol, request.is_websocket) == ("websocket", True)
+        assert (request.http_version, request.authority) == ("2", "example.org")
+        assert request.headers.raw == [
+            (b"host", b"example.org"),
+            (b"sec-websocket-version", b"13"),
+        ]
+
+    def test_accepting(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        exchange.open_tunnel(
+            200,
+            [(b"sec-websocket-protocol", b"chat"), (b"content-length", b"0")],
+            RecordingSink(exchange),
+        )
+        (head,) = peer.frames()
+        assert not head.ends
+        fields = peer.decode(head)
+        assert list(fields) == [":status", "date", "sec-websocket-protocol"]
+        assert fields[":status"] == "200"
+
+    def test_101_becomes_200(self, peer: Peer) -> None:  # RFC 9113 §8.6
+        exchange = peer.request(1, CONNECT, end=False)
+        exchange.open_tunnel(101, [(b"upgrade", b"websocket")], RecordingSink(exchange))
+        fields = peer.decode(peer.frames()[0])
+        assert list(fields) == [":status", "date"]
+        assert fields[":status"] == "200"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            without(":scheme"),
+            without(":path"),
+            without(":authority"),
+            with_(":path", ""),
+            with_(":path", "ws"),
+            with_(":path", "*"),
+            with_(":scheme", "ftp"),
+            with_(":authority", "a/b"),
+            with_(":method", "GET"),
+            [*CONNECT, ("connection", "upgrade")],
+            [*CONNECT, ("upgrade", "websocket")],
+            without(":protocol"),  # §8.5 of RFC 9113: then no :scheme and no :path
+            without(":protocol", ":scheme"),
+            without(":protocol", ":path"),
+            without(":protocol", ":path", ":scheme", ":authority"),
+        ],
+    )
+    def test_malformed(self, peer: Peer, fields: Fields) -> None:
+        assert peer.send(peer.headers(1, fields, end=False)) == []
+        assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
+        assert serves(peer)
+
+    def test_when_it_was_not_announced(self, make: Make) -> None:
+        peer = make(config=ServerConfig(h2_enable_connect_protocol=False))
+        assert peer.send(peer.headers(1, CONNECT, end=False)) == []
+        assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
+        assert serves(peer)
+
+    @pytest.mark.parametrize(
+        ("fields", "status", "body"),
+        [
+            (with_(":protocol", "connect-udp"), "501", b"Unsupported :protocol"),
+            (with_(":protocol", ""), "501", b"Unsupported :protocol"),
+            ([(":method", "CONNECT"), (":authority", "a:443")], "501", b""),
+            ([*CONNECT, ("content-length", "0")], "400", b""),
+        ],
+    )
+    @pytest.mark.parametrize("end", [False, True])
+    def test_never_dispatched(
+        self, peer: Peer, fields: Fields, status: str, body: bytes, end: bool
+    ) -> None:
+        assert peer.send(peer.headers(1, fields, end=end)) == []
+        frames = peer.frames()
+        assert peer.decode(frames[0])[":status"] == status
+        assert b"".join(f.payload for f in frames if f.kind == DATA) == body
+        assert [f.ends for f in frames].count(True) == 1
+        # A client that has not ended its side is told not to bother
+        last = Frame(RST_STREAM, 0, 1, bytes(4))
+        assert (frames[-1] == last) is not end
+        assert not peer.engine.busy
+        assert serves(peer)
+
+    def test_the_refusal_waits_for_the_window(self, peer: Peer) -> None:
+        peer.send(settings((4, 0)))
+        peer.send(peer.headers(1, with_(":protocol", "x"), end=False))
+        assert RST_STREAM not in [f.kind for f in peer.frames()]
+        peer.send(window_update(1, 100))
+        assert [f.kind for f in peer.frames()] == [DATA, RST_STREAM]
+
+    def test_end_stream_on_the_request_is_for_the_handler_to_refuse(
+        self, peer: Peer
+    ) -> None:
+        exchange = peer.request(1, CONNECT, end=True)
+        assert exchange.body.complete
+        exchange.send_headers(400, [], end=True)
+        assert [f.ends for f in peer.frames()] == [True]
+        assert not peer.engine.busy
+
+    @pytest.mark.parametrize("status", [100, 200, 204])
+    def test_a_handler_that_is_no_websocket(self, peer: Peer, status: int) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        exchange.send_headers(status, [(b"content-length", b"5")])
+        exchange.send_data(b"hello", end=True)
+        exchange.ended()
+        head, body, reset = peer.frames()
+        assert peer.decode(head)[":status"] == "501"
+        assert body.payload == b"Resource does not support WebSocket"
+        assert body.ends
+        assert (reset.kind, reset.number) == (RST_STREAM, 0)
+
+    def test_the_same_with_a_shut_window(self, peer: Peer) -> None:
+        peer.send(settings((4, 0)))
+        exchange = peer.request(1, CONNECT, end=False)
+        exchange.send_headers(200, [])
+        exchange.send_data(b"hello")
+        exchange.send_trailers([])
+        exchange.ended()
+        peer.frames()
+        peer.send(window_update(1, 1000))
+        assert peer.frames()[0].payload == b"Resource does not support WebSocket"
+        assert not peer.engine.busy
+
+    @pytest.mark.parametrize("status", [308, 403, 500])
+    def test_other_answers_pass(self, peer: Peer, status: int) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        exchange.send_headers(status, [])
+        exchange.send_data(b"no", end=True)
+        head, body, reset = peer.frames()
+        assert peer.decode(head)[":status"] == str(status)
+        assert (body.payload, reset.kind) == (b"no", RST_STREAM)
+
+
+class TestEarlyData:
+    def test_it_is_delivered_on_acceptance(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        peer.send(data(1, b"ear"), data(1, b"ly"))
+        sink = RecordingSink(exchange)
+        exchange.open_tunnel(200, [], sink)
+        assert sink.data == b"early"
+        peer.send(data(1, b"!"))
+        assert sink.data == b"early!"
+
+    def test_with_the_end_behind_it(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        peer.send(data(1, b"early", end=True))
+        sink = RecordingSink(exchange)
+        exchange.open_tunnel(200, [], sink)
+        assert (bytes(sink.data), sink.ends) == (b"early", [None])
+        exchange.send_data(b"", end=True)
+        assert not peer.engine.busy
+
+    def test_64_kib_of_it_are_kept(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        peer.send(*[data(1, bytes(16_384))] * 4)
+        assert peer.rst_codes() == []
+        peer.send(data(1, b"x"))
+        assert peer.rst_codes() == [(1, ErrorCode.ENHANCE_YOUR_CALM)]
+        sink = RecordingSink(exchange)
+        exchange.open_tunnel(200, [], sink)
+        assert [type(e) for e in sink.ends] == [Disconnected]
+        assert peer.frames() == []
+
+    def test_a_sink_that_resets_at_once(self, peer: Peer) -> None:
+        class Picky(RecordingSink):
+            def deliver(self, data: bytes) -> None:
+                self.exchange.reset()
+
+        exchange = peer.request(1, CONNECT, end=False)
+        peer.send(data(1, b"a"), data(1, b"b"))
+        exchange.open_tunnel(200, [], Picky(exchange))
+        peer.send(data(1, b"c"))
+        assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
+        assert serves(peer)
+
+
+class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
+    def test_bytes_both_ways(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        peer.send(data(1, b"one"), data(1, b"two"))
+        assert sink.data == b"onetwo"
+        exchange.send_data(b"three")
+        exchange.send_data(b"")
+        assert peer.frames() == [Frame(DATA, 0, 1, b"three")]
+
+    def test_tunnels_do_not_mix(self, peer: Peer) -> None:
+        sinks = [peer.tunnel(i)[1] for i in (1, 3, 5)]
+        peer.send(*[data(i, b"%d" % i) for i in (5, 1, 3, 5)])
+        assert [bytes(s.data) for s in sinks] == [b"1", b"3", b"55"]
+
+    def test_the_peer_ends_first(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        peer.send(data(1, b"last", end=True))
+        assert (bytes(sink.data), sink.ends) == (b"last", [None])
+        assert not exchange.over
+        exchange.send_data(b"bye")
+        exchange.send_data(b"", end=True)
+        assert [(f.payload, f.ends) for f in peer.frames()] == [
+            (b"bye", False),
+            (b"", True),
+        ]
+        assert exchange.closed
+        assert not peer.engine.busy
+
+    def test_data_after_the_peers_end(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        peer.send(data(1, b"last", end=True), data(1, b"more"))
+        assert sink.data == b"last"
+        assert peer.rst_codes() == [(1, ErrorCode.STREAM_CLOSED)]
+        assert exchange.closed
+
+    def test_we_end_first(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        exchange.send_data(b"bye", end=True)
+        assert [(f.payload, f.ends) for f in peer.frames()] == [(b"bye", True)]
+        assert exchange.over
+        assert not exchange.closed
+        peer.send(data(1, b"and "), data(1, b"you", end=True))
+        assert (bytes(sink.data), sink.ends) == (b"and you", [None])
+        assert peer.frames() == []
+        assert not peer.engine.busy
+
+    def test_the_windows_stay_true_through_the_end(self, peer: Peer) -> None:
+        exchange, _ = peer.tunnel()
+        exchange.send_data(bytes(10_000))
+        exchange.send_data(bytes(1000), end=True)
+        library = peer.engine._output.library
+        assert library.outbound_flow_control_window == 65_535 - 11_000
+        assert library.streams[1].outbound_flow_control_window == 65_535 - 11_000
+
+    def test_headers_are_no_part_of_a_tunnel(self, peer: Peer) -> None:
+        _, sink = peer.tunnel()
+        other, _ = peer.tunnel(3)
+        peer.send(peer.headers(1, [("a", "b")]))
+        assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
+        assert len(sink.ends) >= 1
+        assert not other.closed
+
+    def test_headers_before_acceptance_neither(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        peer.send(peer.headers(1, [("a", "b")]))
+        assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
+        assert exchange.over
+
+    def test_the_peer_resets(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        peer.send(data(1, b"x"), rst(1))
+        assert sink.data == b"x"
+        assert [type(e) for e in sink.ends] == [Disconnected]
+        assert exchange.over
+        assert exchange.task.cancels == 0  # type: ignore[union-attr]
+        exchange.send_data(b"x")
+        assert peer.frames() == []
+
+    def test_we_reset(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        exchange.reset(ResetCode.CANCEL)
+        exchange.reset(ResetCode.CANCEL)
+        exchange.ended()
+        assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
+        assert [type(e) for e in sink.ends] == [Disconnected]
+
+    def test_a_reset_without_error_waits_for_what_is_queued(self, peer: Peer) -> None:
+        peer.send(settings((4, 2)))
+        exchange, _ = peer.tunnel()
+        exchange.send_data(b"close", end=True)
+        exchange.reset(ResetCode.NO_ERROR)
+        assert [f.kind for f in peer.frames()] == [DATA]
+        peer.send(window_update(1, 10))
+        assert [(f.kind, f.payload) for f in peer.frames()] == [
+            (DATA, b"ose"),
+            (RST_STREAM, bytes(4)),
+        ]
+
+    def test_the_sink_may_outlive_the_handler(self, peer: Peer) -> None:
+        # After its Close frame a session waits for the peer without a task
+        exchange, sink = peer.tunnel()
+        exchange.ended()
+        assert peer.frames() == []
+        peer.send(data(1, b"bye"))
+        exchange.send_data(b"", end=True)
+        peer.send(data(1, b"", end=True))
+        assert (bytes(sink.data), sink.ends) == (b"bye", [None])
+        assert not peer.engine.busy
+
+    def test_nothing_is_sent_after_the_end(self, peer: Peer) -> None:
+        peer.send(settings((4, 0)))
+        exchange, _ = peer.tunnel()
+        exchange.send_data(b"x", end=True)
+        with pytest.raises(LocalProtocolError):
+            exchange.send_data(b"y")
+
+    def test_a_reset_that_crosses_data_in_one_read(self, peer: Peer) -> None:
+        class Picky(RecordingSink):
+            def deliver(self, data: bytes) -> None:
+                super().deliver(data)
+                self.exchange.reset()
+
+        exchange = peer.request(1, CONNECT, end=False)
+        sink = Picky(exchange)
+        exchange.open_tunnel(200, [], sink)
+        peer.frames()
+        peer.send(data(1, b"a"), data(1, b"b"), data(1, b"c", end=True))
+        assert sink.data == b"a"
+        assert [f.kind for f in peer.frames()] == [RST_STREAM]
+
+    def test_a_get_with_websocket_fields_is_a_get(self, peer: Peer) -> None:
+        exchange = peer.request(1, GET, extra=[("sec-websocket-version", "13")])
+        assert not exchange.request.is_websocket
+        exchange.send_headers(400, [], end=True)
+        assert [f.kind for f in peer.frames()] == [HEADERS]
