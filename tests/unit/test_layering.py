@@ -13,20 +13,21 @@ import pytest
 
 ROWS = """
     errors headers conn_info grammar method httpdate client_hello _pure _speedups
-    state byteloops tls_files
+    state byteloops tls_files proxy_tlv
     config request deadlines tls_context
     seams
     body response tls proxy_protocol handlers
-    tls_pipe
-    h1 h2 ws
-    middleware problem sse routes
+    tls_pipe proxy_policy
+    h1 h2 ws prelude
+    middleware problem sse routes entrance
     registration
     connection router
     pipeline redirect
     runtime
     listener
-    service
-    server socket_activation
+    service unix socket_activation
+    serving
+    server aliases
     asgi cli
     __init__
 """
@@ -40,7 +41,7 @@ IO_MODULES = {
     "trio",
     "uvloop",
 }
-IO_EDGE = {"runtime", "listener", "service", "server", "socket_activation"}
+IO_EDGE = {"runtime", "listener", "service", "unix", "socket_activation"}
 CLOCKS = {"time", "sched"}
 CLOCK_EDGE = {"runtime", "httpdate"}  # httpdate: the wall clock of the Date field
 
