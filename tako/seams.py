@@ -23,7 +23,7 @@ Everything here is synchronous; bytes flow by method call, never through a queue
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tako.config import ServerConfig
 from tako.conn_info import ConnInfo
@@ -130,6 +130,20 @@ class Exchange(Protocol):
 
         Raises:
             LocalProtocolError: there is no head yet, or the end was sent already.
+        """
+
+    def send_frame(
+        self, first_byte: int, payload: str | bytes, *, soon: bool
+    ) -> bool:
+        """Queue a WebSocket frame in a tunnel, flush it, and return ``writable``.
+
+        The same as ``send_data`` with the encoded frame, ``flush`` and ``writable``, in
+        one call: this is what every message sent goes through.
+
+        Args:
+            first_byte: FIN, RSV and opcode (RFC 6455 §5.2).
+            payload: a ``str`` is sent as UTF-8.
+            soon: as for ``flush``.
         """
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
@@ -240,6 +254,28 @@ class Host(Protocol):
         """Drop the connection now; what is queued is lost."""
 
 
+class Receiver(Protocol):
+    """What a transport calls: the verbs of ``asyncio.Protocol``."""
+
+    def connection_made(self, transport: Any) -> None:
+        """The transport is there."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes that the peer sent."""
+
+    def eof_received(self) -> bool:
+        """Take the peer's FIN; tell whether the other direction stays open."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; called last, and once."""
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+
+
 class Transport(Protocol):
     """The verbs of ``asyncio.Transport`` that tako uses."""
 
@@ -248,6 +284,9 @@ class Transport(Protocol):
 
     def write_eof(self) -> None:
         """Send FIN once the buffer is empty."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes of output the socket has not taken yet."""
 
     def pause_reading(self) -> None:
         """Stop calling ``data_received``."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tako.body import BodySink
+from tako.byteloops import encode_frame
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1.checks import RequestHead
 from tako.h1.response_head import (
@@ -301,6 +302,15 @@ class H1Exchange:
         self.head_sent = True
         self.tunnel = True
         self._engine.tunnel_opened(sink)
+
+    def send_frame(
+        self, first_byte: int, payload: str | bytes, *, soon: bool
+    ) -> bool:
+        """Queue a WebSocket frame; see ``seams.Exchange``."""
+        self._send_tunnel(encode_frame(first_byte, payload), end=False)
+        host = self.host
+        host.flush(soon=soon)
+        return host.writable or self.writable
 
     def _send_tunnel(self, data: bytes, *, end: bool) -> None:
         if self.over:

@@ -330,7 +330,7 @@ class H2Engine:
         well_formed = event.stream_ended is not None and check_trailers(
             raw, self._host.config
         )
-        if exchange.request_is_connect or not well_formed:
+        if exchange.connect or not well_formed:
             # RFC 9113 §8.5: only DATA on a tunnel; §8.1: trailers end the stream
             self._content_fault(exchange, ErrorCode.PROTOCOL_ERROR)
             return

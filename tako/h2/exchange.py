@@ -14,11 +14,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tako.body import BodySink
+from tako.byteloops import encode_data_frame, encode_frame
 from tako.errors import Disconnected, LocalProtocolError
-from tako.h2.frames import DATA, HEAD, window_update
+from tako.h2.frames import HEAD, window_update
 from tako.h2.outbox import Outbox
 from tako.h2.output import Output
-from tako.h2.response_head import declared_length, response_fields, response_head
+from tako.h2.response_head import (
+    declared_length,
+    response_fields,
+    response_head,
+    text_head,
+    tunnel_head,
+)
 from tako.headers import RawHeader
 from tako.request import Request
 from tako.seams import Host, ResetCode, Sink, Task
@@ -29,8 +36,8 @@ if TYPE_CHECKING:
 
 
 _EARLY_LIMIT = 64 * 1024  # bytes kept for a tunnel that is not accepted yet
+_SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
 _NO_CONTENT = frozenset({204, 304})  # RFC 9110 §6.4.1
-_TEXT: RawHeader = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Owner(Protocol):
@@ -56,7 +63,6 @@ class H2Exchange:
     """One stream; implements ``seams.Exchange``."""
 
     __slots__ = (
-        "_connect",
         "_continued",
         "_early",
         "_early_size",
@@ -75,6 +81,7 @@ class H2Exchange:
         "_unwanted",
         "body",
         "closed",
+        "connect",
         "dispatched",
         "expected",
         "head_sent",
@@ -126,7 +133,7 @@ class H2Exchange:
         self._stream = output.library.streams[stream_id]
         self.stream_id = stream_id
         self._head_only = method == b"HEAD"
-        self._connect = connect
+        self.connect = connect
         self.body = BodySink(self)
         self._continued = True
         self.sink = self.body
@@ -167,14 +174,9 @@ class H2Exchange:
         self.body = self.sink = BodySink(self, self.send_continue)
 
     @property
-    def request_is_connect(self) -> bool:
-        """The request is an extended CONNECT."""
-        return self._connect
-
-    @property
     def awaits_handler(self) -> bool:
         """The peer waits for us: for 100 (Continue), or for its tunnel."""
-        return self._connect or not self._continued
+        return self.connect or not self._continued
 
     # Application to network -------------------------------------------------------
 
@@ -185,7 +187,7 @@ class H2Exchange:
         if self.over:
             return
         self._check_head(status)
-        if self._connect and status < 300:
+        if self.connect and status < 300:
             # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
             self.answer(501, b"Resource does not support WebSocket")
             return
@@ -207,14 +209,9 @@ class H2Exchange:
 
     def answer(self, status: int, body: bytes = b"") -> None:
         """Send a whole response of the engine's own."""
-        headers = [(b"content-length", b"%d" % len(body))]
-        if body:
-            headers.append(_TEXT)
         self.head_sent = self._muted = True
         end = self._head_only or not body
-        self._output.send_headers(
-            self.stream_id, response_head(status, headers), end=end
-        )
+        self._output.send_headers(self.stream_id, text_head(status, body), end=end)
         if end:
             self._output_ended()
         else:
@@ -229,25 +226,6 @@ class H2Exchange:
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Queue body or tunnel bytes; see ``seams.Exchange``."""
-        # 0.6 us instead of 4.4 us through h2; the slow path that it must equal is
-        # _queue. (tests/benchmarks/h2_engine.py)
-        if self._fast and not end and not self.outbox.size:
-            size = len(data)
-            stream, library, output = self._stream, self._library, self._output
-            if (
-                0 < size <= output.frame_size
-                and size <= stream.outbound_flow_control_window
-                and size <= library.outbound_flow_control_window
-                and self.host.writable
-            ):
-                stream.outbound_flow_control_window -= size
-                library.outbound_flow_control_window -= size
-                output.data_frames += 1
-                output.frames += (
-                    HEAD.pack(size >> 8, size & 0xFF, DATA, 0, self.stream_id),
-                    data,
-                )
-                return
         if self.over or self._muted:
             return
         self._check_body()
@@ -257,6 +235,32 @@ class H2Exchange:
                 msg = "the body is not as long as content-length says"
                 raise LocalProtocolError(msg)
         self._queue(data, end=end)
+
+    def send_frame(
+        self, first_byte: int, payload: str | bytes, *, soon: bool
+    ) -> bool:
+        """Queue a WebSocket frame; see ``seams.Exchange``."""
+        host = self.host
+        # One bytes object and one look at each window; the slow path that it must
+        # equal is send_data. (tests/benchmarks/h2_engine.py)
+        if self._fast and len(payload) < _SMALL and not self.outbox.size:
+            frame = encode_data_frame(self.stream_id, first_byte, payload)
+            size = len(frame) - HEAD.size
+            stream, library, output = self._stream, self._library, self._output
+            if (
+                size <= stream.outbound_flow_control_window
+                and size <= library.outbound_flow_control_window
+                and host.writable
+            ):
+                stream.outbound_flow_control_window -= size
+                library.outbound_flow_control_window -= size
+                output.data_frames += 1
+                output.frames.append(frame)
+                host.flush(soon=True)
+                return True
+        self.send_data(encode_frame(first_byte, payload))
+        self.flush(soon=soon)
+        return self.writable
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers and end the response; see ``seams.Exchange``."""
@@ -277,16 +281,11 @@ class H2Exchange:
             self.sink = sink
             sink.deliver_eof(Disconnected())
             return
-        self._check_head(200 if status == 101 else status)
-        if not self._connect:
+        fields = tunnel_head(status, headers)
+        self._check_head(200)
+        if not self.connect:
             msg = "only an extended CONNECT can become a tunnel"
             raise LocalProtocolError(msg)
-        # RFC 9113 §8.6: there is no 101. RFC 9110 §9.3.6: no content-length.
-        fields = [
-            field
-            for field in response_head(200 if status == 101 else status, headers)
-            if field[0] != b"content-length"
-        ]
         self._output.send_headers(self.stream_id, fields)
         self.sink = sink
         self.head_sent = self.tunnel = self._fast = True
@@ -375,7 +374,7 @@ class H2Exchange:
         if self.tunnel:
             self.sink.deliver(data)
             return None
-        if self._connect:
+        if self.connect:
             self._early_size += len(data)
             self._early.append(data)
             late = self._early_size > _EARLY_LIMIT

@@ -29,3 +29,18 @@ def declared_length(fields: Iterable[RawHeader]) -> int | None:
         if name == b"content-length":
             return content_length(value)
     return None
+
+
+def text_head(status: int, body: bytes) -> list[RawHeader]:
+    """Return the head of a short answer of the engine's own."""
+    headers: list[RawHeader] = [(b"content-length", b"%d" % len(body))]
+    if body:
+        headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    return response_head(status, headers)
+
+
+def tunnel_head(status: int, headers: Iterable[RawHeader]) -> list[RawHeader]:
+    """Return the head that opens a tunnel."""
+    # RFC 9113 §8.6: there is no 101. RFC 9110 §9.3.6: no content-length.
+    head = response_head(200 if status == 101 else status, headers)
+    return [field for field in head if field[0] != b"content-length"]
