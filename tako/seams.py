@@ -225,7 +225,10 @@ class Host(Protocol):
     config: ServerConfig
     conn_info: ConnInfo
     deadlines: Deadlines
-    runtime: "Runtime"
+
+    @property
+    def runtime(self) -> "Runtime":
+        """The event loop."""
 
     @property
     def writable(self) -> bool:
@@ -311,7 +314,7 @@ class Signal(Protocol):
     def set(self) -> None:
         """Wake every task that waits now."""
 
-    async def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
         """Wait for the next ``set``; return ``False`` if ``timeout`` seconds pass first.
 
         Cancel safety: safe; a cancelled wait has no effect on others.

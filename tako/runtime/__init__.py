@@ -9,14 +9,13 @@ Only this package imports asyncio, trio or a socket's event loop. A backend modu
 """
 
 import contextvars
+import socket
 import sys
 import threading
 from contextlib import AbstractAsyncContextManager
-from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tako.connection import Connection
-from tako.seams import AsyncFunction, Runtime, Signal
+from tako.seams import AsyncFunction, Receiver, Runtime, Signal
 
 
 if TYPE_CHECKING:
@@ -30,14 +29,18 @@ _managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
 class ServerRuntime(Runtime, Protocol):
     """A ``Runtime`` that can also serve sockets; owns the tasks that it starts."""
 
-    async def accept(self, listener: Socket) -> Socket:
+    async def accept(self, listener: socket.socket) -> socket.socket:
         """Accept one connection; raises ``OSError``."""
 
-    async def attach(self, sock: Socket, connection: Connection) -> None:
+    async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Serve ``sock`` with ``connection``; returns at once."""
 
     async def finished(self) -> None:
         """Wait until every task that was started has ended."""
+
+    @property
+    def busy(self) -> bool:
+        """There are tasks that have not ended."""
 
     def cancel_tasks(self) -> None:
         """Cancel every task that was started."""
@@ -114,8 +117,9 @@ def _backend(name: str) -> Backend:
 
 
 def managed() -> bool:
-    """Tell whether ``run`` started us in the main thread: signals are ours to take."""
-    return _managed.get()
+    """Tell whether ``run`` started us, in the main thread: signals are ours to take."""
+    # the variable is inherited by threads
+    return _managed.get() and threading.current_thread() is threading.main_thread()
 
 
 def run(
@@ -126,8 +130,8 @@ def run(
 ) -> Any:
     """Run ``main(*args)`` on a new event loop and return what it returns.
 
-    A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM; a
-    second signal ends the process at once.
+    A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM;
+    a second signal ends the process at once.
 
     Args:
         main: an async function.
@@ -144,7 +148,7 @@ def run(
         msg = f'loop is "auto", "asyncio" or "uvloop", not {loop!r}'
         raise ValueError(msg)
     backend = _backend(runtime)
-    token = _managed.set(threading.current_thread() is threading.main_thread())
+    token = _managed.set(True)
     try:
         return backend.run(main, args, loop)
     finally:

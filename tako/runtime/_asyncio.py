@@ -1,46 +1,53 @@
 """asyncio (and uvloop) as a ``seams.Runtime``.
 
-``Connection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly; what
-is here is only the vocabulary: tasks, signals, timers, accepting.
+``Connection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly;
+what is here is only the vocabulary: tasks, signals, timers, accepting.
 """
 
 import asyncio
 import contextlib
 import signal as signals
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, cast
 
-from tako.connection import Connection
-from tako.seams import AsyncFunction, Task, Timer
+from tako.seams import AsyncFunction, Receiver, Task, Timer
 
 
 _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
 
 
 class AsyncioSignal:
-    """``seams.Signal`` on futures."""
+    """``seams.Signal`` on futures; nearly always one task waits, or none."""
 
-    __slots__ = ("_loop", "_waiters")
+    __slots__ = ("_loop", "_others", "_waiter")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiters: list[asyncio.Future[bool]] = []
+        self._waiter: asyncio.Future[bool] | None = None
+        self._others: set[asyncio.Future[bool]] = set()
 
     def set(self) -> None:
         """Wake every task that waits now."""
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(True)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+        if self._others:
+            for other in self._others.copy():
+                if not other.done():
+                    other.set_result(True)
 
-    async def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
         """Wait for the next ``set``. Cancel safety: safe."""
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
-        if timeout is None:
-            return await waiter
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        if self._waiter is None or self._waiter.done():
+            self._waiter = waiter
+        else:
+            self._others.add(waiter)
+            waiter.add_done_callback(self._others.discard)
+        return waiter if timeout is None else self._wait(waiter, timeout)
+
+    async def _wait(self, waiter: asyncio.Future[bool], timeout: float) -> bool:
         timer = self._loop.call_later(timeout, _expire, waiter)
         try:
             return await waiter
@@ -70,10 +77,10 @@ class AsyncioRuntime:
 
     def spawn(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` in a task of its own."""
-        task = self._loop.create_task(function(*args))  # type: ignore[arg-type]  # a coroutine
+        task = self._loop.create_task(_coroutine(function(*args)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
+        return cast("Task", task)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``."""
@@ -88,16 +95,16 @@ class AsyncioRuntime:
         while True:
             try:
                 return listener.accept()[0]
-            except BlockingIOError:
+            except (BlockingIOError, InterruptedError):
                 pass
-            ready = self._loop.create_future()
+            ready: asyncio.Future[None] = self._loop.create_future()
             self._loop.add_reader(listener.fileno(), _ready, ready)
             try:
                 await ready
             finally:
                 self._loop.remove_reader(listener.fileno())
 
-    async def attach(self, sock: socket.socket, connection: Connection) -> None:
+    async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Let the loop serve ``sock`` with ``connection``."""
         transport, _ = await self._loop.connect_accepted_socket(
             lambda: cast("asyncio.Protocol", connection), sock
@@ -106,8 +113,13 @@ class AsyncioRuntime:
 
     async def finished(self) -> None:
         """Wait until every task that was started has ended. Cancel safety: safe."""
-        while others := self._tasks - {asyncio.current_task()}:
+        while others := self._others():
             await asyncio.wait(others)
+
+    @property
+    def busy(self) -> bool:
+        """There are tasks that have not ended."""
+        return bool(self._others())
 
     def cancel_tasks(self) -> None:
         """Cancel every task that was started."""
@@ -128,8 +140,31 @@ class AsyncioRuntime:
             return await function(*args)
 
     async def shielded(self, function: AsyncFunction) -> None:
-        """Await ``function()``; on asyncio a cancelled task may still await."""
-        await function()
+        """Await ``function()`` to its end; a cancellation is raised afterwards."""
+        task = self._loop.create_task(_coroutine(function()))
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        task.result()
+
+    async def end_tasks(self) -> None:
+        """Cancel every task until all have ended, however often that takes."""
+        while others := self._others():
+            self.cancel_tasks()
+            await asyncio.wait(others, timeout=1)
+
+    def _others(self) -> set[asyncio.Task[object]]:
+        return {task for task in self._tasks if task is not asyncio.current_task()}
+
+
+def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
+    """Return what an async function returned as what it is."""
+    return cast("Coroutine[Any, Any, object]", awaitable)
 
 
 def _ready(future: asyncio.Future[None]) -> None:
@@ -144,9 +179,8 @@ async def open_runtime(_nursery: object = None) -> AsyncIterator[AsyncioRuntime]
     try:
         yield runtime
     finally:
-        while runtime._tasks - {asyncio.current_task()}:
-            runtime.cancel_tasks()
-            await asyncio.wait(runtime._tasks, timeout=1)
+        if runtime.busy:
+            await runtime.shielded(runtime.end_tasks)
 
 
 @contextlib.asynccontextmanager
@@ -163,7 +197,7 @@ def start(nursery: object, function: AsyncFunction, *args: object) -> None:
     if nursery is not None:
         msg = "nursery= is for trio; on asyncio leave it out"
         raise TypeError(msg)
-    task = asyncio.get_running_loop().create_task(function(*args))  # type: ignore[arg-type]
+    task = asyncio.get_running_loop().create_task(_coroutine(function(*args)))
     _background.add(task)
     task.add_done_callback(_background.discard)
 
@@ -201,7 +235,7 @@ async def interrupted() -> None:
 
 
 def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
-    """Run ``main(*args)`` to its end on a new loop: ``auto``, ``asyncio``, ``uvloop``."""
+    """Run ``main(*args)`` on a new loop: ``auto``, ``asyncio`` or ``uvloop``."""
     factory = None
     if loop != "asyncio":
         try:
@@ -213,4 +247,4 @@ def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
         else:
             factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main(*args))  # type: ignore[arg-type]  # a coroutine
+        return runner.run(_coroutine(main(*args)))

@@ -2,26 +2,31 @@
 
 Theory of operation. Everything lives in one nursery: the handlers that the core spawns,
 one reader per connection, a writer while a socket does not take our output, and two
-helpers: *soon* runs what ``call_soon`` was given, *timers* runs what ``call_at`` was given.
-The nursery is cancelled when the runtime is left, so no task survives it.
+helpers: *soon* runs what ``call_soon`` was given, *timers* what ``call_at`` was given.
+The nursery is cancelled when the runtime is left, so no task survives it. The helpers
+are shielded until then: a server that is being cancelled still has to be told that its
+connections are gone.
 
 trio runs tasks in batches and in random order within one. ``call_soon`` promises "after
-what is due now"; so *soon* wakes with the tasks that are due and lets one more batch pass.
+what is due now"; so *soon* wakes with the tasks that are due and lets one more batch
+pass.
 """
 
 import contextlib
 import heapq
+import logging
 import signal as signals
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
-from typing import cast
 
 import trio
 
-from tako.connection import Connection
 from tako.runtime._trio_transport import TrioTransport
-from tako.seams import AsyncFunction
+from tako.seams import AsyncFunction, Receiver
+
+
+_logger = logging.getLogger("tako.server")
 
 
 class TrioSignal:
@@ -92,8 +97,8 @@ class TrioRuntime:
         self._timers: list[tuple[float, int, TrioTimer]] = []
         self._order = count()
         self._earlier = TrioSignal()
-        nursery.start_soon(self._run_soon)
-        nursery.start_soon(self._run_timers)
+        self._helpers = trio.CancelScope(shield=True)
+        nursery.start_soon(self._help)
 
     def spawn(self, function: AsyncFunction, *args: object) -> trio.CancelScope:
         """Run ``function(*args)`` in a task and a cancel scope of its own."""
@@ -128,7 +133,7 @@ class TrioRuntime:
             except BlockingIOError:  # another process was faster
                 continue
 
-    async def attach(self, sock: socket.socket, connection: Connection) -> None:
+    async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Serve ``sock`` with ``connection``."""
         transport = TrioTransport(self, self._nursery, sock, connection)
         connection.connection_made(transport)
@@ -140,10 +145,20 @@ class TrioRuntime:
         while self._scopes:
             await self._ended.wait()
 
+    @property
+    def busy(self) -> bool:
+        """There are tasks that have not ended."""
+        return bool(self._scopes)
+
     def cancel_tasks(self) -> None:
         """Cancel every task that was spawned."""
         for scope in self._scopes:
             scope.cancel()
+
+    def stop(self) -> None:
+        """End everything, the helpers included."""
+        self._helpers.cancel()
+        self._nursery.cancel_scope.cancel()
 
     async def run_within(
         self, timeout: float, function: AsyncFunction, *args: object
@@ -174,6 +189,12 @@ class TrioRuntime:
             self._scopes.discard(scope)
             self._ended.set()
 
+    async def _help(self) -> None:
+        with self._helpers:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_soon)
+                nursery.start_soon(self._run_timers)
+
     async def _run_soon(self) -> None:
         while True:
             if not self._soon:
@@ -181,7 +202,7 @@ class TrioRuntime:
             await trio.lowlevel.checkpoint()
             due, self._soon = self._soon, []
             for callback in due:
-                callback()
+                _call(callback)
 
     async def _run_timers(self) -> None:
         timers = self._timers
@@ -190,26 +211,46 @@ class TrioRuntime:
             while timers and timers[0][0] <= now:
                 callback = heapq.heappop(timers)[2].callback
                 if callback is not None:
-                    callback()
+                    _call(callback)
             wait = timers[0][0] - now if timers else None
             await self._earlier.wait(wait)
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """Call ``callback``: a bug in it must not end the others' helper."""
+    try:
+        callback()
+    except Exception:
+        _logger.exception("a callback failed")
 
 
 @contextlib.asynccontextmanager
 async def open_runtime(_nursery: object = None) -> AsyncIterator[TrioRuntime]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
-    async with trio.open_nursery() as nursery:
+    async with open_group() as nursery:
+        runtime = TrioRuntime(nursery)
         try:
-            yield TrioRuntime(nursery)
+            yield runtime
         finally:
-            nursery.cancel_scope.cancel()
+            runtime.stop()
 
 
 @contextlib.asynccontextmanager
 async def open_group() -> AsyncIterator[trio.Nursery]:
-    """Provide what ``start`` takes: a nursery."""
-    async with trio.open_nursery() as nursery:
-        yield nursery
+    """Provide what ``start`` takes: a nursery.
+
+    An exception that is alone leaves it as it is, not in a group, as on asyncio.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from error.__cause__
 
 
 def start(nursery: object, function: AsyncFunction, *args: object) -> None:
@@ -250,4 +291,4 @@ def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
     if loop != "auto":
         msg = f"loop={loop!r} is for asyncio; trio brings its own"
         raise ValueError(msg)
-    return trio.run(cast("Callable[..., Awaitable[object]]", main), *args)
+    return trio.run(main, *args)

@@ -2,8 +2,8 @@
 
 Theory of operation. ``write`` sends at once what the socket takes; the rest waits in a
 buffer that a writer task empties. ``read`` runs in a task of its own for as long as the
-connection lives and calls ``data_received`` and ``eof_received``. ``connection_lost`` is
-called exactly once, never from inside ``close`` or ``abort``.
+connection lives and calls ``data_received`` and ``eof_received``. ``connection_lost``
+is called exactly once, never from inside ``close`` or ``abort``.
 
 States: open -> *closing* (``close`` was called; the buffer is being written) -> lost.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tako.connection import Connection
+from tako.seams import Receiver
 
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TrioTransport:
         runtime: "TrioRuntime",
         nursery: trio.Nursery,
         sock: socket.socket,
-        connection: Connection,
+        connection: Receiver,
     ) -> None:
         self._runtime = runtime
         self._nursery = nursery
@@ -83,6 +83,10 @@ class TrioTransport:
         if len(self._buffer) > _WRITE_HIGH and not self._full:
             self._full = True
             self._connection.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes the socket has not taken yet."""
+        return len(self._buffer)
 
     def write_eof(self) -> None:
         """Send FIN once the buffer is empty."""
@@ -136,7 +140,11 @@ class TrioTransport:
             except OSError as error:
                 self._lose(error)
 
-    # Input -----------------------------------------------------------------------------
+    def set_protocol(self, protocol: Receiver) -> None:
+        """Call ``protocol`` from now on."""
+        self._connection = protocol
+
+    # Input ---------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
         """Stop calling ``data_received``."""
@@ -149,23 +157,23 @@ class TrioTransport:
 
     async def read(self) -> None:
         """Read until the end of the connection; the reader task."""
-        connection, sock = self._connection, self._sock
+        sock = self._sock
         try:
             while not self._lost:
                 if self._paused:
                     await self._resumed.wait()
                     continue
                 await trio.lowlevel.wait_readable(sock)
-                if self._paused or self._lost:
+                if self._is_deaf():
                     continue
                 try:
                     data = sock.recv(_READ)
                 except (BlockingIOError, InterruptedError):
                     continue
                 if data:
-                    connection.data_received(data)
+                    self._connection.data_received(data)
                 else:
-                    if not connection.eof_received():
+                    if not self._connection.eof_received():
                         self.close()
                     return
         except trio.ClosedResourceError:
@@ -173,7 +181,10 @@ class TrioTransport:
         except OSError as error:
             self._lose(error)
 
-    # The end ---------------------------------------------------------------------------
+    def _is_deaf(self) -> bool:
+        return self._paused or self._lost
+
+    # The end -------------------------------------------------------------------------
 
     def _lose(self, error: Exception | None) -> None:
         if self._lost:

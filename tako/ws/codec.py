@@ -120,6 +120,11 @@ class Codec:
         self._mask_offset = 0
 
     @property
+    def idle(self) -> bool:
+        """Nothing is held: the next byte begins a message."""
+        return self._message is None and not self._rest and not self.finished
+
+    @property
     def partial_bytes(self) -> int:
         """How many bytes are held that are in no message yet."""
         held = len(self._rest)

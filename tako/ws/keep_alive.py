@@ -1,13 +1,15 @@
 """``KeepAlive``: pings a silent peer and gives up on one that does not answer.
 
-Theory of operation. One deadline and no task. It stands at the moment when the peer will
-have been silent for ``ping_interval``, or, after a Ping, at the next moment at which
-something can be decided: another Ping is due, or ``pong_timeout`` has passed. Whatever
-arrives is a sign of life (RFC 6455 §5.5.2 asks for a Pong, but data proves as much).
+Theory of operation. One deadline and no task. It stands at the moment when the peer
+will have been silent for ``ping_interval``, or, after a Ping, at the next moment at
+which something can be decided: another Ping is due, or ``pong_timeout`` has passed.
+Whatever arrives is a sign of life (RFC 6455 §5.5.2 asks for a Pong, but data proves as
+much).
 
 Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """
 
+import math
 from typing import Protocol
 
 from tako.seams import Exchange
@@ -46,25 +48,16 @@ class KeepAlive:
         "_timeout",
     )
 
-    def __init__(
-        self, conversation: Pinged, interval: float, options: WsKeepAlive
-    ) -> None:
-        """Begin to watch.
-
-        Args:
-            conversation: what is kept alive.
-            interval: seconds of silence before a Ping.
-            options: where ``pong_timeout`` is.
-        """
+    def __init__(self, conversation: Pinged, options: WsKeepAlive) -> None:
         self._conversation = conversation
-        self._interval = interval
+        self._interval = options.ping_interval or math.inf  # auto comes with a number
         self._timeout = options.pong_timeout
         self._host = host = conversation.exchange.host
         self._heard = host.time()
         self._pinged: float | None = None  # when the Ping was sent that is unanswered
         self._count = 0
         self._deadline = host.deadlines.new(self._reached)
-        self._deadline.set(self._heard + interval)
+        self._deadline.set(self._heard + self._interval)
 
     def heard(self) -> None:
         """Bytes came from the peer: it lives."""

@@ -10,6 +10,7 @@ import tako
 from tako import Message, Request, Router, TakoWs, WebSocket
 from tests.support.server import Reports
 
+
 Session: TypeAlias = Callable[[WebSocket], Awaitable[None]]
 AsyncFunction: TypeAlias = Callable[[], Awaitable[object]]
 
@@ -79,6 +80,17 @@ async def echo(request: Request) -> TakoWs:
 async def hello(request: Request) -> str:
     """The shortest handler."""
     return "Hello, World!"
+
+
+def returning(value: object) -> Router:
+    """Return a router whose ``/`` returns ``value``."""
+    router = Router()
+
+    async def handler(request: Request) -> object:
+        return value
+
+    router.get("/", handler)
+    return router
 
 
 def echo_router() -> Router:

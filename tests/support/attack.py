@@ -410,7 +410,8 @@ def shifted(data: bytes, by: int) -> bytes:
         stream_id, payload = frame.stream_id, frame.payload
         if stream_id:
             stream_id += by
-        if frame.type == 2 and len(payload) >= 4 and payload[:4] != bytes(4):
+        priority = frame.type == 2 or (frame.type == 1 and frame.flags & 0x28 == 0x20)
+        if priority and len(payload) >= 4 and payload[:4] != bytes(4):
             depends_on = int.from_bytes(payload[:4], "big") + by
             payload = depends_on.to_bytes(4, "big") + payload[4:]
         out += raw_frame(frame.type, frame.flags, stream_id, payload)

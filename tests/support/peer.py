@@ -17,6 +17,7 @@ from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
 from tests.support.peer_io import Address, Socket
 
+
 Wire: TypeAlias = Literal["h1", "h1s", "h2", "h2c"]
 PeerConnection: TypeAlias = H1Connection | H2Connection
 
@@ -37,7 +38,7 @@ def connect(
         address: where the server listens.
         wire: ``h1`` and ``h2c`` are plain, ``h1s`` and ``h2`` ask for their protocol by
             ALPN and insist on getting it.
-        tls: the client's context; needed, and its ALPN list set, for ``h1s`` and ``h2``.
+        tls: the client's context for ``h1s`` and ``h2``; its ALPN list is set.
         receive_buffer: size of the kernel's buffer, small for tests of backpressure.
         stream_window: HTTP/2: what a stream may hold unread.
     """

@@ -20,6 +20,7 @@ from tests.support.peer_io import (
 )
 from tests.support.peer_ws import HandshakeRefusedError, PeerWebSocket, offer_header
 
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -68,7 +69,10 @@ class H1Connection(Connection):
         body: bytes | Iterable[bytes] = b"",
         trailers: HeaderList = (),
     ) -> Self:
-        """Send a request and return where its response comes from; a body that is not ``bytes`` goes out chunk by chunk."""
+        """Send a request and return where its response comes from.
+
+        A body that is not ``bytes`` goes out chunk by chunk.
+        """
         fields = list(headers)
         if not isinstance(body, bytes):
             fields.append(("Transfer-Encoding", "chunked"))
@@ -261,9 +265,7 @@ class H1Pipe:
     def __init__(self, connection: H1Connection) -> None:
         self._connection = connection
 
-    def send(
-        self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT
-    ) -> None:
+    def send(self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT) -> None:
         if data:
             self._connection.socket.send(data, timeout)
         if end:

@@ -1,17 +1,15 @@
 """The HTTP/2 half of the test client: ``h2`` with a demultiplexing reader.
 
-Everything happens in the calling thread: whoever waits on one stream reads the socket and
-puts what belongs to other streams into their buffers. Every frame that arrives is also
-kept as it was on the wire (``frames``), with the time of its arrival, so that a test can
-state the order of Close, END_STREAM and RST_STREAM.
+Everything happens in the calling thread: whoever waits on one stream reads the socket
+and puts what belongs to other streams into their buffers. Every frame that arrives is
+also kept as it was on the wire (``frames``), with the time of its arrival, so that a
+test can state the order of Close, END_STREAM and RST_STREAM.
 
 GOAWAY is kept from ``h2``, which would refuse to go on; it is in ``goaways``.
 """
 
-import enum
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import h2.config
 import h2.connection
@@ -20,6 +18,14 @@ import h2.exceptions
 from h2.settings import SettingCodes, Settings
 from wsproto.extensions import Extension
 
+from tests.support.peer_frames import (
+    END_HEADERS,
+    END_STREAM,
+    Frame,
+    FrameType,
+    GoAway,
+    raw_frame,
+)
 from tests.support.peer_io import (
     TIMEOUT,
     Connection,
@@ -31,172 +37,26 @@ from tests.support.peer_io import (
     Socket,
     StreamResetError,
 )
+from tests.support.peer_stream import H2Pipe, H2Stream, encoded, lower
 from tests.support.peer_ws import HandshakeRefusedError, PeerWebSocket, offer_header
+
+
+__all__ = [
+    "END_HEADERS",
+    "END_STREAM",
+    "PREFACE",
+    "STREAM_WINDOW",
+    "Frame",
+    "FrameType",
+    "GoAway",
+    "H2Connection",
+    "H2Pipe",
+    "H2Stream",
+    "raw_frame",
+]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAM_WINDOW = 1 << 20
-CANCEL = 0x8
-
-
-class FrameType(enum.IntEnum):
-    """RFC 9113 section 6."""
-
-    DATA = 0
-    HEADERS = 1
-    RST_STREAM = 3
-    SETTINGS = 4
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-
-
-END_STREAM = 0x1
-END_HEADERS = 0x4
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame from the server."""
-
-    type: int
-    flags: int
-    stream_id: int
-    payload: bytes
-    at: float
-
-    @property
-    def ends_stream(self) -> bool:
-        data_or_headers = self.type in {FrameType.DATA, FrameType.HEADERS}
-        return data_or_headers and bool(self.flags & END_STREAM)
-
-    @property
-    def code(self) -> int:
-        """The error code of RST_STREAM or GOAWAY."""
-        at = 4 if self.type == FrameType.GOAWAY else 0
-        return int.from_bytes(self.payload[at : at + 4], "big")
-
-
-@dataclass(frozen=True, slots=True)
-class GoAway:
-    last_stream_id: int
-    code: int
-
-
-def raw_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    """Return a frame exactly as asked for (RFC 9113 section 4.1)."""
-    head = len(payload).to_bytes(3, "big") + bytes((kind, flags))
-    return head + stream_id.to_bytes(4, "big") + payload
-
-
-class H2Stream:
-    """One stream seen from the client."""
-
-    def __init__(self, connection: "H2Connection", stream_id: int) -> None:
-        self.connection = connection
-        self.id = stream_id
-        self.response: Response | None = None
-        self.data = bytearray()
-        self.ended = False
-        self.reset_code: int | None = None
-        self.interim: list[int] = []
-        self.bytes_sent = 0
-
-    @property
-    def frames(self) -> list[Frame]:
-        """The frames of this stream, in order, without WINDOW_UPDATE."""
-        return [
-            frame
-            for frame in self.connection.frames
-            if frame.stream_id == self.id and frame.type != FrameType.WINDOW_UPDATE
-        ]
-
-    def send(
-        self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT
-    ) -> None:
-        """Send ``data`` as the server's flow control allows; ``end``: END_STREAM.
-
-        Raises:
-            TimeoutError: the server did not give enough credit in time.
-        """
-        engine = self.connection.h2
-        deadline = Deadline(timeout)
-        view = memoryview(data)
-        while view:
-            self._check()
-            room = min(
-                engine.local_flow_control_window(self.id),
-                engine.max_outbound_frame_size,
-            )
-            if room <= 0:
-                self.connection.pump(deadline.left())
-                continue
-            piece = bytes(view[:room])
-            engine.send_data(self.id, piece)
-            self.bytes_sent += len(piece)
-            view = view[len(piece) :]
-            self.connection.send_queued()
-        if end:
-            engine.end_stream(self.id)
-        self.connection.send_queued()
-
-    def receive(self, timeout: float = TIMEOUT) -> bytes:
-        """Return the DATA that came, ``b""`` at END_STREAM; what is returned is credited."""
-        self._pump_until(lambda: bool(self.data) or self.ended, timeout)
-        data = bytes(self.data)
-        self.data.clear()
-        if data and not self.ended and self.reset_code is None:
-            self.connection.h2.increment_flow_control_window(len(data), self.id)
-            self.connection.send_queued()
-        return data
-
-    def head(self, timeout: float = TIMEOUT) -> Response:
-        """Wait for the response head."""
-        self._pump_until(lambda: self.response is not None, timeout)
-        assert self.response is not None
-        return self.response
-
-    def read_response(self, timeout: float = TIMEOUT) -> Response:
-        """Wait for the whole response."""
-        deadline = Deadline(timeout)
-        response = self.head(timeout)
-        chunks = iter(lambda: self.receive(deadline.left()), b"")
-        response.body += b"".join(chunks)
-        return response
-
-    def send_trailers(self, trailers: HeaderList) -> None:
-        """Send trailers, which end the request."""
-        fields = _encoded(_lower(trailers))
-        self.connection.h2.send_headers(self.id, fields, end_stream=True)
-        self.connection.send_queued()
-
-    def reset(self, code: int = CANCEL) -> None:
-        """Send RST_STREAM."""
-        self.connection.h2.reset_stream(self.id, code)
-        self.connection.send_queued()
-
-    def expect_reset(self, timeout: float = TIMEOUT) -> int:
-        """Wait for RST_STREAM and return its code."""
-        deadline = Deadline(timeout)
-        while self.reset_code is None:
-            self.connection.pump(deadline.left())
-        return self.reset_code
-
-    def expect_gone(self, timeout: float = TIMEOUT) -> int | None:
-        """Wait until the server ended or reset the stream; return its reset's code."""
-        deadline = Deadline(timeout)
-        while self.reset_code is None and not self.ended:
-            self.connection.pump(deadline.left())
-        return self.reset_code
-
-    def _pump_until(self, condition: Callable[[], bool], timeout: float) -> None:
-        deadline = Deadline(timeout)
-        while not condition():
-            self._check()
-            self.connection.pump(deadline.left())
-
-    def _check(self) -> None:
-        if self.reset_code is not None:
-            raise StreamResetError(self.reset_code)
 
 
 class H2Connection(Connection):
@@ -309,7 +169,7 @@ class H2Connection(Connection):
         stream_id = self.h2.get_next_available_stream_id()
         stream = H2Stream(self, stream_id)
         self.streams[stream_id] = stream
-        self.h2.send_headers(stream_id, _encoded(headers), end_stream=end)
+        self.h2.send_headers(stream_id, encoded(headers), end_stream=end)
         self.send_queued()
         return stream
 
@@ -317,7 +177,7 @@ class H2Connection(Connection):
         """Like ``open``, although the server's SETTINGS forbid another stream."""
         stream_id = self.h2.get_next_available_stream_id()
         stream = self.streams[stream_id] = H2Stream(self, stream_id)
-        block = self.h2.encoder.encode(_encoded(headers))
+        block = self.h2.encoder.encode(encoded(headers))
         self.send_raw(raw_frame(FrameType.HEADERS, END_HEADERS, stream_id, block))
         return stream
 
@@ -332,7 +192,7 @@ class H2Connection(Connection):
         """Send a request and return where its response comes from."""
         tail = list(trailers)
         stream = self.open(
-            [*self.pseudo_headers(method, path), *_lower(headers)],
+            [*self.pseudo_headers(method, path), *lower(headers)],
             end=body == b"" and not tail,
         )
         if body != b"":
@@ -354,9 +214,7 @@ class H2Connection(Connection):
         trailers: HeaderList = (),
     ) -> Response:
         """Send a request and read its response."""
-        return self.send_request(
-            method, path, headers, body, trailers
-        ).read_response()
+        return self.send_request(method, path, headers, body, trailers).read_response()
 
     # -- WebSocket -------------------------------------------------------------
 
@@ -376,7 +234,7 @@ class H2Connection(Connection):
         ]
         if version is not None:
             fields.append(("sec-websocket-version", version))
-        fields += [*offer_header(extensions), *_lower(headers)]
+        fields += [*offer_header(extensions), *lower(headers)]
         if subprotocols:
             fields.append(("sec-websocket-protocol", ", ".join(subprotocols)))
         return fields
@@ -513,35 +371,3 @@ class H2Connection(Connection):
         if event.flow_controlled_length:
             self.h2.increment_flow_control_window(event.flow_controlled_length)
         self.streams[event.stream_id].data += event.data
-
-
-class H2Pipe:
-    """The tunnel that a stream becomes after 200."""
-
-    def __init__(self, stream: H2Stream) -> None:
-        self.stream = stream
-
-    def send(
-        self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT
-    ) -> None:
-        self.stream.send(data, end=end, timeout=timeout)
-
-    def receive(self, timeout: float = TIMEOUT) -> bytes:
-        return self.stream.receive(timeout)
-
-    def reset(self) -> None:
-        self.stream.reset()
-
-    def expect_gone(self, timeout: float = TIMEOUT) -> int | None:
-        return self.stream.expect_gone(timeout)
-
-
-def _encoded(headers: HeaderList) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.encode("latin-1"), v.encode("latin-1") if isinstance(v, str) else v)
-        for name, v in headers
-    ]
-
-
-def _lower(headers: HeaderList) -> list[tuple[str, str | bytes]]:
-    return [(name.lower(), value) for name, value in headers]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeAlias
 
+
 TIMEOUT = 15.0
-"""Seconds that the client waits for what must happen at once; slow machines included."""
+"""Seconds that the client waits for what must happen at once, on a slow machine."""
 
 READ_SIZE = 65_536
 

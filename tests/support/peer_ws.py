@@ -19,6 +19,7 @@ from tests.support.peer_io import (
     Response,
 )
 
+
 MASK = b"\x37\xfa\x21\x3d"
 
 
@@ -67,9 +68,7 @@ class WsFrame:
 class Pipe(Protocol):
     """An open tunnel: a TCP connection after 101, an HTTP/2 stream after 200."""
 
-    def send(
-        self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT
-    ) -> None:
+    def send(self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT) -> None:
         """Send ``data``; ``end`` sends FIN or END_STREAM with or after it."""
 
     def receive(self, timeout: float = TIMEOUT) -> bytes:
@@ -79,7 +78,7 @@ class Pipe(Protocol):
         """RST_STREAM(CANCEL), or a TCP RST."""
 
     def expect_gone(self, timeout: float = TIMEOUT) -> int | None:
-        """Wait until the server let go of the pipe; return the code of its RST_STREAM."""
+        """Wait until the server let go of the pipe; return the code of its reset."""
 
 
 class HandshakeRefusedError(PeerError):
@@ -170,12 +169,14 @@ class PeerWebSocket:
     def send(self, message: str | bytes) -> None:
         self._send(_data_event(message, finished=True))
 
-    def send_fragments(self, parts: Sequence[str] | Sequence[bytes]) -> None:
+    def send_fragments(self, parts: Sequence[str | bytes]) -> None:
         """Send one message, one frame for each of ``parts``."""
         for index, part in enumerate(parts, 1):
             self._send(_data_event(part, finished=index == len(parts)))
 
-    def send_frame(self, opcode: int, payload: bytes = b"", *, fin: bool = True) -> None:
+    def send_frame(
+        self, opcode: int, payload: bytes = b"", *, fin: bool = True
+    ) -> None:
         """Send one frame as given; the client's own state does not see it."""
         self.pipe.send(encode_frame(opcode, payload, fin=fin))
 
@@ -223,7 +224,7 @@ class PeerWebSocket:
         self.expect(message)
 
     def expect_close(self, timeout: float = TIMEOUT) -> tuple[int | None, str]:
-        """Wait for the server's Close, passing over messages; return code and reason."""
+        """Return code and reason of the server's Close, passing over messages."""
         deadline = Deadline(timeout)
         while True:
             got = self.receive(deadline.left())

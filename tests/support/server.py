@@ -1,8 +1,8 @@
-"""A tako server in a thread of its own, watched while it runs and checked when it stops.
+"""A tako server in a thread of its own, checked when it stops.
 
 ``RunningServer.stop`` drains the server and then asserts what every test takes for
-granted: it returned by itself and in time, left no task, no socket and no unexpected ERROR
-record behind.
+granted: it returned by itself and in time, left no task, no socket and no unexpected
+ERROR record behind.
 """
 
 import asyncio
@@ -22,15 +22,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import tako
-from tests.support.peer import (
-    STREAM_WINDOW,
-    H1Connection,
-    H2Connection,
-    PeerConnection,
-    Wire,
-    connect,
-)
+from tests.support.peer import PeerConnection, Wire, connect
+from tests.support.peer_h1 import H1Connection
+from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
 from tests.support.peer_io import TIMEOUT, Address
+
 
 RuntimeName: TypeAlias = Literal["asyncio", "uvloop", "trio"]
 
@@ -217,7 +213,7 @@ class RunningServer:
     def wait_refusing(self) -> None:
         """Wait until the drain has begun: new connections are refused."""
         deadline = time.monotonic() + TIMEOUT
-        with contextlib.suppress(ConnectionRefusedError):
+        with contextlib.suppress(ConnectionError):
             while time.monotonic() < deadline:
                 socket.create_connection(self.address, timeout=TIMEOUT).close()
             msg = "the server still accepts connections"
@@ -301,7 +297,7 @@ class RunningServer:
                 tako.run(self._main, runtime="trio")
             else:
                 tako.run(self._main, runtime="asyncio", loop=loop)
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
+        except BaseException as error:
             self._failure = error
         finally:
             self._ready.set()

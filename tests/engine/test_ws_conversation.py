@@ -1,0 +1,725 @@
+"""``Conversation``: closing, credit, control frames and keep-alive, byte by byte.
+
+RFC 6455 §5.5, §7; RFC 8441 §5; spec sections 3.7 to 3.11.
+"""
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tako.config import ServerConfig
+from tako.errors import (
+    ConnectionClosed,
+    Disconnected,
+    FrameTooBig,
+    InvalidUtf8,
+    MessageTooBig,
+    ProtocolViolation,
+    WsError,
+)
+from tako.seams import ResetCode
+from tako.ws.conversation import Conversation
+from tako.ws.message import AnyMessage, Message
+from tako.ws.options import WsKeepAlive, WsOptions
+from tests.support.fake_exchange import FakeExchange
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+MASK = b"\x01\x02\x03\x04"
+CLOSE_TIMEOUT = 7.0
+LINGER = 1.0
+
+
+def masked(first: int, payload: bytes = b"") -> bytes:
+    """Return a client's frame."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 1 << 16:
+        head = struct.pack(">BBH", first, 0x80 | 126, size)
+    else:
+        head = struct.pack(">BBQ", first, 0x80 | 127, size)
+    body = bytes(byte ^ MASK[i & 3] for i, byte in enumerate(payload))
+    return head + MASK + body
+
+
+def plain(first: int, payload: bytes = b"") -> bytes:
+    """Return a server's frame of less than 126 bytes."""
+    return bytes([first, len(payload)]) + payload
+
+
+def close(code: int | None, reason: bytes = b"") -> bytes:
+    return b"" if code is None else code.to_bytes(2, "big") + reason
+
+
+class Talk:
+    """A conversation on a fake exchange, and its clock."""
+
+    def __init__(self, **options: object) -> None:
+        self.exchange = FakeExchange(ServerConfig(ws_close_timeout=CLOSE_TIMEOUT))
+        self.host = self.exchange.host
+        self.delivered = 0
+        settings = WsOptions(**options)  # type: ignore[arg-type]
+        self.ws = Conversation(self.exchange, settings)
+
+    def deliver(self, *frames: bytes) -> None:
+        data = b"".join(frames)
+        self.delivered += len(data)
+        self.ws.deliver(data)
+
+    def sent(self) -> bytes:
+        return self.exchange.take()
+
+    def messages(self) -> list[AnyMessage]:
+        """Read what is there as a session would."""
+        found: list[AnyMessage] = []
+        while self.ws.inbox or self.ws.resume():
+            if self.ws.inbox:
+                found.append(self.ws.inbox.popleft())
+                self.ws.taken(found[-1])
+        return found
+
+    def at_deadline(self, seconds: float) -> None:
+        """Check that nothing happens before ``seconds`` and go there."""
+        before = (bytes(self.exchange.out), self.exchange.over, self.exchange.gone)
+        self.host.runtime.advance(seconds - 0.001)
+        now = (bytes(self.exchange.out), self.exchange.over, self.exchange.gone)
+        assert now == before, "something happened early"
+        self.host.runtime.advance(0.002)
+
+    def check_credit(self) -> None:
+        """Check the invariant: what was delivered is consumed or held."""
+        ws = self.ws
+        assert ws.inbox or not ws._held
+        assert self.exchange.credit + ws._uncredited + ws._held == self.delivered
+
+    def idle(self) -> None:
+        """Check that no deadline is left."""
+        before = bytes(self.exchange.out)
+        resets = list(self.exchange.resets)
+        self.host.runtime.advance(10_000)
+        assert bytes(self.exchange.out) == before
+        assert self.exchange.resets == resets
+
+
+@pytest.fixture
+def talk() -> Talk:
+    return Talk()
+
+
+def end_code(talk: Talk) -> int:
+    assert talk.ws.end is not None
+    return talk.ws.end.close_code
+
+
+class TestPeerClosesFirst:
+    @pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4999])
+    def test_the_code_is_echoed_then_the_stream_ends(
+        self, talk: Talk, code: int
+    ) -> None:
+        talk.deliver(masked(CLOSE, close(code, b"bye")))
+        assert talk.sent() == plain(CLOSE, close(code))
+        assert talk.exchange.output_ended
+        assert talk.messages() == [Message.Close(code, "bye")]
+        assert (talk.ws.close_code, talk.ws.close_reason) == (code, "bye")
+        assert end_code(talk) == code
+        assert talk.ws.error is None
+
+    def test_an_empty_close_is_answered_empty_and_reported_as_1005(
+        self, talk: Talk
+    ) -> None:
+        talk.deliver(masked(CLOSE))
+        assert talk.sent() == plain(CLOSE)
+        assert (talk.ws.close_code, talk.ws.close_reason) == (1005, "")
+        assert talk.messages() == [Message.Close()]
+
+    def test_the_close_frame_and_the_end_are_separate_pieces(self, talk: Talk) -> None:
+        talk.deliver(masked(CLOSE, close(1000)))
+        assert talk.exchange.pieces == [plain(CLOSE, close(1000)), b""]
+
+    def test_the_peers_end_finishes_it(self, talk: Talk) -> None:
+        talk.deliver(masked(CLOSE, close(1000)))
+        talk.ws.deliver_eof()
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.ws.close_code == 1000
+        talk.idle()
+
+    def test_a_peer_that_does_not_end_is_let_go_after_a_second(
+        self, talk: Talk
+    ) -> None:
+        talk.deliver(masked(CLOSE, close(1000)))
+        talk.sent()
+        talk.at_deadline(LINGER)
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        talk.idle()
+
+    def test_what_follows_the_close_is_credited_and_dropped(self, talk: Talk) -> None:
+        talk.deliver(masked(CLOSE, close(1000)) + masked(TEXT, b"late"))
+        talk.deliver(masked(PING, b"later"))
+        assert talk.messages() == [Message.Close(1000)]
+        assert talk.sent() == plain(CLOSE, close(1000))
+        assert talk.exchange.credit == talk.delivered
+
+    def test_messages_before_the_close_are_read_first(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"a"), masked(TEXT, b"b"), masked(CLOSE))
+        assert talk.messages() == ["a", "b", Message.Close()]
+
+    def test_a_reset_instead_of_the_end_changes_nothing(self, talk: Talk) -> None:
+        talk.deliver(masked(CLOSE, close(1000)))
+        talk.exchange.gone = True
+        talk.ws.deliver_eof(Disconnected())
+        assert talk.ws.close_code == 1000
+        assert talk.ws.error is None
+        talk.idle()
+
+    @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
+    def test_a_forbidden_code_is_a_violation(self, talk: Talk, code: int) -> None:
+        talk.deliver(masked(CLOSE, close(code)))
+        assert talk.sent() == plain(CLOSE, close(1002))
+        assert isinstance(talk.ws.error, ProtocolViolation)
+        assert talk.ws.close_code == 1002
+
+
+class TestWeCloseFirst:
+    def test_the_close_is_sent_without_the_end(self, talk: Talk) -> None:
+        talk.ws.send_close(1000, "done")
+        assert talk.sent() == plain(CLOSE, close(1000, b"done"))
+        assert not talk.exchange.output_ended
+        assert talk.ws.end is None
+
+    def test_the_answer_ends_the_stream(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.sent()
+        talk.deliver(masked(CLOSE, close(1000)))
+        assert talk.sent() == b""
+        assert talk.exchange.output_ended
+        assert talk.ws.close_code == 1000
+        talk.at_deadline(LINGER)
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+
+    def test_the_peers_code_counts(self, talk: Talk) -> None:
+        talk.ws.send_close(4000)
+        talk.deliver(masked(CLOSE, close(4001, b"mine")))
+        assert (talk.ws.close_code, talk.ws.close_reason) == (4001, "mine")
+
+    def test_messages_still_arrive_until_the_answer(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.deliver(masked(TEXT, b"on its way"), masked(CLOSE, close(1000)))
+        assert talk.messages() == ["on its way", Message.Close(1000)]
+
+    def test_pings_after_our_close_are_not_answered(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.sent()
+        talk.deliver(masked(PING, b"?"))
+        assert talk.sent() == b""
+
+    def test_without_an_answer_the_stream_ends_and_then_is_reset(
+        self, talk: Talk
+    ) -> None:
+        talk.ws.send_close(1000)
+        talk.sent()
+        talk.at_deadline(CLOSE_TIMEOUT)
+        assert talk.exchange.output_ended
+        assert not talk.exchange.resets
+        assert talk.ws.close_code == 1006
+        talk.at_deadline(LINGER - 0.001)
+        assert talk.exchange.resets == [ResetCode.CANCEL]
+        talk.idle()
+
+    def test_the_end_instead_of_an_answer_is_1006(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.ws.deliver_eof()
+        assert talk.ws.close_code == 1006
+        assert talk.exchange.output_ended
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        talk.idle()
+
+    def test_closing_again_is_a_no_op(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.sent()
+        talk.ws.send_close(1001, "again")
+        assert talk.sent() == b""
+
+    @pytest.mark.parametrize("what", ["message", "ping", "pong"])
+    def test_sending_afterwards_raises_with_our_code(
+        self, talk: Talk, what: str
+    ) -> None:
+        talk.ws.send_close(4002)
+        talk.sent()
+        sends: dict[str, Callable[[], object]] = {
+            "message": lambda: talk.ws.send_message(TEXT, b"x"),
+            "ping": lambda: talk.ws.send_ping(b""),
+            "pong": lambda: talk.ws.send_pong(b""),
+        }
+        send = sends[what]
+        with pytest.raises(ConnectionClosed) as caught:
+            send()
+        assert caught.value.code == 4002
+        assert talk.sent() == b""
+
+    def test_both_at_once_send_one_close_each(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.deliver(masked(CLOSE, close(1001)))
+        assert talk.sent() == plain(CLOSE, close(1000))
+        assert talk.exchange.output_ended
+        assert talk.ws.close_code == 1001
+
+
+class TestNoClose:
+    def test_the_end_of_the_stream_is_1006(self, talk: Talk) -> None:
+        talk.ws.deliver_eof()
+        assert talk.sent() == b""
+        assert talk.exchange.output_ended
+        assert end_code(talk) == talk.ws.close_code == 1006
+        assert isinstance(talk.ws.error, ConnectionClosed)
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+
+    def test_a_lost_connection_is_1006_and_touches_nothing(self, talk: Talk) -> None:
+        talk.exchange.gone = True
+        talk.ws.deliver_eof(Disconnected())
+        assert talk.ws.close_code == 1006
+        assert talk.exchange.pieces == []
+        assert talk.exchange.resets == []
+        with pytest.raises(ConnectionClosed):
+            talk.ws.send_message(TEXT, b"x")
+        talk.idle()
+
+    def test_repeats_are_no_ops(self, talk: Talk) -> None:
+        talk.ws.deliver_eof()
+        talk.ws.deliver_eof()
+        talk.ws.deliver_eof(Disconnected())
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.pieces == [b""]
+
+    def test_what_arrived_can_still_be_read(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"last words"))
+        talk.ws.deliver_eof()
+        assert talk.messages() == ["last words"]
+
+    def test_so_can_what_was_not_decoded_yet_and_a_close_behind_it(
+        self, talk: Talk
+    ) -> None:
+        talk.deliver(masked(TEXT, b"x") * 3000, masked(CLOSE, close(1000, b"end")))
+        talk.ws.deliver_eof()
+        assert talk.messages() == ["x"] * 3000 + [Message.Close(1000, "end")]
+        assert talk.ws.close_code == 1000
+        assert talk.ws.error is None
+        assert end_code(talk) == 1000
+        assert talk.exchange.credit == talk.delivered
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("frame", "error", "code"),
+        [
+            (b"\x81\x00", ProtocolViolation, 1002),  # not masked
+            (masked(0xC1), ProtocolViolation, 1002),  # RSV1 without an extension
+            (masked(0x83), ProtocolViolation, 1002),  # reserved opcode
+            (masked(0x09), ProtocolViolation, 1002),  # fragmented control frame
+            (masked(0x80), ProtocolViolation, 1002),  # continues nothing
+            (masked(CLOSE, b"\x03"), ProtocolViolation, 1002),
+            (masked(TEXT, b"\xff"), InvalidUtf8, 1007),
+            (masked(CLOSE, close(1000, b"\xff")), InvalidUtf8, 1007),
+            (masked(BINARY, b"x" * 101), FrameTooBig, 1009),
+            (masked(0x02, b"x" * 80) + masked(0x80, b"x" * 80), MessageTooBig, 1009),
+        ],
+    )
+    def test_each_has_its_code(
+        self, frame: bytes, error: type[WsError], code: int
+    ) -> None:
+        talk = Talk(max_frame_size=100, max_message_size=150)
+        talk.deliver(frame)
+        assert talk.sent() == plain(CLOSE, close(code))
+        assert talk.exchange.output_ended
+        assert type(talk.ws.error) is error
+        assert talk.ws.close_code == code
+        talk.deliver(masked(TEXT, b"ignored"))
+        assert talk.messages() == []
+        assert talk.exchange.credit == talk.delivered
+
+    def test_the_transport_is_cut_after_the_close_timeout(self, talk: Talk) -> None:
+        talk.deliver(masked(0x83))
+        talk.sent()
+        talk.at_deadline(CLOSE_TIMEOUT)
+        assert talk.exchange.resets == [ResetCode.CANCEL]
+        talk.idle()
+
+    def test_the_peers_end_finishes_it(self, talk: Talk) -> None:
+        talk.deliver(masked(0x83))
+        talk.ws.deliver_eof()
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.ws.close_code == 1002
+        talk.idle()
+
+    def test_messages_before_it_can_be_answered_first(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"a") + masked(0x83))
+        assert talk.sent() == b""
+        assert talk.messages() == ["a"]
+        talk_answered = plain(CLOSE, close(1002))
+        assert talk.sent() == talk_answered
+        assert talk.exchange.output_ended
+
+    def test_a_session_that_does_not_read_them_has_a_second(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"a") + masked(0x83))
+        talk.at_deadline(LINGER)
+        assert talk.sent() == plain(CLOSE, close(1002))
+        assert talk.exchange.output_ended
+
+    def test_the_end_of_the_stream_does_not_wait_for_them(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"a") + masked(0x83))
+        talk.ws.deliver_eof()
+        assert talk.sent() == plain(CLOSE, close(1002))
+        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+
+    def test_after_our_close_there_is_no_second_one(self, talk: Talk) -> None:
+        talk.ws.send_close(1000)
+        talk.sent()
+        talk.deliver(masked(0x83))
+        assert talk.sent() == b""
+        assert talk.exchange.output_ended
+        assert talk.ws.close_code == 1002
+
+
+class TestShutDown:
+    def test_it_says_1001_and_waits_for_the_answer(self, talk: Talk) -> None:
+        talk.ws.shut_down()
+        assert talk.sent() == plain(CLOSE, close(1001, b"server shutting down"))
+        assert not talk.exchange.output_ended
+        talk.deliver(masked(CLOSE, close(1001)))
+        assert talk.exchange.output_ended
+        assert talk.ws.close_code == 1001
+
+    def test_it_says_nothing_once_closing_has_begun(self, talk: Talk) -> None:
+        talk.deliver(masked(CLOSE, close(1000)))
+        talk.sent()
+        talk.ws.shut_down()
+        assert talk.sent() == b""
+
+
+class TestControlFrames:
+    def test_a_ping_is_answered_before_anybody_reads_it(self, talk: Talk) -> None:
+        talk.deliver(masked(PING, b"hello"))
+        assert talk.sent() == plain(PONG, b"hello")
+        assert talk.messages() == [Message.Ping(b"hello")]
+
+    def test_a_session_that_never_reads_answers_ping_and_close(
+        self, talk: Talk
+    ) -> None:
+        talk.deliver(masked(TEXT, b"unread") * 900, masked(PING, b"p"))
+        talk.deliver(masked(CLOSE, close(1000)))
+        assert talk.sent() == plain(PONG, b"p") + plain(CLOSE, close(1000))
+
+    def test_a_ping_between_fragments_is_answered_at_once(self, talk: Talk) -> None:
+        talk.deliver(masked(0x01, b"a"), masked(PING, b"p"))
+        assert talk.sent() == plain(PONG, b"p")
+        talk.deliver(masked(0x80, b"b"))
+        assert talk.messages() == [Message.Ping(b"p"), "ab"]
+
+    def test_sixteen_pings_of_one_read_are_all_answered(self, talk: Talk) -> None:
+        pings = [b"%d" % i for i in range(16)]
+        talk.deliver(*(masked(PING, data) for data in pings))
+        assert talk.sent() == b"".join(plain(PONG, data) for data in pings)
+
+    def test_of_more_only_the_latest_is(self, talk: Talk) -> None:
+        pings = [b"%d" % i for i in range(40)]
+        talk.deliver(*(masked(PING, data) for data in pings))
+        answered = [*pings[:15], pings[-1]]
+        assert talk.sent() == b"".join(plain(PONG, data) for data in answered)
+
+    def test_a_peer_that_does_not_read_gets_the_latest_pong_when_it_does(
+        self, talk: Talk
+    ) -> None:
+        talk.exchange.writable = False
+        for i in range(1000):
+            talk.deliver(masked(PING, b"%d" % i))
+        assert talk.sent() == b""
+        talk.exchange.writable = True
+        talk.ws.wake_writer()
+        talk.host.runtime.run_ready()
+        assert talk.sent() == plain(PONG, b"999")
+
+    def test_a_late_pong_is_not_sent_behind_a_close(self, talk: Talk) -> None:
+        talk.exchange.writable = False
+        talk.deliver(masked(PING, b"p"))
+        talk.ws.send_close(1000)
+        talk.exchange.writable = True
+        talk.ws.wake_writer()
+        talk.host.runtime.run_ready()
+        assert talk.sent() == plain(CLOSE, close(1000))
+
+    def test_unread_control_frames_are_kept_up_to_64(self, talk: Talk) -> None:
+        for _ in range(500):
+            talk.deliver(masked(PONG, b"x"))
+        assert len(talk.ws.inbox) == 64
+        talk.messages()
+        talk.deliver(masked(PONG, b"y"))
+        assert talk.messages() == [Message.Pong(b"y")]
+
+    def test_data_is_kept_when_control_frames_are_not(self, talk: Talk) -> None:
+        talk.deliver(*[masked(PING)] * 100, masked(TEXT, b"data"))
+        assert talk.messages()[-1] == "data"
+
+    def test_a_pong_for_an_answered_ping_is_swallowed_once(self, talk: Talk) -> None:
+        talk.deliver(masked(PING, b"p"))
+        talk.sent()
+        talk.messages()
+        talk.ws.send_pong(b"p")
+        assert talk.sent() == b""
+        talk.ws.send_pong(b"p")
+        assert talk.sent() == plain(PONG, b"p")
+
+    def test_a_pong_with_another_payload_goes_out(self, talk: Talk) -> None:
+        talk.deliver(masked(PING, b"p"))
+        talk.sent()
+        talk.messages()
+        talk.ws.send_pong(b"q")
+        assert talk.sent() == plain(PONG, b"q")
+
+    def test_a_ping_that_was_not_read_swallows_nothing(self, talk: Talk) -> None:
+        talk.deliver(masked(PING, b"p"))
+        talk.sent()
+        talk.ws.send_pong(b"p")
+        assert talk.sent() == plain(PONG, b"p")
+
+    def test_only_the_latest_64_answered_pings_are_remembered(self, talk: Talk) -> None:
+        for i in range(100):
+            talk.deliver(masked(PING, b"%d" % i))
+            talk.messages()
+        assert len(talk.ws.answered) == 64
+        talk.sent()
+        talk.ws.send_pong(b"0")
+        assert talk.sent() == plain(PONG, b"0")
+
+    def test_latency_is_the_time_to_the_pong(self, talk: Talk) -> None:
+        talk.ws.send_ping(b"1")
+        talk.host.runtime.advance(0.25)
+        talk.deliver(masked(PONG, b"other"))
+        assert talk.ws.latency is None
+        talk.deliver(masked(PONG, b"1"))
+        assert talk.ws.latency == pytest.approx(0.25)
+
+    def test_pings_that_nobody_answers_do_not_pile_up(self, talk: Talk) -> None:
+        for i in range(200):
+            talk.ws.send_ping(b"%d" % i)
+        talk.host.runtime.advance(0.5)
+        talk.deliver(masked(PONG, b"0"))
+        assert talk.ws.latency is None, "the first Ping was forgotten"
+        talk.deliver(masked(PONG, b"199"))
+        assert talk.ws.latency == pytest.approx(0.5)
+
+
+class TestCredit:
+    def test_it_is_given_when_the_messages_were_read(self, talk: Talk) -> None:
+        for _ in range(4):
+            talk.deliver(masked(TEXT, b"a" * 5000))
+        assert talk.exchange.credit == 0
+        talk.ws.taken(talk.ws.inbox.popleft())
+        assert talk.exchange.credit == 5008
+        talk.ws.taken(talk.ws.inbox.popleft())
+        talk.ws.taken(talk.ws.inbox.popleft())
+        assert talk.exchange.credit == 5008  # little is held: the last returns it all
+        talk.ws.taken(talk.ws.inbox.popleft())
+        assert talk.exchange.credit == talk.delivered
+
+    def test_bytes_of_an_incomplete_message_are_given_at_once(self, talk: Talk) -> None:
+        data = masked(BINARY, bytes(100_000))
+        talk.deliver(data[:60_000])
+        assert talk.exchange.credit == 60_000
+        talk.deliver(data[60_000:])
+        assert talk.exchange.credit == 60_000
+        assert talk.messages() == [bytes(100_000)]
+        assert talk.exchange.credit == talk.delivered
+
+    def test_control_frames_cost_no_credit_while_nothing_waits(
+        self, talk: Talk
+    ) -> None:
+        talk.ws.discard()
+        talk.deliver(masked(PING, b"x"))
+        assert talk.exchange.credit == talk.delivered
+
+    def test_a_discarding_session_gives_everything_back(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"a") * 3000)
+        talk.ws.discard()
+        assert not talk.ws.inbox
+        assert talk.exchange.credit == talk.delivered
+        talk.deliver(masked(TEXT, b"b") * 3000)
+        assert talk.exchange.credit == talk.delivered
+
+    def test_the_inbox_holds_1024_messages_however_small(self, talk: Talk) -> None:
+        for _ in range(20):
+            talk.deliver(masked(TEXT) * 500)
+        assert len(talk.ws.inbox) == 1024
+        assert len(talk.messages()) == 10_000
+        assert talk.exchange.credit == talk.delivered
+
+    def test_single_bytes_behind_an_unread_message_cost_no_memory(
+        self, talk: Talk
+    ) -> None:
+        talk.deliver(masked(TEXT, b"unread"))
+        for byte in masked(BINARY, bytes(60_000))[:-1]:
+            talk.deliver(bytes([byte]))
+        talk.messages()
+        assert talk.exchange.credit == talk.delivered
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(
+                    st.sampled_from([TEXT, BINARY, PING, PONG]),
+                    st.integers(0, 100) | st.integers(5000, 6000),
+                ),
+                st.sampled_from(["read", "read all", "split"]),
+            ),
+            max_size=60,
+        ),
+        st.sampled_from(["nothing", "close", "violation", "eof", "discard"]),
+    )
+    def test_bytes_delivered_are_consumed_or_held(
+        self, steps: list[tuple[int, int] | str], end: str
+    ) -> None:
+        talk = Talk()
+        split = 0
+        check = talk.check_credit
+
+        for step in steps:
+            if isinstance(step, tuple):
+                first, size = step
+                frame = masked(first, b"x" * (size if first < CLOSE else size % 126))
+                talk.deliver(frame[:split])
+                check()
+                talk.deliver(frame[split:])
+                split = 0
+            elif step == "split":
+                split = 3
+            elif step == "read":
+                if talk.ws.inbox:
+                    talk.ws.taken(talk.ws.inbox.popleft())
+            else:
+                talk.messages()
+            check()
+        {
+            "nothing": lambda: None,
+            "close": lambda: talk.deliver(masked(CLOSE)),
+            "violation": lambda: talk.deliver(b"\xff\xff"),
+            "eof": talk.ws.deliver_eof,
+            "discard": talk.ws.discard,
+        }[end]()
+        check()
+        talk.messages()
+        assert talk.exchange.credit == talk.delivered
+
+
+class TestSessionEnded:
+    def test_the_code_is_sent_and_the_answer_awaited(self, talk: Talk) -> None:
+        talk.ws.session_ended(1000)
+        assert talk.sent() == plain(CLOSE, close(1000))
+        assert not talk.exchange.output_ended
+        talk.deliver(masked(TEXT, b"ignored"), masked(CLOSE, close(1000)))
+        assert talk.exchange.output_ended
+        assert talk.exchange.credit == talk.delivered
+
+    def test_after_a_close_handshake_nothing_is_sent(self, talk: Talk) -> None:
+        talk.deliver(masked(CLOSE, close(1000)))
+        talk.sent()
+        talk.ws.session_ended(1000)
+        assert talk.sent() == b""
+
+    def test_a_violation_that_nobody_read_up_to_is_answered(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"unread") + masked(0x83))
+        talk.ws.session_ended(1000)
+        assert talk.sent() == plain(CLOSE, close(1002))
+
+
+def keeping(**settings: float) -> Talk:
+    return Talk(keep_alive=WsKeepAlive(auto=True, **settings))
+
+
+class TestKeepAlive:
+    def test_a_hint_sends_nothing(self) -> None:
+        talk = Talk(keep_alive=WsKeepAlive(ping_interval=5, pong_timeout=5))
+        talk.idle()
+        assert talk.sent() == b""
+
+    def test_silence_is_pinged(self) -> None:
+        talk = keeping(ping_interval=20, pong_timeout=10)
+        talk.at_deadline(20)
+        assert talk.sent() == plain(PING, b"tako 1")
+
+    def test_data_puts_the_ping_off_by_exactly_the_interval(self) -> None:
+        talk = keeping(ping_interval=20, pong_timeout=10)
+        talk.host.runtime.advance(19)
+        talk.deliver(masked(TEXT, b"alive"))
+        talk.at_deadline(20)
+        assert talk.sent() == plain(PING, b"tako 1")
+
+    @pytest.mark.parametrize("sign", [masked(PONG, b"tako 1"), masked(TEXT, b"x")])
+    def test_any_sign_of_life_is_an_answer(self, sign: bytes) -> None:
+        talk = keeping(ping_interval=20, pong_timeout=10)
+        talk.host.runtime.advance(20)
+        talk.sent()
+        talk.host.runtime.advance(4)
+        talk.deliver(sign)
+        talk.at_deadline(20)
+        assert talk.sent() == plain(PING, b"tako 2")
+        assert talk.ws.end is None
+
+    def test_the_round_trip_is_measured(self) -> None:
+        talk = keeping(ping_interval=20, pong_timeout=10)
+        talk.host.runtime.advance(20)
+        talk.host.runtime.advance(0.5)
+        talk.deliver(masked(PONG, b"tako 1"))
+        assert talk.ws.latency == pytest.approx(0.5)
+
+    def test_no_answer_is_1011_on_the_wire_and_1006_inside(self) -> None:
+        talk = keeping(ping_interval=20, pong_timeout=10)
+        talk.host.runtime.advance(20)
+        talk.sent()
+        talk.at_deadline(10)
+        assert talk.sent() == plain(CLOSE, close(1011, b"keepalive timeout"))
+        assert talk.exchange.output_ended
+        assert talk.ws.close_code == 1006
+        assert isinstance(talk.ws.end, ConnectionClosed)
+        talk.at_deadline(LINGER - 0.001)
+        assert talk.exchange.resets == [ResetCode.CANCEL]
+        talk.idle()
+
+    def test_a_timeout_longer_than_the_interval_is_waited_for(self) -> None:
+        talk = keeping(ping_interval=5, pong_timeout=60)
+        talk.host.runtime.advance(5)
+        assert talk.sent() == plain(PING, b"tako 1")
+        talk.at_deadline(60)
+        assert talk.ws.close_code == 1006
+
+    def test_a_timeout_longer_than_the_interval_does_not_delay_pings(self) -> None:
+        talk = keeping(ping_interval=5, pong_timeout=60)
+        talk.host.runtime.advance(5)
+        talk.deliver(masked(PONG, b"tako 1"))
+        talk.sent()
+        talk.at_deadline(5)
+        assert talk.sent() == plain(PING, b"tako 2")
+
+    def test_without_a_timeout_the_peer_is_pinged_and_never_given_up(self) -> None:
+        talk = keeping(ping_interval=5)
+        for count in range(1, 20):
+            talk.at_deadline(5 if count == 1 else 5 - 0.001)
+            assert talk.sent() == plain(PING, b"tako %d" % count)
+        assert talk.ws.end is None
+
+    @pytest.mark.parametrize("how", ["ours", "theirs", "eof"])
+    def test_closing_ends_it(self, how: str) -> None:
+        talk = keeping(ping_interval=2, pong_timeout=1)
+        if how == "ours":
+            talk.ws.send_close(1000)
+        elif how == "theirs":
+            talk.deliver(masked(CLOSE))
+        else:
+            talk.ws.deliver_eof()
+        talk.sent()
+        talk.host.runtime.advance(CLOSE_TIMEOUT - 1)
+        assert talk.sent() == b""
+        assert talk.ws.close_code == {"ours": None, "theirs": 1005, "eof": 1006}[how]

@@ -1,0 +1,643 @@
+"""The runtimes keep the promises of ``seams``: the same on asyncio, uvloop and trio."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from typing import Any
+
+import pytest
+
+import tako
+from tako import Request, Response, Router, ServerConfig, runtime as runtimes
+from tako.runtime import ServerRuntime
+from tests.conftest import Serve
+from tests.support.apps import giving_up_after, together
+from tests.support.loops import run_on
+from tests.support.peer import connect
+from tests.support.server import Reports, RuntimeName
+
+
+H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
+ROOT = Path(__file__).parents[2]
+PROMPT = 3.0
+"""Seconds for what has nothing to wait for."""
+
+
+def on(name: RuntimeName, main: Callable[[ServerRuntime], Awaitable[object]]) -> object:
+    """Run ``main`` with a runtime of its own."""
+
+    async def opened() -> object:
+        async with runtimes.current().open_runtime() as served:
+            return await main(served)
+
+    return run_on(name, opened)
+
+
+async def turns(served: ServerRuntime, count: int = 10) -> None:
+    """Let everything that is due run."""
+    for _ in range(count):
+        await served.sleep(0)
+
+
+def waiting(signal_: Any) -> int:
+    """Return how many waits a signal still knows of."""
+    if hasattr(signal_, "_waiters"):  # trio
+        return len(signal_._waiters)
+    first = signal_._waiter
+    return len(signal_._others) + (first is not None and not first.done())
+
+
+class TestSignals:
+    def test_set_wakes_all_who_wait(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            signal_ = served.signal()
+            woken: list[int] = []
+
+            async def wait(number: int) -> None:
+                assert await signal_.wait() is True
+                woken.append(number)
+
+            for number in range(3):
+                served.spawn(wait, number)
+            await turns(served)
+            assert woken == []
+            signal_.set()
+            await served.finished()
+            assert sorted(woken) == [0, 1, 2]
+
+        on(runtime, main)
+
+    def test_it_is_an_edge_that_nobody_remembers(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            signal_ = served.signal()
+            signal_.set()
+            assert await signal_.wait(0.01) is False
+
+        on(runtime, main)
+
+    def test_a_timeout_is_told_from_a_set(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            signal_ = served.signal()
+            served.call_at(served.time() + 0.01, signal_.set)
+            assert await signal_.wait(10) is True
+            started = served.time()
+            assert await signal_.wait(0.05) is False
+            assert served.time() - started >= 0.04
+
+        on(runtime, main)
+
+    def test_waits_that_time_out_leave_nothing_behind(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main(served: ServerRuntime) -> None:
+            signal_ = served.signal()
+            for _ in range(100):
+                await signal_.wait(0.0001)
+            assert waiting(signal_) == 0
+
+        on(runtime, main)
+
+    def test_a_cancelled_wait_leaves_nothing_behind_and_the_others_alone(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main(served: ServerRuntime) -> None:
+            signal_ = served.signal()
+            woken: list[str] = []
+
+            async def wait(name: str) -> None:
+                await signal_.wait()
+                woken.append(name)
+
+            served.spawn(wait, "stays")
+            tasks = [served.spawn(wait, "cancelled") for _ in range(1000)]
+            await turns(served)
+            for task in tasks:
+                task.cancel()
+            await turns(served)
+            assert waiting(signal_) == 1
+            signal_.set()
+            await served.finished()
+            assert woken == ["stays"]
+
+        on(runtime, main)
+
+    def test_a_waiter_may_set_and_wait_again(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            ping, pong = served.signal(), served.signal()
+            rounds: list[int] = []
+
+            async def answer() -> None:
+                while len(rounds) < 5:
+                    await ping.wait()
+                    rounds.append(len(rounds))
+                    pong.set()
+
+            served.spawn(answer)
+            await turns(served)
+            while len(rounds) < 5:
+                ping.set()
+                assert await pong.wait(5)
+
+        on(runtime, main)
+
+
+class TestCallSoon:
+    def test_callbacks_run_in_order(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            called: list[int] = []
+            done = served.signal()
+            for number in range(5):
+                served.call_soon(partial(called.append, number))
+            served.call_soon(done.set)
+            await done.wait()
+            assert called == [0, 1, 2, 3, 4]
+
+        on(runtime, main)
+
+    def test_they_run_after_the_tasks_that_are_due(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            for _ in range(20):  # trio shuffles
+                order: list[str] = []
+                start, done = served.signal(), served.signal()
+
+                async def task(order: list[str] = order, start: object = start) -> None:
+                    await start.wait()  # type: ignore[attr-defined]
+                    order.append("task")
+
+                for _ in range(5):
+                    served.spawn(task)
+                await turns(served, 5)
+                start.set()
+                served.call_soon(partial(order.append, "callback"))
+                served.call_soon(done.set)
+                await done.wait()
+                assert order == ["task"] * 5 + ["callback"]
+
+        on(runtime, main)
+
+    def test_a_callback_may_ask_for_another(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            done = served.signal()
+            served.call_soon(lambda: served.call_soon(done.set))
+            assert await done.wait(5)
+
+        on(runtime, main)
+
+
+class TestTimers:
+    def test_they_fire_in_the_order_of_their_times(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            fired: list[int] = []
+            done = served.signal()
+            now = served.time()
+            served.call_at(now + 0.06, done.set)
+            for number in (3, 1, 2):
+                served.call_at(now + number / 100, partial(fired.append, number))
+            await done.wait()
+            assert fired == [1, 2, 3]
+
+        on(runtime, main)
+
+    def test_not_before_their_time(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            done = served.signal()
+            when = served.time() + 0.03
+            served.call_at(when, done.set)
+            await done.wait()
+            assert served.time() >= when - 0.002  # uvloop counts milliseconds
+
+        on(runtime, main)
+
+    def test_a_cancelled_one_does_not(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            fired: list[str] = []
+            done = served.signal()
+            now = served.time()
+            served.call_at(now + 0.01, lambda: fired.append("cancelled")).cancel()
+            served.call_at(now + 0.03, done.set)
+            await done.wait()
+            assert not fired
+
+        on(runtime, main)
+
+    def test_an_earlier_one_may_come_later(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            done = served.signal()
+            served.call_at(served.time() + 60, lambda: None)
+            await turns(served)
+            served.call_at(served.time() + 0.01, done.set)
+            assert await done.wait(5)
+
+        on(runtime, main)
+
+
+class TestTasks:
+    def test_finished_waits_for_all(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            ended: list[int] = []
+
+            async def task(number: int) -> None:
+                await served.sleep(number / 100)
+                ended.append(number)
+
+            for number in range(3):
+                served.spawn(task, number)
+            assert served.busy
+            await served.finished()
+            assert sorted(ended) == [0, 1, 2]
+            assert not served.busy
+
+        on(runtime, main)
+
+    def test_cancel_unwinds_with_the_runtimes_exception(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main(served: ServerRuntime) -> None:
+            caught: list[BaseException] = []
+
+            async def task() -> None:
+                try:
+                    await served.sleep(60)
+                except served.cancelled as error:
+                    caught.append(error)
+                    raise
+
+            handle = served.spawn(task)
+            await turns(served)
+            handle.cancel()
+            handle.cancel()
+            await served.finished()
+            handle.cancel()
+            assert len(caught) == 1
+
+        on(runtime, main)
+
+    def test_leaving_the_runtime_ends_its_tasks(self, runtime: RuntimeName) -> None:
+        ended: list[str] = []
+
+        async def main(served: ServerRuntime) -> None:
+            async def task() -> None:
+                try:
+                    await served.sleep(60)
+                finally:
+                    ended.append("task")
+
+            served.spawn(task)
+            await turns(served)
+
+        on(runtime, main)
+        assert ended == ["task"]
+
+    def test_even_one_that_swallows_a_cancellation(self, runtime: RuntimeName) -> None:
+        ended: list[str] = []
+
+        async def main(served: ServerRuntime) -> None:
+            async def task() -> None:
+                for _ in range(2):
+                    try:
+                        await served.sleep(60)
+                    except BaseException as error:
+                        ended.append(type(error).__name__)
+
+            served.spawn(task)
+            await turns(served)
+
+        started = time.monotonic()
+        on(runtime, main)
+        assert len(ended) == 2
+        assert time.monotonic() - started < 10
+
+    def test_run_within_returns_the_value(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            async def double(number: int) -> int:
+                await served.sleep(0)
+                return 2 * number
+
+            assert await served.run_within(10, double, 21) == 42
+
+        on(runtime, main)
+
+    def test_run_within_cancels_what_takes_longer(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            ended: list[str] = []
+
+            async def slow() -> None:
+                try:
+                    await served.sleep(60)
+                finally:
+                    ended.append("slow")
+
+            with pytest.raises(TimeoutError):
+                await served.run_within(0.01, slow)
+            assert ended == ["slow"]
+
+        on(runtime, main)
+
+    def test_shielded_ends_before_the_cancellation_goes_on(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main(served: ServerRuntime) -> None:
+            order: list[str] = []
+            go_on = served.signal()
+
+            async def protected() -> None:
+                order.append("began")
+                await go_on.wait()
+                order.append("ended")
+
+            async def task() -> None:
+                try:
+                    await served.shielded(protected)
+                    await served.sleep(60)
+                finally:
+                    order.append("cancelled")
+
+            handle = served.spawn(task)
+            await turns(served)
+            for _ in range(3):
+                handle.cancel()
+                await turns(served)
+            assert order == ["began"]
+            go_on.set()
+            await served.finished()
+            assert order == ["began", "ended", "cancelled"]
+
+        on(runtime, main)
+
+    def test_an_exception_leaves_it_as_it_is(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            served.spawn(served.sleep, 60)
+            await turns(served)
+            msg = "alone"
+            raise KeyError(msg)
+
+        with pytest.raises(KeyError, match="alone"):
+            on(runtime, main)
+
+
+class TestRun:
+    def test_it_returns_what_main_returns(self, runtime: RuntimeName) -> None:
+        async def main(number: int) -> int:
+            await tako.sleep(0)
+            return number + 1
+
+        assert run_on(runtime, main, 41) == 42
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"runtime": "curio"},
+            {"loop": "fast"},
+            {"runtime": "trio", "loop": "uvloop"},
+        ],
+    )
+    def test_what_there_is_not_is_a_value_error(
+        self, arguments: dict[str, str]
+    ) -> None:
+        async def main() -> None:
+            pytest.fail("it ran")
+
+        with pytest.raises(ValueError, match=next(reversed(arguments.values()))):
+            tako.run(main, **arguments)
+
+    def test_outside_of_a_loop_there_is_no_runtime(self) -> None:
+        with pytest.raises(RuntimeError, match=r"tako\.run"):
+            runtimes.current()
+
+    def test_signals_are_ours_in_the_main_thread_of_run_only(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main() -> list[bool]:
+            here = runtimes.managed()
+            return [here, await runtimes.current().to_thread(runtimes.managed)]
+
+        assert run_on(runtime, main) == [True, False]
+        assert not runtimes.managed()
+
+
+class TestSignalsOfTheProcess:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_ctrl_c_waits_for_either_and_gives_the_handlers_back(
+        self, runtime: RuntimeName, number: signal.Signals
+    ) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(number)
+
+        async def main() -> None:
+            async def kill() -> None:
+                while signal.getsignal(number) is at_start:
+                    await tako.sleep(0)
+                os.kill(os.getpid(), number)
+
+            at_start = signal.getsignal(number)
+            await together(tako.ctrl_c, kill)
+
+        run_on(runtime, main)
+        assert signal.getsignal(number) == before
+
+    def test_a_cancelled_wait_gives_them_back_too(self, runtime: RuntimeName) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+
+        async def main() -> None:
+            async with giving_up_after(0.05):
+                await tako.ctrl_c()
+
+        run_on(runtime, main)
+        assert signal.getsignal(signal.SIGTERM) == before
+
+
+PROGRAM = """
+import logging, sys, tako
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+
+async def stuck(request):
+    print("handling", flush=True)
+    await tako.sleep(3600)
+    return "never"
+
+async def ready(request):
+    return "ready"
+
+async def main():
+    router = tako.Router()
+    router.get("/", stuck)
+    router.get("/ready", ready)
+    listener = await tako.bind("127.0.0.1:0")
+    print(listener.port, flush=True)
+    await tako.serve(listener, router)
+    print("drained", flush=True)
+
+runtime, loop = sys.argv[1:]
+tako.run(main, runtime=runtime, loop=loop)
+"""
+
+
+@pytest.fixture
+def program(
+    runtime: RuntimeName,
+) -> Callable[[], "subprocess.Popen[str]"]:
+    arguments = ["trio", "auto"] if runtime == "trio" else ["asyncio", runtime]
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        )
+
+    return start
+
+
+class TestAProgram:
+    """``tako.run`` around ``serve`` without ``shutdown=``, in a process of its own."""
+
+    @staticmethod
+    def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if text in line:
+                return
+        pytest.fail(f"it ended without saying {text!r}")
+
+    @staticmethod
+    def port_of(process: "subprocess.Popen[str]") -> int:
+        assert process.stdout is not None
+        return int(process.stdout.readline())
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_the_first_signal_drains_and_the_program_goes_on(
+        self, program: Callable[[], "subprocess.Popen[str]"], number: signal.Signals
+    ) -> None:
+        with program() as process:
+            address = ("127.0.0.1", self.port_of(process))
+            with connect(address, "h1") as connection:
+                assert connection.request("GET", "/ready").status == 200
+                process.send_signal(number)
+                connection.expect_closed()
+            self.wait_for(process, "drained")
+            assert process.wait(10) == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_the_second_one_ends_the_process(
+        self, program: Callable[[], "subprocess.Popen[str]"], number: signal.Signals
+    ) -> None:
+        with program() as process:
+            port = self.port_of(process)
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                self.wait_for(process, "handling")
+                process.send_signal(number)
+                self.wait_for(process, "draining")
+                process.send_signal(number)
+                assert process.wait(10) != 0
+
+
+class TestTheEndOfAConnection:
+    """RFC 9112 §9.6, on real sockets: our FIN, the peer's FIN, and slow readers."""
+
+    @staticmethod
+    def router(size: int = 5) -> Router:
+        router = Router()
+
+        async def last(request: Request) -> Response:
+            return Response(200, [("connection", "close")], bytes(size))
+
+        router.get("/", last)
+        return router
+
+    @H1_ONLY
+    def test_our_fin_is_sent_and_the_peers_frees_the_socket(self, serve: Serve) -> None:
+        server = serve(self.router(), ServerConfig(tls_shutdown_timeout=60))
+        with server.connect_h1() as connection:
+            assert connection.request("GET", "/").status == 200
+            connection.expect_closed()
+        server.shut_down()
+        assert server.join() < PROMPT, "it waits though the peer has closed"
+
+    @H1_ONLY
+    def test_a_peer_that_keeps_its_end_open_is_let_go_in_time(
+        self, serve: Serve
+    ) -> None:
+        server = serve(self.router(), ServerConfig(tls_shutdown_timeout=0.3))
+        with server.connect_h1() as connection:
+            assert connection.request("GET", "/").status == 200
+            server.shut_down()
+            assert server.join() < PROMPT
+
+    @H1_ONLY
+    def test_a_peer_that_sends_on_sees_the_whole_response(self, serve: Serve) -> None:
+        server = serve(self.router(300_000))
+        with server.connect_h1() as connection:
+            connection.send_request("GET", "/")
+            connection.send_raw(bytes(200_000))
+            assert len(connection.read_response().body) == 300_000
+
+    @H1_ONLY
+    def test_a_slow_reader_gets_everything(self, serve: Serve) -> None:
+        """It takes longer than ``tls_shutdown_timeout``, but it makes progress."""
+        size = 8 << 20
+        server = serve(self.router(size), ServerConfig(tls_shutdown_timeout=0.1))
+        received = 0
+        with server.connect(receive_buffer=32_768) as connection:
+            connection.send_request("GET", "/")
+            while data := connection.socket.receive():
+                received += len(data)
+                if received < 1 << 20:
+                    time.sleep(0.02)  # what being slow is
+        assert received > size
+
+    @pytest.mark.parametrize("wire", ["h1", "h2c"], indirect=True)
+    def test_a_fin_before_the_request_ends_it(self, serve: Serve) -> None:
+        server = serve(self.router(), ServerConfig(tls_shutdown_timeout=60))
+        with socket.create_connection(server.address, timeout=15) as client:
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1000):
+                pass
+        server.shut_down()
+        assert server.join() < PROMPT
+
+    @pytest.mark.parametrize("wire", ["h1"], indirect=True)
+    def test_a_fin_behind_the_request_gets_the_response(self, serve: Serve) -> None:
+        server = serve(self.router())
+        with socket.create_connection(server.address, timeout=15) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            data = b""
+            while chunk := client.recv(1000):
+                data += chunk
+        assert data.endswith(b"\r\n\r\n" + bytes(5))
+
+
+def test_a_handler_runs_in_a_task_of_its_runtime(serve: Serve) -> None:
+    seen = Reports()
+    router = Router()
+
+    async def handler(request: Request) -> str:
+        backend = runtimes.current()
+        seen.put(str(getattr(backend, "__name__", "")))
+        return "ok"
+
+    router.get("/", handler)
+    server = serve(router)
+    with server.connect() as connection:
+        assert connection.request("GET", "/").status == 200
+    expected = "_trio" if server.runtime == "trio" else "_asyncio"
+    assert seen.get().endswith(expected)
+
+
+def test_asyncio_is_recognised_without_tako_run() -> None:
+    async def main() -> str:
+        return str(getattr(runtimes.current(), "__name__", ""))
+
+    assert asyncio.run(main()).endswith("_asyncio")

@@ -1,0 +1,105 @@
+"""``FakeExchange``: a ``seams.Exchange`` that keeps what a sink tells it."""
+
+from collections.abc import Sequence
+
+from tako.body import BodySink
+from tako.byteloops import encode_frame
+from tako.config import ServerConfig
+from tako.errors import LocalProtocolError
+from tako.headers import Headers, RawHeader
+from tako.request import Request
+from tako.seams import ResetCode, Sink, Task
+from tests.support.wire import FakeHost
+
+
+class FakeExchange:
+    """One exchange on a ``FakeHost``; ``take()`` returns what was sent since."""
+
+    def __init__(
+        self, config: ServerConfig | None = None, *, method: str = "GET"
+    ) -> None:
+        self.host = FakeHost(config)
+        self.body = BodySink(self)
+        self.sink: Sink = self.body
+        self.task: Task | None = None
+        self.request = Request(
+            method,
+            "/ws",
+            Headers(),
+            http_version="1.1",
+            scheme="http",
+            authority="localhost",
+            protocol=None,
+            body_reader=self.body,
+            conn_info=self.host.conn_info,
+        )
+        self.status: int | None = None
+        self.headers: list[RawHeader] = []
+        self.trailers: list[RawHeader] | None = None
+        self.out = bytearray()
+        self.pieces: list[bytes] = []
+        self.output_ended = False
+        self.head_sent = False
+        self.gone = False
+        self.writable = True
+        self.resets: list[ResetCode] = []
+        self.credit = 0
+        self.flushes: list[bool] = []
+        self.has_ended = False
+
+    @property
+    def over(self) -> bool:
+        return self.gone or self.output_ended
+
+    def take(self) -> bytes:
+        data = bytes(self.out)
+        self.out.clear()
+        return data
+
+    def send_headers(
+        self, status: int, headers: Sequence[RawHeader], *, end: bool = False
+    ) -> None:
+        if self.head_sent:
+            msg = "a head was sent already"
+            raise LocalProtocolError(msg)
+        self.head_sent = True
+        self.status, self.headers = status, list(headers)
+        self.output_ended = end
+
+    def send_data(self, data: bytes, *, end: bool = False) -> None:
+        assert not self.output_ended, "data after the end of the stream"
+        if self.gone:
+            return
+        self.out += data
+        self.pieces.append(data)
+        self.output_ended = end
+
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
+        self.send_data(encode_frame(first_byte, payload))
+        self.flush(soon=soon)
+        return self.writable
+
+    def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
+        self.trailers = list(trailers)
+        self.output_ended = True
+
+    def open_tunnel(
+        self, status: int, headers: Sequence[RawHeader], sink: Sink
+    ) -> None:
+        self.head_sent = True
+        self.status, self.headers = status, list(headers)
+        self.sink = sink
+
+    def consumed(self, size: int) -> None:
+        self.credit += size
+
+    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+        if not self.gone:
+            self.gone = True
+            self.resets.append(code)
+
+    def ended(self) -> None:
+        self.has_ended = True
+
+    def flush(self, *, soon: bool = False) -> None:
+        self.flushes.append(soon)

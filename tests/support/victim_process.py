@@ -1,0 +1,147 @@
+"""A victim in a process of its own, whose memory is only the server's.
+
+    python -m tests.support.victim_process RUNTIME WIRE CERT KEY
+
+prints the port and serves until SIGTERM.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import tako
+from tests.support.peer import H1Connection, H2Connection, Wire, connect
+from tests.support.server import Credentials, RuntimeName
+from tests.support.victim import Canary, Ledger, attacked_router
+
+
+ROOT = Path(__file__).parents[2]
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class VictimProcess:
+    """The server, its canary and its figures, seen from outside."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        runtime: RuntimeName,
+        wire: Wire,
+        *,
+        python: Sequence[str] = (sys.executable,),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.wire = wire
+        self._credentials = credentials
+        self._command = [
+            *python,
+            "-m",
+            "tests.support.victim_process",
+            runtime,
+            wire,
+            str(credentials.cert),
+            str(credentials.key),
+        ]
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+
+    def __enter__(self) -> "VictimProcess":
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        port = self.process.stdout.readline().strip()
+        assert port, self._stderr()
+        self.address = ("127.0.0.1", int(port))
+        self._bird = self.connect()
+        self.canary = Canary(self._bird)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.canary.stop()
+        self._bird.close()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        errors = self._stderr()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        if kind is None:
+            assert code == 0, errors
+            assert "Traceback" not in errors, errors
+            assert "never retrieved" not in errors, errors
+
+    def connect(self, wire: Wire | None = None) -> H1Connection | H2Connection:
+        """Connect a well-behaved client."""
+        quiet: Wire = "h1s" if self.wire == "h2" else self.wire
+        return connect(self.address, wire or quiet, self._credentials.client)
+
+    @property
+    def rss(self) -> int:
+        """Resident memory of the server, in bytes."""
+        text = Path(f"/proc/{self.process.pid}/statm").read_text()
+        return int(text.split()[1]) * _PAGE
+
+    @property
+    def fds(self) -> int:
+        """Open file descriptors of the server."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of the server so far."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _stderr(self) -> str:
+        if self.process.stderr is None:
+            return ""
+        with self.process.stderr as stream:
+            return stream.read()
+
+
+async def _serve(wire: str, cert: str, key: str) -> None:
+    listener = await tako.bind("127.0.0.1:0")
+    router = attacked_router(Ledger(limit=100))
+    print(str(listener.local_addr).rpartition(":")[2], flush=True)
+    if wire == "h1":
+        await tako.serve(listener, router)
+    elif wire == "h2c":
+        await tako.serve_h2c(listener, router)
+    else:
+        await tako.serve_tls(listener, router, cert, key)
+
+
+def _limit_files() -> None:
+    """Obey ``VICTIM_NOFILE``: how many files the process may have open."""
+    limit = os.environ.get("VICTIM_NOFILE")
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve."""
+    runtime, *rest = arguments
+    _limit_files()
+    if runtime == "trio":
+        tako.run(_serve, *rest, runtime="trio")
+    else:
+        tako.run(_serve, *rest, runtime="asyncio", loop=runtime)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
