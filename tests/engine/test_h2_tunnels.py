@@ -207,12 +207,21 @@ class TestEarlyData:
         exchange.send_data(b"", end=True)
         assert not peer.engine.busy
 
-    def test_64_kib_of_it_are_kept(self, peer: Peer) -> None:
+    def test_a_window_of_it_is_kept(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
-        peer.send(*[data(1, bytes(16_384))] * 4)
-        assert peer.rst_codes() == []
-        peer.send(data(1, b"x"))
-        assert peer.rst_codes() == [(1, ErrorCode.ENHANCE_YOUR_CALM)]
+        size = peer.host.config.h2_initial_window_size
+        peer.send(*[data(1, bytes(16_384))] * (size // 16_384))
+        updates = [f for f in peer.frames() if f.kind == WINDOW_UPDATE and f.stream_id]
+        assert updates == []  # nobody has consumed it: no more can come
+        sink = RecordingSink(exchange)
+        exchange.open_tunnel(200, [], sink)
+        assert sink.data == bytes(size)
+
+    def test_more_than_the_window_is_refused(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        size = peer.host.config.h2_initial_window_size
+        peer.send(*[data(1, bytes(16_384))] * (size // 16_384), data(1, b"x"))
+        assert peer.rst_codes() == [(1, ErrorCode.FLOW_CONTROL_ERROR)]
         sink = RecordingSink(exchange)
         exchange.open_tunnel(200, [], sink)
         assert [type(e) for e in sink.ends] == [Disconnected]

@@ -13,9 +13,10 @@ FUNCTION_LINES = 60
 LONG_FUNCTION_LINES = 40
 LONG_FUNCTIONS_SHARE = 0.03
 PARAMETERS = 6
-MORE_PARAMETERS = {
-    "serve_tls": 7
-}  # documented so: cert and key, or tls, and the options
+MORE_PARAMETERS = {  # documented so: cert and key, or tls, and the options
+    "serve_tls": 7,
+    "serve_any": 9,
+}
 EXAMPLE_LINES = 60
 RFC_CITES_PER_KLOC = 15
 

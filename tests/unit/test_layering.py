@@ -13,22 +13,23 @@ import pytest
 
 ROWS = """
     errors headers conn_info grammar method httpdate client_hello _pure _speedups
-    state byteloops tls_files proxy_tlv
+    state byteloops tls_files proxy_tlv forms
     config request deadlines tls_context
     seams
     body response tls proxy_protocol handlers
     tls_pipe proxy_policy
     h1 h2 ws prelude
     middleware problem sse routes entrance
-    registration
-    connection router
+    registration request_ids
+    connection router access
     pipeline redirect
     runtime
     listener
     service unix socket_activation
     serving
     server aliases
-    asgi cli
+    asgi
+    cli
     __init__
 """
 
@@ -41,9 +42,9 @@ IO_MODULES = {
     "trio",
     "uvloop",
 }
-IO_EDGE = {"runtime", "listener", "service", "unix", "socket_activation"}
+IO_EDGE = {"cli", "runtime", "listener", "service", "unix", "socket_activation"}
 CLOCKS = {"time", "sched"}
-CLOCK_EDGE = {"runtime", "httpdate"}  # httpdate: the wall clock of the Date field
+CLOCK_EDGE = {"cli", "runtime", "httpdate"}  # httpdate: the wall clock of Date
 
 TAKO = Path(__file__).parents[2] / "tako"
 RANK = {name: rank for rank, row in enumerate(ROWS.split("\n")) for name in row.split()}

@@ -1,0 +1,673 @@
+"""``Connection``: TLS, flushing, reading, closing and deadlines, without a socket.
+
+Security list TL-10 to TL-15; RFC 8446 §6.1, RFC 9112 §9.6 and §9.8.
+"""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tako.config import ServerConfig
+from tako.conn_info import IpPeer, Transport as Wire, UnixPeer
+from tako.connection import Connection
+from tako.h1.engine import H1Engine
+from tako.h1.exchange import H1Exchange
+from tako.prelude import Protocol
+from tako.seams import Exchange, Pause
+from tako.tls import TlsCert, TlsSettings
+from tests.support.server import Credentials
+from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+LAST_GET = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+CONFIG = ServerConfig(
+    tls_handshake_timeout=10,
+    tls_shutdown_timeout=3,
+    send_timeout=30,
+    header_read_timeout=60,
+    drain_timeout=20,
+)
+LOCAL = IpPeer("127.0.0.1", 443)
+MIB = 1 << 20
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+async def hello(exchange: Exchange) -> None:
+    exchange.send_headers(200, [(b"content-length", b"5")])
+    exchange.send_data(b"hello", end=True)
+    exchange.flush(soon=True)
+
+
+class Open:
+    """A connection on a fake transport."""
+
+    def __init__(
+        self,
+        handler: Handler = hello,
+        *,
+        protocol: Protocol = "http/1.1",
+        tls: TlsSettings | None = None,
+        local: IpPeer | UnixPeer = LOCAL,
+    ) -> None:
+        self.runtime = FakeRuntime()
+        self.transport = FakeTransport()
+        self.lost: list[Connection] = []
+        self.connection = Connection(
+            self.runtime,
+            CONFIG,
+            handler,
+            protocol=protocol,
+            tls=tls,
+            peer=IpPeer("127.0.0.1", 50000),
+            local=local,
+            on_lost=self.lost.append,
+        )
+        self.connection.connection_made(self.transport)
+
+    def receive(self, data: bytes) -> None:
+        self.connection.data_received(data)
+        self.runtime.run_ready()
+
+    def take(self) -> bytes:
+        return self.transport.take()
+
+    def lose(self) -> None:
+        self.connection.connection_lost(None)
+        self.runtime.run_ready()
+
+
+class TlsClient:
+    """The client's side of a TLS connection, between two memory BIOs."""
+
+    def __init__(self, open_: Open, context: ssl.SSLContext) -> None:
+        self.open = open_
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
+
+    def exchange(self) -> None:
+        """Carry what is queued in both directions."""
+        data = self._out.read()
+        if data:
+            self.open.receive(data)
+        answer = self.open.take()
+        if answer:
+            self._in.write(answer)
+
+    def shake_hands(self) -> None:
+        for _ in range(6):
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.exchange()
+            else:
+                self.exchange()
+                return
+        pytest.fail("the handshake did not end")
+
+    def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        self.exchange()
+
+    def read(self) -> bytes:
+        """Return what the server sent; its close_notify is ``b''`` at the end."""
+        data = b""
+        try:
+            while True:
+                chunk = self.tls.read()
+                data += chunk
+                if not chunk:
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        return data
+
+    def sees_close_notify(self) -> bool:
+        """Whether the server's data has ended in order."""
+        try:
+            return self.tls.read() == b""
+        except ssl.SSLWantReadError:
+            return False
+
+    def say_close_notify(self) -> None:
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.exchange()
+
+
+@pytest.fixture(scope="module")
+def settings(credentials: Credentials) -> TlsSettings:
+    cert, key = Path(credentials.cert), Path(credentials.key)
+    return TlsSettings(TlsCert.pem_paths(cert, key), ("h2", "http/1.1"))
+
+
+@pytest.fixture
+def client_context(credentials: Credentials) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.fixture
+def secured(settings: TlsSettings) -> Open:
+    return Open(protocol="tls", tls=settings)
+
+
+class TestProtocols:
+    def test_plain_http_1_needs_no_handshake(self) -> None:
+        open_ = Open()
+        assert not open_.connection.handshaking
+        open_.receive(GET)
+        assert open_.take().startswith(b"HTTP/1.1 200 OK\r\n")
+        assert open_.connection.conn_info.transport is Wire.HTTP1
+
+    def test_prior_knowledge_sends_settings_at_once(self) -> None:
+        open_ = Open(protocol="h2")
+        assert open_.take()[3:5] == b"\4\0", "SETTINGS come first (RFC 9113 §3.4)"
+        assert open_.connection.conn_info.transport is Wire.HTTP2
+
+    def test_a_unix_socket_is_said_to_be_one(self) -> None:
+        open_ = Open(local=UnixPeer("/run/tako.sock"))
+        assert open_.connection.conn_info.transport is Wire.UNIX
+
+    @pytest.mark.parametrize(
+        ("offered", "wire"),
+        [
+            (["h2", "http/1.1"], Wire.HTTP2),
+            (["http/1.1"], Wire.HTTP1),
+            ([], Wire.HTTP1),
+        ],
+    )
+    def test_alpn_chooses_over_tls(
+        self,
+        secured: Open,
+        client_context: ssl.SSLContext,
+        offered: list[str],
+        wire: Wire,
+    ) -> None:
+        if offered:
+            client_context.set_alpn_protocols(offered)
+        client = TlsClient(secured, client_context)
+        client.shake_hands()
+        info = secured.connection.conn_info
+        assert info.transport is wire
+        assert info.tls is not None
+        assert info.tls.alpn == (offered[0] if offered else None)
+        assert info.peer == IpPeer("127.0.0.1", 50000)
+
+    def test_a_request_over_tls_is_answered(
+        self, secured: Open, client_context: ssl.SSLContext
+    ) -> None:
+        client = TlsClient(secured, client_context)
+        client.shake_hands()
+        client.send(GET)
+        assert client.read().endswith(b"\r\n\r\nhello")
+
+    def test_a_request_in_the_last_flight_of_the_handshake_is_answered(
+        self, secured: Open, client_context: ssl.SSLContext
+    ) -> None:
+        client = TlsClient(secured, client_context)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        client.exchange()
+        client.tls.do_handshake()
+        client.send(GET)  # together with the Finished
+        assert client.read().endswith(b"hello")
+
+
+class TestHandshake:
+    def test_it_has_ten_seconds(self, secured: Open) -> None:
+        secured.runtime.advance(9.9)
+        assert not secured.transport.aborted
+        secured.runtime.advance(0.2)
+        assert secured.transport.aborted
+
+    def test_trickling_bytes_do_not_extend_it(
+        self, secured: Open, client_context: ssl.SSLContext
+    ) -> None:
+        client = TlsClient(secured, client_context)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        hello_ = client._out.read()
+        for byte in hello_[:9]:
+            secured.receive(bytes([byte]))
+            secured.runtime.advance(1)
+        assert not secured.transport.aborted
+        secured.runtime.advance(1)
+        assert secured.transport.aborted
+
+    def test_a_complete_one_switches_the_deadline_off(
+        self, secured: Open, client_context: ssl.SSLContext
+    ) -> None:
+        TlsClient(secured, client_context).shake_hands()
+        assert not secured.connection.handshaking
+        secured.runtime.advance(20)
+        assert not secured.transport.aborted
+
+    def test_plaintext_is_answered_with_silence_or_an_alert_and_closed(
+        self, secured: Open, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            secured.receive(GET)
+        assert not secured.take().startswith(b"HTTP")
+        assert secured.transport.eof
+        assert not [each for each in caplog.records if each.levelno > logging.INFO]
+
+    def test_a_client_that_refuses_us_is_let_go(
+        self, secured: Open, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = TlsClient(secured, ssl.create_default_context())
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        client.exchange()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            client.tls.do_handshake()
+        client.exchange()  # its alert
+        assert secured.transport.eof or secured.transport.closed
+        assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+    def test_a_fin_in_the_middle_of_it_ends_the_connection(self, secured: Open) -> None:
+        secured.receive(b"\x16\x03\x01")
+        assert secured.connection.eof_received() is False
+        assert secured.transport.aborted
+
+    def test_a_drain_in_the_middle_of_it_ends_the_connection(
+        self, secured: Open
+    ) -> None:
+        secured.connection.shut_down()
+        assert secured.transport.aborted
+
+
+class TestFlush:
+    def test_what_one_read_causes_leaves_in_one_write(self) -> None:
+        open_ = Open(protocol="h2")
+        open_.take()
+        open_.transport.writes = 0
+        ping = b"\0\0\10\6\0\0\0\0\0"
+        open_.receive(PREFACE + ping + b"11111111" + ping + b"22222222")
+        assert open_.transport.writes == 1
+        data = open_.take()
+        assert b"11111111" in data
+        assert b"22222222" in data
+
+    def test_soon_writes_once_after_what_is_due(self) -> None:
+        async def handler(exchange: Exchange) -> None:
+            exchange.send_headers(200, [(b"content-length", b"2")])
+            exchange.flush(soon=True)
+            exchange.send_data(b"a")
+            exchange.flush(soon=True)
+            exchange.send_data(b"b", end=True)
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        assert open_.transport.writes == 1
+        assert open_.take().endswith(b"\r\n\r\nab")
+
+    def test_now_writes_now(self) -> None:
+        written: list[int] = []
+
+        async def handler(exchange: Exchange) -> None:
+            exchange.send_headers(200, [(b"content-length", b"1")])
+            exchange.flush()
+            written.append(open_.transport.writes)
+            exchange.send_data(b"a", end=True)
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        assert written == [1]
+
+    def test_nothing_is_written_when_nothing_is_queued(self) -> None:
+        open_ = Open()
+        open_.connection.flush()
+        open_.connection.flush(soon=True)
+        open_.runtime.run_ready()
+        assert open_.transport.writes == 0
+
+
+class TestReading:
+    def test_it_pauses_while_anybody_wants_it(self) -> None:
+        open_ = Open()
+        connection, transport = open_.connection, open_.transport
+        connection.pause_reading(Pause.BODY)
+        connection.pause_reading(Pause.PIPELINE)
+        assert not transport.reading
+        connection.resume_reading(Pause.BODY)
+        assert not transport.reading
+        connection.resume_reading(Pause.BODY)  # not given: a no-op
+        assert not transport.reading
+        connection.resume_reading(Pause.PIPELINE)
+        assert transport.reading
+
+    def test_it_pauses_while_our_output_is_not_taken(self) -> None:
+        open_ = Open()
+        open_.connection.pause_writing()
+        assert not open_.connection.writable
+        assert not open_.transport.reading
+        open_.connection.resume_writing()
+        assert open_.connection.writable
+        assert open_.transport.reading
+
+    def test_a_backlog_is_worked_off_in_turns(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        order: list[object] = []
+
+        class Engine(H1Engine):
+            """Puts off its input twice."""
+
+            __slots__ = ()
+
+            def receive_data(self, data: bytes) -> Sequence[H1Exchange]:
+                order.append(data)
+                self.backlog = len(order) < 5
+                return ()
+
+        monkeypatch.setattr("tako.connection.H1Engine", Engine)
+        open_ = Open()
+
+        def other() -> None:
+            order.append(open_.transport.reading)
+            if not open_.transport.reading:
+                open_.runtime.call_soon(other)
+
+        open_.connection.data_received(b"input")
+        open_.runtime.call_soon(other)
+        open_.runtime.run_ready()
+        assert order == [b"input", b"", False, b"", False, b"", True]
+
+
+class TestClosing:
+    """RFC 9112 §9.6: say everything, half-close, and let the peer end."""
+
+    def test_the_response_is_written_then_fin_and_the_socket_stays(self) -> None:
+        open_ = Open()
+        open_.receive(LAST_GET)
+        assert open_.take().endswith(b"hello")
+        assert open_.transport.eof
+        assert not open_.transport.closed
+        assert not open_.transport.aborted
+
+    def test_the_peers_fin_frees_it(self) -> None:
+        open_ = Open()
+        open_.receive(LAST_GET)
+        assert open_.connection.eof_received() is False, "the transport then closes"
+        assert not open_.transport.aborted
+
+    def test_a_peer_that_was_first_is_not_waited_for(self) -> None:
+        open_ = Open()
+        open_.connection.data_received(LAST_GET)
+        assert open_.connection.eof_received() is True, "the answer is still to come"
+        open_.runtime.run_ready()
+        assert open_.take().endswith(b"hello")
+        assert open_.transport.closed
+        assert not open_.transport.aborted
+
+    def test_without_the_peers_fin_it_lasts_three_seconds(self) -> None:
+        open_ = Open()
+        open_.receive(LAST_GET)
+        open_.runtime.advance(2.9)
+        assert not open_.transport.aborted
+        open_.runtime.advance(0.2)
+        assert open_.transport.aborted
+
+    def test_what_the_peer_still_sends_is_dropped(self) -> None:
+        open_ = Open()
+        open_.receive(LAST_GET)
+        open_.take()
+        open_.receive(GET * 100)
+        assert open_.take() == b""
+        assert open_.transport.reading
+
+    def test_but_not_more_than_16_mib_of_it(self) -> None:
+        open_ = Open()
+        open_.receive(LAST_GET)
+        for _ in range(16):
+            open_.receive(bytes(MIB))
+        assert not open_.transport.aborted
+        open_.receive(b"x")
+        assert open_.transport.aborted
+
+    def test_reading_goes_on_even_if_it_was_paused(self) -> None:
+        open_ = Open()
+        open_.connection.pause_reading(Pause.BODY)
+        open_.connection.close()
+        assert open_.transport.reading
+        open_.connection.pause_reading(Pause.BODY)
+        open_.connection.pause_writing()
+        assert open_.transport.reading
+
+    def test_a_slow_reader_is_not_cut_off_while_it_makes_progress(self) -> None:
+        open_ = Open()
+        open_.transport.unsent = 60_000
+        open_.receive(LAST_GET)
+        for _ in range(20):
+            open_.runtime.advance(10)
+            open_.transport.unsent -= 3000
+        assert open_.transport.unsent == 0
+        assert not open_.transport.aborted
+        open_.runtime.advance(6.1)
+        assert open_.transport.aborted
+
+    def test_a_reader_without_progress_has_the_send_timeout(self) -> None:
+        open_ = Open()
+        open_.transport.unsent = 60_000
+        open_.receive(LAST_GET)
+        open_.runtime.advance(29)
+        assert not open_.transport.aborted
+        open_.runtime.advance(3)
+        assert open_.transport.aborted
+
+    def test_a_reset_that_nobody_told_us_of_is_no_crash(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        open_ = Open()
+
+        def write_eof() -> None:
+            raise OSError(107, "Transport endpoint is not connected")
+
+        open_.transport.write_eof = write_eof  # type: ignore[method-assign]
+        open_.receive(LAST_GET)
+        assert open_.transport.aborted
+        assert not caplog.records
+
+    def test_closing_twice_is_closing_once(self) -> None:
+        open_ = Open()
+        open_.connection.close()
+        open_.connection.close()
+        open_.lose()
+        open_.connection.close()
+        open_.connection.abort()
+        assert open_.lost == [open_.connection]
+
+
+class TestTlsClosing:
+    @pytest.fixture
+    def client(self, secured: Open, client_context: ssl.SSLContext) -> TlsClient:
+        client = TlsClient(secured, client_context)
+        client.shake_hands()
+        return client
+
+    def test_close_notify_and_fin_follow_the_last_response(
+        self, secured: Open, client: TlsClient
+    ) -> None:
+        client.send(LAST_GET)
+        assert client.read().endswith(b"hello")
+        assert client.sees_close_notify()
+        assert secured.transport.eof
+
+    def test_it_follows_a_bad_request_too(self, client: TlsClient) -> None:
+        client.send(b"\x00\x01\x02 nonsense\r\n\r\n")
+        assert client.read().startswith(b"HTTP/1.1 400 ")
+        assert client.sees_close_notify()
+
+    def test_it_follows_a_drain_too(self, secured: Open, client: TlsClient) -> None:
+        secured.connection.shut_down()
+        client.exchange()
+        assert client.sees_close_notify()
+
+    def test_a_peer_that_never_answers_it_is_dropped_after_three_seconds(
+        self, secured: Open, client: TlsClient
+    ) -> None:
+        client.send(LAST_GET)
+        secured.runtime.advance(3.1)
+        assert secured.transport.aborted
+
+    def test_a_close_notify_behind_a_request_gets_the_response(
+        self, secured: Open, client: TlsClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client.tls.write(GET)
+        client.say_close_notify()
+        assert secured.transport.eof
+        assert not caplog.records
+
+    def test_fin_without_close_notify_in_a_body_reaches_the_handler(
+        self, settings: TlsSettings, client_context: ssl.SSLContext
+    ) -> None:
+        raised: list[str] = []
+
+        async def handler(exchange: Exchange) -> None:
+            try:
+                await exchange.request.body()
+            except Exception as error:
+                raised.append(type(error).__name__)
+                raise
+
+        secured = Open(handler, protocol="tls", tls=settings)
+        client = TlsClient(secured, client_context)
+        client.shake_hands()
+        client.send(
+            b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nhalf"
+        )
+        secured.connection.eof_received()
+        secured.runtime.run_ready()
+        assert raised == ["RemoteProtocolError"]
+
+    def test_a_broken_record_ends_the_connection_with_an_alert(
+        self, secured: Open, client: TlsClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        secured.take()
+        secured.receive(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert secured.take()[:1] in {b"\x15", b"\x17"}, "an alert, encrypted or not"
+        assert secured.transport.closed
+        assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+class TestIsolation:
+    def test_a_handler_that_raises_costs_its_exchange(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def handler(_: Exchange) -> None:
+            msg = "secret"
+            raise ValueError(msg)
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        assert b"secret" not in open_.take()
+        assert "handler of / failed" in caplog.text
+        assert open_.runtime.tasks[0].error is None
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_a_cancelled_handler_is_reset_without_a_word(
+        self, caplog: pytest.LogCaptureFixture, wrapped: bool
+    ) -> None:
+        async def handler(exchange: Exchange) -> None:
+            try:
+                await exchange.host.runtime.sleep(1000)
+            except Cancelled as error:
+                if wrapped:
+                    msg = "nursery"
+                    raise BaseExceptionGroup(msg, [error]) from None
+                raise
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        open_.runtime.tasks[0].cancel()
+        open_.runtime.run_ready()
+        assert open_.transport.aborted or open_.transport.eof
+        assert not caplog.records
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+    def test_the_end_of_the_process_propagates(
+        self, error: type[BaseException]
+    ) -> None:
+        async def handler(_: Exchange) -> None:
+            raise error
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        assert isinstance(open_.runtime.tasks[0].error, error)
+
+    def test_a_bug_in_the_engine_costs_this_connection(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def crash(_self: H1Engine, _data: bytes) -> None:
+            msg = "bug"
+            raise RuntimeError(msg)
+
+        open_ = Open()
+        monkeypatch.setattr(H1Engine, "receive_data", crash)
+        open_.receive(GET)
+        assert open_.transport.aborted
+        assert "RuntimeError: bug" in caplog.text
+
+    def test_a_lost_connection_cancels_the_handler_and_tells_the_server(self) -> None:
+        async def handler(exchange: Exchange) -> None:
+            await exchange.host.runtime.sleep(1000)
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        open_.lose()
+        assert open_.runtime.tasks[0].cancelled
+        assert open_.lost == [open_.connection]
+
+    def test_after_the_loss_nothing_touches_the_transport(self) -> None:
+        open_ = Open()
+        open_.receive(GET)
+        open_.take()
+        open_.lose()
+        open_.connection.flush()
+        open_.connection.pause_reading(Pause.BODY)
+        open_.connection.resume_reading(Pause.BODY)
+        open_.connection.resume_writing()
+        open_.connection.shut_down()
+        open_.runtime.advance(1000)
+        assert open_.take() == b""
+        assert open_.transport.reading
+        assert not open_.transport.aborted
+
+
+class TestDeadlines:
+    def test_one_timer_is_armed_for_the_earliest(self) -> None:
+        open_ = Open()
+        connection, runtime = open_.connection, open_.runtime
+        fired: list[float] = []
+        for delay in (5.0, 2.0, 8.0):
+            connection.deadlines.new(lambda: fired.append(runtime.now)).set(
+                runtime.now + delay
+            )
+        start = runtime.now
+        live = [timer for timer in runtime.timers if timer.callback is not None]
+        assert len(live) == 1
+        runtime.advance(10)
+        assert fired == [start + 2, start + 5, start + 8]
+
+    def test_what_a_deadline_queues_is_flushed(self) -> None:
+        open_ = Open()
+        open_.receive(b"GET / HT")
+        open_.runtime.advance(60.1)
+        assert open_.take().startswith(b"HTTP/1.1 408 ")
+
+    def test_none_fires_after_the_loss(self) -> None:
+        open_ = Open()
+        fired: list[None] = []
+        deadline = open_.connection.deadlines.new(lambda: fired.append(None))
+        deadline.set(open_.runtime.now + 1)
+        open_.lose()
+        open_.runtime.advance(10)
+        assert not fired

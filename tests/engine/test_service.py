@@ -1,0 +1,435 @@
+"""``Service`` on a fake runtime: accepting, backoff, permits, handshakes, drain."""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tako.config import AcceptBackoff, ServerConfig
+from tako.connection import Connection
+from tako.listener import Listener
+from tako.request import Request
+from tako.response import Response
+from tako.service import Offer, Service
+from tako.tls import TlsCert, TlsSettings
+from tests.support.server import Credentials
+from tests.support.wire import Cancelled, FakeRuntime, FakeTask, FakeTransport
+
+
+class ServerRuntime(FakeRuntime):
+    """A ``ServerRuntime`` whose connections are what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.incoming: list[socket.socket | Exception] = []
+        self.arrived = self.signal()
+        self.slept: list[float] = []
+        self.attached: list[Connection] = []
+        self.transports: list[FakeTransport] = []
+        self.attach_error: OSError | None = None
+
+    async def accept(self, _: socket.socket) -> socket.socket:
+        while not self.incoming:
+            await self.arrived.wait()
+        what = self.incoming.pop(0)
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    async def attach(self, sock: socket.socket, connection: Connection) -> None:
+        if self.attach_error is not None:
+            raise self.attach_error
+        sock.close()
+        self.attached.append(connection)
+        transport = FakeTransport()
+        self.transports.append(transport)
+        connection.connection_made(transport)
+        abort = transport.abort
+
+        def aborted() -> None:
+            abort()
+            self.call_soon(lambda: connection.connection_lost(None))
+
+        transport.abort = aborted  # type: ignore[method-assign]
+
+    async def sleep(self, delay: float) -> None:
+        if delay:
+            self.slept.append(delay)
+            await super().sleep(delay)
+
+    @property
+    def busy(self) -> bool:
+        return any(not task.done for task in self.tasks if task is not self.main)
+
+    async def finished(self) -> None:
+        while self.busy:
+            await self.signal().wait(0.01)
+
+    def cancel_tasks(self) -> None:
+        for task in list(self.tasks):
+            if task is not self.main:
+                task.cancel()
+
+    async def shielded(self, function: Callable[[], Awaitable[Any]]) -> None:
+        await function()
+
+    async def run_within(
+        self, timeout: float, function: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        late: list[bool] = []
+        task = self.spawn(function)
+        self.tasks.remove(task)
+
+        def expire() -> None:
+            late.append(True)
+            task.cancel()
+
+        timer = self.call_at(self.now + timeout, expire)
+        while not task.done:
+            await self.signal().wait(0.01)
+        timer.cancel()
+        if late:
+            raise TimeoutError
+        return task.result
+
+    main: FakeTask
+
+
+class Router:
+    """Answers after ``gate`` was set."""
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self.gate = runtime.signal()
+        self.paths: list[str] = []
+        self.unwound: list[str] = []
+
+    async def dispatch(self, request: Request, *, timer: Any = None) -> Response:
+        self.paths.append(request.path)
+        if request.path != "/":
+            try:
+                await self.gate.wait()
+            except Cancelled:
+                self.unwound.append(request.path)
+                raise
+        return Response(200, body=b"done")
+
+
+class Running:
+    """A service and what came of it."""
+
+    def __init__(
+        self,
+        config: ServerConfig | None = None,
+        offer: Offer | None = None,
+        *,
+        shutdown: Any = None,
+    ) -> None:
+        self.runtime = ServerRuntime()
+        self.router = Router(self.runtime)
+        self.socket = socket.socket()
+        self.listener = Listener([self.socket])
+        self.service = Service(
+            self.runtime,  # type: ignore[arg-type]
+            self.listener,
+            self.router,
+            offer or Offer(),
+            config or ServerConfig(),
+        )
+        self.peers: list[socket.socket] = []
+        self.runtime.main = self.runtime.spawn(self.service.run, shutdown)
+        self.runtime.run_ready()
+
+    @property
+    def main(self) -> FakeTask:
+        return self.runtime.main
+
+    def connect(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.peers.append(theirs)
+        self.arrive(ours)
+
+    def arrive(self, what: socket.socket | Exception) -> None:
+        self.runtime.incoming.append(what)
+        self.runtime.arrived.set()
+        self.runtime.run_ready()
+
+    def request(self, number: int, path: str) -> None:
+        self.runtime.attached[number].data_received(
+            b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode()
+        )
+        self.runtime.run_ready()
+
+    def lose(self, number: int) -> None:
+        self.runtime.attached[number].connection_lost(None)
+        self.runtime.run_ready()
+
+    def close(self) -> None:
+        self.main.cancel()
+        self.runtime.advance(1)
+        assert self.main.done
+        self.runtime.close()
+        self.listener.close()
+        for sock in [*self.peers, *self.runtime.incoming]:
+            if isinstance(sock, socket.socket):
+                sock.close()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    running: list[Running] = []
+
+    def begin(*args: Any, **options: Any) -> Running:
+        running.append(Running(*args, **options))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.close()
+
+
+class TestAccepting:
+    def test_the_backoff_doubles_up_to_its_maximum(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start()
+        for _ in range(10):
+            service.arrive(OSError(24, "Too many open files"))
+            service.runtime.advance(2)
+        milliseconds = [round(pause * 1000) for pause in service.runtime.slept]
+        assert milliseconds == [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]
+        texts = {record.message for record in caplog.records}
+        assert texts == {"accept failed: [Errno 24] Too many open files; backing off"}
+        assert {record.levelno for record in caplog.records} == {logging.WARNING}
+        assert not service.main.done, "an error of accept is never fatal"
+
+    def test_a_connection_resets_it(self, start: Start) -> None:
+        backoff = AcceptBackoff(initial=0.1, max=0.3)
+        service = start(ServerConfig(accept_backoff=backoff))
+        for _ in range(3):
+            service.arrive(OSError("no"))
+            service.runtime.advance(1)
+        service.connect()
+        service.arrive(OSError("no"))
+        assert service.runtime.slept == [0.1, 0.2, 0.3, 0.1]
+
+    def test_shutdown_does_not_wait_for_it(self, start: Start) -> None:
+        service = start()
+        service.arrive(OSError("no"))
+        service.service.stop()
+        service.runtime.run_ready()
+        service.runtime.advance(0)
+        assert service.socket.fileno() == -1
+
+    def test_a_bug_ends_the_service_and_is_raised(self, start: Start) -> None:
+        service = start()
+        service.arrive(RuntimeError("bug"))
+        service.runtime.advance(0.1)
+        assert isinstance(service.main.error, RuntimeError)
+        assert service.socket.fileno() == -1
+
+    def test_a_peer_that_is_gone_already_is_no_error(self, start: Start) -> None:
+        service = start()
+        sock, peer = socket.socketpair()
+        sock.close()
+        peer.close()
+        service.arrive(sock)
+        service.connect()
+        assert len(service.runtime.attached) == 1
+
+    def test_one_that_cannot_be_attached_gives_its_permit_back(
+        self, start: Start
+    ) -> None:
+        service = start(ServerConfig(max_connections=1))
+        service.runtime.attach_error = OSError("gone")
+        service.connect()
+        service.runtime.attach_error = None
+        service.connect()
+        assert len(service.runtime.attached) == 1
+
+
+class TestPermits:
+    def test_the_next_one_waits_until_one_is_free(self, start: Start) -> None:
+        service = start(ServerConfig(max_connections=2))
+        for _ in range(4):
+            service.connect()
+        assert len(service.runtime.attached) == 2
+        assert len(service.runtime.incoming) == 1, "one more is accepted and parked"
+        service.lose(0)
+        assert len(service.runtime.attached) == 3
+
+    def test_shutdown_does_not_wait_for_one(self, start: Start) -> None:
+        service = start(ServerConfig(max_connections=1))
+        service.connect()
+        service.connect()
+        service.service.stop()
+        service.runtime.advance(1)
+        service.lose(0)
+        service.runtime.advance(1)
+        assert service.main.done
+        assert service.peers[1].recv(1) == b"", "the parked one is closed"
+
+
+class TestHandshakes:
+    @pytest.fixture
+    def offer(self, credentials: Credentials) -> Offer:
+        cert = TlsCert.pem_paths(credentials.cert, credentials.key)
+        return Offer(protocol="tls", tls=TlsSettings(cert))
+
+    def test_the_oldest_unfinished_one_makes_room(
+        self, start: Start, offer: Offer
+    ) -> None:
+        service = start(ServerConfig(max_tls_handshakes=3), offer)
+        for _ in range(5):
+            service.connect()
+        aborted = [each.aborted for each in service.runtime.transports]
+        assert aborted == [True, True, False, False, False]
+
+    def test_lost_ones_do_not_count(self, start: Start, offer: Offer) -> None:
+        service = start(ServerConfig(max_tls_handshakes=3), offer)
+        for _ in range(3):
+            service.connect()
+        service.lose(1)
+        service.connect()
+        assert not any(each.aborted for each in service.runtime.transports)
+
+    def test_lost_ones_are_not_remembered(self, start: Start, offer: Offer) -> None:
+        service = start(None, offer)
+        for number in range(50):
+            service.connect()
+            service.lose(number)
+        assert not service.service._handshaking
+        assert not service.service._connections
+
+
+class TestShutdown:
+    @pytest.mark.parametrize("form", ["coroutine", "function", "event"])
+    @pytest.mark.parametrize("outcome", ["returns", "raises", "is cancelled"])
+    def test_each_form_and_each_outcome_drains(
+        self,
+        start: Start,
+        caplog: pytest.LogCaptureFixture,
+        form: str,
+        outcome: str,
+    ) -> None:
+        async def signal() -> None:
+            if outcome == "raises":
+                msg = "broken signal"
+                raise ValueError(msg)
+            if outcome == "is cancelled":
+                raise Cancelled
+
+        class Event:
+            wait = staticmethod(signal)
+
+        shutdown: Any = signal
+        if form == "coroutine":
+            shutdown = signal()
+        elif form == "event":
+            shutdown = Event()
+        with caplog.at_level(logging.INFO):
+            service = start(shutdown=shutdown)
+            service.runtime.advance(1)
+        assert service.main.done
+        assert service.main.error is None
+        texts = [record.message for record in caplog.records]
+        assert "Shutdown signal received, draining connections..." in texts
+        assert texts[-1] == "Server shut down gracefully"
+        assert ("broken signal" in caplog.text) is (outcome == "raises")
+
+    def test_something_else_is_logged_and_drains(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start(shutdown=42)
+        service.runtime.advance(1)
+        assert service.main.done
+        assert "not int" in caplog.text
+
+    def test_the_listener_is_closed_before_the_drain_ends(self, start: Start) -> None:
+        service = start()
+        service.connect()
+        service.request(0, "/slow")
+        service.service.stop()
+        service.runtime.advance(1)
+        assert service.socket.fileno() == -1
+        assert not service.main.done
+
+    def test_a_handler_is_waited_for(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start()
+        service.connect()
+        service.request(0, "/slow")
+        service.service.stop()
+        service.service.stop()
+        service.runtime.advance(20)
+        assert not service.main.done
+        service.router.gate.set()
+        service.runtime.advance(5)  # the peer never ends: tls_shutdown_timeout
+        assert service.main.done
+        assert b"connection: close" in service.runtime.transports[0].take().lower()
+        assert not service.router.unwound
+        assert "exceeded" not in caplog.text
+
+    def test_the_drain_timeout_cuts(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start(ServerConfig(drain_timeout=7))
+        service.connect()
+        service.request(0, "/slow")
+        service.service.stop()
+        service.runtime.advance(6.5)
+        assert not service.router.unwound
+        service.runtime.advance(1)
+        assert service.router.unwound == ["/slow"]
+        assert service.main.done
+        (record,) = caplog.records
+        assert record.message == (
+            "Drain timeout (7.0 s) exceeded, aborting 1 remaining connections"
+        )
+
+    @pytest.mark.parametrize("when", ["before", "during"])
+    def test_it_can_be_shortened(
+        self, start: Start, caplog: pytest.LogCaptureFixture, when: str
+    ) -> None:
+        service = start(ServerConfig(drain_timeout=1000))
+        service.connect()
+        service.request(0, "/slow")
+        if when == "before":
+            service.service.shorten_drain(5)
+        service.service.stop()
+        service.runtime.advance(0.1)
+        if when == "during":
+            service.service.shorten_drain(5)
+        service.runtime.advance(4.5)
+        assert not service.main.done
+        service.runtime.advance(1)
+        assert service.main.done
+        assert service.router.unwound == ["/slow"]
+        assert len(caplog.records) == 1
+        assert "aborting 1 remaining" in caplog.text
+
+    def test_it_cannot_be_lengthened(self, start: Start) -> None:
+        service = start(ServerConfig(drain_timeout=5))
+        service.connect()
+        service.request(0, "/slow")
+        service.service.shorten_drain(1000)
+        service.service.stop()
+        service.runtime.advance(6)
+        assert service.main.done
+
+    def test_cancelling_cuts_at_once_and_waits_for_the_end(self, start: Start) -> None:
+        service = start()
+        service.connect()
+        service.request(0, "/slow")
+        service.main.cancel()
+        service.runtime.run_ready()
+        assert service.main.cancelled
+        assert service.router.unwound == ["/slow"]
+        assert service.runtime.transports[0].aborted
+        assert service.socket.fileno() == -1
+        assert not service.service._connections

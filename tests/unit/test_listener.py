@@ -1,0 +1,303 @@
+"""``bind``, addresses, and the dialogue about a port that is taken (spec 7.1, 8.1)."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tako.conn_info import IpPeer, OtherPeer, UnixPeer
+from tako.listener import (
+    Listener,
+    address_of,
+    as_listener,
+    bind,
+    bind_with_port_fallback,
+    split_address,
+)
+
+
+def bound(address: str | tuple[str, int], *, reuse_port: bool = False) -> Listener:
+    return asyncio.run(bind(address, reuse_port=reuse_port))
+
+
+class TestSplitAddress:
+    @pytest.mark.parametrize(
+        ("address", "expected"),
+        [
+            ("127.0.0.1:80", ("127.0.0.1", 80)),
+            ("[::1]:443", ("::1", 443)),
+            ("localhost:0", ("localhost", 0)),
+            (":8080", ("", 8080)),
+            ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+        ],
+    )
+    def test_host_and_port(self, address: str, expected: tuple[str, int]) -> None:
+        assert split_address(address) == expected
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "",
+            "localhost",
+            "80",
+            "::1:80",
+            "h:",
+            "h:x",
+            "h:-1",
+            "h:65536",
+            "h:１",
+            "h: 1",
+        ],
+    )
+    def test_other_forms_are_refused_by_name(self, address: str) -> None:
+        with pytest.raises(ValueError, match="host:port") as caught:
+            split_address(address)
+        assert repr(address) in str(caught.value)
+
+
+class TestAddressOf:
+    def test_each_family(self) -> None:
+        assert address_of(socket.AF_INET, ("1.2.3.4", 5)) == IpPeer("1.2.3.4", 5)
+        assert address_of(socket.AF_INET6, ("::1", 5, 0, 0)) == IpPeer("::1", 5)
+        assert address_of(socket.AF_UNIX, "/run/s") == UnixPeer("/run/s")
+        assert address_of(socket.AF_UNIX, "") == UnixPeer(None)
+        assert address_of(-1, 7) == OtherPeer("7")
+
+
+class TestBind:
+    def test_port_0_takes_a_free_one_and_says_which(self) -> None:
+        with bound("127.0.0.1:0") as listener:
+            assert listener.port > 0
+            assert listener.local_addr == IpPeer("127.0.0.1", listener.port)
+
+    def test_it_listens_before_it_returns(self) -> None:
+        with bound("127.0.0.1:0") as listener:
+            socket.create_connection(("127.0.0.1", listener.port), timeout=5).close()
+
+    def test_its_sockets_do_not_block(self) -> None:
+        with bound("127.0.0.1:0") as listener:
+            assert not listener.sockets[0].getblocking()
+
+    def test_a_tuple_is_an_address_too(self) -> None:
+        with bound(("127.0.0.1", 0)) as listener:
+            assert listener.port > 0
+
+    def test_a_name_is_bound_on_all_its_addresses_with_one_port(self) -> None:
+        with bound("localhost:0") as listener:
+            ports = {sock.getsockname()[1] for sock in listener.sockets}
+            assert ports == {listener.port}
+
+    def test_a_port_that_is_taken_is_an_error_that_names_it(self) -> None:
+        with bound("127.0.0.1:0") as listener:
+            address = f"127.0.0.1:{listener.port}"
+            with pytest.raises(OSError, match=f"cannot listen on {address}") as caught:
+                bound(address)
+            assert caught.value.errno == errno.EADDRINUSE
+
+    def test_reuse_port_shares_it(self) -> None:
+        with bound("127.0.0.1:0", reuse_port=True) as first:
+            bound(f"127.0.0.1:{first.port}", reuse_port=True).close()
+
+    def test_a_failure_leaves_no_socket_open(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[socket.socket] = []
+        create = socket.socket
+
+        def recording(*args: int) -> socket.socket:
+            made.append(create(*args))
+            return made[-1]
+
+        with bound("127.0.0.1:0") as taken:
+            monkeypatch.setattr("tako.listener.socket.socket", recording)
+            with pytest.raises(OSError, match="cannot listen"):
+                asyncio.run(bind(("127.0.0.1", taken.port)))
+        assert made
+        assert [sock.fileno() for sock in made if sock.family == socket.AF_INET] == [-1]
+
+    def test_closing_again_is_a_no_op(self) -> None:
+        listener = bound("127.0.0.1:0")
+        listener.close()
+        listener.close()
+
+    def test_a_listener_without_a_port_says_so(self) -> None:
+        with (
+            socket.socket(socket.AF_UNIX) as sock,
+            pytest.raises(ValueError, match="has no port"),
+        ):
+            _ = Listener([sock]).port
+
+
+class TestAsListener:
+    def test_a_listener_is_one(self) -> None:
+        with bound("127.0.0.1:0") as listener:
+            assert asyncio.run(as_listener(listener)) is listener
+
+    def test_a_bound_socket_becomes_one(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            listener = asyncio.run(as_listener(sock))
+            assert listener.sockets == [sock]
+            assert not sock.getblocking()
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:0", ("127.0.0.1", 0)])
+    def test_an_address_is_bound(self, address: str | tuple[str, int]) -> None:
+        with asyncio.run(as_listener(address)) as listener:
+            assert listener.port > 0
+
+    def test_anything_else_is_a_type_error(self) -> None:
+        with pytest.raises(TypeError, match="not int"):
+            asyncio.run(as_listener(8080))  # type: ignore[arg-type]
+
+
+class Taken:
+    """A port that is taken, and one after it that is free."""
+
+    def __init__(self) -> None:
+        while True:
+            self.sock = socket.create_server(("127.0.0.1", 0))
+            self.port = int(self.sock.getsockname()[1])
+            if self.port < 65535:
+                try:
+                    socket.create_server(("127.0.0.1", self.port + 1)).close()
+                except OSError:
+                    self.sock.close()
+                    continue
+                return
+            self.sock.close()
+
+    @property
+    def question(self) -> str:
+        nxt = self.port + 1
+        return f"Port {self.port} is already in use. Start on {nxt} instead? [Y/n]: "
+
+
+@pytest.fixture
+def taken() -> Iterator[Taken]:
+    port = Taken()
+    with port.sock:
+        yield port
+
+
+def answering(asked: list[str], *answers: str) -> Callable[[str], str]:
+    """Return a prompt that gives ``answers`` one after the other, then EOF."""
+    left = iter(answers)
+
+    def prompt(question: str) -> str:
+        asked.append(question)
+        try:
+            return next(left)
+        except StopIteration:
+            raise EOFError from None
+
+    return prompt
+
+
+class TestPortFallback:
+    def test_a_free_port_asks_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        asked: list[str] = []
+        prompt = answering(asked)
+        with asyncio.run(bind_with_port_fallback("127.0.0.1:0", prompt=prompt)):
+            assert not asked
+            assert capsys.readouterr().out == ""
+
+    @pytest.mark.parametrize("answer", ["", "y", "Y", "yes", "YES", "  yes "])
+    def test_yes_takes_the_next_port_and_says_so(
+        self, taken: Taken, answer: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked: list[str] = []
+        listener = asyncio.run(
+            bind_with_port_fallback(
+                f"127.0.0.1:{taken.port}", prompt=answering(asked, answer)
+            )
+        )
+        with listener:
+            assert listener.port == taken.port + 1
+        assert asked == [taken.question]
+        assert capsys.readouterr().out == (
+            f"Port {taken.port} was in use, starting on {taken.port + 1} instead\n"
+        )
+
+    @pytest.mark.parametrize("answers", [("n",), ("NO",), ()])
+    def test_no_and_no_terminal_raise_the_original_error(
+        self, taken: Taken, answers: tuple[str, ...]
+    ) -> None:
+        asked: list[str] = []
+        with pytest.raises(OSError, match="cannot listen") as caught:
+            asyncio.run(
+                bind_with_port_fallback(
+                    f"127.0.0.1:{taken.port}", prompt=answering(asked, *answers)
+                )
+            )
+        assert caught.value.errno == errno.EADDRINUSE
+        assert asked == [taken.question]
+
+    def test_anything_else_is_asked_again(
+        self, taken: Taken, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked: list[str] = []
+        prompt = answering(asked, "maybe", "?", "n")
+        with pytest.raises(OSError, match="cannot listen"):
+            asyncio.run(
+                bind_with_port_fallback(f"127.0.0.1:{taken.port}", prompt=prompt)
+            )
+        assert asked == [taken.question] * 3
+        assert capsys.readouterr().out == "Please answer 'y' or 'n'.\n" * 2
+
+    def test_two_taken_ports_are_two_questions(self, taken: Taken) -> None:
+        asked: list[str] = []
+        prompt = answering(asked, "y", "n")
+        with (
+            socket.create_server(("127.0.0.1", taken.port + 1)),
+            pytest.raises(OSError, match=str(taken.port + 1)),
+        ):
+            asyncio.run(
+                bind_with_port_fallback(f"127.0.0.1:{taken.port}", prompt=prompt)
+            )
+        assert len(asked) == 2
+
+    def test_behind_the_last_port_there_is_none(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def in_use(_: object) -> Listener:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+        monkeypatch.setattr("tako.listener.bind", in_use)
+        asked: list[str] = []
+        with pytest.raises(OSError, match="in use"):
+            asyncio.run(
+                bind_with_port_fallback("127.0.0.1:65535", prompt=answering(asked, "y"))
+            )
+        assert not asked
+
+    def test_other_errors_are_raised_at_once(self) -> None:
+        asked: list[str] = []
+        with pytest.raises(OSError, match="cannot listen"):
+            asyncio.run(
+                bind_with_port_fallback("192.0.2.1:1", prompt=answering(asked, "y"))
+            )
+        assert not asked
+
+    def test_an_address_of_another_form_is_a_value_error(self) -> None:
+        with pytest.raises(ValueError, match="host:port"):
+            asyncio.run(bind_with_port_fallback("8080"))
+
+    def test_the_question_does_not_block_the_loop(self, taken: Taken) -> None:
+        async def main() -> list[str]:
+            loop = asyncio.get_running_loop()
+            ran = asyncio.Event()
+
+            def prompt(_: str) -> str:
+                # answered only once the loop has run something meanwhile
+                asyncio.run_coroutine_threadsafe(note(), loop).result(timeout=10)
+                return "n"
+
+            async def note() -> None:
+                ran.set()
+
+            with pytest.raises(OSError, match="cannot listen"):
+                await bind_with_port_fallback(f"127.0.0.1:{taken.port}", prompt=prompt)
+            return ["ran"] if ran.is_set() else []
+
+        assert asyncio.run(main()) == ["ran"]
