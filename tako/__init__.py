@@ -1,5 +1,17 @@
 """tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers."""
 
+from tako.access import AccessEntry, WebSocketCounts, access_log
+from tako.aliases import (
+    serve_h2c_with_config,
+    serve_h2c_with_shutdown,
+    serve_h2c_with_shutdown_and_config,
+    serve_tls_with_config,
+    serve_tls_with_shutdown,
+    serve_tls_with_shutdown_and_config,
+    serve_with_config,
+    serve_with_shutdown,
+    serve_with_shutdown_and_config,
+)
 from tako.config import AcceptBackoff, ServerConfig
 from tako.conn_info import (
     ConnInfo,
@@ -21,36 +33,65 @@ from tako.errors import (
     MessageTooBig,
     ProtocolError,
     ProtocolViolation,
+    ProxyProtocolError,
     RemoteProtocolError,
     RouteConflictError,
     TakoError,
     TlsConfigError,
     WsError,
 )
+from tako.forms import Multipart, Part
 from tako.headers import Headers
 from tako.listener import Listener, bind, bind_with_port_fallback
 from tako.method import Method
 from tako.middleware import Next
-from tako.problem import Problem
-from tako.redirect import Redirect
-from tako.request import Request
-from tako.response import NOT_FOUND, Response, into_response
+from tako.problem import PROBLEM_JSON, Problem, default_problem_responder
+from tako.proxy_policy import ProxyPolicy
+from tako.proxy_protocol import (
+    ProxyHeader,
+    ProxyTlsInfo,
+    ProxyTlv,
+    ProxyTransport,
+    ProxyVersion,
+    parse_proxy_header,
+    read_proxy_protocol,
+)
+from tako.redirect import (
+    Redirect,
+    found,
+    http_to_https_router,
+    http_to_https_router_with_allowed_hosts,
+    permanent,
+    permanent_moved,
+    see_other,
+    temporary,
+)
+from tako.request import Extensions, Request
+from tako.request_ids import RequestId, request_id
+from tako.response import NOT_FOUND, Responder, Response, into_response
 from tako.router import Route, Router
 from tako.runtime import ctrl_c, run, sleep
-from tako.server import (
-    Server,
-    ServerBuilder,
-    ServerHandle,
+from tako.server import Server, ServerBuilder, ServerHandle
+from tako.serving import (
     serve,
+    serve_any,
     serve_h2c,
+    serve_http_with_proxy_protocol,
     serve_tls,
-    serve_with_config,
-    serve_with_shutdown,
-    serve_with_shutdown_and_config,
+    serve_unix_http,
 )
-from tako.sse import Sse, SseEvent
-from tako.state import get_state, set_state
-from tako.tls import ClientAuth, ReloadableResolver, TlsCert, build_ssl_context
+from tako.socket_activation import ListenFds
+from tako.sse import Sse, SseEvent, last_event_id, last_event_id_bytes
+from tako.state import MissingState, get_or_init_state, get_state, set_state
+from tako.tls import (
+    ClientAuth,
+    ReloadableResolver,
+    TlsCert,
+    build_ssl_context,
+    load_certs,
+    load_key,
+)
+from tako.unix import bind_unix
 from tako.ws import (
     AnyMessage,
     Deflate,
@@ -65,8 +106,8 @@ from tako.ws import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "NOT_FOUND",
     "AcceptBackoff",
+    "AccessEntry",
     "AnyMessage",
     "ClientAuth",
     "ConfigError",
@@ -74,26 +115,42 @@ __all__ = [
     "ConnectionClosed",
     "Deflate",
     "Disconnected",
+    "Extensions",
     "FrameTooBig",
     "Headers",
     "HttpError",
     "InvalidUtf8",
     "IpPeer",
+    "ListenFds",
     "Listener",
     "LocalProtocolError",
     "Message",
     "MessageTooBig",
     "Method",
+    "MissingState",
+    "Multipart",
+    "NOT_FOUND",
     "Next",
     "OtherPeer",
+    "PROBLEM_JSON",
+    "Part",
     "PeerAddr",
     "Problem",
     "ProtocolError",
     "ProtocolViolation",
+    "ProxyHeader",
+    "ProxyPolicy",
+    "ProxyProtocolError",
+    "ProxyTlsInfo",
+    "ProxyTlv",
+    "ProxyTransport",
+    "ProxyVersion",
     "Redirect",
     "ReloadableResolver",
     "RemoteProtocolError",
     "Request",
+    "RequestId",
+    "Responder",
     "Response",
     "Route",
     "RouteConflictError",
@@ -112,24 +169,53 @@ __all__ = [
     "Transport",
     "UnixPeer",
     "WebSocket",
+    "WebSocketCounts",
     "WsError",
     "WsKeepAlive",
+    "__version__",
+    "access_log",
     "bind",
+    "bind_unix",
     "bind_with_port_fallback",
     "build_ssl_context",
     "ctrl_c",
+    "default_problem_responder",
+    "found",
+    "get_or_init_state",
     "get_state",
+    "http_to_https_router",
+    "http_to_https_router_with_allowed_hosts",
     "into_response",
+    "last_event_id",
+    "last_event_id_bytes",
+    "load_certs",
+    "load_key",
     "normalize_origin",
+    "parse_proxy_header",
+    "permanent",
+    "permanent_moved",
+    "read_proxy_protocol",
+    "request_id",
     "run",
+    "see_other",
     "serve",
+    "serve_any",
     "serve_h2c",
+    "serve_h2c_with_config",
+    "serve_h2c_with_shutdown",
+    "serve_h2c_with_shutdown_and_config",
+    "serve_http_with_proxy_protocol",
     "serve_tls",
+    "serve_tls_with_config",
+    "serve_tls_with_shutdown",
+    "serve_tls_with_shutdown_and_config",
+    "serve_unix_http",
     "serve_with_config",
     "serve_with_shutdown",
     "serve_with_shutdown_and_config",
     "set_state",
     "sleep",
+    "temporary",
 ]
 
 # Names are shown, documented and pickled as what users import them as.

@@ -1,9 +1,9 @@
 """``BodySink``: a request body between the engine that receives it and the handler.
 
-Theory of operation. The engine delivers chunks; they wait in a deque. Credit goes back to
-the peer (``Exchange.consumed``) only when the handler takes a chunk, so what waits here is
-bounded by the stream's window on HTTP/2 and by ``read_buffer`` on HTTP/1.1. A body that no
-handler wants any more is credited on arrival and dropped.
+Theory of operation. The engine delivers chunks; they wait in a deque. Credit goes back
+to the peer (``Exchange.consumed``) only when the handler takes a chunk, so what waits
+here is bounded by the stream's window on HTTP/2 and by ``read_buffer`` on HTTP/1.1. A
+body that no handler wants any more is credited on arrival and dropped.
 
 Invariant: bytes delivered = bytes consumed + bytes in ``_chunks``.
 """
@@ -27,6 +27,7 @@ class BodySink:
         "_on_first_read",
         "_readable",
         "_writable",
+        "on_disconnect",
         "trailers",
     )
 
@@ -48,6 +49,8 @@ class BodySink:
         self._error: Exception | None = None
         self._readable: Signal | None = None
         self._writable: Signal | None = None
+        self.on_disconnect: Callable[[], None] | None = None
+        """Called when the peer is gone: reset, or connection lost."""
         self.trailers: list[tuple[bytes, bytes]] = []
 
     def deliver(self, data: bytes) -> None:
@@ -66,6 +69,8 @@ class BodySink:
         self._wake_reader()
         if isinstance(error, Disconnected):
             self.wake_writer()
+            if self.on_disconnect is not None:
+                self.on_disconnect()
 
     def wake_writer(self) -> None:
         """Wake the task that waits in ``drained``."""
@@ -74,6 +79,11 @@ class BodySink:
 
     def shut_down(self) -> None:
         """Nothing to say: a request that has begun is finished."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """Whose body this is; for code that carries other protocols, such as ASGI."""
+        return self._exchange
 
     @property
     def complete(self) -> bool:
@@ -102,6 +112,9 @@ class BodySink:
 
         Cancel safety: safe; no chunk is lost.
         """
+        checkpoint = self._exchange.host.runtime.checkpoint
+        if checkpoint is not None and self._chunks:
+            await checkpoint()
         while not self._chunks:
             if self._complete:
                 return b""
@@ -123,15 +136,15 @@ class BodySink:
         Cancel safety: safe.
         """
         exchange = self._exchange
-        if exchange.writable or exchange.over:
-            checkpoint = exchange.host.runtime.checkpoint
-            if checkpoint is not None:
-                await checkpoint()
-            return
-        if self._writable is None:
-            self._writable = exchange.host.runtime.signal()
+        waited = False
         while not exchange.writable and not exchange.over:
+            if self._writable is None:
+                self._writable = exchange.host.runtime.signal()
+            waited = True
             await self._writable.wait()
+        checkpoint = exchange.host.runtime.checkpoint
+        if checkpoint is not None and not waited:
+            await checkpoint()
 
     def _wake_reader(self) -> None:
         if self._readable is not None:
@@ -139,7 +152,7 @@ class BodySink:
 
 
 def _fresh(error: Exception) -> Exception:
-    """Return a copy of ``error``: one instance raised twice would grow its traceback."""
+    """Return a copy: one instance raised twice would grow its traceback."""
     if isinstance(error, TakoError):
         return type(error)(*error.args)
     return error

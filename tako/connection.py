@@ -1,32 +1,38 @@
 """``Connection``: one TCP connection, from its first byte to its last.
 
-Theory of operation. A connection is an ``asyncio.Protocol`` in shape (the loop calls it
-directly) and knows no loop. Bytes go up: TLS pipe -> engine -> exchanges; bytes go down
-when ``flush`` collects what the engine queued, encrypts and writes it.
+Theory of operation. A connection has the shape of ``asyncio.Protocol`` and knows no
+loop. Bytes go up: TLS pipe -> engine -> exchanges; bytes go down when ``flush``
+collects what the engine queued, encrypts and writes it.
 
 States: *handshaking* (TLS; no engine yet) -> *open* (an engine, chosen by ALPN) ->
-*lingering* (everything of ours is sent, FIN included; what the peer still sends is dropped,
-so that the kernel does not answer it with a reset that destroys our last bytes, RFC 9112
-§9.6) -> *lost*.
+*lingering* (all that we had to say is with the transport, FIN included; what the peer
+still sends is dropped, so that the kernel does not answer it with a reset that destroys
+our last bytes, RFC 9112 §9.6) -> *lost*.
 
-Flush rule. While input is processed nothing is written; the end of the turn writes once.
-Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the callbacks that are
-due, so that replies to one read leave in one write.
+Lingering ends at the peer's FIN, after ``tls_shutdown_timeout`` seconds without one, or
+when the peer has sent more than ``_MAX_DROPPED``. While the socket does not take all of
+our output, a slow reader has ``send_timeout`` seconds for each step of progress.
 
-Invariants: ``_engine`` is set once; after *lost* nothing touches the transport; exactly one
-timer is armed while a deadline is set; an exception of the code above never leaves this
-class, it costs this connection only.
+Flush rule. While input is processed nothing is written; the end of the turn writes
+once. Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the
+callbacks that are due, so that replies to one read leave in one write.
+
+Invariants: ``_engine`` is set once; after *lost* nothing touches the transport; exactly
+one timer is armed while a deadline is set; an exception of the code above never leaves
+this class, it costs this connection only.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from tako.config import ServerConfig
 from tako.conn_info import ConnInfo, PeerAddr, Transport as Wire, UnixPeer
 from tako.deadlines import Deadlines
+from tako.errors import consists_of
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
+from tako.prelude import Protocol
 from tako.seams import (
     Engine,
     Exchange,
@@ -43,14 +49,16 @@ from tako.tls_pipe import TlsPipe
 _logger = logging.getLogger("tako.server")
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
-Protocol: TypeAlias = Literal["http/1.1", "h2", "tls"]
+
+_MAX_DROPPED = 16 << 20  # bytes of a peer that sends on after we closed
 
 
 class Connection:
-    """One connection; implements ``Host`` upwards and ``asyncio.Protocol`` downwards."""
+    """One connection: ``Host`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
         "_closed",
+        "_dropped",
         "_engine",
         "_flush_due",
         "_handler",
@@ -60,13 +68,17 @@ class Connection:
         "_on_lost",
         "_pauses",
         "_peer",
+        "_peer_eof",
         "_pipe",
         "_protocol",
         "_receiving",
         "_said_eof",
+        "_said_eof_at",
         "_timer",
         "_timer_at",
         "_transport",
+        "_unsent",
+        "_unsent_since",
         "config",
         "conn_info",
         "deadlines",
@@ -106,16 +118,21 @@ class Connection:
         self._receiving = False
         self._flush_due = False
         self._closed = False
-        self._said_eof = False
+        self._said_eof = self._peer_eof = False
+        self._dropped = 0  # bytes that came while lingering
+        self._unsent = 0  # bytes that the transport still had when last looked at
+        self._said_eof_at = self._unsent_since = 0.0
 
     # What the transport calls ----------------------------------------------------
 
     def connection_made(self, transport: Transport) -> None:
         """Start: with the engine, or with the TLS handshake and its deadline."""
         self._transport = transport
-        self._linger = self.deadlines.new(self.abort)
+        self._linger = self.deadlines.new(self._linger_reached)
         self._handshake = self.deadlines.new(self._handshake_late)
-        if self._pipe is None:
+        if self._closed:  # the drain began before the transport was there
+            transport.abort()
+        elif self._pipe is None:
             self._open(None)
             self._flush_now()
         else:
@@ -124,43 +141,34 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._closed:
+            self._drop(len(data))
             return
         self._receiving = True
         try:
             pipe = self._pipe
-            if pipe is not None:
-                data = pipe.receive_data(data)
-                if self._engine is None and not self._handshaken(pipe):
-                    data = b""
-            if data:
+            if pipe is None:
                 self._receive(data)
-            if pipe is not None and (pipe.failed or pipe.peer_closed):
-                self._peer_ended(pipe)
-        except Exception:
-            self._crashed()
+            else:
+                data = pipe.receive_data(data)
+                if self._engine is not None or self._handshaken(pipe):
+                    if data:
+                        self._receive(data)
+                    if pipe.failed or pipe.peer_closed:
+                        self._peer_ended(pipe)
+        except Exception as error:
+            self._crashed(error)
         finally:
             self._receiving = False
         self._flush_now()
 
     def eof_received(self) -> bool:
-        """Take the peer's FIN; the other direction stays open."""
+        """Take the peer's FIN; tell whether the other direction stays open."""
+        self._peer_eof = True
         if self._closed:
-            self.abort()
             return False
-        self._receiving = True
-        try:
-            if self._pipe is not None:
-                self._pipe.receive_eof()
-            if self._engine is None:
-                self.abort()
-            else:
-                self._engine.receive_eof()
-        except Exception:
-            self._crashed()
-        finally:
-            self._receiving = False
+        self._turn(self._receive_eof)
         self._flush_now()
-        return self._transport is not None
+        return not self._closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; tell everybody."""
@@ -182,17 +190,15 @@ class Connection:
     def pause_writing(self) -> None:
         """The transport's buffer is full: stop producing, and reading what makes us."""
         self.writable = False
-        self.pause_reading(Pause.UNSENT)
+        if not self._closed:
+            self.pause_reading(Pause.UNSENT)
 
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
         self.writable = True
         self.resume_reading(Pause.UNSENT)
         if self._engine is not None and not self._closed:
-            try:
-                self._engine.wake_writers()
-            except Exception:
-                self._crashed()
+            self._turn(self._engine.wake_writers)
             self._flush_now()
 
     # What the engine and the exchanges call (``Host``) -----------------------------
@@ -209,7 +215,9 @@ class Connection:
 
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading until ``reason`` is taken back."""
-        if not self._pauses and self._transport is not None:
+        if self._closed or self._transport is None:
+            return
+        if not self._pauses:
             self._transport.pause_reading()
         self._pauses |= reason
 
@@ -228,22 +236,22 @@ class Connection:
         self._flush_output()
         self._say_eof()
         self._closed = True
-        self._linger.set(self.time() + self.config.tls_shutdown_timeout)
         self._pauses = Pause(0)
-        self._transport.resume_reading()
+        self._unsent_since = self.time()
+        self._unsent = self._transport.get_write_buffer_size()
+        self._linger.set(self._said_eof_at + self.config.tls_shutdown_timeout)
+        if self._peer_eof:
+            self._transport.close()
+        else:
+            self._transport.resume_reading()
 
     def abort(self) -> None:
         """Drop the connection; ``connection_lost`` follows."""
+        self._closed = True
         if self._transport is not None:
-            self._closed = True
             self._transport.abort()
 
     # What the server calls ---------------------------------------------------------
-
-    @property
-    def peer(self) -> PeerAddr:
-        """The client's address."""
-        return self._peer
 
     @property
     def handshaking(self) -> bool:
@@ -255,17 +263,33 @@ class Connection:
         if self._engine is None:
             self.abort()
             return
-        try:
-            self._engine.shut_down()
-        except Exception:
-            self._crashed()
+        self._turn(self._engine.shut_down)
         self._flush_now()
 
     # Inside --------------------------------------------------------------------------
 
+    def _turn(self, step: Callable[..., None], *args: object) -> None:
+        """Run ``step``; what it queues leaves together afterwards."""
+        self._receiving = True
+        try:
+            step(*args)
+        except Exception as error:
+            self._crashed(error)
+        finally:
+            self._receiving = False
+
+    def _receive_eof(self) -> None:
+        if self._pipe is not None:
+            self._pipe.receive_eof()
+        if self._engine is None:
+            self.abort()
+        else:
+            self._engine.receive_eof()
+
     def _receive(self, data: bytes) -> None:
         engine = self._engine
-        assert engine is not None
+        if engine is None:
+            return
         for exchange in engine.receive_data(data):
             exchange.task = self.runtime.spawn(self._run, exchange)
         if engine.backlog:
@@ -276,15 +300,9 @@ class Connection:
         """Process input that an earlier turn put off."""
         if self._closed or self._engine is None:
             return
-        self._receiving = True
-        try:
-            self._receive(b"")
-            if not self._engine.backlog:
-                self.resume_reading(Pause.BACKLOG)
-        except Exception:
-            self._crashed()
-        finally:
-            self._receiving = False
+        self._turn(self._receive, b"")
+        if not self._engine.backlog:
+            self.resume_reading(Pause.BACKLOG)
         self._flush_now()
 
     async def _run(self, exchange: Exchange) -> None:
@@ -293,16 +311,16 @@ class Connection:
             await self._handler(exchange)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except self.runtime.cancelled:
-            exchange.reset(ResetCode.CANCEL)
-            raise
-        except BaseException:
+        except BaseException as error:
+            if consists_of(error, self.runtime.cancelled):
+                exchange.reset(ResetCode.CANCEL)
+                raise
             _logger.exception("handler of %s failed", exchange.request.path)
             exchange.reset(ResetCode.INTERNAL_ERROR)
         finally:
             exchange.task = None
             exchange.ended()
-            self._flush_now()
+            exchange.flush()
 
     def _handshaken(self, pipe: TlsPipe) -> bool:
         """Go on with the TLS handshake; tell whether the engine can take over."""
@@ -337,8 +355,8 @@ class Connection:
             return
         if pipe.failed:
             _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
-            self._flush_output()
-            self.abort()
+            self._peer_eof = True  # whatever it sends, nobody can read it
+            self.close()
         elif self._engine is not None:
             self._engine.receive_eof()
 
@@ -358,8 +376,8 @@ class Connection:
             elif engine.backlog and not self._pauses & Pause.BACKLOG:
                 self.pause_reading(Pause.BACKLOG)
                 self.runtime.call_soon(self._go_on)
-        except Exception:
-            self._crashed()
+        except Exception as error:
+            self._crashed(error)
 
     def _flush_output(self) -> None:
         data = b"" if self._engine is None else self._engine.data_to_send()
@@ -376,12 +394,35 @@ class Connection:
         if self._said_eof or self._transport is None:
             return
         self._said_eof = True
+        self._said_eof_at = self.time()
         if self._pipe is not None:
             self._pipe.close_notify()
             data = self._pipe.data_to_send()
             if data:
                 self._transport.write(data)
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer's reset came first; nobody has told us yet
+            self.abort()
+
+    def _drop(self, size: int) -> None:
+        """Count what comes while we linger."""
+        self._dropped += size
+        if self._dropped > _MAX_DROPPED:
+            self.abort()
+
+    def _linger_reached(self) -> None:
+        """Give up waiting for the peer's FIN, unless it still takes our output."""
+        transport, now = self._transport, self.time()
+        if transport is None:
+            return
+        unsent, timeout = transport.get_write_buffer_size(), self.config.send_timeout
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif not unsent or (timeout and now >= self._unsent_since + timeout):
+            self.abort()
+            return
+        self._linger.set(now + self.config.tls_shutdown_timeout)
 
     def _arm(self) -> None:
         when = self.deadlines.next()
@@ -396,17 +437,11 @@ class Connection:
 
     def _deadline_reached(self) -> None:
         self._timer = None
-        self._receiving = True
-        try:
-            self.deadlines.reached(self.time())
-        except Exception:
-            self._crashed()
-        finally:
-            self._receiving = False
+        self._turn(self.deadlines.reached, self.time())
         self._arm()
         self._flush_now()
 
-    def _crashed(self) -> None:
+    def _crashed(self, error: Exception) -> None:
         """A bug of ours: it costs this connection and nobody else."""
-        _logger.exception("connection from %s", self._peer)
+        _logger.error("connection from %s", self._peer, exc_info=error)
         self.abort()

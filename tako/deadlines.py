@@ -3,8 +3,8 @@
 Theory of operation. Time is an input: nobody below ``runtime/`` reads a clock except
 through ``Host.time()``, and nobody arms a timer. A state machine that may have to act
 later makes a ``Deadline`` with the function to call, and moves it with ``set``. The
-connection keeps the deadlines in a heap, asks for ``next()`` and arms one timer, and calls
-``reached(now)`` when that fires.
+connection keeps the deadlines in a heap, asks for ``next()`` and arms one timer, and
+calls ``reached(now)`` when that fires.
 
 Deadlines move far more often than they fire, and nearly always to a later time. So
 ``set`` only writes an attribute when a heap entry at or before the new time exists; an
@@ -29,7 +29,7 @@ class Deadline:
         self.when: float | None = None
 
     def set(self, when: float | None) -> None:
-        """Move the deadline to ``when`` (on the clock of ``Host.time``); ``None``: off."""
+        """Move the deadline to ``when``, on the ``Host.time`` clock; ``None``: off."""
         self.when = when
         if when is not None and (self._entry is None or when < self._entry):
             self._entry = when

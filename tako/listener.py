@@ -38,7 +38,7 @@ class Listener:
         address = self.local_addr
         if not isinstance(address, IpPeer):
             msg = f"{address} has no port"
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004 - what we are, not what we were given
         return address.port
 
     def close(self) -> None:
@@ -61,8 +61,10 @@ def address_of(family: int, address: object) -> PeerAddr:
     if family in {socket.AF_INET, socket.AF_INET6} and isinstance(address, tuple):
         return IpPeer(str(address[0]), int(address[1]))
     if family == socket.AF_UNIX:
-        path = address.decode() if isinstance(address, bytes) else str(address)
-        return UnixPeer(path or None)
+        if isinstance(address, bytes):  # Linux: a name in the abstract namespace
+            name = address.removeprefix(b"\0").decode(errors="backslashreplace")
+            return UnixPeer(f"@{name}")
+        return UnixPeer(str(address) or None)
     return OtherPeer(str(address))
 
 
@@ -170,8 +172,8 @@ async def bind_with_port_fallback(
 
     Args:
         address: ``"ip:port"``.
-        prompt: asks a question and returns the answer; ``input`` by default. It runs in a
-            thread.
+        prompt: asks a question and returns the answer; ``input`` by default. It runs
+            in a thread.
 
     Raises:
         ValueError: the address has another form.

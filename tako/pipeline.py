@@ -1,8 +1,8 @@
 """Run one exchange: dispatch, then send the response or have the conversation.
 
-The only place that maps an exception of a handler to the wire: 500 while no head was sent,
-a reset after that (HTTP/2: RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection ends
-without the final chunk, RFC 9112 §8). Its text goes to the log, never to the peer.
+The only place that maps an exception of a handler to the wire: 500 while no head was
+sent, a reset after that (HTTP/2: RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection
+ends without the final chunk, RFC 9112 §8). Its text goes to the log, never to the peer.
 """
 
 import logging
@@ -31,19 +31,35 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
 
     Cancel safety: a cancelled exchange is reset by its connection.
     """
+    request = exchange.request
+    status, complete = 499, False  # until there is an answer
     try:
-        response = await dispatch(exchange.request)
-    except Exception:  # the isolation boundary of a handler
-        _logger.exception("handler of %s failed", exchange.request.path)
-        response = Response(500, body="Internal Server Error")
-    try:
-        if response.upgrade is not None:
-            await _upgrade(exchange, response, response.upgrade)
-        else:
-            await _send(exchange, response)
-    except Exception:  # the same boundary, once the head may be on the wire
-        _logger.exception("response to %s failed", exchange.request.path)
-        exchange.reset(ResetCode.INTERNAL_ERROR)
+        try:
+            response = await dispatch(request)
+        except Exception:  # the isolation boundary of a handler
+            _logger.exception("handler of %s failed", request.path)
+            response = _failure()
+        status = response.status
+        try:
+            if response.upgrade is not None:
+                await _upgrade(exchange, response, response.upgrade)
+                complete = True
+            else:
+                complete = await _send(exchange, response)
+        except Exception:  # the same boundary, once the head may be on the wire
+            _logger.exception("response to %s failed", request.path)
+            if exchange.head_sent:
+                exchange.reset(ResetCode.INTERNAL_ERROR)
+            else:
+                status = 500
+                complete = await _send(exchange, _failure())
+    finally:
+        for callback in request.end_callbacks:
+            callback(status, complete)
+
+
+def _failure() -> Response:
+    return Response(500, body="Internal Server Error")
 
 
 async def _upgrade(exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
@@ -54,7 +70,9 @@ async def _upgrade(exchange: Exchange, response: Response, upgrade: Upgrade) -> 
     await upgrade.run()
 
 
-async def _send(exchange: Exchange, response: Response) -> None:
+async def _send(exchange: Exchange, response: Response) -> bool:
+    """Send the response; tell whether the connection has taken all of it."""
+    complete = True
     headers = response.headers.raw
     body = response.body
     if exchange.request.method == "HEAD" or response.status in _NO_BODY:
@@ -66,12 +84,12 @@ async def _send(exchange: Exchange, response: Response) -> None:
         headers = _with_length(headers, len(body))
         exchange.send_headers(response.status, headers, end=not body)
         if body:
-            await _send_bytes(exchange, body)
+            complete = await _send_bytes(exchange, body)
     else:
-        await _send_stream(exchange, response, body)
+        complete = await _send_stream(exchange, response, body)
     if isinstance(exchange.sink, BodySink):
         exchange.sink.discard()
-    exchange.flush(soon=True)
+    return complete
 
 
 def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
@@ -84,40 +102,46 @@ def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
     return [*headers, (b"content-length", b"%d" % length)]
 
 
-async def _send_bytes(exchange: Exchange, body: bytes) -> None:
+async def _send_bytes(exchange: Exchange, body: bytes) -> bool:
+    request = exchange.request
     if len(body) <= _PIECE:
         exchange.send_data(body, end=True)
-        return
+        request.bytes_sent += len(body)
+        return True
     view = memoryview(body)
     for start in range(0, len(body), _PIECE):
         last = start + _PIECE >= len(body)
-        exchange.send_data(bytes(view[start : start + _PIECE]), end=last)
+        piece = bytes(view[start : start + _PIECE])
+        exchange.send_data(piece, end=last)
+        request.bytes_sent += len(piece)
         exchange.flush()
         if not last:
             await _drained(exchange)
-        if exchange.over:
-            return
+            if exchange.over:
+                return False
+    return True
 
 
 async def _send_stream(
     exchange: Exchange, response: Response, body: AsyncIterable[bytes] | Iterable[bytes]
-) -> None:
+) -> bool:
     """Send chunks as they come; the producer waits while the peer does not read."""
-    exchange.send_headers(response.status, response.headers.raw)
-    exchange.flush(soon=True)
-    heartbeat = body.heartbeat if isinstance(body, EventStream) else None
-    timer = None if heartbeat is None else HeartbeatTimer(exchange, heartbeat)
+    timer: HeartbeatTimer | None = None
     try:
+        exchange.send_headers(response.status, response.headers.raw)
+        exchange.flush(soon=True)
+        if isinstance(body, EventStream) and body.heartbeat is not None:
+            timer = HeartbeatTimer(exchange, body.heartbeat)
         if isinstance(body, AsyncIterable):
             async for chunk in body:
                 if not await _send_chunk(exchange, chunk):
-                    return
+                    return False
                 if timer is not None:
                     timer.restart()
         else:
             for chunk in body:
                 if not await _send_chunk(exchange, chunk):
-                    return
+                    return False
     finally:
         if timer is not None:
             timer.stop()
@@ -126,6 +150,7 @@ async def _send_stream(
         exchange.send_trailers(response.trailers.raw)
     else:
         exchange.send_data(b"", end=True)
+    return True
 
 
 async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
@@ -136,6 +161,7 @@ async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
     for start in range(0, len(data), _PIECE):
         piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
         exchange.send_data(piece)
+        exchange.request.bytes_sent += len(piece)
         exchange.flush(soon=True)
         await _drained(exchange)
         if exchange.over:

@@ -66,7 +66,7 @@ class Prelude:
             policy: the peer is trusted by this one; ``None``: it sends no PROXY header.
         """
         self._config = config
-        self._protocol = protocol
+        self._protocol: ListenerProtocol = protocol
         self._tls = tls
         self._reader = None if policy is None else ProxyReader(config.max_proxy_header)
         self._optional = policy is not None and not policy.required

@@ -1,8 +1,7 @@
 """``Request``: what a handler is called with (RFC 9110 §6), the same on both wires."""
 
 import json
-import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -10,45 +9,25 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from tako import grammar
 from tako.conn_info import ConnInfo
 from tako.errors import HttpError
+from tako.forms import (
+    Multipart,
+    decode_text,
+    essence,
+    open_multipart,
+    parse_fields,
+)
 from tako.headers import Headers, HeadersLike
 from tako.state import MissingState, TypeMap, find_state
 
 
 HttpVersion: TypeAlias = Literal["1.0", "1.1", "2"]
+EndCallback: TypeAlias = Callable[[int, bool], None]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 _UNSET: Any = object()
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-_MAX_FORM_FIELDS = 1000
-# Not everything that Python can decode: some of its codecs take quadratic time.
-_CHARSETS = frozenset(
-    [
-        "utf-8",
-        "utf8",
-        "us-ascii",
-        "ascii",
-        "iso-8859-1",
-        "latin1",
-        "iso-8859-2",
-        "iso-8859-15",
-        "windows-1250",
-        "windows-1251",
-        "windows-1252",
-        "koi8-r",
-        "utf-16",
-        "utf-16le",
-        "utf-16be",
-        "shift_jis",
-        "euc-jp",
-        "euc-kr",
-        "gbk",
-        "gb18030",
-        "big5",
-    ]
-)
-_CHARSET = re.compile(r';\s*charset="?([^\s";]+)', re.IGNORECASE)
 
 
 class BodyReader(Protocol):
@@ -99,6 +78,8 @@ class Request:
         matched_path: the path that the route was registered with; ``None`` without one.
         raw_path_params: the path parameters as received, not decoded.
         states: where ``state`` looks before the process-wide store; set by a router.
+        bytes_sent: bytes of the response's body that were handed to the connection.
+        end_callbacks: what ``on_end`` was given; called by whoever sends the answer.
     """
 
     __slots__ = (
@@ -109,7 +90,9 @@ class Request:
         "_query_multi",
         "authority",
         "body_reader",
+        "bytes_sent",
         "conn_info",
+        "end_callbacks",
         "headers",
         "http_version",
         "is_websocket",
@@ -156,6 +139,8 @@ class Request:
         self._extensions: Extensions | None = None
         self._body: bytes | None = None
         self._body_taken = False
+        self.bytes_sent = 0
+        self.end_callbacks: tuple[EndCallback, ...] = ()
 
     @classmethod
     def build(
@@ -329,15 +314,8 @@ class Request:
 
         Cancel safety: not safe, as ``body``.
         """
-        data = await self.body(limit)
-        declared = _CHARSET.search(self.headers.get("content-type") or "")
-        charset = declared[1].lower() if declared else "utf-8"
-        if charset not in _CHARSETS:
-            raise HttpError(400, "Failed to decode text: unknown charset")
-        try:
-            return data.decode(charset)
-        except UnicodeError as error:
-            raise HttpError(400, "Failed to decode text") from error
+        content_type = self.headers.get("content-type") or ""
+        return decode_text(await self.body(limit), content_type)
 
     async def json(self, limit: int | None = None) -> Any:
         """Return the value that the body spells in JSON (RFC 8259).
@@ -348,7 +326,7 @@ class Request:
 
         Cancel safety: not safe, as ``body``.
         """
-        kind = _essence(self.headers)
+        kind = essence(self.headers)
         if kind != "application/json" and not kind.endswith("+json"):  # RFC 6839 §3.1
             raise HttpError(400, "Invalid content type; expected application/json")
         data = await self.body(limit)
@@ -367,19 +345,10 @@ class Request:
 
         Cancel safety: not safe, as ``body``.
         """
-        if _essence(self.headers) != "application/x-www-form-urlencoded":
+        if essence(self.headers) != "application/x-www-form-urlencoded":
             detail = "Invalid content type; expected application/x-www-form-urlencoded"
             raise HttpError(400, detail)
-        data = await self.body(limit)
-        try:
-            return parse_qs(
-                data.decode(),
-                keep_blank_values=True,
-                errors="strict",
-                max_num_fields=_MAX_FORM_FIELDS,
-            )
-        except ValueError as error:
-            raise HttpError(400, "Failed to deserialize form") from error
+        return parse_fields(await self.body(limit))
 
     async def form(self, limit: int | None = None) -> dict[str, str]:
         """Return the first value of each field of a URL-encoded form.
@@ -391,6 +360,49 @@ class Request:
         """
         fields = await self.form_multi(limit)
         return {name: values[0] for name, values in fields.items()}
+
+    async def multipart(
+        self,
+        *,
+        limit: int | None = None,
+        part_limit: int | None = None,
+        max_parts: int = 1000,
+    ) -> Multipart:
+        """Return a multipart form, whose parts are read as they arrive.
+
+        Args:
+            limit: the largest body, in bytes, that is accepted; ``None``: any.
+            part_limit: the largest part, in bytes; ``None``: any.
+            max_parts: the most parts.
+
+        Raises:
+            HttpError: 415, the content type is another one; 400, it names no boundary;
+                413, the body is larger than ``limit``.
+            ConfigError: the package for it is missing: ``tako[multipart]``.
+            RuntimeError: the body was taken by ``stream`` before.
+
+        Cancel safety: safe.
+        """
+        reader = self.body_reader if self._body is None else _BytesReader(self._body)
+        form = open_multipart(
+            self.headers,
+            (reader or _BytesReader(b"")).next_chunk,
+            limit=limit,
+            part_limit=part_limit,
+            max_parts=max_parts,
+        )
+        if self._body is None:
+            self._take_body()
+        return form
+
+    def on_end(self, callback: EndCallback) -> None:
+        """Have ``callback(status, complete)`` called when the answer has ended.
+
+        ``status`` is what was answered, 499 where the client left before; ``complete``
+        is false where the answer was cut short. A WebSocket ends with its session. A
+        request without a connection does not end.
+        """
+        self.end_callbacks += (callback,)
 
     def _take_body(self) -> None:
         if self._body_taken:
@@ -411,12 +423,6 @@ async def _read_all(reader: BodyReader | None, limit: int | None) -> bytes:
         if limit is not None and size > limit:
             raise HttpError(413)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _essence(headers: Headers) -> str:
-    """Return the media type without its parameters (RFC 9110 §8.3.1), in lower case."""
-    value = headers.get("content-type") or ""
-    return value.partition(";")[0].strip().lower()
 
 
 def _decoded(value: str) -> str:

@@ -1,184 +1,32 @@
-"""Serving: ``serve*`` for a program that does only that, ``Server`` for the rest."""
+"""``Server``: one configuration, any number of listeners, beside what else runs."""
 
 import contextlib
 import dataclasses
-import logging
-import os
-import ssl
 from collections.abc import AsyncIterator
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from tako import runtime
 from tako.config import Duration, ServerConfig, seconds
 from tako.conn_info import PeerAddr
-from tako.connection import Protocol
-from tako.errors import TlsConfigError
+from tako.errors import ConfigError, TlsConfigError
 from tako.listener import ListenerLike, as_listener
-from tako.router import Router
-from tako.seams import Signal
-from tako.service import Dispatcher, Service, Shutdown
-from tako.tls import ReloadableResolver, TlsCert, TlsSettings, default_cert
+from tako.proxy_policy import ProxyPolicy
+from tako.service import Dispatcher, Offer, Service
+from tako.serving import (
+    Path,
+    any_offer,
+    check,
+    check_config,
+    greet,
+    lifespan_of,
+    proxied_offer,
+)
+from tako.tls import TlsCert, TlsSettings
+from tako.unix import bind_unix
 
 
-_logger = logging.getLogger("tako.server")
-
-Path: TypeAlias = str | os.PathLike[str]
-
-_GREETING: dict[Protocol, str] = {
-    "http/1.1": "Tako listening on %s",
-    "tls": "Tako TLS listening on %s",
-    "h2": "Tako h2c (HTTP/2 cleartext) listening on %s",
-}
-
-
-async def serve(
-    listener: ListenerLike,
-    router: Dispatcher,
-    *,
-    shutdown: Shutdown = None,
-    config: ServerConfig | None = None,
-) -> None:
-    """Serve HTTP/1.1 over plain TCP until ``shutdown``, then drain.
-
-    Args:
-        listener: what ``tako.bind`` returns, a bound socket, or an address.
-        router: what answers requests.
-        shutdown: an awaitable, an async function, or an event; when it completes (or
-            fails) the server drains. Inside ``tako.run`` SIGINT and SIGTERM by default.
-        config: timeouts and limits.
-
-    Raises:
-        ConfigError: the configuration cannot work.
-        OSError: the address cannot be bound.
-
-    Cancel safety: cancelling aborts every connection at once; nothing is left behind.
-    """
-    await _serve(listener, router, "http/1.1", None, shutdown, config)
-
-
-async def serve_tls(
-    listener: ListenerLike,
-    router: Dispatcher,
-    cert: Path | None = None,
-    key: Path | None = None,
-    *,
-    tls: TlsCert | ssl.SSLContext | None = None,
-    shutdown: Shutdown = None,
-    config: ServerConfig | None = None,
-) -> None:
-    """Serve HTTP/2 and HTTP/1.1 over TLS; each connection chooses by ALPN.
-
-    Args:
-        listener: as for ``serve``.
-        router: as for ``serve``.
-        cert: PEM file of the certificate chain; without it ``certs/cert.pem`` with
-            ``certs/key.pem``, else ``cert.pem`` with ``key.pem``.
-        key: PEM file of the private key.
-        tls: certificates in any other form, in place of ``cert`` and ``key``.
-        shutdown: as for ``serve``.
-        config: as for ``serve``.
-
-    Raises:
-        TlsConfigError: a file is missing or broken, or certificate and key do not match.
-        ConfigError: the configuration cannot work.
-        OSError: the address cannot be bound.
-
-    Cancel safety: as ``serve``.
-    """
-    config = config or ServerConfig()
-    settings = TlsSettings(_certificate(cert, key, tls), tuple(config.alpn))
-    await _serve(listener, router, "tls", settings, shutdown, config)
-
-
-async def serve_h2c(
-    listener: ListenerLike,
-    router: Dispatcher,
-    *,
-    shutdown: Shutdown = None,
-    config: ServerConfig | None = None,
-) -> None:
-    """Serve HTTP/2 over plain TCP to clients with prior knowledge (RFC 9113 §3.3).
-
-    Args and errors: as for ``serve``.
-
-    Cancel safety: as ``serve``.
-    """
-    await _serve(listener, router, "h2", None, shutdown, config)
-
-
-async def serve_with_shutdown(
-    listener: ListenerLike, router: Dispatcher, signal: Shutdown
-) -> None:
-    """``serve`` with ``shutdown=signal``. Cancel safety: as ``serve``."""
-    await serve(listener, router, shutdown=signal)
-
-
-async def serve_with_config(
-    listener: ListenerLike, router: Dispatcher, config: ServerConfig
-) -> None:
-    """``serve`` with ``config=config``. Cancel safety: as ``serve``."""
-    await serve(listener, router, config=config)
-
-
-async def serve_with_shutdown_and_config(
-    listener: ListenerLike, router: Dispatcher, signal: Shutdown, config: ServerConfig
-) -> None:
-    """``serve`` with both. Cancel safety: as ``serve``."""
-    await serve(listener, router, shutdown=signal, config=config)
-
-
-def _certificate(
-    cert: Path | None, key: Path | None, tls: TlsCert | ssl.SSLContext | None
-) -> TlsCert:
-    if tls is not None:
-        if cert is not None or key is not None:
-            msg = "give either cert and key or tls=, not both"
-            raise TlsConfigError(msg)
-        return TlsCert.context(tls) if isinstance(tls, ssl.SSLContext) else tls
-    if cert is None and key is None:
-        return default_cert()
-    if cert is None or key is None:
-        msg = "cert and key go together: give both files or neither"
-        raise TlsConfigError(msg)
-    return TlsCert.resolver(ReloadableResolver.from_pem(cert, key))
-
-
-async def _serve(
-    listener: ListenerLike,
-    router: Dispatcher,
-    protocol: Protocol,
-    tls: TlsSettings | None,
-    shutdown: Shutdown,
-    config: ServerConfig | None,
-) -> None:
-    _check(router, config)
-    bound = await as_listener(listener)
-    if shutdown is None and runtime.managed():
-        shutdown = runtime.ctrl_c
-    try:
-        async with runtime.current().open_runtime() as served:
-            service = Service(
-                served, bound, router, protocol, tls, config or ServerConfig()
-            )
-            _logger.info(_GREETING[protocol], bound.local_addr)
-            await service.run(shutdown)
-    finally:
-        bound.close()
-
-
-def _check(router: object, config: object) -> None:
-    if not hasattr(router, "dispatch"):
-        msg = f"serve takes a Router, not {type(router).__name__}"
-        raise TypeError(msg)
-    if isinstance(router, Router):
-        router.prepare()  # plugins that cannot be set up raise here
-    _check_config(config)
-
-
-def _check_config(config: object) -> None:
-    if config is not None and not isinstance(config, ServerConfig):
-        msg = f"config takes a ServerConfig, not {type(config).__name__}"
-        raise TypeError(msg)
+if TYPE_CHECKING:
+    from tako.seams import Signal
 
 
 class ServerHandle:
@@ -213,8 +61,11 @@ class ServerHandle:
         if not self._done:
             signal = runtime.current().signal()
             self._waiters.append(signal)
-            while not self._done:
-                await signal.wait()
+            try:
+                while not self._done:
+                    await signal.wait()
+            finally:
+                self._waiters.remove(signal)
         if self._error is not None:
             raise self._error
 
@@ -258,7 +109,7 @@ class Server:
     def __init__(
         self, *, config: ServerConfig | None = None, tls: TlsCert | None = None
     ) -> None:
-        _check_config(config)
+        check_config(config)
         self.config = config or ServerConfig()
         self._tls = tls
 
@@ -283,13 +134,13 @@ class Server:
 
         Cancel safety: safe before it returns; the server is then on its own.
         """
-        return await self._spawn(listener, router, "http/1.1", None, nursery)
+        return await self._spawn(listener, router, Offer(), nursery)
 
     async def spawn_h2c(
         self, listener: ListenerLike, router: Dispatcher, *, nursery: Any = None
     ) -> ServerHandle:
         """Serve HTTP/2 with prior knowledge. Cancel safety: as ``spawn_http``."""
-        return await self._spawn(listener, router, "h2", None, nursery)
+        return await self._spawn(listener, router, Offer(protocol="h2"), nursery)
 
     async def spawn_tls(
         self, listener: ListenerLike, router: Dispatcher, *, nursery: Any = None
@@ -301,7 +152,73 @@ class Server:
 
         Cancel safety: as ``spawn_http``.
         """
-        return await self._spawn(listener, router, "tls", self._settings(), nursery)
+        offer = Offer(protocol="tls", tls=self._settings())
+        return await self._spawn(listener, router, offer, nursery)
+
+    async def spawn_unix_http(
+        self, path: Path, router: Dispatcher, *, nursery: Any = None
+    ) -> ServerHandle:
+        """Serve HTTP/1.1 on a Unix socket; see ``bind_unix`` for ``path``.
+
+        Raises:
+            OSError: somebody else listens there, or it cannot be bound.
+
+        Cancel safety: as ``spawn_http``.
+        """
+        return await self.spawn_http(await bind_unix(path), router, nursery=nursery)
+
+    async def spawn_proxy_protocol(
+        self,
+        listener: ListenerLike,
+        router: Dispatcher,
+        *,
+        proxy: ProxyPolicy | None = None,
+        nursery: Any = None,
+    ) -> ServerHandle:
+        """Serve behind a proxy, over TLS if the server has a certificate.
+
+        Args:
+            listener: as for ``serve``.
+            router: as for ``serve``.
+            proxy: as for ``serve_http_with_proxy_protocol``.
+            nursery: as for ``spawn_http``.
+
+        Cancel safety: as ``spawn_http``.
+        """
+        offer = proxied_offer(self._tls, proxy, self.config)
+        return await self._spawn(listener, router, offer, nursery)
+
+    async def spawn_any(
+        self,
+        listener: ListenerLike,
+        router: Dispatcher,
+        *,
+        redirect_to_https: bool | int = False,
+        proxy: ProxyPolicy | None = None,
+        nursery: Any = None,
+    ) -> ServerHandle:
+        """Serve everything on one port; TLS if the server has a certificate.
+
+        Args:
+            listener: as for ``serve``.
+            router: as for ``serve``.
+            redirect_to_https: as for ``serve_any``.
+            proxy: as for ``serve_any``.
+            nursery: as for ``spawn_http``.
+
+        Raises:
+            ConfigError: there is nowhere to redirect to.
+
+        Cancel safety: as ``spawn_http``.
+        """
+        tls = None if self._tls is None else self._settings()
+        bound = await as_listener(listener)
+        try:
+            offer = any_offer(tls, redirect_to_https, proxy, bound.local_addr)
+        except ConfigError:
+            bound.close()
+            raise
+        return await self._spawn(bound, router, offer, nursery)
 
     @contextlib.asynccontextmanager
     async def running_http(
@@ -343,11 +260,10 @@ class Server:
         self,
         listener: ListenerLike,
         router: Dispatcher,
-        protocol: Protocol,
-        tls: TlsSettings | None,
+        offer: Offer,
         nursery: Any,
     ) -> ServerHandle:
-        _check(router, self.config)
+        check(router, self.config)
         backend = runtime.current()
         bound = await as_listener(listener)
         handle = ServerHandle(bound.local_addr, self.config.drain_timeout)
@@ -355,13 +271,14 @@ class Server:
         async def run() -> None:
             error: BaseException | None = None
             try:
-                async with backend.open_runtime() as served:
-                    service = Service(served, bound, router, protocol, tls, self.config)
+                async with lifespan_of(router), backend.open_runtime() as served:
+                    service = Service(served, bound, router, offer, self.config)
                     handle.started(service)
                     await service.run()
             except Exception as failure:
                 error = failure
             finally:
+                bound.close()
                 handle.ended(error)
 
         try:
@@ -369,7 +286,7 @@ class Server:
         except TypeError:
             bound.close()
             raise
-        _logger.info(_GREETING[protocol], bound.local_addr)
+        greet(offer, bound)
         return handle
 
 

@@ -1,7 +1,8 @@
-"""Fixtures: the certificate authority, the runtimes, the wires, and a server for a test.
+"""Fixtures: the certificate authority, the runtimes, the wires, a server for a test.
 
-A test that takes ``serve`` runs once for each runtime and each wire: that is the point of
-tako. One that is about a single wire says so with ``@pytest.mark.parametrize("wire", ...)``.
+A test that takes ``serve`` runs once for each runtime and each wire: that is the
+point of tako. One that is about a single wire says so with
+``@pytest.mark.parametrize("wire", ...)``.
 """
 
 import importlib.util
@@ -16,6 +17,7 @@ import trustme
 import tako
 from tests.support.peer import Wire
 from tests.support.server import Credentials, RunningServer, RuntimeName
+
 
 WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
 

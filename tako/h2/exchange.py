@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from tako.h2.budgets import Pace
 
 
-_EARLY_LIMIT = 64 * 1024  # bytes kept for a tunnel that is not accepted yet
 _SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
 _NO_CONTENT = frozenset({204, 304})  # RFC 9110 §6.4.1
 
@@ -65,7 +64,6 @@ class H2Exchange:
     __slots__ = (
         "_continued",
         "_early",
-        "_early_size",
         "_end_queued",
         "_fast",
         "_head_only",
@@ -146,7 +144,6 @@ class H2Exchange:
         self._step = self.window + 1 >> 1
         self._unacked = 0
         self._early: list[bytes] = []
-        self._early_size = 0
         self.expected: int | None = None  # content-length of the request
         self.received = 0
         # Outbound
@@ -375,10 +372,8 @@ class H2Exchange:
             self.sink.deliver(data)
             return None
         if self.connect:
-            self._early_size += len(data)
-            self._early.append(data)
-            late = self._early_size > _EARLY_LIMIT
-            return ResetCode.ENHANCE_YOUR_CALM if late else None
+            self._early.append(data)  # credited on acceptance: bounded by the window
+            return None
         self.received += len(data)
         if self.expected is not None and self.received > self.expected:
             return ResetCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1

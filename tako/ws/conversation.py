@@ -1,9 +1,8 @@
 """``Conversation``: one WebSocket after the handshake, without I/O (RFC 6455, 8441).
 
-Theory of operation. The engine delivers bytes; the codec turns them into messages;
-those wait in ``inbox`` for the session. Control frames are answered right here, so a
-session that never reads still answers Ping and Close. Output goes straight to the
-exchange.
+Theory of operation. The engine delivers bytes; the codec turns them into messages that
+wait in ``inbox`` for the session. Control frames are answered right here, even if the
+session never reads. Output goes straight to the exchange.
 
 Two directions end independently:
 
@@ -54,6 +53,7 @@ _CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
 _INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
 _SHARE = 16 * 1024  # bytes held from which each message read gives its share back
 
+_GOING_AWAY = "server shutting down"
 _RSV1 = 0x40  # RFC 7692 §6: the message is compressed
 
 
@@ -173,7 +173,7 @@ class Conversation:
 
     def shut_down(self) -> None:
         """Tell the peer that the server goes away (RFC 6455 §7.4.1: 1001)."""
-        self.send_close(1001, "server shutting down")
+        self.send_close(1001, _GOING_AWAY)
 
     # Reading, called by the session ----------------------------------------------
 
@@ -284,7 +284,7 @@ class Conversation:
         self.discard()
         if self._keep_alive is not None:
             self._keep_alive.stop()
-        self.send_close(code)
+        self.send_close(code, _GOING_AWAY if code == 1001 else "")
 
     def lose(self, reason: str) -> None:
         """Take the peer for dead: the reader gets 1006, the wire 1011 and a reset."""

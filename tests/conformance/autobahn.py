@@ -3,8 +3,9 @@
     python -m tests.conformance.autobahn [--wire h1] [--cases 1.* 7.*] [--runtime trio]
 
 Over HTTP/1.1 ``wstest`` connects to the server itself. Over HTTP/2 (TLS, ALPN h2) it
-connects to ``bridge.py``. Both grades of a case count, ``behavior`` and ``behaviorClose``,
-and only OK and INFORMATIONAL pass: NON-STRICT and UNCLEAN are failures here.
+connects to ``bridge.py``. Both grades of a case count, ``behavior`` and
+``behaviorClose``, and only OK and INFORMATIONAL pass: NON-STRICT and UNCLEAN are
+failures here.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import trustme
 
+
 PASSED = {"OK", "INFORMATIONAL"}
 ALL_CASES = 517
 SECTIONS = {
@@ -38,7 +40,19 @@ SECTIONS = {
     "13": "Compression Parameters",
 }
 SHARES = (
-    ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.1.*", "12.2.*"],
+    [
+        "1.*",
+        "2.*",
+        "3.*",
+        "4.*",
+        "5.*",
+        "6.*",
+        "7.*",
+        "9.*",
+        "10.*",
+        "12.1.*",
+        "12.2.*",
+    ],
     ["12.3.*", "12.4.*", "12.5.*", "13.*"],
 )
 """The whole suite in two parts of about the same length, for two processors."""

@@ -2,19 +2,19 @@
 
     python -m tests.conformance.bridge --upstream localhost:8443 --ca ca.pem
 
-No Autobahn client speaks RFC 8441. This bridge lets the one there is test a server over
-HTTP/2: each TCP connection becomes one stream, all of them on a single HTTP/2 connection.
-Bytes pass unchanged and unparsed in both directions; so do their ends:
+No Autobahn client speaks RFC 8441. This bridge lets the one there is test a server
+over HTTP/2: each TCP connection becomes one stream, all of them on a single HTTP/2
+connection. Bytes pass unchanged and unparsed in both directions; so do their ends:
 
     FIN          <->  END_STREAM
     TCP reset     ->  RST_STREAM(CANCEL)
     RST_STREAM    ->  the TCP connection is closed
 
-Theory of operation. One task reads the HTTP/2 connection and puts what it finds into the
-queue of the stream concerned. Each TCP connection has two tasks: one copies TCP to DATA
-and waits for the stream's window, the other copies the queue to TCP and gives credit for
-what the socket took. So neither side can outrun the other, and one connection that stalls
-stalls nobody else.
+Theory of operation. One task reads the HTTP/2 connection and puts what it finds into
+the queue of the stream concerned. Each TCP connection has two tasks: one copies TCP
+to DATA and waits for the stream's window, the other copies the queue to TCP and gives
+credit for what the socket took. So neither side can outrun the other, and one
+connection that stalls stalls nobody else.
 
 It shares no code with tako.
 """
@@ -32,6 +32,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 from h2.settings import SettingCodes, Settings
+
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 WINDOW = 1 << 20
@@ -162,7 +163,7 @@ class Upstream:
                     self._take(event)
                 await self.flush()
         except (OSError, h2.exceptions.ProtocolError) as error:
-            print(f"bridge: the HTTP/2 connection failed: {error!r}", flush=True)  # noqa: T201
+            print(f"bridge: the HTTP/2 connection failed: {error!r}", flush=True)
         finally:
             self.alive = False
             for stream in self._streams.values():
@@ -324,9 +325,8 @@ def _answer(head: list[tuple[str, str]], request: list[tuple[str, str]]) -> byte
         "Connection: Upgrade",
         f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}",
     ]
-    for name in ("sec-websocket-extensions", "sec-websocket-protocol"):
-        if name in fields:
-            lines.append(f"{name}: {fields[name]}")
+    passed_on = ("sec-websocket-extensions", "sec-websocket-protocol")
+    lines += [f"{name}: {fields[name]}" for name in passed_on if name in fields]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -348,7 +348,7 @@ async def main() -> None:
     host, _, port = args.upstream.rpartition(":")
     bridge = Bridge(host, int(port), _client_context(args.ca))
     server = await asyncio.start_server(bridge.accepted, "127.0.0.1", args.port)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()
 

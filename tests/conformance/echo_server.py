@@ -1,4 +1,4 @@
-"""The server that Autobahn tests: every message comes back, deflate where it is offered.
+"""The server that Autobahn tests: every message comes back, deflated if offered.
 
     python -m tests.conformance.echo_server [--tls CERT KEY] [--runtime trio]
 
@@ -30,7 +30,7 @@ async def main(tls: list[str] | None) -> None:
     router.get("/{*path}", echo)
     router.get("/", echo)
     listener = await tako.bind("127.0.0.1:0")
-    print(listener.port, flush=True)  # noqa: T201
+    print(listener.port, flush=True)
     if tls is None:
         await tako.serve(listener, router, shutdown=tako.ctrl_c)
     else:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.conformance.autobahn import ALL_CASES, SHARES, conform, find_wstest
 
+
 pytestmark = pytest.mark.slow
 
 

@@ -488,7 +488,7 @@ class TestClose:
         task.cancel()
         run.runtime.run_ready()
         assert task.cancelled
-        assert run.sent() == plain(CLOSE, close(1001))
+        assert run.sent() == plain(CLOSE, close(1001, b"server shutting down"))
 
 
 class TestOutcomes:
@@ -582,7 +582,7 @@ class TestOutcomes:
             run.runtime.run_ready()
         assert run.task.done
         assert [record.levelno for record in caplog.records] == [logging.INFO]
-        assert run.sent() == plain(CLOSE, close(1001))
+        assert run.sent() == plain(CLOSE, close(1001, b"server shutting down"))
         assert not run.exchange.resets, "the closing handshake goes on"
         run.deliver(masked(CLOSE, close(1001)))
         assert run.exchange.output_ended

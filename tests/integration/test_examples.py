@@ -93,6 +93,23 @@ class Program:
         )
 
 
+class UnixProgram(Program):
+    """An example that listens on a Unix socket, whose name is what it is told."""
+
+    @property
+    def path(self) -> str:
+        return str(self._output[0].parent / f"127.0.0.1:{self.port}")
+
+    def wait_until_it_listens(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and not Path(self.path).exists():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.05)
+                break
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(self.path)
+
+
 Start = Callable[[str], Program]
 
 
@@ -102,7 +119,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     programs = []
 
     def start(name: str) -> Program:
-        program = Program(name, tmp_path)
+        kind = UnixProgram if name == "unix_socket" else Program
+        program = kind(name, tmp_path)
         programs.append(program)
         program.wait_until_it_listens()
         return program
@@ -368,6 +386,57 @@ def test_chat_drops_who_cannot_keep_up(start: Start, tls: ssl.SSLContext) -> Non
             assert received == Close(1013, "too slow")
             assert fast.recv(PATIENCE) == "* slow left"
     assert_quiet_end(program)
+
+
+def test_unix_socket(start: Start) -> None:
+    program = start("unix_socket")
+    assert isinstance(program, UnixProgram)
+    transport = httpx.HTTPTransport(uds=program.path)
+    with httpx.Client(transport=transport, trust_env=False) as client:
+        assert client.get("http://localhost/").text == (
+            "Hello from Unix socket! Peer: unix"
+        )
+        health = client.get("http://localhost/health")
+    assert (health.status_code, health.text) == (200, "ok")
+    name = f"127.0.0.1:{program.port}"
+    assert_quiet_end(
+        program,
+        f"Starting HTTP server on Unix socket: {name}\n"
+        f"  curl --unix-socket {name} http://localhost/\n"
+        f"  curl --unix-socket {name} http://localhost/health\n",
+    )
+    assert not Path(program.path).exists()
+
+
+def test_proxy_protocol(start: Start) -> None:
+    program = start("proxy_protocol")
+    out = ""
+    while "nc" not in out:  # it may be buffered behind the first connection
+        out = program.output()[0]
+    hint = out.splitlines()[-1]
+    found = re.fullmatch(r"  printf '(.*)' \| nc 127\.0\.0\.1 (\d+)", hint)
+    assert found is not None
+    assert int(found[2]) == program.port
+    said = (
+        found[1].replace(r"\r\n", "\r\n").encode()
+    )  # what the hint tells people to do
+    with socket.create_connection(program.address, timeout=PATIENCE) as sock:
+        sock.sendall(said)
+        answer = sock.recv(65536)
+        while b"dst=" not in answer:
+            answer += sock.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body.decode() == (
+        "Real client: 192.168.1.100:56324\n"
+        "PROXY header: version=V1, transport=TCP, "
+        f"src=192.168.1.100:56324, dst=10.0.0.1:{program.port}\n"
+    )
+    assert program.stop() == 0
+    address = f"127.0.0.1:{program.port}"
+    assert program.output()[0].startswith(
+        f"PROXY protocol server running at {address}\nTry it:\n"
+    )
 
 
 def test_every_example_is_driven_here() -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-
 from typing import Any
 
 import pytest

@@ -108,8 +108,4 @@ export class RawSocket {
     payload.writeUInt16BE(code);
     this.stream.write(frame(CLOSE, Buffer.concat([payload, Buffer.from(reason)])));
   }
-
-  abort() {
-    this.session.destroy();
-  }
 }

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.peer import Wire
 from tests.support.peer_io import Address
+
 
 ROOT = Path(__file__).parents[3]
 NODE_SCRIPTS = ROOT / "tests" / "clients" / "node"
@@ -30,7 +32,7 @@ PATIENCE = 60
 
 
 def node_modules() -> Path:
-    """Return where npm installed the clients: ``$TAKO_NODE_MODULES``, else the default."""
+    """Return where npm put the clients: ``$TAKO_NODE_MODULES``, else beside them."""
     chosen = os.environ.get("TAKO_NODE_MODULES")
     return Path(chosen) if chosen else NODE_SCRIPTS / "node_modules"
 
@@ -64,10 +66,12 @@ class Client:
     """A client and the wires it speaks; ``missing`` says why it cannot be run here."""
 
     name: str
-    wires: tuple[str, ...]
+    wires: tuple[Wire, ...]
     command: Callable[[str, str, Place], list[str]]
     missing: Callable[[], str | None]
-    front: Callable[[Place, Path], contextlib.AbstractContextManager[Place]] | None = None
+    front: Callable[[Place, Path], contextlib.AbstractContextManager[Place]] | None = (
+        None
+    )
     scenarios: tuple[str, ...] = field(default=SCENARIOS)
     shows_code: bool = True
 
@@ -141,10 +145,25 @@ def no_chromium() -> str | None:
     return no_program("chromium") or no_node("playwright-core")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until ``process`` listens on ``port``."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, f"{process.args!r} ended"
+            assert time.monotonic() < deadline, f"{process.args!r} does not listen"
+            time.sleep(0.02)  # it offers no other sign that it is ready
+        else:
+            return
 
 
 @contextlib.contextmanager
@@ -153,15 +172,7 @@ def _proxy(command: list[str], port: int, ca: Path) -> Iterator[Place]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, f"{command[0]} ended"
-                assert time.monotonic() < deadline, f"{command[0]} does not listen"
-                time.sleep(0.02)  # it offers no other sign that it is ready
+        wait_for_port(port, process)
         yield Place(("127.0.0.1", port), ca)
     finally:
         process.terminate()
@@ -171,7 +182,7 @@ def _proxy(command: list[str], port: int, ca: Path) -> Iterator[Place]:
 @contextlib.contextmanager
 def haproxy(behind: Place, folder: Path) -> Iterator[Place]:
     """HAProxy: HTTP/1.1 in front, HTTP/2 over TLS to ``behind``."""
-    port = _free_port()
+    port = free_port()
     config = folder / "haproxy.cfg"
     config.write_text(
         f"""\
@@ -198,7 +209,7 @@ ca-file {behind.ca} verifyhost localhost sni str(localhost) alpn h2
 @contextlib.contextmanager
 def nghttpx(behind: Place, folder: Path) -> Iterator[Place]:
     """nghttpx: HTTP/1.1 in front, HTTP/2 over TLS to ``behind``."""
-    port = _free_port()
+    port = free_port()
     command = [
         "nghttpx",
         f"-f127.0.0.1,{port};no-tls",
@@ -214,7 +225,7 @@ def nghttpx(behind: Place, folder: Path) -> Iterator[Place]:
         yield place
 
 
-BOTH = ("h1", "h1s", "h2")
+BOTH: tuple[Wire, ...] = ("h1", "h1s", "h2")
 CLIENTS = (
     Client(
         "websockets",

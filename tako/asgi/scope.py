@@ -1,0 +1,143 @@
+"""The scope of a request: what an ASGI app is called with.
+
+The scope of a WebSocket is the same on both wires but for ``http_version``: what only the
+handshake of HTTP/1.1 needs (``Connection``, ``Upgrade``, ``Sec-WebSocket-Key``) is not in
+it.
+"""
+
+import functools
+import ssl
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from cryptography import x509
+
+from tako.asgi.protocol import VERSIONS, Scope, is_hop_by_hop
+from tako.conn_info import IpPeer, PeerAddr, TlsInfo, UnixPeer
+from tako.request import Request
+
+
+_TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}  # RFC 8446 §4.2.1
+
+
+def http_scope(request: Request, root_path: str) -> Scope:
+    """Return the scope of an ordinary request; ``extensions`` has ``tls`` at most."""
+    scope = _scope(request, root_path)
+    scope["type"] = "http"
+    scope["method"] = request.method
+    scope["scheme"] = request.scheme
+    scope["headers"] = list(request.headers.raw)
+    return scope
+
+
+def websocket_scope(request: Request, root_path: str) -> Scope:
+    """Return the scope of a WebSocket handshake, alike for both wires."""
+    scope = _scope(request, root_path)
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if request.scheme == "https" else "ws"
+    scope["headers"] = [f for f in request.headers.raw if not is_hop_by_hop(f)]
+    scope["subprotocols"] = offered_subprotocols(request)
+    return scope
+
+
+def offered_subprotocols(request: Request) -> list[str]:
+    """Return the subprotocols that a client offers (RFC 6455 §11.3.4), in its order."""
+    lines = request.headers.get_all("sec-websocket-protocol")
+    names = (name.strip(" \t") for line in lines for name in line.split(","))
+    return [name for name in names if name]
+
+
+def mount_point(request: Request) -> str:
+    """Return the part of the path in front of its route's catch-all, if it has one."""
+    pattern = request.matched_path
+    if pattern is None or not pattern.endswith("}"):
+        return ""
+    name = pattern.rpartition("{*")[2]
+    if name == pattern or "{" in name:
+        return ""
+    rest = request.raw_path_params.get(name[:-1], "")
+    return decoded(request.path[: len(request.path) - len(rest)]).rstrip("/")
+
+
+def decoded(path: str) -> str:
+    """Return ``path`` percent-decoded, as text."""
+    if "%" not in path and path.isascii():
+        return path
+    return unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "replace")
+
+
+def _scope(request: Request, root_path: str) -> Scope:
+    info = request.conn_info
+    extensions: dict[str, dict[str, Any]] = {}
+    if info is not None and info.tls is not None:
+        extensions["tls"] = dict(tls_extension(info.tls))
+    return {
+        "asgi": dict(VERSIONS),
+        "http_version": request.http_version,
+        # The prefix that a proxy took away belongs to the path, one that a route
+        # consumed still is a part of it.
+        "path": root_path + decoded(request.path),
+        "raw_path": (root_path + request.path).encode("latin-1", "replace"),
+        "root_path": root_path + mount_point(request),
+        "query_string": request.query.encode("latin-1"),
+        "client": None if info is None else _client(info.peer),
+        "server": None if info is None else _server(info.local),
+        "extensions": extensions,
+    }
+
+
+def _client(address: PeerAddr) -> tuple[str, int] | None:
+    return (address.host, address.port) if isinstance(address, IpPeer) else None
+
+
+def _server(address: PeerAddr) -> tuple[str, int | None] | None:
+    if isinstance(address, IpPeer):
+        return address.host, address.port
+    if isinstance(address, UnixPeer) and address.path is not None:
+        return address.path, None
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def tls_extension(info: TlsInfo) -> dict[str, Any]:
+    """Return ASGI's ``tls`` extension; what is not known is ``None``."""
+    return {
+        "server_cert": None,
+        "client_cert_chain": _pem_chain(info.peer_cert),
+        "client_cert_name": _subject(info.peer_cert),
+        "client_cert_error": None,
+        "tls_version": _TLS_VERSIONS.get(info.version),
+        "cipher_suite": _cipher_suites().get(info.cipher),
+    }
+
+
+def _pem_chain(der: bytes | None) -> tuple[str, ...]:
+    return () if der is None else (ssl.DER_cert_to_PEM_cert(der),)
+
+
+def _subject(der: bytes | None) -> str | None:
+    if der is None:
+        return None
+    return x509.load_der_x509_certificate(der).subject.rfc4514_string()
+
+
+@functools.cache
+def _cipher_suites() -> dict[str, int]:
+    """Return the registered numbers of the suites that OpenSSL knows, by its names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL")
+    return {suite["name"]: suite["id"] & 0xFFFF for suite in context.get_ciphers()}
+
+
+def tls_version_name(number: int | None) -> str:
+    """Return the name of a TLS version, ``""`` if it is not known."""
+    names = {number: name for name, number in _TLS_VERSIONS.items()}
+    return "" if number is None else names.get(number, "")
+
+
+def cipher_name(number: int | None) -> str:
+    """Return OpenSSL's name of a cipher suite, ``""`` if it is not known."""
+    if number is None:
+        return ""
+    names = {number: name for name, number in _cipher_suites().items()}
+    return names.get(number, "")

@@ -1,0 +1,163 @@
+"""``tako serve`` and ``tako certs``: what there is, and what the options mean."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tako.asgi import LifespanError
+from tako.cli import certs
+from tako.cli.plan import Plan, read_plan
+from tako.cli.reload import watched
+from tako.cli.saying import CliError, one_line, say, version
+from tako.cli.serving import serve_here
+from tako.cli.settings import config_options, envvar
+from tako.cli.supervisor import supervise
+from tako.cli.worker import Worker
+from tako.errors import TakoError
+
+
+_CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; return its exit code. Errors are one line on stderr."""
+    try:
+        result = _group.main(arguments, prog_name="tako", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.format_message())
+        return 2
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "tako"
+        say(f"tako: {one_line(error.format_message())} (see {path} --help)")
+        return 2
+    except click.ClickException as error:
+        say(f"tako: {one_line(error.format_message())}")
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+@click.group(name="tako", context_settings=_CONTEXT)
+@click.version_option(version(), message="%(prog)s %(version)s")
+def _group() -> None:
+    """HTTP/1.1 and HTTP/2 with WebSockets on both, for tako routers and ASGI apps."""
+
+
+def _choice(flag: str, values: tuple[str, ...], text: str) -> Any:
+    return click.option(
+        flag,
+        type=click.Choice(values),
+        default=values[0],
+        show_default=True,
+        envvar=envvar(flag),
+        help=text,
+    )
+
+
+def _text(flag: str, metavar: str, text: str, **more: Any) -> Any:
+    more.setdefault("envvar", envvar(flag))
+    return click.option(flag, metavar=metavar, help=text, **more)
+
+
+def _flag(flag: str, text: str) -> Any:
+    return click.option(flag, is_flag=True, envvar=envvar(flag), help=text)
+
+
+@_group.command(name="serve")
+@click.argument("target", metavar="MODULE:ATTR", envvar="TAKO_TARGET")
+@_text(
+    "--bind",
+    "ADDRESS",
+    "host:port, unix:/path or fd://number; may be repeated. "
+    "[default: 127.0.0.1:8443, with --plain and --h2c 127.0.0.1:8000]",
+    multiple=True,
+)
+@_text("--cert", "FILE", "Certificate chain in PEM.")
+@_text("--key", "FILE", "Private key in PEM.")
+@_flag("--dev-cert", "Use a certificate of a local authority, made where needed.")
+@_flag("--plain", "Serve HTTP/1.1 without TLS.")
+@_flag("--h2c", "Serve HTTP/2 without TLS, to clients that know.")
+@_text("--workers", "NUMBER", "Processes that share the addresses.", type=int)
+@_choice("--runtime", ("asyncio", "trio"), "What handlers run on.")
+@_choice("--loop", ("auto", "uvloop", "asyncio"), "The event loop of asyncio.")
+@_flag("--reload", "Start again when a Python file changes.")
+@_text(
+    "--reload-dir",
+    "FOLDER",
+    "Folder to watch; may be repeated. [default: --app-dir]",
+    multiple=True,
+)
+@_text("--app-dir", "FOLDER", "Where modules are looked for first.", default=".")
+@_choice("--lifespan", ("auto", "on", "off"), "ASGI: whether to run the app's lifespan.")
+@_text("--root-path", "PREFIX", "ASGI: the prefix that a proxy removes.", default="")
+@click.option(
+    "--websockets/--no-websockets",
+    default=True,
+    envvar="TAKO_WEBSOCKETS",
+    help="ASGI: whether the app takes WebSockets. [default: on]",
+)
+@_flag("--access-log", "Log a line for each request, as tako.access.")
+@_text("--log-config", "FILE", "Logging configuration: .json, .toml or .ini.")
+@_choice(
+    "--log-level", ("warning", "debug", "info", "error", "critical"), "How much to log."
+)
+@config_options
+def _serve(**options: Any) -> int:
+    """Serve a tako Router, an ASGI app, or what a function without arguments returns.
+
+    Every option can be given as an environment variable: TAKO_ and its name.
+    """
+    plan = read_plan(options)
+    worker = Worker.from_environment()
+    if worker is not None:
+        return _guarded(plan, worker)
+    if plan.workers > 1 or plan.reload_folders:
+        return supervise(plan, watched(plan.reload_folders))
+    return _guarded(plan, None)
+
+
+def _guarded(plan: Plan, worker: Worker | None) -> int:
+    """Serve in this process; what goes wrong at the start is one line."""
+    try:
+        serve_here(plan, worker)
+    except (TakoError, OSError) as error:
+        logging.getLogger("tako.cli").debug("startup failed", exc_info=error)
+        reason = getattr(error, "strerror", None) or str(error)
+        text = one_line(reason)
+        if isinstance(error, LifespanError):
+            text = f"the startup of {plan.target} failed: {text}"
+        raise CliError(text) from error
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@_group.group(name="certs")
+def _certs() -> None:
+    """Make and look at certificates."""
+
+
+@_certs.command(name="make")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--out", default="certs", show_default=True, help="Folder for cert.pem and key.pem."
+)
+def _certs_make(names: tuple[str, ...], out: str) -> None:
+    """Make a certificate for NAMEs (localhost), signed by this user's own authority."""
+    authority = certs.make(Path(out), names or certs.NAMES)
+    click.echo(f"{Path(out) / 'cert.pem'}: {certs.facts(Path(out) / 'cert.pem')[0]}")
+    click.echo(f"{Path(out) / 'key.pem'}: its key, for your eyes only")
+    click.echo(f"{authority}: the authority; to trust it on this machine:")
+    click.echo(f"  {certs.trust_line(authority)}")
+
+
+@_certs.command(name="show")
+@click.argument("file", type=click.Path(path_type=Path))
+def _certs_show(file: Path) -> None:
+    """Print what is in a PEM file: names, issuer, key, expiry."""
+    for number, cert in enumerate(certs.facts(file), 1):
+        click.echo(f"{number}. {cert}")
+        click.echo(f"   {cert.key} key, signed by {cert.issuer}")

@@ -1,0 +1,186 @@
+"""``Plan``: what the options of ``tako serve`` amount to, checked."""
+
+import json
+import logging
+import logging.config
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from tako.asgi import AsgiApp
+from tako.cli import certs
+from tako.cli.saying import CliError, one_line
+from tako.cli.settings import make_config
+from tako.config import ServerConfig
+from tako.errors import TakoError
+
+
+Wire: TypeAlias = Literal["tls", "plain", "h2c"]
+
+_NO_CERT = (
+    "no certificate: give --cert and --key, or --dev-cert for this machine, "
+    "or --plain to do without TLS"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to serve what.
+
+    Attributes:
+        target: ``module:attribute``.
+        binds: addresses.
+        wire: what is spoken there.
+        cert: the certificate's file, ``None`` without TLS.
+        key: its key's file.
+        dev_cert: the two are of the local authority.
+        config: timeouts and limits.
+        workers: processes.
+        reload_folders: what to watch; nothing: do not.
+        app_folder: where modules are looked for.
+        runtime: ``asyncio`` or ``trio``.
+        loop: for asyncio.
+        access_log: whether to log requests.
+        log_config: a file.
+        log_level: of the loggers of tako.
+        asgi: arguments for ``AsgiApp``.
+    """
+
+    target: str
+    binds: tuple[str, ...]
+    wire: Wire
+    cert: Path | None
+    key: Path | None
+    dev_cert: bool
+    config: ServerConfig
+    workers: int
+    reload_folders: tuple[Path, ...]
+    app_folder: Path
+    runtime: str
+    loop: str
+    access_log: bool
+    log_config: Path | None
+    log_level: str
+    asgi: dict[str, Any]
+
+    def wrap(self, app: Any) -> AsgiApp:
+        """Return an ASGI app as a handler.
+
+        Raises:
+            CliError: an option for it cannot work.
+        """
+        try:
+            return AsgiApp(app, **self.asgi)
+        except TakoError as error:
+            raise CliError(str(error)) from error
+
+    def set_up_logging(self) -> None:
+        """Configure ``logging``, once in each process.
+
+        Raises:
+            CliError: the file cannot be used.
+        """
+        level = self.log_level.upper()
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("tako").setLevel(level)
+        logging.getLogger("tako.access").setLevel(
+            logging.INFO if self.access_log else logging.CRITICAL
+        )
+        if self.log_config is not None:
+            _configure_logging(self.log_config)
+
+
+def read_plan(options: dict[str, Any]) -> Plan:
+    """Return what the options amount to; takes them out.
+
+    Raises:
+        CliError: they contradict each other, or a value cannot work.
+    """
+    if not options["websockets"]:
+        options["h2_enable_connect_protocol"] = False
+    config = make_config(options)
+    wire = _wire(options)
+    cert, key = _cert(options, wire)
+    default = "127.0.0.1:8443" if wire == "tls" else "127.0.0.1:8000"
+    folder = Path(options["app_dir"]).resolve()
+    folders = options["reload_dir"] or ((folder,) if options["reload"] else ())
+    workers = 1 if options["workers"] is None else options["workers"]
+    if workers < 1:
+        msg = f"--workers is at least 1, not {workers}"
+        raise CliError(msg)
+    if workers > 1 and folders:
+        msg = "--reload is for one process: leave --workers out"
+        raise CliError(msg)
+    if options["runtime"] == "trio" and options["loop"] != "auto":
+        msg = f"--loop {options['loop']} is for asyncio; trio brings its own"
+        raise CliError(msg)
+    return Plan(
+        target=options["target"],
+        binds=options["bind"] or (default,),
+        wire=wire,
+        cert=cert,
+        key=key,
+        dev_cert=options["dev_cert"],
+        config=config,
+        workers=workers,
+        reload_folders=tuple(map(Path, folders)),
+        app_folder=folder,
+        runtime=options["runtime"],
+        loop=options["loop"],
+        access_log=options["access_log"],
+        log_config=Path(options["log_config"]) if options["log_config"] else None,
+        log_level=options["log_level"],
+        asgi={
+            "lifespan": options["lifespan"],
+            "root_path": options["root_path"],
+            "websockets": options["websockets"],
+        },
+    )
+
+
+def _wire(options: dict[str, Any]) -> Wire:
+    if options["plain"] and options["h2c"]:
+        msg = "--plain is HTTP/1.1 and --h2c is HTTP/2: give one of them"
+        raise CliError(msg)
+    if options["plain"]:
+        return "plain"
+    return "h2c" if options["h2c"] else "tls"
+
+
+def _cert(options: dict[str, Any], wire: Wire) -> tuple[Path | None, Path | None]:
+    """Return the files of the certificate and its key."""
+    cert, key = options["cert"], options["key"]
+    given = cert is not None or key is not None
+    if wire != "tls":
+        if given or options["dev_cert"]:
+            msg = f"--{wire} does without TLS: leave the certificate out"
+            raise CliError(msg)
+        return None, None
+    if options["dev_cert"]:
+        if given:
+            msg = "--dev-cert brings its own certificate: leave --cert and --key out"
+            raise CliError(msg)
+        return certs.dev_cert()
+    if given:
+        if cert is None or key is None:
+            msg = "--cert and --key go together: give both"
+            raise CliError(msg)
+        return Path(cert), Path(key)
+    for folder in (Path("certs"), Path()):
+        if (folder / "cert.pem").exists() and (folder / "key.pem").exists():
+            return folder / "cert.pem", folder / "key.pem"
+    raise CliError(_NO_CERT)
+
+
+def _configure_logging(path: Path) -> None:
+    try:
+        if path.suffix == ".json":
+            logging.config.dictConfig(json.loads(path.read_text()))
+        elif path.suffix == ".toml":
+            logging.config.dictConfig(tomllib.loads(path.read_text()))
+        else:
+            logging.config.fileConfig(path, disable_existing_loggers=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        msg = f"--log-config {path}: {one_line(str(error))}"
+        raise CliError(msg) from error

@@ -1,0 +1,154 @@
+"""Serving in this process: alone, or as one of several workers."""
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from tako import access, runtime
+from tako.cli import binds, certs
+from tako.cli.plan import Plan
+from tako.cli.saying import say, version
+from tako.cli.target import Target, load
+from tako.cli.worker import Worker
+from tako.conn_info import UnixPeer
+from tako.errors import TlsConfigError
+from tako.listener import Listener, address_of
+from tako.middleware import as_middleware, chain
+from tako.request import Request
+from tako.response import Response
+from tako.router import Router
+from tako.service import Dispatcher
+from tako.serving import serve, serve_h2c, serve_tls
+from tako.tls import ReloadableResolver, TlsCert
+
+
+_SPOKEN = {
+    "tls": "HTTP/2 and HTTP/1.1",
+    "plain": "HTTP/1.1",
+    "h2c": "HTTP/2 with prior knowledge",
+}
+
+
+def serve_here(plan: Plan, worker: Worker | None) -> None:
+    """Serve until SIGINT or SIGTERM, then drain.
+
+    Raises:
+        CliError: the target cannot be served, or an address not be bound.
+        TakoError: the certificate cannot be used, or the app's startup failed.
+    """
+    plan.set_up_logging()
+    resolver = _resolver(plan)
+    target = load(plan.target, plan.app_folder, plan.wrap)
+    if isinstance(target.router, Router):
+        target.router.prepare()
+    listener = binds.bind_all(plan.binds) if worker is None else worker.listener
+
+    def started() -> None:
+        if worker is None:
+            announce(plan, listener, target.kind)
+        else:
+            worker.tell_ready(target.kind)
+
+    router = Served(target, started, access_log=plan.access_log)
+    if resolver is not None:
+        signal.signal(signal.SIGHUP, lambda *_: _reload(resolver))
+    else:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    paths = binds.unix_paths(listener) if worker is None else []
+    try:
+        loop = plan.loop if plan.runtime == "asyncio" else "auto"
+        runtime.run(
+            _serve, plan, listener, router, resolver, runtime=plan.runtime, loop=loop
+        )
+    finally:
+        listener.close()
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+async def _serve(
+    plan: Plan,
+    listener: Listener,
+    router: Dispatcher,
+    resolver: ReloadableResolver | None,
+) -> None:
+    if resolver is not None:
+        tls = TlsCert.resolver(resolver)
+        await serve_tls(listener, router, tls=tls, config=plan.config)
+    elif plan.wire == "h2c":
+        await serve_h2c(listener, router, config=plan.config)
+    else:
+        await serve(listener, router, config=plan.config)
+
+
+def _resolver(plan: Plan) -> ReloadableResolver | None:
+    if plan.cert is None or plan.key is None:
+        return None
+    return ReloadableResolver.from_pem(plan.cert, plan.key)
+
+
+def _reload(resolver: ReloadableResolver) -> None:
+    """Load the certificate again: connections and WebSockets do not notice."""
+    try:
+        resolver.reload_from_pem()
+    except TlsConfigError as error:
+        say(f"tako: keeping the old certificate: {error}")
+    else:
+        say("tako: certificate reloaded")
+
+
+class Served:
+    """A router with its lifespan, from whose start on the server is ready."""
+
+    __slots__ = ("_access_log", "_lifespan", "_router", "_started")
+
+    def __init__(
+        self, target: Target, started: Callable[[], None], *, access_log: bool
+    ) -> None:
+        self._started = started
+        self._router = target.router
+        self._lifespan: Any = getattr(target.router, "lifespan", None)
+        self._access_log = as_middleware(access.access_log()) if access_log else None
+
+    async def dispatch(self, request: Request, *, timer: Any = None) -> Response:
+        """Answer ``request``. Cancel safety: that of the handler."""
+        if self._access_log is None:
+            return await self._router.dispatch(request, timer=timer)
+        call = partial(self._router.dispatch, timer=timer)
+        return await chain((self._access_log,), call)(request)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Start what the router wants to live in, then say that all is ready."""
+        if self._lifespan is None:
+            self._started()
+            yield
+            return
+        async with self._lifespan():
+            self._started()
+            yield
+
+
+def announce(plan: Plan, listener: Listener, kind: str) -> None:
+    """Say what listens where, what it speaks, and how long its certificate is good."""
+    processes = f", {plan.workers} workers" if plan.workers > 1 else ""
+    say(f"tako {version()}: {plan.target} ({kind}) on {plan.runtime}{processes}")
+    scheme = "https" if plan.wire == "tls" else "http"
+    spoken = _SPOKEN[plan.wire]
+    if plan.wire == "tls" and len(plan.config.alpn) == 1:
+        spoken = "HTTP/2" if plan.config.alpn[0] == "h2" else "HTTP/1.1"
+    if not plan.config.h2_enable_connect_protocol and plan.wire != "plain":
+        spoken += ", no WebSockets over HTTP/2"
+    for sock in listener.sockets:
+        address = address_of(sock.family, sock.getsockname())
+        shown = f"unix:{address}" if isinstance(address, UnixPeer) else address
+        prefix = "" if isinstance(address, UnixPeer) else f"{scheme}://"
+        say(f"  listening on {prefix}{shown}: {spoken}")
+    if plan.cert is not None:
+        say(f"  certificate {plan.cert}: {certs.facts(plan.cert)[0]}")
+    if plan.dev_cert:
+        authority = certs.data_folder() / "ca.pem"
+        say("  to trust it on this machine:")
+        say(f"    {certs.trust_line(authority)}")

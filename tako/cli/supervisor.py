@@ -1,0 +1,327 @@
+"""The supervisor: worker processes that share listening sockets, and who replaces whom.
+
+Theory of operation. The sockets are bound here and inherited by every worker, which is
+this same command with ``TAKO_WORKER`` in its environment. One thread, one loop: signals,
+the ends of processes and lines from the *ready pipes* wake a selector.
+
+A worker is *starting* -> *ready* -> *stopping* -> gone, or gone at any time. Each place
+(1 to ``--workers``) has one worker that is starting or ready, and perhaps old ones that
+are stopping.
+
+* The first worker is started alone: if it cannot start, its line says why and that is
+  the end. Then the others.
+* A worker that dies is replaced: at once if it was ready for a while, else after a pause
+  that doubles.
+* SIGHUP: every worker loads its certificate again, in place; then the places are rolled
+  one by one: a replacement is started, and only when it is ready the old worker drains.
+  Connections wait in the kernel's queue of the shared socket, so none is refused. If a
+  replacement cannot start the roll ends and the old worker stays.
+* SIGUSR1: only the certificates.
+* SIGTERM, SIGINT: every worker drains. The second one kills.
+
+Invariant: a place is never without a worker for longer than its pause, until the end.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from tako.cli import binds
+from tako.cli.plan import Plan
+from tako.cli.reload import Watch
+from tako.cli.saying import say
+from tako.cli.serving import announce
+from tako.cli.worker import ENVIRONMENT, describe
+from tako.listener import Listener
+
+
+_SETTLED = 5.0  # seconds after which a worker is taken to be well
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+_GRACE = 5.0  # seconds beyond the drain before a worker is killed
+
+_SIGNALS = (
+    signal.SIGCHLD,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+)
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """One worker process."""
+
+    place: int
+    process: subprocess.Popen[bytes]
+    ready_pipe: int
+    started: float
+    ready: bool = False
+    stopping_at: float | None = None
+    replaces: "Child | None" = field(default=None, repr=False)
+
+
+def supervise(plan: Plan, watch: Watch | None) -> int:
+    """Serve with workers until a signal ends it; return the exit code.
+
+    Raises:
+        CliError: an address cannot be bound.
+    """
+    plan.set_up_logging()
+    listener = binds.bind_all(plan.binds)
+    paths = binds.unix_paths(listener)
+    try:
+        return Supervisor(plan, listener).run(watch)
+    finally:
+        listener.close()
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+class Supervisor:
+    """Keeps the workers."""
+
+    def __init__(self, plan: Plan, listener: Listener) -> None:
+        self._plan = plan
+        self._listener = listener
+        self._children: list[Child] = []
+        self._due: dict[int, float] = {}  # place -> when its next worker starts
+        self._pauses: dict[int, float] = {}
+        self._to_roll: deque[int] = deque()
+        self._signals: deque[int] = deque()
+        self._code: int | None = None  # set once this is ending
+        self._announced = False
+        self._changes: deque[str] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._wake = socket.socketpair()
+        self._life_read, self._life = os.pipe()
+
+    def run(self, watch: Watch | None) -> int:
+        """Run until the last worker is gone; return the exit code."""
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        previous = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        handlers = {
+            number: signal.signal(number, lambda n, _: self._signals.append(n))
+            for number in _SIGNALS
+        }
+        stop = threading.Event()
+        watcher = None if watch is None else self._watching(watch, stop)
+        try:
+            self._start(1)
+            while self._code is None or self._children:
+                self._turn()
+        finally:
+            stop.set()
+            if watcher is not None:
+                watcher.join()
+            for child in self._children:
+                child.process.kill()
+                child.process.wait()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(previous)
+            self._selector.close()
+            self._woken.close()
+            self._wake.close()
+            os.close(self._life)
+            os.close(self._life_read)
+        return self._code or 0
+
+    # The loop ------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Wait for something, and see to it."""
+        for key, _ in self._selector.select(self._timeout()):
+            if key.fileobj is self._woken:
+                self._woken.recv(4096)
+            else:
+                self._pipe_readable(key.data)
+        while self._signals:
+            self._signalled(self._signals.popleft())
+        self._reap()
+        while self._changes:
+            say(f"tako: {self._changes.popleft()} changed, starting again")
+            self._begin_roll()
+        self._look_at_clock()
+
+    def _timeout(self) -> float | None:
+        times = list(self._due.values()) if self._code is None else []
+        times += [
+            child.stopping_at + self._plan.config.drain_timeout + _GRACE
+            for child in self._children
+            if child.stopping_at is not None
+        ]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _look_at_clock(self) -> None:
+        now = time.monotonic()
+        for place, due in list(self._due.items()):
+            if due <= now and self._code is None:
+                del self._due[place]
+                self._start(place)
+        late = self._plan.config.drain_timeout + _GRACE
+        for child in self._children:
+            if child.stopping_at is not None and child.stopping_at + late <= now:
+                child.process.kill()
+
+    def _signalled(self, number: int) -> None:
+        if number in {signal.SIGTERM, signal.SIGINT}:
+            if self._code is None:
+                self._end(0)
+            else:
+                self._code = 128 + number
+                for child in self._children:
+                    child.process.kill()
+        elif number in {signal.SIGHUP, signal.SIGUSR1} and self._code is None:
+            for child in self._children:
+                if child.ready:
+                    child.process.send_signal(signal.SIGHUP)
+            if number == signal.SIGHUP:
+                self._begin_roll()
+
+    def _end(self, code: int) -> None:
+        """Drain everything; ``code`` is the exit code."""
+        self._code = code
+        self._due.clear()
+        self._to_roll.clear()
+        for child in self._children:
+            self._stop(child)
+
+    # Workers -------------------------------------------------------------------------
+
+    def _start(self, place: int, replaces: Child | None = None) -> None:
+        ready_pipe, ready = os.pipe()
+        os.set_blocking(ready_pipe, False)
+        sockets = [sock.fileno() for sock in self._listener.sockets]
+        value = describe(ready, self._life_read, sockets)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tako.cli", *sys.argv[1:]],
+                env={**os.environ, ENVIRONMENT: value},
+                pass_fds=(ready, self._life_read, *sockets),
+                process_group=0,  # a terminal's Ctrl-C is for us to pass on
+            )
+        finally:
+            os.close(ready)
+        child = Child(place, process, ready_pipe, time.monotonic(), replaces=replaces)
+        self._children.append(child)
+        self._selector.register(ready_pipe, selectors.EVENT_READ, child)
+
+    def _pipe_readable(self, child: Child) -> None:
+        data = os.read(child.ready_pipe, 4096)
+        self._close_pipe(child)
+        if not data:
+            return  # it died: SIGCHLD says so
+        child.ready = True
+        if not self._announced:
+            self._announced = True
+            announce(self._plan, self._listener, data.decode())
+            for place in range(2, self._plan.workers + 1):
+                self._start(place)
+        if self._code is not None:
+            self._stop(child)
+            return
+        if child.replaces is not None:
+            self._stop(child.replaces)
+            child.replaces = None
+            self._roll_next()
+
+    def _close_pipe(self, child: Child) -> None:
+        if child.ready_pipe >= 0:
+            self._selector.unregister(child.ready_pipe)
+            os.close(child.ready_pipe)
+            child.ready_pipe = -1
+
+    def _stop(self, child: Child) -> None:
+        if child.stopping_at is None:
+            child.stopping_at = time.monotonic()
+            child.process.send_signal(signal.SIGTERM)
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            if child.process.poll() is not None:
+                self._children.remove(child)
+                self._close_pipe(child)
+                self._ended(child)
+
+    def _ended(self, child: Child) -> None:
+        """A worker is gone; see who takes its place."""
+        if child.stopping_at is not None or self._code is not None:
+            return
+        how = _how(child.process.returncode)
+        if not self._announced:
+            self._code = child.process.returncode if child.process.returncode > 0 else 1
+        elif child.replaces is not None:
+            say(f"tako: the new worker {child.place} {how}; the old one stays")
+            self._to_roll.clear()
+        elif self._replaced(child):
+            say(f"tako: worker {child.place} {how} while it was being replaced")
+        else:
+            pause = self._pause(child)
+            then = f"another in {pause:g} s" if pause else "starting another"
+            say(f"tako: worker {child.place} (pid {child.process.pid}) {how}; {then}")
+            self._due[child.place] = time.monotonic() + pause
+
+    def _replaced(self, gone: Child) -> bool:
+        """Tell whether somebody is about to take the place of ``gone`` anyway."""
+        for child in self._children:
+            if child.replaces is gone:
+                child.replaces = None
+                self._roll_next()
+                return True
+        return False
+
+    def _pause(self, child: Child) -> float:
+        lived = time.monotonic() - child.started
+        if child.ready and lived > _SETTLED:
+            self._pauses.pop(child.place, None)
+            return 0.0
+        pause = self._pauses.get(child.place, 0.0 if child.ready else _FIRST_PAUSE)
+        longer = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._pauses[child.place] = longer
+        return pause
+
+    # Rolling -------------------------------------------------------------------------
+
+    def _begin_roll(self) -> None:
+        rolling = bool(self._to_roll) or any(c.replaces for c in self._children)
+        self._to_roll = deque(range(1, self._plan.workers + 1))
+        if not rolling:
+            self._roll_next()
+
+    def _roll_next(self) -> None:
+        """Replace the worker of the next place that has one."""
+        while self._to_roll:
+            place = self._to_roll.popleft()
+            for child in self._children:
+                if child.place == place and child.ready and child.stopping_at is None:
+                    self._start(place, child)
+                    return
+
+    def _watching(self, watch: Watch, stop: threading.Event) -> threading.Thread:
+        def changed(names: str) -> None:
+            self._changes.append(names)
+            self._wake.send(b"\0")
+
+        thread = threading.Thread(target=watch, args=(changed, stop), daemon=True)
+        thread.start()
+        return thread
+
+
+def _how(code: int) -> str:
+    """Say how a process ended."""
+    if code >= 0:
+        return f"ended with code {code}"
+    return f"was killed by {signal.Signals(-code).name}"
+
+

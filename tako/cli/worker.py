@@ -1,0 +1,55 @@
+"""A worker's side of the bond with its supervisor: three kinds of descriptors.
+
+The *listening sockets* are inherited, so that connections wait in the kernel whoever
+comes and goes. On the *ready pipe* the worker says once that it serves. The *life
+pipe* is open as long as the supervisor lives: when it ends, the worker drains.
+"""
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Self
+
+from tako.cli.binds import adopt
+from tako.listener import Listener
+
+
+ENVIRONMENT = "TAKO_WORKER"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker has inherited."""
+
+    listener: Listener
+    ready: int
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """Return what the supervisor left, once; ``None`` if there is none."""
+        value = os.environ.pop(ENVIRONMENT, None)
+        if value is None:
+            return None
+        ready, life, *sockets = map(int, value.split(","))
+        for number in (ready, life):
+            os.set_inheritable(number, False)
+        threading.Thread(target=_outlive, args=(life,), daemon=True).start()
+        return cls(adopt(sockets), ready)
+
+    def tell_ready(self, kind: str) -> None:
+        """Tell the supervisor that this worker serves ``kind``."""
+        os.write(self.ready, kind.encode())
+        os.close(self.ready)
+
+
+def describe(ready: int, life: int, sockets: list[int]) -> str:
+    """Return the value of the environment variable, for the supervisor."""
+    return ",".join(map(str, [ready, life, *sockets]))
+
+
+def _outlive(life: int) -> None:
+    """Drain when the supervisor is gone."""
+    while os.read(life, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,178 @@
+"""One measurement: one row, one server, one round."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.rows import Row
+from tests.benchmarks.servers import Running, Server, ServerError, running
+from tests.benchmarks.tools import (
+    LOAD_CORE,
+    Certificate,
+    UnavailableError,
+    build_load,
+    cpu_seconds,
+    family,
+    make_certificate,
+    pinned,
+)
+
+
+SETTLE = 0.5  # seconds
+OPEN_LIMIT = 60.0  # the load generator's own, for all sockets to open
+PATIENCE = 60.0  # more seconds before a load generator is taken to hang
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What came out; ``None`` where a row has no such figure.
+
+    Attributes:
+        per_cpu_second: units per second of the server's CPU time.
+        per_second: units per second on the clock.
+        p50_us: median latency.
+        p99_us: 99th percentile of the latency.
+        kib_per_socket: growth of the server's resident memory.
+    """
+
+    per_cpu_second: float | None = None
+    per_second: float | None = None
+    p50_us: float | None = None
+    p99_us: float | None = None
+    kib_per_socket: float | None = None
+
+
+class MeasurementError(Exception):
+    """A server that failed under load: why."""
+
+
+class Bench:
+    """Measures with the programs and certificates that it has put into a directory.
+
+    Args:
+        directory: where to put them.
+        seconds: of one measurement.
+        settle: seconds under load before anything is counted.
+
+    Raises:
+        UnavailableError: the load generator cannot be built here.
+    """
+
+    def __init__(self, directory: Path, seconds: float, settle: float = SETTLE) -> None:
+        self._directory = directory
+        self._seconds = seconds
+        self._settle = settle
+        self.load = build_load(directory)
+        self._certificate: Certificate = make_certificate(directory)
+
+    def measure(self, row: Row, server: Server) -> Figures:
+        """Return the figures of one round.
+
+        Raises:
+            UnavailableError: a program that this row needs is not installed.
+            MeasurementError: the server failed.
+        """
+        try:
+            with running(
+                server, self._certificate, self._directory, tls=row.tls
+            ) as target:
+                run = self._requests if row.group == "http" else self._sockets
+                return run(row, target)
+        except (ServerError, OSError) as error:
+            raise MeasurementError(str(error)) from error
+
+    def _sockets(self, row: Row, target: Running) -> Figures:
+        words = [
+            *row.words.split(),
+            f"--seconds={0 if '--idle' in row.words else self._seconds}",
+            f"--warm-up={self._settle}",
+            f"--processes={','.join(map(str, family(target.process)))}",
+        ]
+        words += ["--tls", str(self._certificate.ca)] if row.tls else []
+        words += ["--h2"] if row.h2 else []
+        output = self._run([str(self.load), *words, str(target.port)], OPEN_LIMIT)
+        found = json.loads(output)
+        if "error" in found:
+            msg = f"{found['error']} (server: {target.complaint()})"
+            raise MeasurementError(msg)
+        return _figures(row.group, found)
+
+    def _run(self, words: list[str], more: float = 0.0) -> str:
+        limit = self._seconds + self._settle + more + PATIENCE
+        with pinned(LOAD_CORE):
+            try:
+                done = subprocess.run(
+                    words, capture_output=True, text=True, timeout=limit, check=False
+                )
+            except subprocess.TimeoutExpired:
+                msg = f"no result within {limit:.0f} s"
+                raise MeasurementError(msg) from None
+        if not done.stdout:
+            msg = f"{words[0]}: exit code {done.returncode} {done.stderr[-200:]}"
+            raise MeasurementError(msg)
+        return done.stdout
+
+    def _requests(self, row: Row, target: Running) -> Figures:
+        program = shutil.which("h2load")
+        if program is None:
+            msg = "no h2load: install nghttp2-client"
+            raise UnavailableError(msg)
+        log = self._directory / "h2load.log"
+        log.unlink(missing_ok=True)
+        processes = family(target.process)
+        before = cpu_seconds(processes)
+        seconds = max(1, round(self._seconds))  # h2load takes whole ones
+        output = self._run(
+            [
+                program,
+                *row.words.split(),
+                f"--duration={seconds}",
+                f"--log-file={log}",
+                f"https://localhost:{target.port}/",
+            ]
+        )
+        cpu = cpu_seconds(processes) - before
+        return _http_figures(log, output, seconds, cpu)
+
+
+def _figures(group: str, found: dict[str, float]) -> Figures:
+    if group == "idle":
+        grown = found["rss_kib"] - found["rss_kib_before"]
+        return Figures(kib_per_socket=grown / found["sockets"])
+    if group == "open":
+        return Figures(
+            found["sockets"] / found["open_cpu_seconds"],
+            found["sockets"] / found["open_seconds"],
+            found["open_p50_us"],
+            found["open_p99_us"],
+        )
+    if not found["messages"]:
+        msg = "no message came back while it was measured"
+        raise MeasurementError(msg)
+    return Figures(
+        found["messages"] / found["cpu_seconds"],
+        found["messages"] / found["seconds"],
+        found["p50_us"],
+        found["p99_us"],
+    )
+
+
+def _http_figures(log: Path, output: str, seconds: int, cpu: float) -> Figures:
+    lines = [line.split("\t") for line in log.read_text().splitlines()]
+    latencies = sorted(int(line[2]) for line in lines if line[1] == "200")
+    refused = [line[1] for line in lines if line[1] != "200"]
+    # Requests under way at the end of the time are logged as failed, or not at all.
+    if not latencies or any(status != "-1" for status in refused):
+        msg = f"h2load: {output.strip()[-300:]}"
+        raise MeasurementError(msg)
+    if len(refused) > len(latencies) / 100:
+        msg = f"h2load: {len(refused)} of {len(lines)} requests failed"
+        raise MeasurementError(msg)
+    return Figures(
+        len(latencies) / cpu,
+        len(latencies) / seconds,
+        float(latencies[len(latencies) // 2]),
+        float(latencies[len(latencies) * 99 // 100]),
+    )

@@ -1,0 +1,781 @@
+"""ASGI apps on tako: the same app on every wire and runtime, and the frameworks."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+import tako
+from tako import Request, Response, Router, ServerConfig
+from tako.asgi import AsgiApp
+from tests.conftest import Serve
+from tests.support.apps import together
+from tests.support.asgi_apps import (
+    TEXT,
+    App,
+    Receive,
+    Scope,
+    Send,
+    fastapi_app,
+    lifespan_only,
+    quart_app,
+    respond,
+    starlette_app,
+)
+from tests.support.peer_h2 import H2Connection
+from tests.support.peer_io import EndOfStreamError, StreamResetError
+from tests.support.peer_ws import HandshakeRefusedError, Pong, encode_frame
+from tests.support.server import Gate, Reports, RunningServer, RuntimeName
+
+MIB = 1 << 20
+
+
+def host(serve: Serve, app: App, config: ServerConfig | None = None) -> RunningServer:
+    """Serve ``app`` in place of a router."""
+    return serve(cast("Router", AsgiApp(app)), config)
+
+
+def with_lifespan(app: App) -> App:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan_only(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return wrapped
+
+
+class TestHttp:
+    def test_a_response_comes_as_the_app_sent_it(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await respond(send, b"hello", 201, [*TEXT, (b"X-Mixed-Case", b"yes")])
+
+        with host(serve, app).connect() as connection:
+            for _ in range(3):
+                response = connection.request("GET", "/")
+                assert (response.status, response.body) == (201, b"hello")
+                assert response.header("x-mixed-case") == "yes"
+                assert response.header("content-length") == "5"
+
+    def test_a_body_comes_in_pieces_and_ends(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            size, events = 0, 0
+            while True:
+                event = await receive()
+                assert event["type"] == "http.request"
+                size += len(event["body"])
+                events += 1
+                if not event["more_body"]:
+                    break
+            await respond(send, b"%d bytes, several: %d" % (size, events > 1))
+
+        with host(serve, app).connect() as connection:
+            chunks = [b"x" * 10_000] * 100
+            response = connection.request("POST", "/", body=chunks)
+            assert response.body == b"1000000 bytes, several: 1"
+            assert connection.request("GET", "/").body == b"0 bytes, several: 0"
+
+    def test_a_streamed_body_is_sent_chunk_by_chunk(self, serve: Serve) -> None:
+        gate = Gate()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            body = "http.response.body"
+            await send({"type": body, "body": b"first", "more_body": True})
+            await gate.wait()
+            await send({"type": body, "body": b"second", "more_body": True})
+            await send({"type": body})
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            pending = connection.send_request("GET", "/")
+            if isinstance(connection, H2Connection):
+                assert connection.streams[1].receive() == b"first"
+                gate.open()
+                assert pending.read_response().body == b"second"
+            else:
+                connection.read_response(body=False)
+                assert connection.read_chunk() == b"first"
+                gate.open()
+                assert connection.read_chunk() == b"second"
+                assert connection.read_chunk() == b""
+
+    def test_send_waits_for_a_client_that_does_not_read(self, serve: Serve) -> None:
+        reports, sent = Reports(), 0
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal sent
+            if scope["path"] == "/ping":
+                await respond(send, b"pong")
+                return
+            await send({"type": "http.response.start", "status": 200})
+            event = {"type": "http.response.body", "body": bytes(MIB), "more_body": True}
+            try:
+                while sent < 200:
+                    await send(event)
+                    sent += 1
+            except OSError as error:
+                reports.put(error)
+                raise
+
+        server = host(serve, app)
+        with server.connect(receive_buffer=65_536, stream_window=65_535) as connection:
+            connection.send_request("GET", "/")
+            with server.connect() as other:
+                for _ in range(20):
+                    assert other.request("GET", "/ping").body == b"pong"
+            assert sent < 100
+            connection.abort()
+        assert isinstance(reports.get(), OSError)
+
+    def test_a_client_that_leaves_is_reported_not_cancelled(self, serve: Serve) -> None:
+        reports, there = Reports(), Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            first = await receive()
+            there.put(first["more_body"])
+            reports.put((await receive())["type"])
+            with pytest.raises(OSError, match="gone"):
+                await respond(send, b"too late")
+            reports.put("went on")
+
+        server = host(serve, app)
+        connection = server.connect()
+        connection.send_request("GET", "/")
+        assert there.get() is False
+        connection.abort()
+        assert reports.get() == "http.disconnect"
+        assert reports.get() == "went on"
+
+    def test_head_has_no_body_and_a_stream_is_run_to_its_end(self, serve: Serve) -> None:
+        reports = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+            for _ in range(3):
+                event = {"type": "http.response.body", "body": b"x", "more_body": True}
+                await send(event)
+            await send({"type": "http.response.body"})
+            reports.put("done")
+
+        with host(serve, app).connect() as connection:
+            response = connection.request("HEAD", "/")
+            assert (response.status, response.body) == (200, b"")
+            assert reports.get() == "done"
+            assert connection.request("GET", "/").body == b"xxx"
+
+    def test_trailers_follow_the_body(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            assert "http.response.trailers" in scope["extensions"]
+            await send({"type": "http.response.start", "status": 200, "trailers": True})
+            await send({"type": "http.response.body", "body": b"data"})
+            trailers = [(b"x-sum", b"42")]
+            await send({"type": "http.response.trailers", "headers": trailers})
+
+        with host(serve, app).connect() as connection:
+            response = connection.request("GET", "/")
+            assert response.body == b"data"
+            if not isinstance(connection, H2Connection):
+                assert response.trailers == [("x-sum", "42")]
+
+    def test_background_work_does_not_hold_the_answer_back(self, serve: Serve) -> None:
+        gate, reports = Gate(), Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await respond(send, b"at once")
+            if scope["path"] == "/background":
+                await gate.wait()
+                reports.put((await receive())["type"])
+
+        with host(serve, app).connect() as connection:
+            assert connection.request("GET", "/background").body == b"at once"
+            assert connection.request("GET", "/").body == b"at once"
+            gate.open()
+            assert reports.get() == "http.disconnect"
+
+    def test_an_app_that_fails_early_is_a_500(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/":
+                msg = "a secret"
+                raise KeyError(msg)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            response = connection.request("GET", "/")
+            assert (response.status, response.body) == (500, b"Internal Server Error")
+            assert server.wait_error().exc_info is not None
+            assert connection.request("GET", "/nothing").status == 500
+            assert "without answering" in str(server.wait_error().exc_info)
+
+    @pytest.mark.parametrize("fail", [True, False])
+    def test_an_app_that_ends_midway_ends_the_stream_badly(
+        self, serve: Serve, fail: bool
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            event = {"type": "http.response.body", "body": b"half", "more_body": True}
+            await send(event)
+            if fail:
+                msg = "in the middle"
+                raise ValueError(msg)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            pending = connection.send_request("GET", "/")
+            with pytest.raises((StreamResetError, EndOfStreamError)):
+                pending.read_response()
+        assert server.wait_error().exc_info is not None
+
+    @pytest.mark.parametrize(
+        "events",
+        [
+            [{"type": "http.response.body", "body": b"no head"}],
+            [{"type": "http.response.start", "status": 200}] * 2,
+            [{"type": "websocket.accept"}],
+            [{"type": "http.response.start", "status": 200, "headers": [(b"a b", b"")]}],
+        ],
+    )
+    def test_events_out_of_order_are_the_apps_mistake(
+        self, serve: Serve, events: list[dict[str, Any]]
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            for event in events:
+                await send(event)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            assert connection.request("GET", "/").status == 500
+        assert server.wait_error().exc_info is not None
+
+
+class TestScope:
+    def test_the_request_is_described(self, serve: Serve) -> None:
+        scopes = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scopes.put(scope)
+            await respond(send)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            path = "/caf%C3%A9/a%2Fb?x=1&y=%20"
+            connection.request("GET", path, [("X-Test", "1"), ("Cookie", "a=b")])
+        scope = scopes.get()
+        tls = server.wire in {"h1s", "h2"}
+        assert scope["type"] == "http"
+        assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
+        assert scope["http_version"] == ("2" if server.wire in {"h2", "h2c"} else "1.1")
+        assert scope["method"] == "GET"
+        assert scope["scheme"] == ("https" if tls else "http")
+        assert scope["path"] == "/café/a/b"
+        assert scope["raw_path"] == b"/caf%C3%A9/a%2Fb"
+        assert scope["query_string"] == b"x=1&y=%20"
+        assert scope["root_path"] == ""
+        assert scope["client"][0] == "127.0.0.1"
+        assert scope["server"] == server.address
+        assert scope["state"] == {}
+        assert (b"x-test", b"1") in scope["headers"]
+        assert (b"cookie", b"a=b") in scope["headers"]
+        assert dict(scope["headers"])[b"host"].startswith(b"localhost:")
+        assert ("tls" in scope["extensions"]) is tls
+        if tls:
+            facts = scope["extensions"]["tls"]
+            assert facts["tls_version"] == 0x0304
+            assert facts["cipher_suite"] in {0x1301, 0x1302, 0x1303}
+            assert facts["client_cert_name"] is None
+
+    def test_lifespan_state_is_given_to_every_request(self, serve: Serve) -> None:
+        seen = Reports()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                scope["state"]["database"] = "connected"
+                await lifespan_only(scope, receive, send)
+                seen.put("stopped")
+                return
+            seen.put(dict(scope["state"]))
+            scope["state"]["mine"] = True
+            await respond(send)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            for _ in range(2):
+                connection.request("GET", "/")
+                assert seen.get() == {"database": "connected"}
+        server.stop()
+        assert seen.get() == "stopped"
+
+    def test_a_mounted_app_knows_where_it_is(self, serve: Serve) -> None:
+        scopes, router = Reports(), Router()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scopes.put(scope)
+            await respond(send, b"mounted", 404)
+
+        async def stamp(request: Request, next: tako.Next) -> Response:  # noqa: A002
+            response = await next(request)
+            response.headers.set("x-stamp", str(response.status))
+            return response
+
+        router.middleware(stamp)
+        router.get("/api/{*rest}", AsgiApp(app))
+        router.get("/exact", AsgiApp(app, root_path="/behind"))
+        with serve(router).connect() as connection:
+            response = connection.request("GET", "/api/users/7")
+            assert (response.status, response.header("x-stamp")) == (404, "404")
+            scope = scopes.get()
+            assert (scope["root_path"], scope["path"]) == ("/api", "/api/users/7")
+            connection.request("GET", "/exact")
+            scope = scopes.get()
+            assert (scope["root_path"], scope["path"]) == ("/behind", "/behind/exact")
+
+    def test_a_middleware_may_answer_in_its_place(self, serve: Serve) -> None:
+        reports, router = Reports(), Router()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 404})
+            for _ in range(3):
+                event = {"type": "http.response.body", "body": b"x", "more_body": True}
+                await send(event)
+            await send({"type": "http.response.body"})
+            reports.put("done")
+
+        router.use_problem_json()
+        router.get("/{*rest}", AsgiApp(app))
+        with serve(router).connect() as connection:
+            response = connection.request("GET", "/x")
+            assert response.header("content-type") == "application/problem+json"
+        assert reports.get() == "done"
+
+
+class TestWebSocket:
+    def test_the_scope_is_the_same_on_both_wires(self, serve: Serve) -> None:
+        scopes = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scopes.put(scope)
+            await send({"type": "websocket.close"})
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            response = connection.handshake(
+                "/chat?room=1",
+                headers=[("X-Test", "1"), ("Origin", "https://a.test")],
+                subprotocols=["one", "two"],
+            )
+            assert response.status == 403
+        scope = scopes.get()
+        tls = server.wire in {"h1s", "h2"}
+        names = sorted(name for name, _ in scope.pop("headers"))
+        assert names == [
+            b"host",
+            b"origin",
+            b"sec-websocket-protocol",
+            b"sec-websocket-version",
+            b"x-test",
+        ]
+        assert scope.pop("http_version") in {"1.1", "2"}
+        assert scope.pop("client")[0] == "127.0.0.1"
+        assert scope.pop("server") == server.address
+        assert ("tls" in scope.pop("extensions")) is tls
+        assert scope == {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "scheme": "wss" if tls else "ws",
+            "path": "/chat",
+            "raw_path": b"/chat",
+            "root_path": "",
+            "query_string": b"room=1",
+            "subprotocols": ["one", "two"],
+            "state": {},
+        }
+
+    def test_messages_close_code_and_reason(self, serve: Serve) -> None:
+        events = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            events.put(await receive())
+            accept = {"subprotocol": "two", "headers": [(b"X-Accepted", b"yes")]}
+            await send({"type": "websocket.accept", **accept})
+            while True:
+                event = await receive()
+                events.put(event)
+                if event["type"] == "websocket.disconnect":
+                    break
+                await send({**event, "type": "websocket.send"})
+
+        with host(serve, app).connect() as connection:
+            ws = connection.websocket("/", subprotocols=["one", "two"])
+            assert ws.subprotocol == "two"
+            assert ws.response.header("x-accepted") == "yes"
+            ws.echo("text")
+            ws.echo(b"bytes")
+            ws.ping(b"p")
+            ws.expect(Pong(b"p"))
+            ws.echo("")
+            ws.close(4000, "bye")
+            assert ws.expect_close() == (4000, "")
+        assert events.get() == {"type": "websocket.connect"}
+        assert events.get() == {"type": "websocket.receive", "text": "text"}
+        assert events.get() == {"type": "websocket.receive", "bytes": b"bytes"}
+        assert events.get() == {"type": "websocket.receive", "text": ""}
+        disconnect = {"type": "websocket.disconnect", "code": 4000, "reason": "bye"}
+        assert events.get() == disconnect
+
+    def test_the_app_closes_with_code_and_reason(self, serve: Serve) -> None:
+        events = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
+            with pytest.raises(OSError, match="4001"):
+                await send({"type": "websocket.send", "text": "late"})
+            events.put(await receive())
+
+        with host(serve, app).connect() as connection:
+            ws = connection.websocket("/")
+            assert ws.expect_close() == (4001, "enough")
+            ws.expect_end()
+        assert events.get()["code"] == 4001
+
+    def test_a_lost_connection_is_1006(self, serve: Serve) -> None:
+        events = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "open"})
+            events.put(await receive())
+
+        connection = host(serve, app).connect()
+        ws = connection.websocket("/")
+        ws.expect("open")
+        connection.abort()
+        event = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        assert events.get() == event
+
+    def test_a_client_that_leaves_before_the_decision(self, serve: Serve) -> None:
+        events, gate = Reports(), Gate()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            events.put(await receive())
+            events.put(await receive())
+            with pytest.raises(OSError, match="gone"):
+                await send({"type": "websocket.accept"})
+            gate.open()
+            events.put("end")
+
+        connection = host(serve, app).connect()
+        connection_gone = pytest.raises((StreamResetError, OSError))
+        with connection_gone:
+            connection.handshake("/", meanwhile=lambda: (events.get(), connection.abort()))
+        assert events.get()["type"] == "websocket.disconnect"
+        assert events.get() == "end"
+
+    def test_denied_with_a_response_of_the_apps_own(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            assert "websocket.http.response" in scope["extensions"]
+            await receive()
+            kind = "websocket.http.response"
+            headers = [(b"www-authenticate", b"Basic")]
+            await send({"type": f"{kind}.start", "status": 401, "headers": headers})
+            await send({"type": f"{kind}.body", "body": b"no ", "more_body": True})
+            await send({"type": f"{kind}.body", "body": b"entry"})
+
+        with host(serve, app).connect() as connection:
+            response = connection.handshake("/")
+            assert (response.status, response.body) == (401, b"no entry")
+            assert response.header("www-authenticate") == "Basic"
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"type": "websocket.accept", "subprotocol": "not-offered"},
+            {"type": "websocket.accept", "headers": [(b"Sec-WebSocket-Accept", b"x")]},
+            {"type": "websocket.send", "text": "too early"},
+            {"type": "http.response.start", "status": 200},
+        ],
+    )
+    def test_mistakes_before_the_handshake_are_a_500(
+        self, serve: Serve, event: dict[str, Any]
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(event)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            with pytest.raises(HandshakeRefusedError) as refused:
+                connection.websocket("/")
+            assert refused.value.response.status == 500
+        assert server.wait_error().exc_info is not None
+
+    @pytest.mark.parametrize(("fail", "code"), [(True, 1011), (False, 1000)])
+    def test_an_app_that_ends_closes(self, serve: Serve, fail: bool, code: int) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "websocket.accept"})
+            if fail:
+                msg = "in the session"
+                raise ValueError(msg)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            assert connection.websocket("/").expect_close() == (code, "")
+        if fail:
+            assert server.wait_error().exc_info is not None
+
+    def test_an_invalid_handshake_is_not_shown_to_the_app(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await respond(send, scope["type"].encode())
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            if isinstance(connection, H2Connection):
+                fields = connection.connect_headers("/", version="12")
+                assert connection.open(fields).read_response().status == 400
+            else:
+                upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+                assert connection.request("GET", "/", upgrade).status == 400
+
+    def test_an_app_that_does_not_receive_stalls_only_its_stream(
+        self, serve: Serve
+    ) -> None:
+        gate = Gate()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            if scope["path"] == "/deaf":
+                await gate.wait()
+            while (event := await receive())["type"] == "websocket.receive":
+                await send({**event, "type": "websocket.send"})
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            deaf = connection.websocket("/deaf")
+            frame = encode_frame(2, bytes(65_536))
+            with pytest.raises(TimeoutError):
+                for _ in range(200):
+                    deaf.pipe.send(frame, timeout=0.5)
+            if isinstance(connection, H2Connection):
+                connection.websocket("/").echo("not stalled")
+            else:
+                with server.connect() as other:
+                    other.websocket("/").echo("not stalled")
+            gate.open()
+
+    def test_send_waits_for_the_peers_window(self, serve: Serve) -> None:
+        sent, reports = 0, Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal sent
+            await send({"type": "websocket.accept"})
+            if scope["path"] == "/quick":
+                await send({"type": "websocket.send", "text": "quick"})
+                return
+            try:
+                while sent < 200:
+                    await send({"type": "websocket.send", "bytes": bytes(MIB)})
+                    sent += 1
+            except OSError:
+                reports.put("told")
+
+        server = host(serve, app)
+        with server.connect(receive_buffer=65_536, stream_window=65_535) as connection:
+            connection.websocket("/")
+            with server.connect() as other:
+                other.websocket("/quick").expect("quick")
+            assert sent < 100
+            connection.abort()
+        assert reports.get() == "told"
+
+    def test_messages_go_both_ways_at_once(self, serve: Serve) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "websocket.accept"})
+            got = 0
+
+            async def read() -> None:
+                nonlocal got
+                for _ in range(50):
+                    await receive()
+                    got += 1
+
+            async def write() -> None:
+                for number in range(50):
+                    await send({"type": "websocket.send", "text": str(number)})
+
+            await together(read, write)
+            await send({"type": "websocket.send", "text": f"got {got}"})
+
+        with host(serve, app).connect() as connection:
+            ws = connection.websocket("/")
+            for number in range(50):
+                ws.send(str(number))
+            ws.expect(*map(str, range(50)), "got 50")
+
+    def test_a_drain_tells_the_app(self, serve: Serve) -> None:
+        events = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "open"})
+            events.put((await receive())["code"])
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            ws = connection.websocket("/")
+            ws.expect("open")
+            server.shut_down()
+            assert ws.expect_close() == (1001, "server shutting down")
+            assert events.get() == 1001
+            connection.close()
+            server.join()
+
+    def test_an_app_without_websockets_gets_a_request(self, serve: Serve) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await respond(send, scope["type"].encode())
+
+        config = ServerConfig(h2_enable_connect_protocol=False)
+        plain = AsgiApp(app, websockets=False, lifespan="off")
+        server = serve(cast("Router", plain), config)
+        with server.connect() as connection:
+            if isinstance(connection, H2Connection):
+                assert 8 not in connection.wait_settings()
+            else:
+                assert connection.handshake("/").body == b"http"
+
+
+FRAMEWORKS: dict[str, Callable[[], App]] = {
+    "starlette": starlette_app,
+    "fastapi": fastapi_app,
+    "quart": quart_app,
+}
+
+
+@pytest.fixture(params=list(FRAMEWORKS))
+def framework(request: pytest.FixtureRequest, runtime: RuntimeName) -> tuple[str, App]:
+    """The name of a framework, and its examples."""
+    name: str = request.param
+    if name == "quart":
+        return name, quart_app(on_trio=runtime == "trio")
+    return name, FRAMEWORKS[name]()
+
+
+class TestFrameworks:
+    """The documentation's examples, unchanged."""
+
+    def test_plain_and_streamed_responses(
+        self, serve: Serve, framework: tuple[str, App]
+    ) -> None:
+        name, app = framework
+        with host(serve, app).connect() as connection:
+            body = connection.request("GET", "/").body
+            if name == "starlette":
+                assert body == b"Hello, world!"
+                numbers = connection.request("GET", "/numbers")
+                assert numbers.body.count(b"<li>") == 10
+                assert numbers.header("x-stamp") == "stamped"
+                sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
+                assert sent.body == b"89991 bytes at /body"
+                sent = connection.request("POST", "/sub/body", body=b"x")
+                assert sent.body == b"1 bytes at /sub/body"
+            elif name == "fastapi":
+                assert body == b'{"message":"Hello World"}'
+                assert connection.request("GET", "/video").body.count(b"video") == 10
+            else:
+                assert body == b"hello"
+                lines = connection.request("GET", "/numbers").body.split()
+                assert lines == [b"%d" % number for number in range(10)]
+                sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
+                assert sent.body == b"89991 bytes"
+
+    def test_websocket_examples(
+        self, serve: Serve, framework: tuple[str, App]
+    ) -> None:
+        name, app = framework
+        server = host(serve, app)
+        with server.connect() as connection:
+            if name == "fastapi":
+                ws = connection.websocket("/ws/7")
+                ws.send("hi")
+                ws.expect("You wrote: hi", "Client #7 says: hi")
+            else:
+                ws = connection.websocket("/ws")
+                ws.send("hi")
+                ws.expect("Message text was: hi" if name == "starlette" else "echo hi")
+            ws.close(1000)
+            assert ws.expect_close() == (1000, "")
+
+    def test_starlettes_other_websockets(self, serve: Serve) -> None:
+        server = host(serve, starlette_app())
+        with server.connect() as connection:
+            ws = connection.websocket("/json", subprotocols=["v1", "v2"])
+            assert ws.subprotocol == "v1"
+            assert ws.response.header("x-served-by") == "starlette"
+            ws.send('{"a":1}')
+            ws.expect('{"got":{"a":1}}')
+            assert ws.expect_close() == (4001, "done")
+        with server.connect() as connection:
+            response = connection.handshake("/denied")
+            assert (response.status, response.body) == (401, b"Not today")
+        with server.connect() as connection:
+            assert connection.handshake("/closed").status == 403
+        with server.connect() as connection:
+            assert connection.handshake("/nowhere").status == 403
+        with server.connect() as connection:
+            ws = connection.websocket("/endpoint")
+            ws.send(b"raw")
+            ws.expect(b"Message: raw")
+            ws.close(1000)
+            assert ws.expect_close() == (1000, "")
+
+    def test_quarts_other_websockets(self, serve: Serve, runtime: RuntimeName) -> None:
+        server = host(serve, quart_app(on_trio=runtime == "trio"))
+        with server.connect() as connection:
+            ws = connection.websocket("/closing")
+            assert ws.response.header("x-served-by") == "quart"
+            ws.send("now")
+            assert ws.expect_close() == (4002, "enough")
+        with server.connect() as connection:
+            response = connection.handshake("/denied")
+            assert (response.status, response.body) == (401, b"No")
+
+    def test_a_careless_endpoint_is_no_error_when_its_client_leaves(
+        self, serve: Serve
+    ) -> None:
+        with host(serve, fastapi_app()).connect() as connection:
+            ws = connection.websocket("/careless")
+            ws.send("x")
+            ws.expect("Message text was: x")
+            ws.close(1001)
+            assert ws.expect_close() == (1001, "")
+
+
+def test_the_frameworks_are_not_imported_by_tako() -> None:
+    assert not {"click", "watchfiles"} & set(vars(sys.modules["tako"]))

@@ -1,0 +1,352 @@
+"""The ``tako`` command, as people use it: its errors, its start, its signals."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.support.hosts import ROOT, Host, free_port
+from tests.support.peer_io import TIMEOUT
+from tests.support.server import Credentials
+
+APPS = '''
+from tako import Request, Router, TakoWs
+
+router = Router()
+router.get("/", lambda: "Hello")
+
+async def echo(ws):
+    async for message in ws:
+        if isinstance(message, (str, bytes)):
+            await ws.send(message)
+
+async def ws(request: Request):
+    return TakoWs(request, echo)
+
+router.get("/ws", ws)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise RuntimeError("what is that?")
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": scope["root_path"].encode() + b"!"})
+
+def make():
+    return app
+
+def make_badly():
+    raise KeyError("settings")
+
+async def failing(scope, receive, send):
+    await receive()
+    text = "Traceback (most recent call last):\\n  File x\\nRuntimeError: no database"
+    await send({"type": "lifespan.startup.failed", "message": text})
+
+class Namespace:
+    inner = router
+
+number = 7
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with things to serve."""
+    (tmp_path / "apps.py").write_text(APPS)
+    (tmp_path / "broken.py").write_text("def broken(:\n")
+    (tmp_path / "needy.py").write_text("import not_installed_anywhere\n")
+    return tmp_path
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The process environment with tako in it, and a data folder of its own."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("TAKO_")}
+    return {
+        **clean,
+        "PYTHONPATH": str(ROOT),
+        "XDG_DATA_HOME": str(folder / "data"),
+        **more,
+    }
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "tako.cli", *map(str, arguments)]
+
+
+def run(
+    folder: Path, *arguments: str | Path, **env: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(folder, **env),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT * 2,
+        check=False,
+    )
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the error, which is one line, with exit code 2."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("tako: ")
+    return lines[0].removeprefix("tako: ")
+
+
+class TestErrors:
+    """One line each, with the fix; exit code 2."""
+
+    @pytest.mark.parametrize(
+        ("target", "text"),
+        [
+            ("nowhere:app", r"there is no module 'nowhere' in .*"),
+            ("apps:nothing", r".*has no attribute 'nothing'; perhaps .*router.*"),
+            ("apps", r".*write module:attribute, as in main:app"),
+            ("apps:number", r".*is no Router, no ASGI 3 app .* but int"),
+            ("apps:make_badly", r"calling 'apps:make_badly' failed: KeyError.*"),
+            ("broken:app", r"importing 'broken' failed: SyntaxError.*"),
+            ("needy:app", r"'needy' imports 'not_installed_anywhere', which .*"),
+            ("apps:failing", r".*startup of apps:failing failed: .*: no database"),
+        ],
+    )
+    def test_what_cannot_be_served(self, folder: Path, target: str, text: str) -> None:
+        done = run(folder, "serve", target, "--plain", "--bind", "127.0.0.1:0")
+        assert re.fullmatch(text, error_of(done))
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            ((), r"no certificate: give --cert and --key, or --dev-cert .*"),
+            (("--cert", "c.pem"), r"--cert and --key go together.*"),
+            (("--cert", "c.pem", "--key", "k.pem"), r"failed to open cert file.*"),
+            (("--plain", "--cert", "c.pem"), r"--plain does without TLS.*"),
+            (("--plain", "--h2c"), r"--plain is HTTP/1.1 and --h2c is HTTP/2.*"),
+            (("--plain", "--bind", "nonsense"), r"--bind nonsense: .*fd://number"),
+            (("--plain", "--bind", "fd://199"), r".*199 is no open socket"),
+            (("--plain", "--bind", "unix:/no/such/x"), r"cannot listen on unix:.*"),
+            (("--plain", "--workers", "0"), r"--workers is at least 1, not 0"),
+            (("--plain", "--drain-timeout", "soon"), r"--drain-timeout takes SECONDS.*"),
+            (("--plain", "--max-headers", "0"), r"--max-headers must be from 1.*"),
+            (("--plain", "--alpn", "h3"), r".*alpn.*h3.*"),
+            (("--plain", "--accept-backoff", "1"), r"--accept-backoff takes INIT.*"),
+            (("--plain", "--runtime", "twisted"), r".*'twisted'.*see tako serve.*"),
+            (("--plain", "--runtime", "trio", "--loop", "uvloop"), r"--loop uvloop.*"),
+            (("--plain", "--log-config", "none.toml"), r"--log-config none.toml: .*"),
+            (("--plain", "--reload-dir", "no-such"), r"--reload-dir no-such: .*"),
+            (("--plain", "--root-path", "x"), r"root_path begins with '/'.*"),
+            (("--bogus",), r"No such option.*--bogus.*"),
+        ],
+    )
+    def test_options_that_cannot_work(
+        self, folder: Path, arguments: tuple[str, ...], text: str
+    ) -> None:
+        target = "apps:app" if "--root-path" in arguments else "apps:router"
+        error = error_of(run(folder, "serve", target, *arguments))
+        assert re.fullmatch(text, error), error
+
+    def test_a_key_that_does_not_match(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        other = trustme.CA().issue_cert("localhost")
+        key = folder / "other.pem"
+        key.write_bytes(other.private_key_pem.bytes())
+        files = ("--cert", credentials.cert, "--key", key)
+        error = error_of(run(folder, "serve", "apps:router", *files))
+        assert error.endswith("do not match")
+
+    def test_a_port_in_use(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            done = run(folder, "serve", "apps:router", "--plain", "--bind", address)
+        assert re.fullmatch(
+            rf"cannot listen on {address}: Address already in use; choose another --bind.*",
+            error_of(done),
+        )
+
+    @pytest.mark.parametrize("target", ["nowhere:app", "apps:failing"])
+    def test_workers_that_cannot_start_say_so_once(
+        self, folder: Path, target: str
+    ) -> None:
+        options = ("--plain", "--bind", "127.0.0.1:0", "--workers", "3")
+        assert error_of(run(folder, "serve", target, *options))
+
+    def test_click_missing_is_said_clearly(self, folder: Path) -> None:
+        (folder / "click.py").write_text(
+            "raise ModuleNotFoundError('no click', name='click')\n"
+        )
+        done = run(folder, "serve", "apps:router", PYTHONPATH=f"{folder}:{ROOT}")
+        assert error_of(done) == "the command needs click: pip install 'tako[cli]'"
+
+    def test_help_and_version(self, folder: Path) -> None:
+        assert run(folder, "--version").stdout.startswith("tako ")
+        help_text = run(folder, "serve", "--help").stdout
+        assert "--h2-max-concurrent-streams NUMBER" in help_text
+        assert "TAKO_" in help_text
+        assert run(folder).returncode == 2
+
+
+def serving(
+    folder: Path, credentials: Credentials, *arguments: str | Path, **env: str
+) -> Host:
+    """Return a server of the folder's apps on a free port, over TLS unless --plain."""
+    port = free_port()
+    files: tuple[str | Path, ...] = ()
+    if not {"--plain", "--h2c", "--dev-cert"} & set(map(str, arguments)):
+        files = ("--cert", credentials.cert, "--key", credentials.key)
+    bind = ("--bind", f"127.0.0.1:{port}")
+    return Host(
+        command("serve", *arguments, *files, *bind),
+        ("127.0.0.1", port),
+        credentials,
+        folder=folder,
+        env=environment(folder, **env),
+    )
+
+
+class TestServing:
+    @pytest.mark.parametrize("target", ["apps:router", "apps:Namespace.inner"])
+    def test_a_router_on_both_wires(
+        self, folder: Path, credentials: Credentials, target: str
+    ) -> None:
+        with serving(folder, credentials, target) as host:
+            for wire in ("h1s", "h2"):
+                with host.connect(wire) as connection:  # type: ignore[arg-type]
+                    assert connection.request("GET", "/").body == b"Hello"
+                    connection.websocket("/ws").echo("over " + wire)
+            printed = host.output()
+        port = host.address[1]
+        assert f"listening on https://127.0.0.1:{port}: HTTP/2 and HTTP/1.1" in printed
+        assert re.search(r"certificate .*cert.pem: localhost, .*; expires \d{4}-", printed)
+        assert "(tako router)" in printed
+
+    @pytest.mark.parametrize("target", ["apps:app", "apps:make"])
+    def test_an_app_or_a_factory(
+        self, folder: Path, credentials: Credentials, target: str
+    ) -> None:
+        options = (target, "--plain", "--root-path", "/behind")
+        with serving(folder, credentials, *options) as host, host.connect("h1") as peer:
+            assert peer.request("GET", "/").body == b"/behind!"
+            assert "ASGI app" in host.output()
+
+    def test_trio_and_h2c(self, folder: Path, credentials: Credentials) -> None:
+        pytest.importorskip("trio")
+        options = ("apps:router", "--h2c", "--runtime", "trio")
+        with serving(folder, credentials, *options) as host:
+            with host.connect("h2c") as connection:
+                connection.websocket("/ws").echo("on trio")
+            assert "on trio" in host.output()
+
+    def test_options_come_from_the_environment(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        env = {"TAKO_PLAIN": "1", "TAKO_ACCESS_LOG": "1", "TAKO_MAX_HEADERS": "5"}
+        port = free_port()
+        arguments = command("serve", "apps:router", "--bind", f"127.0.0.1:{port}")
+        with Host(
+            arguments,
+            ("127.0.0.1", port),
+            credentials,
+            folder=folder,
+            env=environment(folder, **env),
+        ) as host:
+            with host.connect("h1") as connection:
+                assert connection.request("GET", "/").status == 200
+            host.wait_output("GET / HTTP/1.1")
+            with host.connect("h1") as connection:
+                many = [(f"X-{number}", "1") for number in range(5)]
+                assert connection.request("GET", "/", many).status == 431
+
+    def test_unix_sockets(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        path = folder / "sock"
+        options = ("apps:app", "--plain", "--bind", f"unix:{path}")
+        with serving(folder, credentials, *options) as host:
+            host.wait_output(f"unix:{path}")
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                with client.makefile("rb") as answer:
+                    assert answer.read().endswith(b"\r\n\r\n!")
+            host.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+            assert host.process.wait(TIMEOUT) == 0  # type: ignore[union-attr]
+        assert not path.exists()
+
+    def test_a_certificate_of_the_local_authority(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        import ssl
+
+        from tests.support.peer import connect
+
+        with serving(folder, credentials, "apps:router", "--dev-cert") as host:
+            authority = folder / "data" / "tako" / "ca.pem"
+            context = ssl.create_default_context(cafile=str(authority))
+            with connect(host.address, "h2", context) as connection:
+                assert connection.request("GET", "/").body == b"Hello"
+            assert str(authority) in host.output()
+            key = folder / "data" / "tako" / "ca-key.pem"
+            assert key.stat().st_mode & 0o777 == 0o600
+
+    def test_sigterm_drains_and_a_second_one_ends(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        with serving(folder, credentials, "apps:router") as host:
+            process = host.process
+            assert process is not None
+            with host.connect("h2") as connection:
+                ws = connection.websocket("/ws")
+                ws.echo("open")
+                process.send_signal(signal.SIGTERM)
+                assert ws.expect_close() == (1001, "server shutting down")
+            assert process.wait(TIMEOUT) == 0
+        with serving(folder, credentials, "apps:router") as host:
+            process = host.process
+            assert process is not None
+            with host.connect("h1s") as connection:
+                ws = connection.websocket("/ws")
+                ws.echo("open")
+                ws.answer_close = False
+                process.send_signal(signal.SIGTERM)
+                assert ws.expect_close()[0] == 1001
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(TIMEOUT) != 0
+
+
+class TestCerts:
+    def test_make_and_show(self, folder: Path) -> None:
+        made = run(folder, "certs", "make", "--out", "mine", "a.test", "10.0.0.1")
+        assert made.returncode == 0, made.stderr
+        assert "ca.pem" in made.stdout
+        shown = run(folder, "certs", "show", "mine/cert.pem").stdout
+        assert re.match(r"1\. a\.test, 10\.0\.0\.1; expires .*, 39\d days left\n", shown)
+        assert "key, signed by" in shown
+        assert (folder / "mine" / "key.pem").stat().st_mode & 0o777 == 0o600
+
+    def test_the_authority_stays_the_same(self, folder: Path) -> None:
+        authority = folder / "data" / "tako" / "ca.pem"
+        run(folder, "certs", "make")
+        first = authority.read_bytes()
+        run(folder, "certs", "make", "--out", "again")
+        assert authority.read_bytes() == first
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (("show", "none.pem"), r"failed to open cert file 'none.pem'.*"),
+            (("show", "apps.py"), r"failed to parse certs from 'apps.py'.*"),
+            (("make", "--out", "apps.py"), r"cannot write .*"),
+        ],
+    )
+    def test_errors(self, folder: Path, arguments: tuple[str, ...], text: str) -> None:
+        assert re.fullmatch(text, error_of(run(folder, "certs", *arguments)))

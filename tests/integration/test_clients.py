@@ -1,0 +1,147 @@
+"""Clients that nobody here wrote: libraries, Node, proxies and a browser.
+
+Each plays the scenarios of ``tests/conformance/clients`` against the same handlers:
+echo of text, binary and 1 MiB; permessage-deflate; a close with 1000 from the client
+and with 4001 from the server, neither of which may run into a timeout; and a client
+that vanishes.
+"""
+
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+import tako
+from tako import Request
+from tests.conformance.clients.catalogue import (
+    CLIENTS,
+    NODE_SCRIPTS,
+    PATIENCE,
+    ROOT,
+    Client,
+    Place,
+    free_port,
+    no_chromium,
+    wait_for_port,
+)
+from tests.conformance.clients.scenarios import Ending, scenario_router
+from tests.conftest import Serve
+from tests.support.server import Credentials, Reports
+
+
+PROMPT = 2.0
+"""Seconds that a close may take; every timeout of tako and of the clients is longer."""
+
+MATRIX = [
+    pytest.param(client, wire, scenario, id=f"{client.name}-{wire}-{scenario}")
+    for client in CLIENTS
+    for wire in client.wires
+    for scenario in client.scenarios
+]
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize(("client", "wire", "scenario"), MATRIX, indirect=["wire"])
+def test_a_real_client(
+    serve: Serve,
+    client: Client,
+    wire: str,
+    scenario: str,
+    ca_file: Path,
+    tmp_path: Path,
+) -> None:
+    if missing := client.missing():
+        pytest.skip(missing)
+    endings = Reports()
+    server = serve(scenario_router(endings))
+    place = Place(server.address, ca_file)
+    if client.front is None:
+        outcome = client.play(wire, scenario, place)
+    else:
+        with client.front(place, tmp_path) as front:
+            outcome = client.play(wire, scenario, front)
+    ending: Ending = endings.get()
+    assert ending.http_version == ("2" if wire == "h2" else "1.1")
+    if scenario == "abort":
+        assert outcome.aborted
+        assert ending.code == 1006
+        return
+    assert outcome.seconds is not None
+    assert outcome.seconds < PROMPT
+    code = 4001 if scenario == "bye" else 1000
+    if client.shows_code:
+        assert outcome.code == code
+        assert ending.code == code
+    if scenario == "deflate" and outcome.extensions is not None:
+        assert outcome.extensions.startswith("permessage-deflate")
+
+
+@pytest.mark.parametrize("wire", ["h1", "h1s", "h2"], indirect=True)
+def test_httpx(serve: Serve, wire: str, ca_file: Path) -> None:
+    router = tako.Router()
+
+    async def show(request: Request) -> dict[str, object]:
+        body = await request.body()
+        return {"version": request.http_version, "size": len(body)}
+
+    router.post("/", show)
+    server = serve(router)
+    scheme = "http" if wire == "h1" else "https"
+    url = f"{scheme}://localhost:{server.address[1]}/"
+    context = ssl.create_default_context(cafile=str(ca_file))
+    with httpx.Client(
+        http1=wire != "h2", http2=wire == "h2", verify=context, trust_env=False
+    ) as client:
+        for size in (0, 10, 1 << 20):
+            response = client.post(url, content=b"x" * size)
+            version = "2" if wire == "h2" else "1.1"
+            assert response.json() == {"version": version, "size": size}
+            assert response.http_version == f"HTTP/{version}"
+
+
+@pytest.mark.parametrize("runtime", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("wire", ["h2"], indirect=True)
+def test_the_demo_page_uses_http_2_in_a_browser(
+    credentials: Credentials, runtime: str, wire: str, tmp_path: Path
+) -> None:
+    """The example as it is shipped: its echo and its tick are HTTP/2 streams."""
+    if missing := no_chromium():
+        pytest.skip(missing)
+    folder = tmp_path / "certs"
+    folder.mkdir()
+    shutil.copy(credentials.cert, folder / "cert.pem")
+    shutil.copy(credentials.key, folder / "key.pem")
+    port = free_port()
+    example = ROOT / "examples" / "websocket_http2.py"
+    server = subprocess.Popen(
+        [sys.executable, str(example), f"127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    try:
+        wait_for_port(port, server)
+        program = shutil.which("chromium") or "chromium"
+        shot = tmp_path / "demo.png"
+        script = str(NODE_SCRIPTS / "browser.mjs")
+        page = f"https://localhost:{port}/"
+        done = subprocess.run(
+            ["node", script, program, page, "demo", str(shot)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        seen = json.loads(done.stdout)
+        assert seen["protocol"] == "h2"
+        assert "HTTP/2" in seen["echo"]
+        assert "HTTP/2" in seen["tick"]
+        assert shot.stat().st_size > 5000
+    finally:
+        server.terminate()
+        server.wait(15)

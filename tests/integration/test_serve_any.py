@@ -1,0 +1,306 @@
+"""One port for everything: issue 7 point 5."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+import tako
+import tako.runtime
+from tako import ConfigError, ProxyPolicy, TlsCert, TlsConfigError
+from tests.conftest import WIRES
+from tests.engine.test_proxy_protocol import IPV4, V1, tlv, v2
+from tests.integration.test_proxy import asked, exchange, received, router
+from tests.support.listeners import ListeningServer, Serving, connect_to
+from tests.support.peer import ALPN, Wire
+from tests.support.server import Credentials, RuntimeName
+
+
+LOCALHOST = ProxyPolicy(["127.0.0.0/8"])
+OPTIONAL = ProxyPolicy(["127.0.0.0/8"], required=False)
+ELSEWHERE = ProxyPolicy(["10.0.0.0/8"])
+OVER_TLS = v2(IPV4 + tlv(0x20, b"\x01" + bytes(4)))
+
+Start = Callable[..., ListeningServer]
+
+
+@pytest.fixture
+def start(runtime: RuntimeName, credentials: Credentials) -> Iterator[Start]:
+    """Start servers for everything; stop and check them afterwards."""
+    servers = []
+
+    def start(
+        *, tls: bool = True, config: tako.ServerConfig | None = None, **options: Any
+    ) -> ListeningServer:
+        if tls:
+            options |= {"cert": credentials.cert, "key": credentials.key}
+        serving: Serving = partial(tako.serve_any, **options)
+        server = ListeningServer(
+            router(), serving, runtime=runtime, credentials=credentials, config=config
+        )
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+class TestEveryWire:
+    @pytest.mark.parametrize("wire", WIRES)
+    def test_requests_and_websockets_on_one_port(
+        self, start: Start, wire: Wire, credentials: Credentials
+    ) -> None:
+        server = start()
+        with connect_to(server.address, wire, credentials.client) as connection:
+            answer = asked(connection)
+            assert answer["tls"] == (wire in ALPN)
+            assert answer["transport"] == ("http2" if "h2" in wire else "http1")
+            assert answer["source"] is None
+            assert len(answer["forwarded"]) == 4  # type: ignore[arg-type]
+            ws = connection.websocket("/ws")
+            ws.echo("any")
+            ws.close(1000)
+            assert ws.expect_close() == (1000, "")
+
+    def test_all_of_them_at_the_same_time(
+        self, start: Start, credentials: Credentials
+    ) -> None:
+        server = start()
+        connections = [
+            connect_to(server.address, wire, credentials.client) for wire in WIRES
+        ]
+        try:
+            sockets = [connection.websocket("/ws") for connection in connections]
+            for number, ws in enumerate(sockets):
+                ws.echo(f"{number}")
+            server.shut_down()
+            for ws in sockets:
+                assert ws.expect_close() == (1001, "server shutting down")
+        finally:
+            for connection in connections:
+                connection.close()
+        assert server.join() < 5
+
+    def test_without_a_certificate_there_is_no_tls(self, start: Start) -> None:
+        server = start(tls=False)
+        for wire in ("h1", "h2c"):
+            with connect_to(server.address, wire) as connection:
+                assert asked(connection)["tls"] is False
+        assert exchange(server, b"\x16\x03\x01\x00\x05hello") == b""
+
+    def test_first_bytes_in_pieces(self, start: Start) -> None:
+        with connect_to(start().address, "h1") as connection:
+            connection.send_raw(b"P")
+            connection.send_raw(b"R")
+            connection.send_raw(b"OPFIND / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.read_response().status == 405  # type: ignore[union-attr]
+
+
+class TestProxyHeaders:
+    @pytest.mark.parametrize("wire", WIRES)
+    @pytest.mark.parametrize("proxy", [LOCALHOST, OPTIONAL])
+    def test_in_front_of_every_wire(
+        self, start: Start, wire: Wire, credentials: Credentials, proxy: ProxyPolicy
+    ) -> None:
+        server = start(proxy=proxy)
+        client = credentials.client
+        with connect_to(server.address, wire, client, first=V1) as connection:
+            answer = asked(connection)
+            assert answer["peer"] == "192.168.1.100:56324"
+            assert answer["forwarded"] == ['forwarded: for="192.168.1.100:56324"']
+            assert answer["tls"] == (wire in ALPN)
+            ws = connection.websocket("/ws")
+            ws.echo("behind a proxy")
+
+    def test_a_trusted_peer_must_send_one(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        assert exchange(start(proxy=LOCALHOST), request) == b""
+        assert [r.levelno for r in caplog.records if "PROXY" in r.message] == [
+            logging.WARNING
+        ]
+
+    def test_a_trusted_peer_may_send_none_where_it_is_optional(
+        self, start: Start
+    ) -> None:
+        with connect_to(start(proxy=OPTIONAL).address, "h1") as connection:
+            answer = asked(connection)
+            assert str(answer["peer"]).startswith("127.0.0.1:")
+            assert answer["forwarded"] == []
+
+    def test_another_peer_cannot_pretend(self, start: Start) -> None:
+        server = start(proxy=ELSEWHERE)
+        assert exchange(server, V1 + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        with connect_to(server.address, "h1") as connection:
+            answer = asked(connection)
+            assert str(answer["peer"]).startswith("127.0.0.1:")
+            assert answer["forwarded"] == []
+
+    def test_without_a_policy_nobody_can(self, start: Start) -> None:
+        assert exchange(start(), V1 + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+class TestRedirect:
+    @pytest.mark.parametrize("wire", ["h1", "h2c"])
+    def test_what_comes_in_the_clear_goes_to_https_on_this_port(
+        self, start: Start, wire: Wire
+    ) -> None:
+        server = start(redirect_to_https=True)
+        with connect_to(server.address, wire) as connection:
+            response = connection.request("GET", "/report?a=b")
+            assert response.status == 308
+            port = server.address[1]
+            assert response.header("location") == f"https://localhost:{port}/report?a=b"
+
+    @pytest.mark.parametrize(
+        ("port", "where"), [(443, "https://localhost/"), (1, "https://localhost:1/")]
+    )
+    def test_or_on_the_port_that_is_named(
+        self, start: Start, port: int, where: str
+    ) -> None:
+        with connect_to(start(redirect_to_https=port).address, "h1") as connection:
+            assert connection.request("GET", "/").header("location") == where
+
+    @pytest.mark.parametrize("wire", ["h1s", "h2"])
+    def test_what_comes_over_tls_is_served(
+        self, start: Start, wire: Wire, credentials: Credentials
+    ) -> None:
+        server = start(redirect_to_https=True)
+        with connect_to(server.address, wire, credentials.client) as connection:
+            assert asked(connection)["tls"]
+
+    def test_what_came_to_the_proxy_over_tls_is_served(self, start: Start) -> None:
+        server = start(redirect_to_https=True, proxy=LOCALHOST)
+        with connect_to(server.address, "h1", first=OVER_TLS) as connection:
+            assert asked(connection)["peer"] == "192.0.2.1:1234"
+        with connect_to(server.address, "h1", first=V1) as connection:
+            assert connection.request("GET", "/").status == 308
+
+    def test_no_websocket_opens_in_the_clear(self, start: Start) -> None:
+        server = start(redirect_to_https=True)
+        with connect_to(server.address, "h1") as connection:
+            assert connection.handshake("/ws").status == 308
+
+
+class TestTime:
+    def test_silence_ends_the_connection(self, start: Start) -> None:
+        server = start(config=tako.ServerConfig(tls_handshake_timeout=0.2))
+        for first in (b"", b"PRI * "):
+            with socket.create_connection(server.address, timeout=15) as sock:
+                sock.sendall(first)
+                assert received(sock) == b""
+
+    def test_a_drain_does_not_wait_for_it(self, start: Start) -> None:
+        server = start()
+        with socket.create_connection(server.address, timeout=15) as sock:
+            with connect_to(server.address, "h1") as connection:
+                asked(connection)  # so the silent one was accepted, too
+            server.shut_down()
+            assert server.join() < 5
+            assert received(sock) == b""
+
+    def test_silent_connections_are_bounded(self, start: Start) -> None:
+        server = start(config=tako.ServerConfig(max_tls_handshakes=1))
+        with socket.create_connection(server.address, timeout=15) as sock:
+            with connect_to(server.address, "h1") as connection:
+                asked(connection)
+            assert received(sock) == b""
+
+    def test_a_permit_is_kept_from_the_first_byte_on(self, start: Start) -> None:
+        server = start(config=tako.ServerConfig(max_connections=1))
+        for _ in range(3):  # each has to give its permit back
+            with connect_to(server.address, "h1") as connection:
+                asked(connection)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("options", "error", "why"),
+        [
+            ({"redirect_to_https": True}, ConfigError, "needs a certificate"),
+            ({"cert": "a.pem"}, TlsConfigError, "cert and key go together"),
+        ],
+    )
+    def test_what_cannot_work_is_refused_before_serving(
+        self, options: dict[str, Any], error: type[Exception], why: str
+    ) -> None:
+        async def main() -> None:
+            listener = await tako.bind("127.0.0.1:0")
+            with listener, pytest.raises(error, match=why):
+                await tako.serve_any(listener, router(), **options)
+
+        tako.run(main)
+
+    @pytest.mark.parametrize("port", [0, 70000])
+    def test_there_is_no_such_port(self, credentials: Credentials, port: int) -> None:
+        tls = TlsCert.pem_paths(credentials.cert, credentials.key)
+
+        async def main() -> None:
+            with pytest.raises(ConfigError, match="redirect_to_https must be from"):
+                await tako.serve_any(
+                    "127.0.0.1:0", router(), tls=tls, redirect_to_https=port
+                )
+
+        tako.run(main)
+
+    def test_a_unix_socket_has_no_port_to_redirect_to(
+        self, credentials: Credentials, tmp_path: Any
+    ) -> None:
+        tls = TlsCert.pem_paths(credentials.cert, credentials.key)
+
+        async def main() -> None:
+            listener = await tako.bind_unix(tmp_path / "a.sock")
+            with pytest.raises(ConfigError, match="needs the number of a port"):
+                await tako.serve_any(
+                    listener, router(), tls=tls, redirect_to_https=True
+                )
+
+        tako.run(main)
+        assert not list(tmp_path.iterdir())
+
+
+class TestSpawning:
+    def test_a_server_spawns_everything_and_proxied_listeners(
+        self, runtime: RuntimeName, credentials: Credentials
+    ) -> None:
+        cert = TlsCert.pem_paths(credentials.cert, credentials.key)
+
+        def ask(port: int, wire: Wire, first: bytes) -> object:
+            address = ("127.0.0.1", port)
+            with connect_to(address, wire, credentials.client, first=first) as client:
+                return asked(client)["peer"]
+
+        async def main() -> None:
+            backend = tako.runtime.current()
+            server = tako.Server(tls=cert)
+            async with backend.open_group() as group:
+                anything = await server.spawn_any(
+                    "127.0.0.1:0", router(), proxy=OPTIONAL, nursery=group
+                )
+                proxied = await server.spawn_proxy_protocol(
+                    "127.0.0.1:0", router(), nursery=group
+                )
+                pairs: list[tuple[tako.ServerHandle, Wire]]
+                pairs = [(anything, "h1"), (anything, "h2"), (proxied, "h2")]
+                for handle, wire in pairs:
+                    assert isinstance(handle.local_addr, tako.IpPeer)
+                    question = partial(ask, handle.local_addr.port, wire, V1)
+                    peer = await backend.to_thread(question)
+                    assert peer == "192.168.1.100:56324"
+                await anything.shutdown()
+                await proxied.shutdown()
+                with pytest.raises(ConfigError, match="needs a certificate"):
+                    await tako.Server().spawn_any(
+                        "127.0.0.1:0", router(), redirect_to_https=True, nursery=group
+                    )
+
+        if runtime == "trio":
+            tako.run(main, runtime="trio")
+        else:
+            tako.run(main, loop=runtime)

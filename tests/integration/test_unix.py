@@ -1,0 +1,261 @@
+"""Unix sockets: spec section 11, T-UX-01."""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import tako
+import tako.runtime
+from tako import ConnInfo, ProxyPolicy, Request, Router, Transport, UnixPeer
+from tako.listener import address_of
+from tests.engine.test_proxy_protocol import V1
+from tests.support.apps import echo_router
+from tests.support.listeners import ListeningServer, Serving, connect_to
+from tests.support.peer import Wire
+from tests.support.server import Credentials, RuntimeName
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="abstract names")
+
+
+async def whoami(request: Request) -> str:
+    info = request.extensions[ConnInfo]
+    assert info.transport is Transport.UNIX
+    peer = request.extensions.get(UnixPeer)
+    return f"{info.peer} {info.local} {peer == info.peer}"
+
+
+def router() -> Router:
+    made = echo_router()
+    made.get("/whoami", whoami)
+    return made
+
+
+Start = Callable[..., ListeningServer]
+
+
+@pytest.fixture
+def start(runtime: RuntimeName, credentials: Credentials) -> Iterator[Start]:
+    """Start servers on Unix sockets; stop and check them afterwards."""
+    servers = []
+
+    def start(path: str, serving: Serving) -> ListeningServer:
+        server = ListeningServer(
+            router(),
+            serving,
+            runtime=runtime,
+            credentials=credentials,
+            bind=lambda: tako.bind_unix(path),
+        )
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "tako.sock")
+
+
+def serving(wire: Wire, credentials: Credentials) -> Serving:
+    cert = tako.TlsCert.pem_paths(credentials.cert, credentials.key)
+    if wire == "h1":
+        return tako.serve
+    return tako.serve_h2c if wire == "h2c" else partial(tako.serve_tls, tls=cert)
+
+
+class TestServing:
+    @pytest.mark.parametrize("wire", ["h1", "h1s", "h2", "h2c"])
+    def test_requests_and_websockets_on_every_wire(
+        self, start: Start, path: str, wire: Wire, credentials: Credentials
+    ) -> None:
+        server = start(path, serving(wire, credentials))
+        assert Path(path).is_socket()
+        with connect_to(path, wire, credentials.client) as connection:
+            response = connection.request("GET", "/whoami")
+            assert response.body.decode() == f"unix {path} True"
+            ws = connection.websocket("/ws")
+            ws.echo("over a file")
+            ws.close(1000)
+            assert ws.expect_close() == (1000, "")
+        server.stop()
+        assert not Path(path).exists()
+
+    @LINUX
+    def test_an_abstract_name_is_no_file(self, start: Start) -> None:
+        name = f"tako-test-{os.getpid()}"
+        start(f"@{name}", tako.serve)
+        assert not Path(f"@{name}").exists()
+        with connect_to(f"\0{name}", "h1") as connection:
+            response = connection.request("GET", "/whoami")
+            assert response.body.decode() == f"unix @{name} True"
+
+    @LINUX
+    def test_a_client_with_a_name_of_its_own(self, start: Start, path: str) -> None:
+        start(path, tako.serve)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(15)
+            sock.bind(b"\0tako-\xff-%d" % os.getpid())
+            sock.connect(path)
+            sock.sendall(b"GET /whoami HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"@tako-\\xff-%d " % os.getpid() in sock.recv(65536)
+
+    def test_behind_a_proxy(self, start: Start, path: str) -> None:
+        policy = ProxyPolicy(["unix"])
+        start(path, partial(tako.serve_http_with_proxy_protocol, proxy=policy))
+        with connect_to(path, "h1", first=V1) as connection:
+            response = connection.request("GET", "/whoami")
+            assert response.body.decode() == f"192.168.1.100:56324 {path} False"
+
+    def test_serve_unix_http(self, runtime: RuntimeName, path: str) -> None:
+        answers: list[bytes] = []
+
+        def ask() -> None:
+            with connect_to(path, "h1") as connection:
+                answers.append(connection.request("GET", "/").body)
+
+        async def ask_in_thread() -> None:  # begins when the server listens
+            await tako.runtime.current().to_thread(ask)
+
+        async def main() -> None:
+            await tako.serve_unix_http(path, router(), shutdown=ask_in_thread)
+
+        run_on(runtime, main)
+        assert answers == [b"Hello, World!"]
+        assert not Path(path).exists()
+
+    def test_a_server_spawns_it_beside_others(
+        self, runtime: RuntimeName, path: str
+    ) -> None:
+        async def main() -> bytes:
+            server = tako.Server()
+            async with tako.runtime.current().open_group() as group:
+                handle = await server.spawn_unix_http(path, router(), nursery=group)
+                assert handle.local_addr == UnixPeer(path)
+
+                def ask() -> bytes:
+                    with connect_to(path, "h1") as connection:
+                        return connection.request("GET", "/").body
+
+                body = await tako.runtime.current().to_thread(ask)
+                await handle.shutdown()
+            return bytes(body)
+
+        assert run_on(runtime, main) == b"Hello, World!"
+        assert not Path(path).exists()
+
+
+def run_on(runtime: RuntimeName, main: Callable[[], Awaitable[object]]) -> object:
+    if runtime == "trio":
+        return tako.run(main, runtime="trio")
+    return tako.run(main, loop=runtime)
+
+
+def bound(path: str | Path) -> tako.Listener:
+    listener: tako.Listener = tako.run(tako.bind_unix, path)
+    return listener
+
+
+class TestBinding:
+    """What is there already decides."""
+
+    def test_a_socket_of_a_dead_server_is_replaced(self, path: str) -> None:
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        with bound(path), socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+
+    def test_a_socket_of_a_live_server_is_not(self, path: str) -> None:
+        with bound(path):
+            with pytest.raises(OSError, match="is already in use") as caught:
+                bound(path)
+            assert caught.value.errno == errno.EADDRINUSE
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+        assert not Path(path).exists()
+
+    def test_neither_is_one_that_is_too_busy_to_accept(self, path: str) -> None:
+        with socket.socket(socket.AF_UNIX) as busy:
+            busy.bind(path)
+            busy.listen(0)
+            waiting: list[socket.socket] = []
+            try:
+                while len(waiting) < 10:  # until its backlog is full
+                    client = socket.socket(socket.AF_UNIX)
+                    waiting.append(client)
+                    client.setblocking(False)
+                    client.connect(path)
+            except BlockingIOError:
+                pass
+            assert len(waiting) < 10
+            with pytest.raises(OSError, match="is already in use"):
+                bound(path)
+            for client in waiting:
+                client.close()
+
+    @pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling"])
+    def test_what_is_no_socket_is_not_removed(self, path: str, kind: str) -> None:
+        elsewhere = f"{path}.real"
+        if kind == "file":
+            Path(path).write_text("precious")
+        elif kind == "directory":
+            Path(path).mkdir()
+        else:
+            Path(path).symlink_to(elsewhere)
+        if kind == "link":
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(elsewhere)
+        message = f"{path} exists but is not a unix socket; refusing to remove"
+        with pytest.raises(OSError, match=message):
+            bound(path)
+        assert os.path.lexists(path)
+        assert os.path.lexists(elsewhere) == (kind == "link")
+
+    def test_at_the_end_another_servers_file_stays(self, path: str) -> None:
+        listener = bound(path)
+        os.unlink(path)
+        with bound(path):
+            listener.close()
+            listener.close()
+            assert Path(path).is_socket()
+        assert not Path(path).exists()
+
+    def test_a_file_that_is_gone_at_the_end_is_no_error(self, path: str) -> None:
+        with bound(path):
+            os.unlink(path)
+
+    def test_a_path_object_will_do(self, tmp_path: Path) -> None:
+        with bound(tmp_path / "a.sock") as listener:
+            assert listener.local_addr == UnixPeer(str(tmp_path / "a.sock"))
+            with pytest.raises(ValueError, match="has no port"):
+                _ = listener.port
+
+    @pytest.mark.parametrize("name", ["x" * 200, "missing/a.sock"])
+    def test_what_cannot_be_bound_is_named(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        with pytest.raises(OSError, match=f"cannot listen on {path}: "):
+            bound(path)
+
+    def test_elsewhere_abstract_names_do_not_exist(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        with pytest.raises(OSError, match="are Linux's") as caught:
+            bound("@tako")
+        assert caught.value.errno == errno.EOPNOTSUPP
+
+
+def test_addresses_of_unix_sockets() -> None:
+    assert address_of(socket.AF_UNIX, "") == UnixPeer(None)
+    assert address_of(socket.AF_UNIX, b"\0a\xff") == UnixPeer("@a\\xff")
+    assert address_of(socket.AF_UNIX, "/run/a") == UnixPeer("/run/a")

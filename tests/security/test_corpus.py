@@ -1,0 +1,132 @@
+"""Every row of the corpus, and more, against a real server on every runtime and wire.
+
+The quick part sends each row whole, beside other traffic, and cut in two places; the slow
+part cuts each short row at every byte. See runner.py for how a row is sent, verdicts.py
+for what its words mean, victim.py for what must hold whatever was sent.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from tests.security.more import more_rows
+from tests.security.runner import (
+    Delivery,
+    Row,
+    config_for,
+    corpus,
+    deliver,
+    deliveries,
+)
+from tests.security.verdicts import verdict
+from tests.support.peer import Wire
+from tests.support.server import Credentials, RuntimeName
+from tests.support.victim import Victim
+
+
+_CORPUS = corpus()
+_ROWS = [*_CORPUS, *more_rows()]
+_SHARED = [row for row in _ROWS if config_for(row) is None]
+_OWN = [row for row in _ROWS if config_for(row) is not None]
+
+RUNTIMES: tuple[RuntimeName, ...] = ("asyncio", "uvloop", "trio")
+_WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
+
+
+def _attacks(rows: list[Row]) -> list[object]:
+    """Return every row on every runtime and on every wire that it makes sense on."""
+    return [
+        pytest.param(runtime, wire, row, id=f"{runtime}-{wire}-{row.id}")
+        for runtime in RUNTIMES
+        for wire in _WIRES
+        for row in rows
+        if wire in row.wires(encrypted=wire in {"h1s", "h2"})
+    ]
+
+
+class Victims:
+    """Keeps a server as long as the attacks that follow are on the same kind."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._stack = contextlib.ExitStack()
+        self._key: tuple[RuntimeName, Wire] | None = None
+        self._victim: Victim | None = None
+
+    def get(self, runtime: RuntimeName, wire: Wire) -> Victim:
+        """Return the server for ``wire`` on ``runtime``."""
+        lame = self._victim is not None and self._victim.canary.failure is not None
+        if lame or self._victim is None or self._key != (runtime, wire):
+            self.stop()
+            self._key = (runtime, wire)
+            victim = Victim(self._credentials, runtime, wire)
+            self._victim = self._stack.enter_context(victim)
+        return self._victim
+
+    def stop(self) -> None:
+        """Stop the server and look once more at what it has logged."""
+        victim, self._victim = self._victim, None
+        self._stack.close()
+        if victim is not None:
+            worst = victim.canary.worst_ever * 1000
+            print(f"\n{self._key}: canary p100 {worst:.1f} ms")
+            gc.collect()  # "... was never retrieved" is said by destructors
+            assert not victim.log.found, victim.log.found[0]
+
+
+@pytest.fixture(scope="module")
+def victims(credentials: Credentials) -> Iterator[Victims]:
+    found = Victims(credentials)
+    yield found
+    found.stop()
+
+
+def _judge(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> None:
+    try:
+        out = deliver(row, victim, wire, delivery)
+        with out.peer:
+            verdict(row)(out)
+        victim.settle()
+    except (AssertionError, TimeoutError) as error:
+        error.add_note(f"{row.id} ({row.name}), {wire}, {delivery}: {row.expect}")
+        raise
+
+
+def test_every_row_has_a_verdict_and_a_wire() -> None:
+    assert len(_CORPUS) >= 136
+    for row in _ROWS:
+        assert callable(verdict(row))
+        assert row.wires(encrypted=True)
+    ids = [row.id for row in _ROWS]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_SHARED))
+def test_row(victims: Victims, runtime: RuntimeName, wire: Wire, row: Row) -> None:
+    victim = victims.get(runtime, wire)
+    for delivery in deliveries(row):
+        _judge(row, victim, wire, delivery)
+
+
+_SHORT = [row for row in _SHARED if row.splittable]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_SHORT))
+def test_row_cut_at_every_byte(
+    victims: Victims, runtime: RuntimeName, wire: Wire, row: Row
+) -> None:
+    victim = victims.get(runtime, wire)
+    for delivery in deliveries(row, every_cut=True):
+        _judge(row, victim, wire, delivery)
+
+
+@pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_OWN))
+def test_row_on_a_server_of_its_own(
+    credentials: Credentials, runtime: RuntimeName, wire: Wire, row: Row
+) -> None:
+    with Victim(credentials, runtime, wire, config_for(row)) as victim:
+        for delivery in deliveries(row):
+            _judge(row, victim, wire, delivery)
