@@ -124,6 +124,8 @@ class ServerConfig:
 
     Attributes:
         drain_timeout: how long a shutdown waits before it cuts connections.
+        drain_delay: time between the last accept and the drain, in which clients that
+            have just connected can still ask; useful where others go on listening.
         header_read_timeout: time for a complete request head.
         keep_alive: whether HTTP/1.1 connections carry more than one request.
         keep_alive_timeout: idle time between requests; ``None``: ``header_read_timeout``.
@@ -157,6 +159,7 @@ class ServerConfig:
     """
 
     drain_timeout: Seconds = Seconds(30.0)
+    drain_delay: OptionalSeconds = OptionalSeconds(None)
     header_read_timeout: OptionalSeconds = OptionalSeconds(30.0)
     keep_alive: bool = True
     keep_alive_timeout: OptionalSeconds = OptionalSeconds(None)

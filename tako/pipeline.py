@@ -114,7 +114,7 @@ async def _send_bytes(exchange: Exchange, body: bytes) -> bool:
         piece = bytes(view[start : start + _PIECE])
         exchange.send_data(piece, end=last)
         request.bytes_sent += len(piece)
-        exchange.flush()
+        await _take_turn(exchange)
         if not last:
             await _drained(exchange)
             if exchange.over:
@@ -157,16 +157,33 @@ async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
     """Send one chunk and wait until more is welcome; tell whether anybody listens."""
     if exchange.over:
         return False
+    request = exchange.request
     data = chunk.encode() if isinstance(chunk, str) else chunk
     for start in range(0, len(data), _PIECE):
         piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
         exchange.send_data(piece)
-        exchange.request.bytes_sent += len(piece)
-        exchange.flush(soon=True)
+        before = request.bytes_sent
+        request.bytes_sent += len(piece)
+        if before // _PIECE == request.bytes_sent // _PIECE:
+            exchange.flush(soon=True)
+        else:
+            await _take_turn(exchange)
         await _drained(exchange)
         if exchange.over:
             return False
     return True
+
+
+async def _take_turn(exchange: Exchange) -> None:
+    """Write what is queued, and let others run.
+
+    A body that is made without waiting would otherwise keep the loop to itself: nothing
+    of it would be written, and nobody would find out that its reader is slow or gone.
+    """
+    exchange.flush()
+    runtime = exchange.host.runtime
+    if runtime.checkpoint is None:  # else ``drained`` waits anyway
+        await runtime.sleep(0)
 
 
 async def _drained(exchange: Exchange) -> None:

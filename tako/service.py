@@ -313,6 +313,8 @@ class Service:
         self._changed.set()
 
     async def _drain(self) -> None:
+        if self._config.drain_delay is not None:
+            await self._runtime.sleep(self._config.drain_delay)
         self._draining = True
         for connection in list(self._connections):
             connection.shut_down()

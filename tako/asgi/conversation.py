@@ -3,8 +3,8 @@
 Theory of operation. The app runs in a task of its own, beside the handler's task, which
 waits for its decision and then for what it sends (see ``responding``). A client that
 leaves does not cancel an app: ASGI tells it, by a disconnect event and by an
-``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach; the
-handler's task ends, and frees its slot, when the app has understood.
+``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach;
+the handler's task ends, and frees its slot, when the app has understood.
 
 Invariants: the app's task is cancelled if the handler's task is; nothing that the app
 raises is lost: the handler's task raises it, or it is logged here.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from tako.asgi.protocol import App, Event, Scope, is_farewell
 from tako.asgi.responding import Responding
 from tako.body import BodySink
+from tako.response import Response
 from tako.seams import Exchange, Task
 
 
@@ -52,10 +53,15 @@ class Conversation:
         if exchange.over:
             responding.client_gone()
         self._task = exchange.host.runtime.spawn(self._run, app, scope)
+        await self._until(lambda: decided() or responding.ended)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until ``condition()``. Cancel safety: safe; the app is cancelled."""
         try:
-            await responding.until(lambda: decided() or responding.ended)
+            await self._responding.until(condition)
         except BaseException:
-            self._task.cancel()
+            if self._task is not None:
+                self._task.cancel()
             raise
 
     async def _run(self, app: App, scope: Scope) -> None:
@@ -65,7 +71,7 @@ class Conversation:
             await app(scope, self.receive, self.send)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - kept for who waits, or logged
+        except BaseException as error:
             failure = self._judged(error, str(scope["path"]))
         finally:
             self._responding.app_ended(failure)
@@ -82,13 +88,16 @@ class Conversation:
             return None
         return error
 
-    def _raise(self) -> None:
-        """Raise what an app that decided nothing has raised.
+    def _no_answer(self) -> Response:
+        """Return the answer where the app has decided nothing, because the client left.
 
         Raises:
-            Exception: that, or a ``RuntimeError`` that says what is missing.
+            Exception: what the app raised otherwise, or a ``RuntimeError`` that says
+                what is missing.
         """
         error = self._responding.error
+        if self._responding.gone and error is None:
+            return Response(499)  # for access logs only: nobody is left to read it
         if isinstance(error, Exception):
             raise error
         msg = "the app ended without answering"

@@ -8,17 +8,20 @@ Invariant: the stream is closed, however it ends.
 """
 
 from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING
 
 from tako import runtime
 from tako.asgi.hosted_request import HostedBody
 from tako.asgi.protocol import Event, Receive, Scope, Send
-from tako.headers import RawHeader
 from tako.request import Request
 from tako.response import Body, Response
 from tako.runtime import ServerRuntime
-from tako.seams import Signal
 from tako.sse import EventStream, Heartbeat
 
+
+if TYPE_CHECKING:
+    from tako.headers import RawHeader
+    from tako.seams import Signal
 
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 

@@ -1,8 +1,8 @@
 """``HostedWebSocket``: what a session is given where another server has the wire.
 
-It is a ``WebSocket`` in everything that ASGI can express. What it cannot: control frames
-are the host's, so a session sees no Ping and sends none; ``latency`` is unknown; the
-limits of frames and of time that a route sets for the wire are the host's to set.
+It is a ``WebSocket`` in everything that ASGI can express. What it cannot: control
+frames are the host's, so a session sees no Ping and sends none; ``latency`` is unknown;
+the limits of frames and of time that a route sets for the wire are the host's to set.
 """
 
 import logging
@@ -231,6 +231,7 @@ async def run_within(seconds: float, function: Any, *args: object) -> object | N
     """
     async with runtime.current().open_runtime() as own:
         try:
-            return await own.run_within(seconds, function, *args)
+            result: object = await own.run_within(seconds, function, *args)
         except TimeoutError:
             return None
+    return result

@@ -31,10 +31,7 @@ class HttpConversation(Conversation):
         await self._call(app, scope, lambda: responding.decided)
         if responding.decided:
             return responding.response()
-        if responding.gone and responding.error is None:
-            return Response(499)  # for access logs only: nobody is left to read it
-        self._raise()
-        raise AssertionError
+        return self._no_answer()
 
     async def receive(self) -> Event:
         """Return the next part of the body, or ``http.disconnect``.

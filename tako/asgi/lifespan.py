@@ -10,13 +10,15 @@ of the server waits for all tasks of its runtime.
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tako import runtime
 from tako.asgi.protocol import VERSIONS, App, Event, unexpected
 from tako.errors import ConfigError, TakoError
-from tako.seams import Signal
 
+
+if TYPE_CHECKING:
+    from tako.seams import Signal
 
 _logger = logging.getLogger("tako.asgi")
 
@@ -33,8 +35,10 @@ def checked_mode(mode: str) -> Mode:
     Raises:
         ConfigError: there is no such mode.
     """
-    if mode == "auto" or mode == "on" or mode == "off":  # noqa: PLR1714 - narrows
-        return mode
+    known: tuple[Mode, ...] = ("auto", "on", "off")
+    for each in known:
+        if mode == each:
+            return each
     msg = f'lifespan is "auto", "on" or "off", not {mode!r}'
     raise ConfigError(msg)
 
@@ -72,7 +76,7 @@ class Lifespan:
         Cancel safety: not safe; the app may have started in part.
         """
         await self._phase("startup")
-        if self._failure is None and self._ended and self._mode == "on":
+        if self._failure is None and self._awaited and self._mode == "on":
             self._failure = "the app does not support lifespan"
         if self._failure is not None:
             raise LifespanError(self._failure)

@@ -15,7 +15,9 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 # What frameworks raise when they have been told that the client is gone.
-_FAREWELLS = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
+_FAREWELLS = frozenset(
+    {"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"}
+)
 
 
 class ClientDisconnectedError(OSError):

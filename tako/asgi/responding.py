@@ -1,7 +1,7 @@
 """``Responding``: a response that an ASGI app sends, on its way to a ``Response``.
 
-Theory of operation. The app runs in a task of its own; the handler's task waits until it
-knows what the response is and then feeds the body to the wire. The two meet at
+Theory of operation. The app runs in a task of its own; the handler's task waits until
+it knows what the response is and then feeds the body to the wire. The two meet at
 ``changed``, the one signal on which both wait for what they need:
 
 * app: *start* -> *body*... -> (*trailers* ->) *complete*. A response whose first body
@@ -127,12 +127,12 @@ class Responding:
         data = bytes(event.get("body") or b"")
         more = bool(event.get("more_body"))
         if not self.decided:
-            assert self._response is not None
+            response = self._response_begun()
             if not more and self._trailer_fields is None and not self._is_head:
-                self._response.body = data
+                response.body = data
                 self._complete()
                 return
-            self._response.body = BodyStream(self)
+            response.body = BodyStream(self)
             self.decided = True
             self.changed.set()
         if data and not self._unwanted:
@@ -161,9 +161,9 @@ class Responding:
         return not (self.gone or self._unwanted)
 
     def _trailers(self, event: Event) -> None:
-        assert self._trailer_fields is not None
         fields = response_headers(event.get("headers", ()))
-        self._trailer_fields.raw += fields.raw
+        if self._trailer_fields is not None:
+            self._trailer_fields.raw += fields.raw
         if not event.get("more_trailers"):
             self._complete()
 
@@ -192,9 +192,14 @@ class Responding:
 
         It is not kept: who drops it, and so its body, lets go of the app.
         """
-        response, self._response = self._response, None
-        assert response is not None
+        response, self._response = self._response_begun(), None
         return response
+
+    def _response_begun(self) -> Response:
+        if self._response is None:
+            msg = "the response has not begun, or has been taken"
+            raise RuntimeError(msg)
+        return self._response
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, ``b""`` at the end.

@@ -1,8 +1,8 @@
 """The scope of a request: what an ASGI app is called with.
 
-The scope of a WebSocket is the same on both wires but for ``http_version``: what only the
-handshake of HTTP/1.1 needs (``Connection``, ``Upgrade``, ``Sec-WebSocket-Key``) is not in
-it.
+The scope of a WebSocket is the same on both wires but for ``http_version``: what only
+the handshake of HTTP/1.1 needs (``Connection``, ``Upgrade``, ``Sec-WebSocket-Key``) is
+not in it.
 """
 
 import functools

@@ -91,10 +91,7 @@ class WebSocketConversation(Conversation):
             return Response(403)
         if responding.decided:
             return responding.response()
-        if responding.gone and responding.error is None:
-            return Response(499)  # for access logs only: nobody is left to read it
-        self._raise()
-        raise AssertionError
+        return self._no_answer()
 
     def _decided(self) -> bool:
         return self._accepted or self._refused or self._responding.decided
@@ -153,10 +150,12 @@ class WebSocketConversation(Conversation):
             return {"type": "websocket.connect"}
         responding = self._responding
         await responding.until(
-            lambda: self._ws is not None
-            or self._refused
-            or responding.gone
-            or responding.stage == "complete"
+            lambda: (
+                self._ws is not None
+                or self._refused
+                or responding.gone
+                or responding.stage == "complete"
+            )
         )
         if self._ws is not None:
             return await self.receive()
@@ -221,12 +220,7 @@ class WebSocketConversation(Conversation):
         responding = self._responding
         self._ws = ws
         responding.changed.set()
-        try:
-            await responding.until(lambda: responding.ended)
-        except BaseException:
-            assert self._task is not None
-            self._task.cancel()
-            raise
+        await self._until(lambda: responding.ended)
         if responding.error is not None:
             raise responding.error
 

@@ -94,9 +94,7 @@ def data_folder() -> Path:
     elif sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
     else:
-        base = Path(
-            os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-        )
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return base / "tako"
 
 

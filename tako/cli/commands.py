@@ -12,7 +12,7 @@ from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
 from tako.cli.saying import CliError, one_line, say, version
 from tako.cli.serving import serve_here
-from tako.cli.settings import config_options, envvar
+from tako.cli.settings import Decorator, config_options, envvar
 from tako.cli.supervisor import supervise
 from tako.cli.worker import Worker
 from tako.errors import TakoError
@@ -46,7 +46,7 @@ def _group() -> None:
     """HTTP/1.1 and HTTP/2 with WebSockets on both, for tako routers and ASGI apps."""
 
 
-def _choice(flag: str, values: tuple[str, ...], text: str) -> Any:
+def _choice(flag: str, values: tuple[str, ...], text: str) -> Decorator:
     return click.option(
         flag,
         type=click.Choice(values),
@@ -57,12 +57,12 @@ def _choice(flag: str, values: tuple[str, ...], text: str) -> Any:
     )
 
 
-def _text(flag: str, metavar: str, text: str, **more: Any) -> Any:
+def _text(flag: str, metavar: str, text: str, **more: Any) -> Decorator:
     more.setdefault("envvar", envvar(flag))
     return click.option(flag, metavar=metavar, help=text, **more)
 
 
-def _flag(flag: str, text: str) -> Any:
+def _flag(flag: str, text: str) -> Decorator:
     return click.option(flag, is_flag=True, envvar=envvar(flag), help=text)
 
 
@@ -91,7 +91,9 @@ def _flag(flag: str, text: str) -> Any:
     multiple=True,
 )
 @_text("--app-dir", "FOLDER", "Where modules are looked for first.", default=".")
-@_choice("--lifespan", ("auto", "on", "off"), "ASGI: whether to run the app's lifespan.")
+@_choice(
+    "--lifespan", ("auto", "on", "off"), "ASGI: whether to run the app's lifespan."
+)
 @_text("--root-path", "PREFIX", "ASGI: the prefix that a proxy removes.", default="")
 @click.option(
     "--websockets/--no-websockets",

@@ -1,5 +1,6 @@
 """Serving in this process: alone, or as one of several workers."""
 
+import dataclasses
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from tako.serving import serve, serve_h2c, serve_tls
 from tako.tls import ReloadableResolver, TlsCert
 
 
+_HANDOVER = 0.5  # seconds for clients whom a worker accepted before it stops
+
 _SPOKEN = {
     "tls": "HTTP/2 and HTTP/1.1",
     "plain": "HTTP/1.1",
@@ -39,6 +42,10 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
         TakoError: the certificate cannot be used, or the app's startup failed.
     """
     plan.set_up_logging()
+    if worker is not None and plan.config.drain_delay is None:
+        # Another worker takes what comes next; this one has accepted some already.
+        config = dataclasses.replace(plan.config, drain_delay=_HANDOVER)
+        plan = dataclasses.replace(plan, config=config)
     resolver = _resolver(plan)
     target = load(plan.target, plan.app_folder, plan.wrap)
     if isinstance(target.router, Router):

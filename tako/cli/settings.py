@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -15,6 +15,14 @@ from tako.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OFF = "none"
+
+
+class Decorator(Protocol):
+    """Adds an option to a command."""
+
+    def __call__(self, command: F, /) -> F:
+        """Return ``command`` with the option."""
+        ...
 
 
 def envvar(option: str) -> str:
@@ -47,7 +55,7 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
         raise CliError(_as_option(str(error), chosen)) from error
 
 
-def _option(name: str, text: str) -> Callable[[F], F]:
+def _option(name: str, text: str) -> Decorator:
     flag = "--" + name.replace("_", "-")
     default = getattr(ServerConfig(), name)
     if isinstance(default, bool):

@@ -1,8 +1,8 @@
 """The supervisor: worker processes that share listening sockets, and who replaces whom.
 
 Theory of operation. The sockets are bound here and inherited by every worker, which is
-this same command with ``TAKO_WORKER`` in its environment. One thread, one loop: signals,
-the ends of processes and lines from the *ready pipes* wake a selector.
+this same command with ``TAKO_WORKER`` in its environment. One thread, one loop:
+signals, the ends of processes and what comes from the *ready pipes* wake a selector.
 
 A worker is *starting* -> *ready* -> *stopping* -> gone, or gone at any time. Each place
 (1 to ``--workers``) has one worker that is starting or ready, and perhaps old ones that
@@ -10,12 +10,12 @@ are stopping.
 
 * The first worker is started alone: if it cannot start, its line says why and that is
   the end. Then the others.
-* A worker that dies is replaced: at once if it was ready for a while, else after a pause
-  that doubles.
-* SIGHUP: every worker loads its certificate again, in place; then the places are rolled
-  one by one: a replacement is started, and only when it is ready the old worker drains.
-  Connections wait in the kernel's queue of the shared socket, so none is refused. If a
-  replacement cannot start the roll ends and the old worker stays.
+* A worker that dies is replaced: at once if it was ready for a while, else after a
+  pause that doubles.
+* SIGHUP: every worker loads its certificate again, in place; then the places are
+  rolled one by one: a replacement is started, and only when it is ready the old worker
+  drains. Connections wait in the kernel's queue of the shared socket, so none is
+  refused. If a replacement cannot start the roll ends and the old worker stays.
 * SIGUSR1: only the certificates.
 * SIGTERM, SIGINT: every worker drains. The second one kills.
 
@@ -205,7 +205,7 @@ class Supervisor:
         sockets = [sock.fileno() for sock in self._listener.sockets]
         value = describe(ready, self._life_read, sockets)
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 [sys.executable, "-m", "tako.cli", *sys.argv[1:]],
                 env={**os.environ, ENVIRONMENT: value},
                 pass_fds=(ready, self._life_read, *sockets),
@@ -323,5 +323,3 @@ def _how(code: int) -> str:
     if code >= 0:
         return f"ended with code {code}"
     return f"was killed by {signal.Signals(-code).name}"
-
-

@@ -61,7 +61,9 @@ def _import(name: str, folder: Path) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(missing + "."):
-            msg = f"there is no module {missing!r} in {folder} or among what is installed"
+            msg = (
+                f"there is no module {missing!r} in {folder} or among what is installed"
+            )
         else:
             msg = f"{name!r} imports {missing!r}, which is not installed"
         raise CliError(msg) from error

@@ -77,6 +77,7 @@ class H2Exchange:
         "_trailers",
         "_unacked",
         "_unwanted",
+        "blocked",
         "body",
         "closed",
         "connect",
@@ -155,6 +156,7 @@ class H2Exchange:
         self._trailers: list[RawHeader] | None = None
         self.queued = False
         self.sent = 0
+        self.blocked = False  # the writer waits for the transport
         # What the watch has seen
         self.moved = 0
         self.pace: Pace | None = None
@@ -163,7 +165,12 @@ class H2Exchange:
     @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
-        return self.outbox.size < self._output.mark and self.host.writable
+        if self.outbox.size < self._output.mark:
+            if self.host.writable:
+                return True
+            self.blocked = True
+            self._owner.output_waits()
+        return False
 
     def expect_continue(self) -> None:
         """The peer waits for 100 (Continue) before it sends the body."""

@@ -1,7 +1,7 @@
 """``Watch``: bodies and responses must move (the slow-read and slow-write attacks).
 
-Theory of operation. While any stream has a request body to come or output that waits,
-the watch looks at all of them once a second, and ends those that are too slow. A body
+Theory of operation. While any stream has a request body to come, output that waits, or
+a writer that waits for the transport, the watch looks at all of them once a second, and ends those that are too slow. A body
 must come at ``min_rate`` while its window is open; if it is our own application that
 holds credit back, time does not count. Output may stand still for ``send_timeout``, but
 when it trickles it must do so at ``min_rate``. Both have ``min_rate_grace`` seconds to
@@ -66,7 +66,7 @@ class Watch:
         watched = False
         for exchange in list(self._exchanges.values()):
             receiving = not (exchange.peer_ended or exchange.tunnel)
-            sending = bool(exchange.outbox.size)
+            sending = bool(exchange.outbox.size) or exchange.blocked
             if (receiving and not self._comes(exchange, elapsed)) or (
                 sending and not self._leaves(exchange, elapsed)
             ):

@@ -39,7 +39,7 @@ from tako.ws.message import (
     MAX_CONTROL_PAYLOAD,
     AnyMessage,
     Message,
-    is_receivable,
+    is_sendable,
     received_close,
 )
 
@@ -344,7 +344,7 @@ def _parse_close(data: bytes) -> Message.Close:
     if not data:
         return Message.Close()
     code = int.from_bytes(data[:2], "big")
-    if len(data) == 1 or not is_receivable(code):  # RFC 6455 §7.4
+    if len(data) == 1 or not is_sendable(code):  # RFC 6455 §7.4
         msg = f"a Close frame without a valid code: {data[:2].hex()}"
         raise ProtocolViolation(msg)
     return received_close(code, decode_text(data[2:]))
@@ -400,7 +400,7 @@ def encode_close(code: int | None = None, reason: str = "") -> bytes:
             msg = "a close reason needs a close code"
             raise ValueError(msg)
         return _encode_control(0x88, b"")
-    if not is_receivable(code):  # RFC 6455 §5.5.1: an answer may repeat what it got
+    if not is_sendable(code):  # RFC 6455 §5.5.1: an answer may repeat what it got
         msg = f"{code} is not a close code that may be sent"
         raise ValueError(msg)
     return _encode_control(0x88, code.to_bytes(2, "big") + reason.encode())

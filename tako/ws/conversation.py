@@ -27,8 +27,7 @@ read. Bytes of incomplete messages are given back at once: the codec bounds them
 message larger than the window could not arrive otherwise. ``_held`` counts the bytes
 that came with what is in the inbox; each message read gives its share back, the last
 one all of it. ``_uncredited`` counts bytes that are not decoded yet. Decoding stops
-while ``_INBOX_MESSAGES`` wait: a window full of tiny messages is much larger decoded
-than it was on the wire.
+while ``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded than on the wire.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
 bytes consumed + ``_uncredited`` + ``_held``, and ``_held`` is 0 while the inbox is
@@ -247,7 +246,7 @@ class Conversation:
         self.exchange.send_data(encode_ping(data))
 
     def send_pong(self, data: bytes) -> None:
-        """Queue a Pong unless its Ping was answered; raises as ``send_message`` does."""
+        """Queue a Pong unless its Ping was answered; raises as ``send_message``."""
         self._check_open()
         if data in self.answered:
             self.answered.remove(data)

@@ -19,18 +19,13 @@ MAX_CLOSE_REASON = MAX_CONTROL_PAYLOAD - 2  # RFC 6455 §5.5.1: the code comes f
 
 
 def is_sendable(code: int) -> bool:
-    """Return whether an application may put ``code`` into a Close frame.
+    """Return whether ``code`` may be in a Close frame, ours or a peer's.
 
     RFC 6455 §7.4: 1004 to 1006 and 1015 never go on the wire, 1016 to 2999 are
     unassigned, and nothing is defined below 1000 or above 4999. 1014 is registered
-    (IANA: Bad Gateway) but common peers answer it with 1002, so it is not offered.
+    (IANA: Bad Gateway) but common peers answer it with 1002, and so does tako.
     """
     return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1013
-
-
-def is_receivable(code: int) -> bool:
-    """Return whether a peer may send ``code``: what is sendable, and 1014."""
-    return is_sendable(code) or code == 1014
 
 
 def _check_control_payload(data: object) -> None:

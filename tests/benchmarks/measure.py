@@ -161,8 +161,9 @@ def _figures(group: str, found: dict[str, float]) -> Figures:
 
 def _http_figures(log: Path, output: str, seconds: int, cpu: float) -> Figures:
     lines = [line.split("\t") for line in log.read_text().splitlines()]
-    latencies = sorted(int(line[2]) for line in lines if line[1] == "200")
-    refused = [line[1] for line in lines if line[1] != "200"]
+    # h2load notes 0 for an HTTP/1.1 response without a reason phrase.
+    latencies = sorted(int(line[2]) for line in lines if line[1] in {"200", "0"})
+    refused = [line[1] for line in lines if line[1] not in {"200", "0"}]
     # Requests under way at the end of the time are logged as failed, or not at all.
     if not latencies or any(status != "-1" for status in refused):
         msg = f"h2load: {output.strip()[-300:]}"

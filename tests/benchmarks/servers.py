@@ -179,8 +179,11 @@ def _await_answer(
 ) -> None:
     limit = time.monotonic() + READY_LIMIT
     while not _answers(port, certificate):
-        if _ended(process) or time.monotonic() > limit:
-            msg = f"did not start: {_last_line(stderr)}"
+        if _ended(process):
+            msg = f"ended before it served: {_last_line(stderr)}"
+            raise ServerError(msg)
+        if time.monotonic() > limit:
+            msg = f"no answer within {READY_LIMIT:.0f} s: {_last_line(stderr)}"
             raise ServerError(msg)
         time.sleep(0.05)
 

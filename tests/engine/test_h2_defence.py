@@ -357,6 +357,30 @@ class TestTime:
         peer.send(window_update(1, 2_000))
         assert not peer.engine.busy
 
+    def test_a_writer_that_waits_for_the_transport(self, make: Make) -> None:
+        peer = make(config=ServerConfig(send_timeout=5))
+        exchange = peer.request(1)
+        exchange.send_headers(200, [])
+        peer.host.writable = False  # the peer's TCP window is shut, its streams' are not
+        assert not exchange.writable
+        peer.advance(4)
+        assert peer.rst_codes() == []
+        peer.advance(3)
+        assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
+        assert exchange.over
+
+    def test_a_writer_whose_transport_goes_on_in_time(self, make: Make) -> None:
+        peer = make(config=ServerConfig(send_timeout=5))
+        exchange = peer.request(1)
+        exchange.send_headers(200, [])
+        peer.host.writable = False
+        assert not exchange.writable
+        peer.advance(4)
+        peer.host.writable = True
+        peer.engine.wake_writers()
+        peer.advance(60)
+        assert peer.rst_codes() == []
+
     def test_no_send_timeout(self, make: Make) -> None:
         peer = make(config=ServerConfig(send_timeout=None))
         peer.send(settings((4, 0)))

@@ -20,11 +20,10 @@ KIB = 1024
 def answer(response: Response, exchange: FakeExchange | None = None) -> FakeExchange:
     """Run an exchange whose handler returns ``response``."""
     exchange = exchange or FakeExchange()
-
-    async def dispatch(_: Request) -> Response:
-        return response
-
-    exchange.host.runtime.run(run_exchange, dispatch, exchange)
+    task = start(response, exchange)
+    assert task.done
+    if task.error is not None:
+        raise task.error
     return exchange
 
 
@@ -33,7 +32,7 @@ def start(response: Response, exchange: FakeExchange) -> FakeTask:
         return response
 
     task = exchange.host.runtime.spawn(run_exchange, dispatch, exchange)
-    exchange.host.runtime.run_ready()
+    exchange.host.runtime.advance(0)
     return task
 
 
@@ -74,7 +73,7 @@ class TestBytes:
         assert not task.done
         exchange.writable = True
         exchange.body.wake_writer()
-        exchange.host.runtime.run_ready()
+        exchange.host.runtime.advance(0)
         assert task.done
         assert [len(piece) for piece in exchange.pieces] == [
             64 * KIB,
@@ -90,7 +89,7 @@ class TestBytes:
         task = start(Response(200, body=bytes(200 * KIB)), exchange)
         exchange.gone = True
         exchange.body.deliver_eof(Disconnected())
-        exchange.host.runtime.run_ready()
+        exchange.host.runtime.advance(0)
         assert task.done
         assert task.error is None
         assert len(exchange.pieces) == 1
@@ -170,7 +169,7 @@ class TestStreams:
         assert source.taken == 1
         exchange.writable = True
         exchange.body.wake_writer()
-        exchange.host.runtime.run_ready()
+        exchange.host.runtime.advance(0)
         assert source.taken == 3
 
     @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -182,7 +181,7 @@ class TestStreams:
         task = start(Response(200, body=body), exchange)
         exchange.gone = True
         exchange.body.deliver_eof(Disconnected())
-        exchange.host.runtime.run_ready()
+        exchange.host.runtime.advance(0)
         assert task.done
         assert source.closed
         assert source.taken == 1

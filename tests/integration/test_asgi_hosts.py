@@ -15,8 +15,8 @@ import pytest
 from tests.support.hosts import Host, free_port, host_command
 from tests.support.peer import Wire
 from tests.support.peer_io import EndOfStreamError, PeerError
-from tests.support.peer_ws import PeerWebSocket
 from tests.support.server import Credentials
+
 
 WIRES: dict[str, tuple[Wire, ...]] = {
     "tako": ("h1s", "h2"),
@@ -88,11 +88,12 @@ class Client:
             ws.expect_close()
             return ws.subprotocol, ws.response.header("x-accepted")
 
-    def vanish(self) -> None:
-        """Open a WebSocket and go away without a word."""
+    def vanish(self) -> int:
+        """Open a WebSocket and go away without a word; return the status."""
         with self._host.connect(self._wire) as connection:
-            connection.websocket("/gone")
+            status = connection.websocket("/gone").response.status
             connection.abort()
+        return status
 
     def stranger(self) -> Any:
         """Return what happens if the app chooses what was not offered."""
@@ -140,7 +141,12 @@ TABLE: dict[str, Row] = {
         {"hypercorn": "False", "uvicorn": "False"},
         "the others raise, too, but no OSError",
     ),
-    "close before accept": (lambda client: client.handshake("/refuse"), (403, ""), {}, ""),
+    "close before accept": (
+        lambda client: client.handshake("/refuse"),
+        (403, ""),
+        {},
+        "",
+    ),
     "the event after a refusal": (
         lambda client: (client.handshake("/refuse"), client.seen("after-refusal"))[1],
         "'websocket.disconnect'",
@@ -241,7 +247,8 @@ class TestRouterElsewhere:
             assert events.header("content-type") == "text/event-stream"
 
     @pytest.mark.parametrize(
-        "message", ["hello", "", b"", b"\x00\xff", "Größe", b"x" * 65_536, "y" * 200_000]
+        "message",
+        ["hello", "", b"", b"\x00\xff", "Größe", b"x" * 65_536, "y" * 200_000],
     )
     def test_messages_are_echoed(
         self, cell: tuple[str, Wire], router_host: Host, message: str | bytes
@@ -286,9 +293,9 @@ class TestRouterElsewhere:
             refused = connection.handshake("/own")
             assert (refused.status, refused.body) == (403, b"origin not allowed")
         with router_host.connect(wire) as connection:
-            connection.websocket(
-                "/own", headers=[("Origin", "https://a.test")]
-            ).echo("welcome")
+            connection.websocket("/own", headers=[("Origin", "https://a.test")]).echo(
+                "welcome"
+            )
 
     @pytest.mark.parametrize(
         ("path", "code", "reason"),
@@ -318,7 +325,7 @@ class TestRouterElsewhere:
     ) -> None:
         name, wire = cell
         with router_host.connect(wire) as connection:
-            ws: PeerWebSocket = connection.websocket("/told")
+            ws = connection.websocket("/told")
             ws.close(4000, "bye")
             ws.expect_close()
         told: list[Any] = []

@@ -65,6 +65,17 @@ class TestNobodyToWaitFor:
             server.wait_refusing()
             gate.open()
 
+    def test_connections_that_arrive_while_it_begins_do_not_hold_it(
+        self, serve: Serve
+    ) -> None:
+        for _ in range(10):
+            server = serve(echo_router())
+            with server.connect() as connection:
+                assert connection.request("GET", "/").status == 200
+            server.shut_down()
+            server.wait_refusing()  # connects again and again until it is refused
+            assert server.join() < PROMPT
+
     def test_a_second_shutdown_is_a_no_op(self, serve: Serve) -> None:
         server = serve(echo_router())
         server.shut_down()

@@ -1,5 +1,6 @@
 """Several processes on one port: crashes, rolling, certificates, draining."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,18 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
 import trustme
 
+from tests.integration.test_cli import APPS, serving
 from tests.support.hosts import Host
 from tests.support.peer import connect
 from tests.support.peer_io import TIMEOUT, EndOfStreamError, Socket, StreamResetError
 from tests.support.server import Credentials
-from tests.integration.test_cli import APPS, serving
 
-PIDS = '''
+
+PIDS = """
 import os
 router.get("/pid", lambda: str(os.getpid()))
 
@@ -33,7 +36,7 @@ async def ws_pid(request: Request):
     return TakoWs(request, slow)
 
 router.get("/ws-pid", ws_pid)
-'''
+"""
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -248,15 +251,15 @@ def test_workers_do_not_outlive_their_supervisor(
 def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
     folder: Path, credentials: Credentials
 ) -> None:
-    (folder / "apps.py").write_text(APPS + PIDS + "router.get('/die', lambda: os._exit(3))")
+    (folder / "apps.py").write_text(
+        APPS + PIDS + "router.get('/die', lambda: os._exit(3))"
+    )
     options = ("apps:router", "--plain", "--workers", "2")
     with serving(folder, credentials, *options) as host:
         for times in (1, 2, 3, 4):
-            with host.connect("h1") as connection:
-                try:
-                    connection.request("GET", "/die")
-                except (EndOfStreamError, StreamResetError):
-                    pass
+            lost = contextlib.suppress(EndOfStreamError, StreamResetError)
+            with host.connect("h1") as connection, lost:
+                connection.request("GET", "/die")
             host.wait_output("ended with code 3", times=times)
         assert re.search(r"ended with code 3; another in 0\.\d s", host.output())
         with host.connect("h1") as connection:

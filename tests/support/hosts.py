@@ -21,6 +21,7 @@ from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_io import TIMEOUT, Address, Socket
 from tests.support.server import Credentials
 
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,7 +42,7 @@ class Host:
         self._credentials = credentials
         self._folder = folder
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the exit
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -133,7 +134,7 @@ def host_command(name: str, app: str, port: int, credentials: Credentials) -> li
 # -- A router for everybody --------------------------------------------------------
 
 
-def example_router() -> Router:
+def example_router() -> Router:  # noqa: C901 - a list of handlers
     """Handlers and sessions as the documentation has them, on one router."""
     router = Router()
 

@@ -203,8 +203,8 @@ def conn_info(*, tls: bool = False, http2: bool = False) -> ConnInfo:
 class FakeHost:
     """``seams.Host`` for an engine under test: collects output, pauses, deadlines.
 
-    Give it an engine with ``host.engine = engine``; ``sent`` then grows with each flush,
-    and ``take()`` returns and forgets it.
+    Give it an engine with ``host.engine = engine``; ``sent`` then grows with each
+    flush, and ``take()`` returns and forgets it.
     """
 
     def __init__(

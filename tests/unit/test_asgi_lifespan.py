@@ -11,6 +11,7 @@ from tako import ConfigError
 from tako.asgi import AsgiApp, LifespanError, from_router
 from tests.support.asgi_apps import Receive, Scope, Send
 
+
 RUNTIMES = ["asyncio", "trio"]
 
 

@@ -1,7 +1,7 @@
 """Scopes, and the small functions around them."""
 
 import ssl
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trustme
@@ -24,7 +24,9 @@ from tako.errors import Disconnected
 
 def conn_info(**more: Any) -> ConnInfo:
     peer, local = IpPeer("192.0.2.1", 5000), IpPeer("192.0.2.2", 443)
-    return ConnInfo(**{"peer": peer, "local": local, "transport": Transport.TCP, **more})
+    return ConnInfo(
+        **{"peer": peer, "local": local, "transport": Transport.TCP, **more}
+    )
 
 
 class TestScope:
@@ -141,7 +143,9 @@ class TestFarewell:
 
     def test_bugs_are_none(self) -> None:
         assert not is_farewell(ValueError())
-        assert not is_farewell(ExceptionGroup("", [ClientDisconnectedError(), ValueError()]))
+        assert not is_farewell(
+            ExceptionGroup("", [ClientDisconnectedError(), ValueError()])
+        )
         assert not is_farewell(None)
 
     def test_a_chain_may_be_a_ring(self) -> None:
@@ -167,7 +171,7 @@ def receiving(*events: dict[str, Any]) -> Any:
 
 
 class TestHostedRequest:
-    SCOPE = {
+    SCOPE: ClassVar[dict[str, Any]] = {
         "type": "http",
         "method": "POST",
         "http_version": "1.1",
@@ -189,7 +193,10 @@ class TestHostedRequest:
         assert request.scheme == "https"
         info = request.conn_info
         assert info is not None
-        assert (info.peer, info.local) == (IpPeer("192.0.2.1", 5000), UnixPeer("/run/x"))
+        assert (info.peer, info.local) == (
+            IpPeer("192.0.2.1", 5000),
+            UnixPeer("/run/x"),
+        )
         assert info.tls == TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
 
     def test_what_is_optional_may_be_missing(self) -> None:
