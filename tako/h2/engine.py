@@ -255,8 +255,7 @@ class H2Engine:
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return
         raw: list[RawHeader] = [(name, value) for name, value in event.headers or ()]
-        secure = self._host.conn_info.tls is not None
-        head = check_head(raw, config, secure=secure)
+        head = check_head(raw, config)
         if isinstance(head, Head) and ended and head.content_length:
             head = None  # RFC 9113 §8.1.1: the body is shorter than announced
         if head is None:
@@ -296,13 +295,15 @@ class H2Engine:
         if not ended and (b"expect", b"100-continue") in head.fields:
             exchange.expect_continue()
         exchange.expected = head.content_length
+        encrypted = self._host.conn_info.tls is not None
         exchange.request = Request(
             # An extended CONNECT is presented as the GET that it replaces
             "GET" if connect else head.method.decode("latin-1"),
             head.path.decode("latin-1"),
             Headers.from_raw(head.fields),
             http_version="2",
-            scheme=head.scheme.decode("latin-1"),
+            # RFC 9113 §8.3.1: :scheme may name what a proxy has translated, either way
+            scheme="http" if head.scheme == b"http" and not encrypted else "https",
             authority=head.authority.decode("latin-1"),
             protocol="websocket" if connect else None,
             body_reader=exchange.body,

@@ -240,9 +240,7 @@ class H2Exchange:
                 raise LocalProtocolError(msg)
         self._queue(data, end=end)
 
-    def send_frame(
-        self, first_byte: int, payload: str | bytes, *, soon: bool
-    ) -> bool:
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame; see ``seams.Exchange``."""
         host = self.host
         # One bytes object and one look at each window; the slow path that it must
@@ -308,6 +306,7 @@ class H2Exchange:
             self._output.frames.append(window_update(self.stream_id, self._unacked))
             self.window += self._unacked
             self._unacked = 0
+            self.host.flush(soon=True)
 
     def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
         """Cut the stream off; see ``seams.Exchange``."""
@@ -392,7 +391,8 @@ class H2Exchange:
         self.peer_ended = True
         if self.expected is not None and self.received != self.expected:
             return ResetCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1
-        self.sink.deliver_eof(None)
+        if not self._early:  # else it follows them once the tunnel is accepted
+            self.sink.deliver_eof(None)
         if self.over and not self.closed:
             self._owner.stream_closed(self)
         return None

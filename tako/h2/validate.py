@@ -61,10 +61,8 @@ class Refusal(NamedTuple):
     body: bytes = b""
 
 
-def check_head(
-    raw: list[RawHeader], config: ServerConfig, *, secure: bool
-) -> Head | Refusal | None:
-    """Check a request's header section; ``secure``: the connection is encrypted."""
+def check_head(raw: list[RawHeader], config: ServerConfig) -> Head | Refusal | None:
+    """Check a request's header section."""
     if _too_large(raw, config):
         return Refusal(431)  # RFC 6585 §5
     count = 0
@@ -79,8 +77,8 @@ def check_head(
     if head is None:
         return None
     if head.method == b"CONNECT":
-        return _check_connect(head, pseudo, config, secure=secure)
-    return _check_target(head, config, secure=secure)
+        return _check_connect(head, pseudo, config)
+    return _check_target(head, config)
 
 
 def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
@@ -188,9 +186,7 @@ def _join_cookies(fields: list[RawHeader]) -> list[RawHeader]:
     return joined
 
 
-def _check_target(
-    head: Head, config: ServerConfig, *, secure: bool
-) -> Head | Refusal | None:
+def _check_target(head: Head, config: ServerConfig) -> Head | Refusal | None:
     # RFC 8441 §4: :protocol belongs to CONNECT
     if head.protocol is not None or head.scheme not in _DEFAULT_PORTS:
         return None
@@ -201,14 +197,11 @@ def _check_target(
         return None  # RFC 9113 §8.3.1
     if len(head.path) > config.max_target_bytes:
         return Refusal(414)
-    if secure and head.scheme != b"https":
-        # RFC 9110 §7.4. The other way round TLS may end at a proxy in front of us.
-        return Refusal(400)
     return head
 
 
 def _check_connect(
-    head: Head, pseudo: dict[bytes, bytes], config: ServerConfig, *, secure: bool
+    head: Head, pseudo: dict[bytes, bytes], config: ServerConfig
 ) -> Head | Refusal | None:
     if b":authority" not in pseudo:
         return None  # RFC 9113 §8.5, RFC 8441 §4
@@ -218,7 +211,7 @@ def _check_connect(
         return None if unexpected else Refusal(501)
     if not config.h2_enable_connect_protocol:
         return None  # RFC 8441 §3: only once we have announced it
-    checked = _check_target(head._replace(protocol=None), config, secure=secure)
+    checked = _check_target(head._replace(protocol=None), config)
     if not isinstance(checked, Head):
         return checked
     if head.protocol.lower() != b"websocket":

@@ -12,6 +12,7 @@ from tako.errors import InvalidUtf8, WsError
 
 
 _MAX_FRAGMENTS = 16_384
+_SMALL_FRAGMENT = 32  # bytes; any number of larger ones is taken
 """Frames of one message."""
 _MAX_EMPTY_FRAGMENTS = 1024
 """Continuation frames of one message that carry nothing."""
@@ -96,8 +97,8 @@ class Assembly:
         """
         self.wire_size += size
         self._fragments += 1
-        if self._fragments > _MAX_FRAGMENTS:
-            msg = f"a message has more than {_MAX_FRAGMENTS} fragments"
+        if self._fragments > max(_MAX_FRAGMENTS, self.wire_size // _SMALL_FRAGMENT):
+            msg = f"a message of {self.wire_size} bytes in {self._fragments} fragments"
             raise _policy_violation(msg)
         if size == 0 and self._fragments > 1:
             self._empty += 1

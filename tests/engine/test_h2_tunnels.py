@@ -201,6 +201,7 @@ class TestEarlyData:
     def test_with_the_end_behind_it(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
         peer.send(data(1, b"early", end=True))
+        assert not exchange.body.exhausted  # not a stream that was closed from the start
         sink = RecordingSink(exchange)
         exchange.open_tunnel(200, [], sink)
         assert (bytes(sink.data), sink.ends) == (b"early", [None])

@@ -664,7 +664,7 @@ class TestProcess:
                 clients.append(h1)  # type: ignore[arg-type]
                 sockets.append(h1.websocket("/ws"))
             uploads = [_Upload(victim, number) for number in range(20)]
-            victim.canary.stop()
+            victim.release_canary()
             victim.process.send_signal(signal.SIGTERM)
             for socket in sockets:
                 assert socket.expect_close()[0] == 1001
@@ -684,7 +684,7 @@ class TestProcess:
         victim = VictimProcess(credentials, runtime, wire)
         victim.__enter__()
         upload = _Upload(victim, 0)
-        victim.canary.stop()
+        victim.release_canary()
         victim.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionRefusedError):
             while True:  # until the first signal was taken
@@ -694,7 +694,6 @@ class TestProcess:
         assert victim.process.wait(10) != 0
         assert time.monotonic() - started < 2 * crowding()
         upload.peer.socket.close()
-        victim._bird.close()
         victim._stderr()
         assert victim.process.stdout is not None
         victim.process.stdout.close()

@@ -72,8 +72,7 @@ class VictimProcess:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.canary.stop()
-        self._bird.close()
+        self.release_canary()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(30)
         errors = self._stderr()
@@ -83,6 +82,11 @@ class VictimProcess:
             assert code == 0, errors
             assert "Traceback" not in errors, errors
             assert "never retrieved" not in errors, errors
+
+    def release_canary(self) -> None:
+        """Stop the canary and drop its connection, which a drain would wait for."""
+        self.canary.stop()
+        self._bird.close()
 
     def connect(self, wire: Wire | None = None) -> H1Connection | H2Connection:
         """Connect a well-behaved client."""
