@@ -114,7 +114,7 @@ class Connection:
         self._transport: Transport | None = None
         self._timer: Timer | None = None
         self._timer_at = 0.0
-        self._pauses = Pause(0)
+        self._pauses = 0  # Pause bits
         self._receiving = False
         self._flush_due = False
         self._closed = False
@@ -236,7 +236,7 @@ class Connection:
         self._flush_output()
         self._say_eof()
         self._closed = True
-        self._pauses = Pause(0)
+        self._pauses = 0
         self._unsent_since = self.time()
         self._unsent = self._transport.get_write_buffer_size()
         self._linger.set(self._said_eof_at + self.config.tls_shutdown_timeout)

@@ -256,13 +256,17 @@ class TlsPipe:
             if not self._reading:
                 break
             self._incoming.write(view[start : start + _SLICE])
-            chunks.append(self._drain(b""))
-        return b"".join(chunks)
+            self._drain_into(chunks)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _drain(self, first: bytes) -> bytes:
         """Decrypt all complete records; return ``first`` and their plaintext."""
-        incoming, read = self._incoming, self._read
         chunks = [first]
+        self._drain_into(chunks)
+        return b"".join(chunks)
+
+    def _drain_into(self, chunks: list[bytes]) -> None:
+        incoming, read = self._incoming, self._read
         try:
             while incoming.pending:
                 chunk = read(_RECORD)
@@ -272,7 +276,6 @@ class TlsPipe:
                     break
         except ssl.SSLError as error:
             self._note(error)
-        return b"".join(chunks)
 
     def _end_of_data(self) -> bytes:
         """Take note of the peer's close_notify (a read that returned nothing)."""

@@ -126,15 +126,8 @@ class Responding:
     async def _body(self, event: Event) -> None:
         data = bytes(event.get("body") or b"")
         more = bool(event.get("more_body"))
-        if not self.decided:
-            response = self._response_begun()
-            if not more and self._trailer_fields is None and not self._is_head:
-                response.body = data
-                self._complete()
-                return
-            response.body = BodyStream(self)
-            self.decided = True
-            self.changed.set()
+        if not self.decided and self._decide(data, more=more):
+            return
         if data and not self._unwanted:
             await self._hand_over(data)
         if not more:
@@ -144,6 +137,21 @@ class Responding:
                 self._complete()
         if not data:
             await self._checkpoint()
+
+    def _decide(self, data: bytes, *, more: bool) -> bool:
+        """See from the first body event what the response is; tell if that was all.
+
+        A function of its own: no frame that waits may hold the response.
+        """
+        response = self._response_begun()
+        if not more and self._trailer_fields is None and not self._is_head:
+            response.body = data
+            self._complete()
+            return True
+        response.body = BodyStream(self)
+        self.decided = True
+        self.changed.set()
+        return False
 
     async def _hand_over(self, data: bytes) -> None:
         """Give a chunk to the handler's task; wait until there is room for another."""

@@ -11,14 +11,14 @@ Invariants: ``closed`` implies ``over``; nothing is pending once ``over``; ``win
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tako.body import BodySink
 from tako.byteloops import encode_data_frame, encode_frame
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import HEAD, window_update
 from tako.h2.outbox import Outbox
-from tako.h2.output import Output
+from tako.h2.output import Output, Owner
 from tako.h2.response_head import (
     declared_length,
     response_fields,
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
 
 _SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
 _NO_CONTENT = frozenset({204, 304})  # RFC 9110 §6.4.1
-
-
-class Owner(Protocol):
-    """What an exchange tells its engine."""
-
-    def tunnel_opened(self, exchange: "H2Exchange") -> None:
-        """The exchange takes DATA on the express lane from now on."""
-
-    def stream_closed(self, exchange: "H2Exchange") -> None:
-        """Both directions have ended."""
-
-    def reset(self, exchange: "H2Exchange", code: int) -> None:
-        """Send RST_STREAM; the stream is closed."""
-
-    def handler_ended(self, exchange: "H2Exchange") -> None:
-        """The handler's slot is free."""
-
-    def output_waits(self) -> None:
-        """There is output that the peer does not take yet."""
 
 
 class H2Exchange:

@@ -8,6 +8,8 @@ the order on the wire.
 Invariant: between calls ``h2``'s buffer is empty.
 """
 
+from typing import TYPE_CHECKING, Protocol
+
 from tako.h2.frames import DATA, END_STREAM, HEAD, frame
 from tako.h2.library import Library
 from tako.h2.windows import SendQueue
@@ -15,7 +17,30 @@ from tako.headers import RawHeader
 from tako.seams import Host
 
 
+if TYPE_CHECKING:
+    from tako.h2.exchange import H2Exchange
+
+
 _LARGEST_FRAME = 65_536  # even if the peer takes more: others want their turn
+
+
+class Owner(Protocol):
+    """What an exchange tells its engine."""
+
+    def tunnel_opened(self, exchange: "H2Exchange") -> None:
+        """The exchange takes DATA on the express lane from now on."""
+
+    def stream_closed(self, exchange: "H2Exchange") -> None:
+        """Both directions have ended."""
+
+    def reset(self, exchange: "H2Exchange", code: int) -> None:
+        """Send RST_STREAM; the stream is closed."""
+
+    def handler_ended(self, exchange: "H2Exchange") -> None:
+        """The handler's slot is free."""
+
+    def output_waits(self) -> None:
+        """There is output that the peer does not take yet."""
 
 
 class Output:

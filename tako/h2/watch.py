@@ -1,11 +1,11 @@
 """``Watch``: bodies and responses must move (the slow-read and slow-write attacks).
 
 Theory of operation. While any stream has a request body to come, output that waits, or
-a writer that waits for the transport, the watch looks at all of them once a second, and ends those that are too slow. A body
-must come at ``min_rate`` while its window is open; if it is our own application that
-holds credit back, time does not count. Output may stand still for ``send_timeout``, but
-when it trickles it must do so at ``min_rate``. Both have ``min_rate_grace`` seconds to
-begin with.
+a writer that waits for the transport, the watch looks at all of them once a second, and
+ends those that are too slow. A body must come at ``min_rate`` while its window is open;
+if it is our own application that holds credit back, time does not count. Output may
+stand still for ``send_timeout``, but when it trickles it must do so at ``min_rate``.
+Both have ``min_rate_grace`` seconds to begin with.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """Raw clients that say anything and keep whatever comes back.
 
-``Attacker`` moves bytes both ways without ever blocking in one direction, so that a peer
-that stops reading can be told from one that answers. ``RawH2`` puts just enough HTTP/2 on
-top to cut frames and to respect flow control where a test wants that.
+``Attacker`` moves bytes both ways without ever blocking in one direction, so that a
+peer that stops reading can be told from one that answers. ``RawH2`` puts just enough
+HTTP/2 on top to cut frames and to respect flow control where a test wants that.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import hpack
 
@@ -89,7 +89,7 @@ class Attacker:
         self.deaf = False
         """Do not read."""
 
-    def __enter__(self) -> "Attacker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +101,7 @@ class Attacker:
         self._write()
 
     def pump(self, until: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
-        """Send and receive until ``until()``, the end, or the timeout; return the first."""
+        """Send and receive until ``until()``; ``False``: the end or the timeout."""
         end = time.monotonic() + timeout
         while not until():
             if self.ending is not None:
@@ -183,7 +183,7 @@ class Attacker:
         """Called with everything that is received; for subclasses."""
 
 
-# HTTP/1.1 ------------------------------------------------------------------------------
+# HTTP/1.1 -----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -247,7 +247,7 @@ def parse_answers(data: bytes) -> Answers:
     return found
 
 
-# HTTP/2 --------------------------------------------------------------------------------
+# HTTP/2 -------------------------------------------------------------------------------
 
 _HEAD = struct.Struct(">BHBBL")
 
@@ -332,44 +332,49 @@ class RawH2(Attacker):
 
     def _take(self, frame: Frame) -> None:
         stream_id, payload = frame.stream_id, frame.payload
-        if frame.type == 0:
-            self.data.setdefault(stream_id, bytearray()).extend(payload)
-        elif frame.type == 1:
-            fields = [(str(n), str(v)) for n, v in self._decoder.decode(payload)]
-            self.fields.setdefault(stream_id, []).extend(fields)
-            status = dict(fields).get(":status")
-            if status is not None:
-                self.statuses.setdefault(stream_id, []).append(int(status))
-        elif frame.type == 3:
-            self.resets[stream_id] = int.from_bytes(payload, "big")
-        elif frame.type == 4 and not frame.flags & 1:
-            for at in range(0, len(payload), 6):
-                if payload[at : at + 2] == b"\0\4":
-                    self.initial_window = int.from_bytes(payload[at + 2 : at + 6], "big")
-        elif frame.type == 6:
-            if frame.flags & 1:
+        match frame.type:
+            case 0:
+                self.data.setdefault(stream_id, bytearray()).extend(payload)
+            case 1:
+                self._take_headers(stream_id, payload)
+            case 3:
+                self.resets[stream_id] = int.from_bytes(payload, "big")
+            case 4 if not frame.flags & 1:
+                self._take_settings(payload)
+            case 6 if frame.flags & 1:
                 self.pongs += payload == b"settled?"
-            else:
+            case 6:
                 self.send(raw_frame(6, 1, 0, payload))
-        elif frame.type == 7:
-            self.goaways.append(
-                (int.from_bytes(payload[:4], "big"), int.from_bytes(payload[4:8], "big"))
-            )
-        elif frame.type == 8:
-            increment = int.from_bytes(payload, "big")
-            if stream_id:
-                self.credit[stream_id] = self.credit.get(stream_id, 0) + increment
-            else:
-                self.connection_window += increment
+            case 7:
+                last = int.from_bytes(payload[:4], "big")
+                self.goaways.append((last, frame.code))
+            case 8:
+                self._take_credit(stream_id, int.from_bytes(payload, "big"))
         if frame.ends_stream:
             self.ended.add(stream_id)
+
+    def _take_headers(self, stream_id: int, block: bytes) -> None:
+        fields = [(str(n), str(v)) for n, v in self._decoder.decode(block)]
+        self.fields.setdefault(stream_id, []).extend(fields)
+        status = dict(fields).get(":status")
+        if status is not None:
+            self.statuses.setdefault(stream_id, []).append(int(status))
+
+    def _take_settings(self, payload: bytes) -> None:
+        for at in range(0, len(payload), 6):
+            if payload[at : at + 2] == b"\0\4":
+                self.initial_window = int.from_bytes(payload[at + 2 : at + 6], "big")
+
+    def _take_credit(self, stream_id: int, increment: int) -> None:
+        if stream_id:
+            self.credit[stream_id] = self.credit.get(stream_id, 0) + increment
+        else:
+            self.connection_window += increment
 
 
 def literal_block(fields: Sequence[tuple[str | bytes, str | bytes]]) -> bytes:
     """Encode ``fields`` as literals that touch no table (RFC 7541 section 6.2.2)."""
-    return b"".join(
-        b"\0" + _string(name) + _string(value) for name, value in fields
-    )
+    return b"".join(b"\0" + _string(name) + _string(value) for name, value in fields)
 
 
 def _string(text: str | bytes) -> bytes:

@@ -1,6 +1,6 @@
 """A program: large bodies in both directions; prints the port that it listens on.
 
-    python -m tests.support.streaming_server RUNTIME WIRE CERT KEY
+python -m tests.support.streaming_server RUNTIME WIRE CERT KEY
 """
 
 import sys

@@ -1,8 +1,8 @@
 """What is attacked: a server, what its handlers see, and a canary that must not notice.
 
-``Victim`` runs one server for many tests. Its ledger says which handlers were entered and
-how they ended; its canary is a WebSocket on another connection that echoes every 20 ms;
-``settle`` waits until tasks, handlers and sockets are back where they were.
+``Victim`` runs one server for many tests. Its ledger says which handlers were entered
+and how they ended; its canary is a WebSocket on another connection that echoes every 20
+ms; ``settle`` waits until tasks, handlers and sockets are back where they were.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import tako
 from tako import (
@@ -113,45 +113,51 @@ def tasks_alive() -> int:
         return int(trio.lowlevel.current_statistics().tasks_living)
 
 
-def attacked_router(ledger: Ledger) -> Router:
-    """Return the router of a victim: ``/ws`` echoes, everything else answers 200."""
-    router = Router()
+class _Handlers:
+    """The handlers of a victim."""
 
-    async def session(ws: WebSocket, entry: Entry) -> None:
-        try:
-            async for message in ws:
-                if isinstance(message, str | bytes):
-                    ledger.keep(entry, message)
-                    await ws.send(message)
-        except BaseException as error:
-            entry.error = error
-            raise
-        finally:
-            entry.close_code = ws.close_code
-            ledger.leave(entry)
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
-    async def websocket(request: Request) -> TakoWs | Response:
+    async def websocket(self, request: Request) -> TakoWs | Response:
+        """Echo, and write down what came."""
+        ledger = self._ledger
         if ledger.gate is not None:
             await ledger.gate.wait()
         if request.headers.get("x-refuse"):
             return Response(403, body="refused")
 
-        async def run(ws: WebSocket) -> None:
-            await session(ws, ledger.enter("session", request))
+        async def session(ws: WebSocket) -> None:
+            await self._session(ws, ledger.enter("session", request))
 
         options: dict[str, Any] = {}
         if request.headers.get("origin"):
             options["allowed_origins"] = ["https://good.example"]
         return TakoWs(
             request,
-            run,
+            session,
             max_message_size=MESSAGE_LIMIT,
             max_frame_size=MESSAGE_LIMIT,
             compression=Deflate(),
             **options,
         )
 
-    async def anything(request: Request) -> Response | str:
+    async def _session(self, ws: WebSocket, entry: Entry) -> None:
+        try:
+            async for message in ws:
+                if isinstance(message, str | bytes):
+                    self._ledger.keep(entry, message)
+                    await ws.send(message)
+        except BaseException as error:
+            entry.error = error
+            raise
+        finally:
+            entry.close_code = ws.close_code
+            self._ledger.leave(entry)
+
+    async def anything(self, request: Request) -> Response | str:
+        """Read the body, write it down, and answer."""
+        ledger = self._ledger
         entry = ledger.enter("handler", request)
         try:
             entry.body = b"" if request.is_websocket else await request.body()
@@ -164,20 +170,26 @@ def attacked_router(ledger: Ledger) -> Router:
             return Response(body=ledger.reply)
         return f"{request.path} {len(entry.body)}"
 
-    async def probe(request: Request) -> str:
-        return f"{tasks_alive()} {ledger.alive}"
+    async def probe(self, request: Request) -> str:
+        """Tell how many tasks and handlers there are."""
+        return f"{tasks_alive()} {self._ledger.alive}"
 
-    async def canary(request: Request) -> TakoWs:
-        async def echo(ws: WebSocket) -> None:
-            async for message in ws:
-                await ws.send(message)
 
-        return TakoWs(request, echo)
+async def _canary(request: Request) -> TakoWs:
+    async def echo(ws: WebSocket) -> None:
+        async for message in ws:
+            await ws.send(message)
 
-    router.get("/ws", websocket)
-    router.get("/probe", probe)
-    router.get("/canary", canary)
-    router.fallback(anything)
+    return TakoWs(request, echo)
+
+
+def attacked_router(ledger: Ledger) -> Router:
+    """Return the router of a victim: ``/ws`` echoes, everything else answers 200."""
+    router, handlers = Router(), _Handlers(ledger)
+    router.get("/ws", handlers.websocket)
+    router.get("/probe", handlers.probe)
+    router.get("/canary", _canary)
+    router.fallback(handlers.anything)
     return router
 
 
@@ -234,7 +246,7 @@ class Canary:
         try:
             while not self._stop.wait(CANARY_INTERVAL):
                 self.echo()
-        except BaseException as error:  # noqa: BLE001 - raised by check()
+        except BaseException as error:
             self.failure = error
 
 
@@ -307,7 +319,7 @@ class Victim:
             self.server.tls = tls
         self.log = LogWatch()
 
-    def __enter__(self) -> "Victim":
+    def __enter__(self) -> Self:
         logging.getLogger().addHandler(self.log)
         self.server.start()
         self._bird = self.server.connect(self._quiet_wire)
@@ -383,4 +395,3 @@ class Victim:
         except AssertionError as error:
             msg = f"{error}: {self._baseline} -> {seen}"
             raise AssertionError(msg) from None
-

@@ -13,9 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import tako
-from tests.support.peer import H1Connection, H2Connection, Wire, connect
+from tests.support.peer import Wire, connect
+from tests.support.peer_h1 import H1Connection
+from tests.support.peer_h2 import H2Connection
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim import Canary, Ledger, attacked_router
 
@@ -47,9 +50,13 @@ class VictimProcess:
             str(credentials.cert),
             str(credentials.key),
         ]
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            **(environment or {}),
+        }
 
-    def __enter__(self) -> "VictimProcess":
+    def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             self._command,
             cwd=ROOT,

@@ -218,7 +218,7 @@ class FakeHost:
         self.deadlines = Deadlines(self._arm)
         self.engine: Engine | None = None
         self.writable = True
-        self.pauses = Pause(0)
+        self.pauses = 0
         self.sent = bytearray()
         self.closed = False
         self.aborted = False
