@@ -4,6 +4,7 @@
 #   make test     the test suite (PYTEST_ARGS adds options)
 #   make style types cover conformance
 #   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
+#   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
 #
 # PYTHON chooses the interpreter, VENV the environment that it is installed into.
 
@@ -40,7 +41,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types cover conformance bench
+.PHONY: help demo test style types cover conformance bench soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -92,3 +93,6 @@ bench: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks.router
 	@$(BIN)/python -m tests.benchmarks.h2_engine
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS) || [ $$? -eq 77 ]
+
+soak: $(VENV)/dev.stamp
+	@ulimit -n 8192; exec $(BIN)/python -m tests.benchmarks.soak $(SOAK_ARGS)

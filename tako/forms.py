@@ -12,16 +12,14 @@ last part is followed by the end of the body, which leaves the connection usable
 
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 from urllib.parse import parse_qs
 
 from tako import grammar
 from tako.errors import ConfigError, HttpError
 from tako.headers import Headers
 
-
-if TYPE_CHECKING:
-    from multipart import MultipartSegment, PushMultipartParser
 
 NextChunk: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the next chunk of a body, ``b""`` at its end."""
@@ -99,6 +97,29 @@ def parse_fields(data: bytes) -> dict[str, list[str]]:
         raise HttpError(400, "Failed to deserialize form") from error
 
 
+class Segment(Protocol):
+    """The head of a part, as the parser has it."""
+
+    name: str | None
+    filename: str | None
+    headerlist: list[tuple[str, str]]
+
+
+class Parser(Protocol):
+    """What is used of ``multipart.PushMultipartParser``."""
+
+    def parse(self, chunk: bytes) -> Iterator[Any]:
+        """Yield segments, data, and ``None`` at the end of each part."""
+        ...
+
+
+class ParserErrors(NamedTuple):
+    """What the parser raises: beyond a limit, and for anything else."""
+
+    limit: type[Exception]
+    malformed: type[Exception]
+
+
 class Part:
     """One part of a multipart form: a field or a file, read as it arrives.
 
@@ -114,7 +135,7 @@ class Part:
     __slots__ = ("_ended", "_next_data", "_passed", "filename", "headers", "name")
 
     def __init__(
-        self, segment: "MultipartSegment", next_data: Callable[[], Awaitable[Any]]
+        self, segment: Segment, next_data: Callable[[], Awaitable[Any]]
     ) -> None:
         self._next_data = next_data
         self._ended = self._passed = False
@@ -211,12 +232,17 @@ class Multipart:
     of its limits.
     """
 
-    __slots__ = ("_events", "_left", "_next_chunk", "_parser", "_part")
+    __slots__ = ("_errors", "_events", "_left", "_next_chunk", "_parser", "_part")
 
     def __init__(
-        self, next_chunk: NextChunk, parser: "PushMultipartParser", limit: int | None
+        self,
+        next_chunk: NextChunk,
+        parser: Parser,
+        limit: int | None,
+        errors: ParserErrors,
     ) -> None:
         self._next_chunk = next_chunk
+        self._errors = errors
         self._parser = parser
         self._left = limit
         self._events: Iterator[Any] = iter(())
@@ -247,8 +273,6 @@ class Multipart:
 
     async def _next_event(self) -> Any:
         """Return a segment that begins, data, ``None`` for its end, or ``_END``."""
-        from multipart import MultipartError, ParserLimitReached  # noqa: PLC0415
-
         try:
             while True:
                 for event in self._events:
@@ -259,9 +283,9 @@ class Multipart:
                 if not chunk:
                     next(self._events, None)  # complains where the form is cut short
                     return _END
-        except ParserLimitReached as error:
+        except self._errors.limit as error:
             raise HttpError(413) from error
-        except MultipartError as error:
+        except self._errors.malformed as error:
             raise HttpError(400, _MALFORMED) from error
 
     def _count(self, size: int) -> None:
@@ -287,7 +311,7 @@ def open_multipart(
             the body is larger than ``limit``.
     """
     try:
-        import multipart  # noqa: PLC0415 - optional: imported where it is needed
+        multipart = import_module("multipart")  # optional: imported where it is needed
     except ImportError as error:
         msg = "multipart forms need a package: pip install 'tako[multipart]'"
         raise ConfigError(msg) from error
@@ -308,4 +332,5 @@ def open_multipart(
         max_segment_count=max_parts,
         **sizes,
     )
-    return Multipart(next_chunk, parser, limit)
+    errors = ParserErrors(multipart.ParserLimitReached, multipart.MultipartError)
+    return Multipart(next_chunk, parser, limit, errors)

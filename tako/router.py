@@ -74,6 +74,7 @@ class Plugin(Protocol):
 
     def setup(self, router: "Router") -> None:
         """Register on ``router``; called once, before it serves."""
+        ...
 
 
 class Router(Registrar):

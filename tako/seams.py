@@ -65,18 +65,22 @@ class Sink(Protocol):
 
     def deliver(self, data: bytes) -> None:
         """Take ``data``; never raises. Credit is given back with ``Exchange.consumed``."""
+        ...
 
     def deliver_eof(self, error: Exception | None = None) -> None:
         """No more bytes will come: complete, or because of ``error``. Repeats are no-ops.
 
         ``Disconnected`` means that nothing can be sent either (reset, connection lost).
         """
+        ...
 
     def wake_writer(self) -> None:
         """``Exchange.writable`` may have become true, or the exchange is over."""
+        ...
 
     def shut_down(self) -> None:
         """The server drains: say goodbye if this sink's protocol has a word for it."""
+        ...
 
 
 class Task(Protocol):
@@ -84,6 +88,7 @@ class Task(Protocol):
 
     def cancel(self) -> None:
         """Cancel it by its runtime's rules; done or cancelled already is a no-op."""
+        ...
 
 
 class Exchange(Protocol):
@@ -101,18 +106,22 @@ class Exchange(Protocol):
     @property
     def host(self) -> "Host":
         """The connection that carries this exchange."""
+        ...
 
     @property
     def over(self) -> bool:
         """Nothing can be sent any more: answered in full, reset, or connection lost."""
+        ...
 
     @property
     def head_sent(self) -> bool:
         """The response head (final, not 1xx) has been queued."""
+        ...
 
     @property
     def writable(self) -> bool:
         """Whether more output is welcome; a writer waits while it is not (and not over)."""
+        ...
 
     def send_headers(
         self, status: int, headers: Sequence[RawHeader], *, end: bool = False
@@ -125,6 +134,7 @@ class Exchange(Protocol):
         Raises:
             LocalProtocolError: a head was sent already.
         """
+        ...
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Queue body or tunnel bytes; ``end``: END_STREAM, or the end of an HTTP/1.1 body.
@@ -134,6 +144,7 @@ class Exchange(Protocol):
         Raises:
             LocalProtocolError: there is no head yet, or the end was sent already.
         """
+        ...
 
     def send_frame(
         self, first_byte: int, payload: str | bytes, *, soon: bool
@@ -148,9 +159,11 @@ class Exchange(Protocol):
             payload: a ``str`` is sent as UTF-8.
             soon: as for ``flush``.
         """
+        ...
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers and end the response (dropped where HTTP/1.1 is not chunked)."""
+        ...
 
     def open_tunnel(
         self, status: int, headers: Sequence[RawHeader], sink: Sink
@@ -159,21 +172,26 @@ class Exchange(Protocol):
 
         Bytes that the peer sent early are delivered before this returns.
         """
+        ...
 
     def consumed(self, size: int) -> None:
         """The application has taken ``size`` bytes: the peer may send as many more."""
+        ...
 
     def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
         """Cut the exchange off: RST_STREAM(code), or on HTTP/1.1 the connection.
 
         On HTTP/1.1 ``NO_ERROR`` closes in order (everything queued is written first).
         """
+        ...
 
     def ended(self) -> None:
         """The handler has really ended; its slot is free. Called once by the connection."""
+        ...
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued: now, or once the callbacks that are due have run."""
+        ...
 
 
 class Upgrade(Protocol):
@@ -181,12 +199,14 @@ class Upgrade(Protocol):
 
     def attach(self, exchange: Exchange) -> Sink:
         """Return the sink that ``Exchange.open_tunnel`` is to be called with."""
+        ...
 
     async def run(self) -> None:
         """Have the conversation; called once, after the tunnel was opened.
 
         Never raises because of the peer or of the application's session.
         """
+        ...
 
 
 class Engine(Protocol):
@@ -205,21 +225,27 @@ class Engine(Protocol):
 
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
         """Take bytes from the peer; return the requests that they began. Never raises."""
+        ...
 
     def receive_eof(self) -> None:
         """The peer will send nothing more (FIN or close_notify); it may still read."""
+        ...
 
     def connection_lost(self) -> None:
         """The transport is gone: every exchange gets ``deliver_eof(Disconnected())``."""
+        ...
 
     def data_to_send(self) -> bytes:
         """Return what is queued for the peer and forget it."""
+        ...
 
     def wake_writers(self) -> None:
         """``Host.writable`` became true."""
+        ...
 
     def shut_down(self) -> None:
         """Begin to drain: finish what is open, refuse what is new, then ``closing``."""
+        ...
 
 
 class Host(Protocol):
@@ -232,13 +258,16 @@ class Host(Protocol):
     @property
     def runtime(self) -> "Runtime":
         """The event loop."""
+        ...
 
     @property
     def writable(self) -> bool:
         """The transport takes output without buffering too much of it."""
+        ...
 
     def time(self) -> float:
         """Return the runtime's clock, in seconds."""
+        ...
 
     def flush(self, *, soon: bool = False) -> None:
         """Collect, encrypt and write what the engine has queued.
@@ -246,18 +275,23 @@ class Host(Protocol):
         ``soon`` waits for the callbacks that are due, so that replies to one read leave
         together. While input is being processed both are no-ops: its end flushes.
         """
+        ...
 
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading from the transport until ``reason`` is taken back."""
+        ...
 
     def resume_reading(self, reason: Pause) -> None:
         """Take ``reason`` back; a no-op if it was not given."""
+        ...
 
     def close(self) -> None:
         """Close in order: write what is queued, close_notify, FIN."""
+        ...
 
     def abort(self) -> None:
         """Drop the connection now; what is queued is lost."""
+        ...
 
 
 class Receiver(Protocol):
@@ -265,21 +299,27 @@ class Receiver(Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """The transport is there."""
+        ...
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that the peer sent."""
+        ...
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
+        ...
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; called last, and once."""
+        ...
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
+        ...
 
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
+        ...
 
 
 class Transport(Protocol):
@@ -287,24 +327,31 @@ class Transport(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send ``data``, buffering what the socket does not take."""
+        ...
 
     def write_eof(self) -> None:
         """Send FIN once the buffer is empty."""
+        ...
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes of output the socket has not taken yet."""
+        ...
 
     def pause_reading(self) -> None:
         """Stop calling ``data_received``."""
+        ...
 
     def resume_reading(self) -> None:
         """Call ``data_received`` again."""
+        ...
 
     def close(self) -> None:
         """Write the buffer, then close; ``connection_lost`` follows."""
+        ...
 
     def abort(self) -> None:
         """Close at once; ``connection_lost`` follows."""
+        ...
 
 
 class Signal(Protocol):
@@ -316,12 +363,14 @@ class Signal(Protocol):
 
     def set(self) -> None:
         """Wake every task that waits now."""
+        ...
 
     def wait(self, timeout: float | None = None) -> Awaitable[bool]:
         """Wait for the next ``set``; return ``False`` if ``timeout`` seconds pass first.
 
         Cancel safety: safe; a cancelled wait has no effect on others.
         """
+        ...
 
 
 class Timer(Protocol):
@@ -329,6 +378,7 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Do not make the call."""
+        ...
 
 
 class Runtime(Protocol):
@@ -342,18 +392,24 @@ class Runtime(Protocol):
 
     def time(self) -> float:
         """Return the clock that ``call_at`` uses, in seconds."""
+        ...
 
     def spawn(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` in the server's task group."""
+        ...
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the callbacks that are due have run."""
+        ...
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``."""
+        ...
 
     def signal(self) -> Signal:
         """Return a new signal."""
+        ...
 
     async def sleep(self, delay: float) -> None:
         """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        ...

@@ -52,6 +52,7 @@ class Dispatcher(Protocol):
 
     async def dispatch(self, request: Request, *, timer: Any = None) -> Response:
         """Return the response to ``request``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

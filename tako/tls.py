@@ -149,9 +149,11 @@ class Source(Protocol):
 
     def reloadables(self) -> list[ReloadableResolver]:
         """Return what can be loaded again while the listener runs."""
+        ...
 
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None) -> Selector:
         """Load what can be loaded early; return the choice that handshakes make."""
+        ...
 
 
 class _Single:

@@ -32,6 +32,7 @@ class PemBlob(Protocol):
 
     def bytes(self) -> bytes:
         """Return the PEM text."""
+        ...
 
 
 @runtime_checkable
@@ -41,6 +42,7 @@ class CertAuthority(Protocol):
     @property
     def cert_pem(self) -> PemBlob:
         """The authority's certificate."""
+        ...
 
 
 Root: TypeAlias = bytes | FilePath | CertAuthority

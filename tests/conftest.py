@@ -86,6 +86,7 @@ class Serve(Protocol):
         self, router: tako.Router, config: tako.ServerConfig | None = None
     ) -> RunningServer:
         """Start a server for ``router``; the fixture stops and checks it."""
+        ...
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from tako.asgi.http import HttpConversation
-from tako.asgi.lifespan import checked_mode, lifespan
+from tako.asgi.lifespan import Mode, checked_mode, lifespan
 from tako.asgi.protocol import App, Scope
 from tako.asgi.scope import http_scope, websocket_scope
 from tako.asgi.websocket import WebSocketConversation
@@ -60,14 +60,14 @@ class AsgiApp:
             raise ConfigError(msg)
         self._app = app
         self._root_path = root_path.rstrip("/")
-        self._mode = checked_mode(lifespan)
+        self._mode: Mode = checked_mode(lifespan)
         self._websockets = websockets
         self._compression = checked_compression(compression)
         self._max_message_size = positive(max_message_size, "max_message_size")
         self._state: dict[str, Any] | None = None
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None, None]:
         """Run the app's lifespan around a block; servers do.
 
         Where it is running already, for another listener, nothing happens.

@@ -112,7 +112,8 @@ def _target(scope: Scope) -> str:
 
 def _conn_info(scope: Scope) -> ConnInfo:
     wire = Transport.HTTP2 if _version(scope) == "2" else Transport.HTTP1
-    tls = (scope.get("extensions") or {}).get("tls")
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    tls: Any = extensions.get("tls")
     return ConnInfo(
         _address(scope.get("client")),
         _address(scope.get("server")),

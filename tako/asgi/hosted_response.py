@@ -8,7 +8,7 @@ Invariant: the stream is closed, however it ends.
 """
 
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tako import runtime
 from tako.asgi.hosted_request import HostedBody
@@ -63,7 +63,7 @@ class _Sending:
         self._response = response
         self._send = send
         self._prefix = prefix
-        extensions = scope.get("extensions") or {}
+        extensions: dict[str, object] = scope.get("extensions") or {}
         self._with_trailers = (
             response.trailers is not None and "http.response.trailers" in extensions
         )
@@ -170,7 +170,7 @@ def _is_read(request: Request) -> bool:
     return request.method in {"GET", "HEAD"}
 
 
-async def _close(body: object) -> None:
+async def _close(body: Any) -> None:
     if hasattr(body, "aclose"):
         await body.aclose()
     elif hasattr(body, "close"):

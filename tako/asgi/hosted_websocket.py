@@ -108,7 +108,7 @@ class HostedWebSocket(WebSocket):
             await self._deliver({"type": "websocket.send", "text": message})
         elif isinstance(message, (bytes, bytearray, memoryview)):
             await self._deliver({"type": "websocket.send", "bytes": bytes(message)})
-        elif not isinstance(message, (Message.Ping, Message.Pong)):
+        elif type(message) not in {Message.Ping, Message.Pong}:
             msg = f"ws.send takes str, bytes or a Message, not {type(message).__name__}"
             raise TypeError(msg)
 

@@ -8,7 +8,7 @@ of the server waits for all tasks of its runtime.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -129,7 +129,9 @@ class Lifespan:
 
 
 @asynccontextmanager
-async def lifespan(app: App, mode: Mode, state: dict[str, Any]) -> AsyncIterator[None]:
+async def lifespan(
+    app: App, mode: Mode, state: dict[str, Any]
+) -> AsyncGenerator[None, None]:
     """Have ``app`` start before the block, and stop after it.
 
     If the block is cancelled the app is cancelled too, and not asked to stop.

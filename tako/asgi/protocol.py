@@ -41,7 +41,8 @@ def is_farewell(error: BaseException | None) -> bool:
     seen = set[int]()
     while error is not None and id(error) not in seen:
         if isinstance(error, BaseExceptionGroup):
-            return all(map(is_farewell, error.exceptions))
+            parts: Iterable[BaseException] = error.exceptions
+            return all(map(is_farewell, parts))
         if isinstance(error, ClientDisconnectedError):
             return True
         if type(error).__name__ in _FAREWELLS:

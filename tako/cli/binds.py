@@ -47,7 +47,7 @@ def remove_paths(listener: Listener) -> None:
 
 def unix_paths(listener: Listener) -> list[Path]:
     """Return the files of the Unix sockets in ``listener``."""
-    found = []
+    found: list[Path] = []
     for sock in listener.sockets:
         address = address_of(sock.family, sock.getsockname())
         if isinstance(address, UnixPeer) and address.path is not None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -60,7 +60,11 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
 
     router = Served(target, started, access_log=plan.access_log)
     if resolver is not None:
-        signal.signal(signal.SIGHUP, lambda *_: _reload(resolver))
+
+        def reload(*_: object) -> None:
+            _reload(resolver)
+
+        signal.signal(signal.SIGHUP, reload)
     else:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     paths = binds.unix_paths(listener) if worker is None else []
@@ -127,7 +131,7 @@ class Served:
         return await chain((self._access_log,), call)(request)
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None, None]:
         """Start what the router wants to live in, then say that all is ready."""
         if self._lifespan is None:
             self._started()

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import click
 
@@ -57,7 +57,7 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
 
 def _option(name: str, text: str) -> Decorator:
     flag = "--" + name.replace("_", "-")
-    default = getattr(ServerConfig(), name)
+    default: Any = getattr(ServerConfig(), name)
     if isinstance(default, bool):
         return click.option(
             f"{flag}/--no-{flag[2:]}",
@@ -88,7 +88,7 @@ def _shown(default: object) -> str:
     if isinstance(default, AcceptBackoff):
         return f"{default.initial:g}:{default.max:g}"
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(map(str, cast("tuple[object, ...]", default)))
     return _OFF if default is None else f"{default:g}"
 
 
@@ -96,8 +96,8 @@ def _parsed(name: str, value: Any) -> Any:
     """Return an option's text as the field takes it."""
     if not isinstance(value, str):
         return value
-    default = getattr(ServerConfig(), name)
-    flag = "--" + name.replace("_", "-")
+    default: Any = getattr(ServerConfig(), name)
+    flag, metavar = "--" + name.replace("_", "-"), _metavar(default)
     try:
         if isinstance(default, AcceptBackoff):
             initial, _, most = value.partition(":")
@@ -111,7 +111,7 @@ def _parsed(name: str, value: Any) -> Any:
     except ConfigError:
         raise
     except ValueError as error:
-        msg = f"{flag} takes {_metavar(default)}, not {value!r}"
+        msg = f"{flag} takes {metavar}, not {value!r}"
         raise CliError(msg) from error
 
 

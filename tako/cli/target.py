@@ -74,9 +74,10 @@ def _import(name: str, folder: Path) -> Any:
 
 
 def _no_attribute(module_name: str, attribute: str, module: Any) -> str:
+    names: dict[str, Any] = vars(module)
     servable = [
         name
-        for name, value in vars(module).items()
+        for name, value in names.items()
         if not name.startswith("_")
         and not inspect.isclass(value)
         and (isinstance(value, Router) or _required(value) in {0, 3})

@@ -43,34 +43,44 @@ class Wire(Protocol):
     @property
     def keeps_alive(self) -> bool:
         """The connection may carry another request."""
+        ...
 
     @property
     def has_input(self) -> bool:
         """There are received bytes behind the request."""
+        ...
 
     def body_expected(self) -> None:
         """``100`` was queued: the client will send the body now."""
+        ...
 
     def consumed(self, size: int) -> None:
         """The application has taken ``size`` bytes."""
+        ...
 
     def output_blocked(self) -> None:
         """A writer waits because the transport takes nothing."""
+        ...
 
     def settle(self) -> None:
         """The response is complete."""
+        ...
 
     def handler_ended(self, exchange: "H1Exchange") -> None:
         """The handler is."""
+        ...
 
     def tunnel_opened(self, sink: Sink) -> None:
         """Further bytes are for ``sink``."""
+        ...
 
     def tunnel_ended(self) -> None:
         """We shall send nothing more in the tunnel."""
+        ...
 
     def close(self) -> None:
         """Send and parse nothing more."""
+        ...
 
 
 class H1Exchange:

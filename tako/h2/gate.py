@@ -64,15 +64,19 @@ class Receiver(Protocol):
 
     def receive_event(self, event: Event) -> None:
         """``h2`` has understood a frame."""
+        ...
 
     def receive_goaway(self) -> None:
         """The peer will open no more streams."""
+        ...
 
     def fail_stream(self, stream_id: int, code: int) -> None:
         """The peer broke a rule on an open stream: reset it, and count that."""
+        ...
 
     def fail(self, code: int) -> None:
         """The peer broke a rule of the connection: nothing more is read."""
+        ...
 
 
 class Gate:

@@ -35,12 +35,15 @@ class Streams(Protocol):
     @property
     def busy(self) -> bool:
         """There are streams that are not closed."""
+        ...
 
     def close(self) -> None:
         """The connection has nothing more to say."""
+        ...
 
     def cut_all(self) -> None:
         """Close every stream; nobody will read the answers."""
+        ...
 
 
 def idle_timeout(config: ServerConfig) -> float:

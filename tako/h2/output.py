@@ -29,18 +29,23 @@ class Owner(Protocol):
 
     def tunnel_opened(self, exchange: "H2Exchange") -> None:
         """The exchange takes DATA on the express lane from now on."""
+        ...
 
     def stream_closed(self, exchange: "H2Exchange") -> None:
         """Both directions have ended."""
+        ...
 
     def reset(self, exchange: "H2Exchange", code: int) -> None:
         """Send RST_STREAM; the stream is closed."""
+        ...
 
     def handler_ended(self, exchange: "H2Exchange") -> None:
         """The handler's slot is free."""
+        ...
 
     def output_waits(self) -> None:
         """There is output that the peer does not take yet."""
+        ...
 
 
 class Output:

@@ -31,27 +31,34 @@ class ServerRuntime(Runtime, Protocol):
 
     async def accept(self, listener: socket.socket) -> socket.socket:
         """Accept one connection; raises ``OSError``."""
+        ...
 
     async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Serve ``sock`` with ``connection``; returns at once."""
+        ...
 
     async def finished(self) -> None:
         """Wait until every task that was started has ended."""
+        ...
 
     @property
     def busy(self) -> bool:
         """There are tasks that have not ended."""
+        ...
 
     def cancel_tasks(self) -> None:
         """Cancel every task that was started."""
+        ...
 
     async def shielded(self, function: AsyncFunction) -> None:
         """Await ``function()`` even where the caller is being cancelled."""
+        ...
 
     async def run_within(
         self, timeout: float, function: AsyncFunction, *args: object
     ) -> Any:
         """Return ``await function(*args)``, or raise ``TimeoutError``."""
+        ...
 
 
 class Backend(Protocol):
@@ -61,27 +68,35 @@ class Backend(Protocol):
         self, nursery: Any = None
     ) -> AbstractAsyncContextManager[ServerRuntime]:
         """Provide a runtime; at its end the tasks are cancelled and have ended."""
+        ...
 
     def open_group(self) -> AbstractAsyncContextManager[Any]:
         """Provide what ``start`` takes."""
+        ...
 
     def start(self, nursery: Any, function: AsyncFunction, *args: object) -> None:
         """Run ``function(*args)`` beside the caller."""
+        ...
 
     def signal(self) -> Signal:
         """Return a new signal."""
+        ...
 
     async def interrupted(self) -> None:
         """Wait for SIGINT or SIGTERM."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
+        ...
 
     async def to_thread(self, function: "Callable[[], Any]") -> Any:
         """Return what ``function`` returns in a thread."""
+        ...
 
     def run(self, main: AsyncFunction, args: tuple[object, ...], loop: str) -> Any:
         """Run ``main(*args)`` to its end."""
+        ...
 
 
 def current() -> Backend:

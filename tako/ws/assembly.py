@@ -33,6 +33,7 @@ class Inflater(Protocol):
             MessageTooBig: more than ``budget`` bytes would come out.
             InvalidUtf8: ``data`` is not what a compressor produces.
         """
+        ...
 
 
 def _policy_violation(text: str) -> WsError:

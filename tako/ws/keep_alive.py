@@ -22,16 +22,20 @@ class Pinged(Protocol):
     @property
     def exchange(self) -> Exchange:
         """The exchange that carries it."""
+        ...
 
     @property
     def close_sent(self) -> bool:
         """Closing has begun: another deadline watches over it."""
+        ...
 
     def send_ping(self, data: bytes) -> None:
         """Queue a Ping."""
+        ...
 
     def lose(self, reason: str) -> None:
         """Take the peer for dead."""
+        ...
 
 
 class KeepAlive:

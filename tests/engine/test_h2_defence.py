@@ -361,7 +361,9 @@ class TestTime:
         peer = make(config=ServerConfig(send_timeout=5))
         exchange = peer.request(1)
         exchange.send_headers(200, [])
-        peer.host.writable = False  # the peer's TCP window is shut, its streams' are not
+        peer.host.writable = (
+            False  # the peer's TCP window is shut, its streams' are not
+        )
         assert not exchange.writable
         peer.advance(4)
         assert peer.rst_codes() == []

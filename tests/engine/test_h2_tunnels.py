@@ -6,7 +6,7 @@ import pytest
 
 from tako.config import ServerConfig
 from tako.errors import Disconnected, LocalProtocolError
-from tako.h2.frames import DATA, HEADERS, RST_STREAM, ErrorCode
+from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, ErrorCode
 from tako.seams import ResetCode
 from tests.support.h2wire import (
     CONNECT,
@@ -201,7 +201,9 @@ class TestEarlyData:
     def test_with_the_end_behind_it(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
         peer.send(data(1, b"early", end=True))
-        assert not exchange.body.exhausted  # not a stream that was closed from the start
+        assert (
+            not exchange.body.exhausted
+        )  # not a stream that was closed from the start
         sink = RecordingSink(exchange)
         exchange.open_tunnel(200, [], sink)
         assert (bytes(sink.data), sink.ends) == (b"early", [None])

@@ -1,4 +1,4 @@
-"""Bodies that are not what they should be: 400, 413 or 415, and the connection goes on."""
+"""Bodies that are not what they should be: 400, 413 or 415 on a connection that lives."""
 
 import json
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def _chunks(body: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["length", "chunks"])
 @pytest.mark.parametrize(("path", "kind", "body", "status"), BAD)
-def test_a_bad_body_has_its_problem_and_the_connection_goes_on(  # noqa: PLR0913
+def test_a_bad_body_has_its_problem_and_the_connection_goes_on(
     serve: Serve, path: str, kind: str, body: bytes, status: int, *, streamed: bool
 ) -> None:
     pytest.importorskip("multipart")

@@ -1,6 +1,6 @@
-"""Bodies of any size in little memory; producers that stop when nobody takes their data.
+"""Bodies of any size in little memory; producers that stop when nobody reads.
 
-The server of the memory tests is a process of its own, so that what grows is the server.
+The server of the memory tests is a process of its own: what grows is the server.
 """
 
 import os
@@ -128,6 +128,7 @@ def download(connection: PeerConnection, size: int) -> int:
         pending.read_response(body=False)
         while chunk := pending.read_chunk():
             received += len(chunk)
+        assert pending.read_exactly(2) == b"\r\n"  # RFC 9112 §7.1: no trailers
         return received
     while chunk := pending.receive():
         received += len(chunk)

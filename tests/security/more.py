@@ -1,8 +1,8 @@
 """Rows of our own, in the form and the words of the corpus: the classes, made wider.
 
-Each table is a fault of one class in many spellings. Names say what is wrong; the verdict
-is the one that security.md and the RFCs give the class, so nothing here is about what tako
-happens to do.
+Each table is a fault of one class in many spellings. Names say what is wrong; the
+verdict is the one that security.md and the RFCs give the class, so nothing here is
+about what tako happens to do.
 """
 
 import zlib
@@ -46,7 +46,7 @@ def _named(
     ]
 
 
-# HTTP/1.1 ------------------------------------------------------------------------------
+# HTTP/1.1 -----------------------------------------------------------------------------
 
 
 def _post(fields: bytes, body: bytes = b"", *, version: bytes = b"1.1") -> bytes:
@@ -64,7 +64,10 @@ def _smuggling() -> list[tuple[str, str, bytes]]:
     both = [
         ("CL then TE", b"Content-Length: 6\r\n" + _CHUNKED),
         ("CL 0 and TE", b"Content-Length: 0\r\n" + _CHUNKED),
-        ("TE in mixed case, and CL", b"Content-Length: 6\r\ntrAnSfer-eNcoDing: chunked\r\n"),
+        (
+            "TE in mixed case, and CL",
+            b"Content-Length: 6\r\ntrAnSfer-eNcoDing: chunked\r\n",
+        ),
         ("TE identity and CL", b"Transfer-Encoding: identity\r\nContent-Length: 5\r\n"),
         ("empty TE and CL", b"Transfer-Encoding:\r\nContent-Length: 5\r\n"),
         ("TE in two lines", b"Transfer-Encoding: gzip\r\n" + _CHUNKED),
@@ -98,13 +101,23 @@ def _smuggling() -> list[tuple[str, str, bytes]]:
         ("CL with NUL", b"3\x00"),
     ]
     return [
-        *((name, "400/501, close" if name in _UNKNOWN_CODING else "R400", _post(fields, last)) for name, fields in both),
+        *(
+            (
+                name,
+                "400/501, close" if name in _UNKNOWN_CODING else "R400",
+                _post(fields, last),
+            )
+            for name, fields in both
+        ),
         *(
             (name, "R400", _post(b"Content-Length: " + value + b"\r\n", b"abc"))
             for name, value in lengths
         ),
-        ("CL of forty digits", "400 or 413, close",
-         _post(b"Content-Length: " + b"9" * 40 + b"\r\n", b"abc")),
+        (
+            "CL of forty digits",
+            "400 or 413, close",
+            _post(b"Content-Length: " + b"9" * 40 + b"\r\n", b"abc"),
+        ),
         ("TE in HTTP/1.0", "R400", _post(_CHUNKED, last, version=b"1.0")),
     ]
 
@@ -148,12 +161,24 @@ def _header_grammar() -> list[tuple[str, str, bytes]]:
         ("Host with UTF-8", "Host: \u00e4\r\n".encode()),
     ]
     return [
-        *((name, "R400", b"GET / HTTP/1.1\r\n" + line + b"Host: a\r\n\r\n" + _SMUGGLED
-           if "first" in name else _get(line)) for name, line in lines),
+        *(
+            (
+                name,
+                "R400",
+                b"GET / HTTP/1.1\r\n" + line + b"Host: a\r\n\r\n" + _SMUGGLED
+                if "first" in name
+                else _get(line),
+            )
+            for name, line in lines
+        ),
         *((name, "R400", _get(host=host)) for name, host in hosts),
         ("101 fields", "431, close", _get(b"X: y\r\n" * 100)),
         ("a field of 70 KB", "431, close", _get(b"X: " + b"y" * 70_000 + b"\r\n")),
-        ("70 KB without an end", "431, close", b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000),
+        (
+            "70 KB without an end",
+            "431, close",
+            b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000,
+        ),
         ("a name of 70 KB", "431, close", _get(b"X" * 70_000 + b": y\r\n")),
     ]
 
@@ -196,8 +221,16 @@ def _targets() -> list[tuple[str, str, bytes]]:
         ("version 0.9 spelled out", "400/505, close", b"GET / HTTP/0.9" + rest),
         ("CONNECT", "400/405/501, close", b"CONNECT a:443 HTTP/1.1" + rest),
         ("CONNECT with a path", "400/405/501, close", b"CONNECT /x HTTP/1.1" + rest),
-        ("a target of 9 KB", "414, close", b"GET /" + b"a" * 9000 + b" HTTP/1.1" + rest),
-        ("a method of 9 KB", "400/414/431/501, close", b"G" * 9000 + b" / HTTP/1.1" + rest),
+        (
+            "a target of 9 KB",
+            "414, close",
+            b"GET /" + b"a" * 9000 + b" HTTP/1.1" + rest,
+        ),
+        (
+            "a method of 9 KB",
+            "400/414/431/501, close",
+            b"G" * 9000 + b" / HTTP/1.1" + rest,
+        ),
         ("a TLS record", "closed", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         ("only line ends", "closed or waiting", b"\r\n" * 40),
         ("binary noise", "400, close", bytes(range(128, 256)) + b"\r\n\r\n"),
@@ -224,8 +257,7 @@ def _chunks() -> list[tuple[str, str, bytes]]:
         ("an extension of 300 bytes", b"3;" + b"a" * 300 + b"\r\nabc\r\n0\r\n\r\n"),
         ("5 KB of small extensions", (b"1;" + b"e" * 200 + b"\r\na\r\n") * 26),
         ("bare LF at the end", b"3\r\nabc\r\n0\n\n"),
-        ("junk behind the last chunk", b"3\r\nabc\r\n0\r\nXY"
-         b"Z\r\n\r\n"),
+        ("junk behind the last chunk", b"3\r\nabc\r\n0\r\nXYZ\r\n\r\n"),
         ("a trailer with a space in its name", b"0\r\nX y: z\r\n\r\n"),
         ("a trailer with NUL", b"0\r\nX: \x00\r\n\r\n"),
         ("a folded trailer", b"0\r\nX: a\r\n b\r\n\r\n"),
@@ -233,11 +265,21 @@ def _chunks() -> list[tuple[str, str, bytes]]:
     ]
     return [
         *((name, "400, close", _post(_CHUNKED, body)) for name, body in bad),
-        ("size of 20 digits", "400/413, close",
-         _post(_CHUNKED, b"00000000000000000003\r\nabc\r\n0\r\n\r\n")),
-        ("70 KB of trailers", "400/431, close",
-         _post(_CHUNKED, b"0\r\n" + b"X: " + b"y" * 70_000 + b"\r\n\r\n")),
-        ("200 trailers", "400/431, close", _post(_CHUNKED, b"0\r\n" + b"X: y\r\n" * 200)),
+        (
+            "size of 20 digits",
+            "400/413, close",
+            _post(_CHUNKED, b"00000000000000000003\r\nabc\r\n0\r\n\r\n"),
+        ),
+        (
+            "70 KB of trailers",
+            "400/431, close",
+            _post(_CHUNKED, b"0\r\n" + b"X: " + b"y" * 70_000 + b"\r\n\r\n"),
+        ),
+        (
+            "200 trailers",
+            "400/431, close",
+            _post(_CHUNKED, b"0\r\n" + b"X: y\r\n" * 200),
+        ),
     ]
 
 
@@ -250,14 +292,23 @@ def _accepted() -> list[tuple[str, str, bytes]]:
         ("CL with spaces around", fine, _post(b"Content-Length: \t 3 \r\n", b"abc")),
         ("CL 0", fine, _post(b"Content-Length: 0\r\n")),
         ("TE CHUNKED", fine, _post(b"Transfer-Encoding: CHUNKED\r\n", b"0\r\n\r\n")),
-        ("GET with a body", fine, _get(b"Content-Length: 3\r\n")[: -len(_SMUGGLED)]
-         + b"abc" + _SMUGGLED),
+        (
+            "GET with a body",
+            fine,
+            _get(b"Content-Length: 3\r\n")[: -len(_SMUGGLED)] + b"abc" + _SMUGGLED,
+        ),
         ("chunk size with zeros", fine, _post(_CHUNKED, b"0003\r\nabc\r\n0\r\n\r\n")),
-        ("chunk size in both cases", fine,
-         _post(_CHUNKED, b"aA\r\n" + b"x" * 0xAA + b"\r\n0\r\n\r\n")),
+        (
+            "chunk size in both cases",
+            fine,
+            _post(_CHUNKED, b"aA\r\n" + b"x" * 0xAA + b"\r\n0\r\n\r\n"),
+        ),
         ("a chunk extension", fine, _post(_CHUNKED, b"3;a=b\r\nabc\r\n0\r\n\r\n")),
-        ("a quoted chunk extension", fine,
-         _post(_CHUNKED, b'3;a="b;c"\r\nabc\r\n0\r\n\r\n')),
+        (
+            "a quoted chunk extension",
+            fine,
+            _post(_CHUNKED, b'3;a="b;c"\r\nabc\r\n0\r\n\r\n'),
+        ),
         ("a last chunk of zeros", fine, _post(_CHUNKED, b"000\r\n\r\n")),
         ("trailers", fine, _post(_CHUNKED, b"0\r\nX: y\r\nZ: \r\n\r\n")),
         ("an empty line before the request", fine, b"\r\n" + _get()),
@@ -268,16 +319,27 @@ def _accepted() -> list[tuple[str, str, bytes]]:
         ("Host with an IPv6 address", fine, _get(host=b"Host: [::1]:80\r\n")),
         ("Host in upper case", fine, _get(host=b"HOST: A.B\r\n")),
         ("99 fields", fine, _get(b"X: y\r\n" * 98)),
-        ("Connection: close, and more", "one response, close",
-         _get(b"Connection: foo, Close\r\n")),
-        ("HTTP/1.0 without Host", "one response, close",
-         b"GET / HTTP/1.0\r\n\r\n" + _SMUGGLED),
-        ("Upgrade to something else, with a body", fine,
-         _post(b"Connection: upgrade\r\nUpgrade: foo\r\nContent-Length: 3\r\n", b"abc")),
+        (
+            "Connection: close, and more",
+            "one response, close",
+            _get(b"Connection: foo, Close\r\n"),
+        ),
+        (
+            "HTTP/1.0 without Host",
+            "one response, close",
+            b"GET / HTTP/1.0\r\n\r\n" + _SMUGGLED,
+        ),
+        (
+            "Upgrade to something else, with a body",
+            fine,
+            _post(
+                b"Connection: upgrade\r\nUpgrade: foo\r\nContent-Length: 3\r\n", b"abc"
+            ),
+        ),
     ]
 
 
-# WebSocket handshakes ------------------------------------------------------------------
+# WebSocket handshakes -----------------------------------------------------------------
 
 _KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 _VERSION = b"Sec-WebSocket-Version: 13\r\n"
@@ -317,49 +379,108 @@ def _handshakes() -> list[tuple[str, str, bytes]]:
         ("window bits empty", b'permessage-deflate; client_max_window_bits=""'),
         ("window bits negative", b"permessage-deflate; client_max_window_bits=-9"),
         ("window bits with a zero", b"permessage-deflate; client_max_window_bits=09"),
-        ("server window bits without a value",
-         b"permessage-deflate; server_max_window_bits"),
-        ("a parameter twice",
-         b"permessage-deflate; client_max_window_bits; client_max_window_bits"),
-        ("takeover with a value",
-         b"permessage-deflate; client_no_context_takeover=1"),
+        (
+            "server window bits without a value",
+            b"permessage-deflate; server_max_window_bits",
+        ),
+        (
+            "a parameter twice",
+            b"permessage-deflate; client_max_window_bits; client_max_window_bits",
+        ),
+        ("takeover with a value", b"permessage-deflate; client_no_context_takeover=1"),
         ("another extension", b"x-webkit-deflate-frame"),
         ("junk", b";;==,,"),
         ("0xff", b"permessage-deflate\xff"),
     ]
     return [
-        *((name, "400", _ask(_WANTS + b"Sec-WebSocket-Key: " + key + b"\r\n" + _VERSION))
-          for name, key in keys),
-        *((name, "4xx + sec-websocket-version: 13", _ask(_WANTS + _KEY + version))
-          for name, version in versions),
-        *((f"extension: {name}", "101 without that offer",
-           _ask(_WANTS + _KEY + _VERSION + b"Sec-WebSocket-Extensions: " + offer + b"\r\n"))
-          for name, offer in extensions),
-        ("subprotocol 0xff", "101 or 4xx",
-         _ask(_WANTS + _KEY + _VERSION + b"Sec-WebSocket-Protocol: \xff\r\n")),
-        ("Connection 0xff", "101 or 4xx",
-         _ask(b"Connection: Upgrade, \xff\r\nUpgrade: websocket\r\n" + _KEY + _VERSION)),
-        ("Origin 0xff", "101 or 4xx", _ask(_WANTS + _KEY + _VERSION + b"Origin: \xff\r\n")),
-        ("no Upgrade", "426 + Upgrade: websocket",
-         _ask(b"Connection: Upgrade\r\n" + _KEY + _VERSION)),
-        ("Upgrade to another protocol", "426 + Upgrade: websocket",
-         _ask(b"Connection: Upgrade\r\nUpgrade: websockets\r\n" + _KEY + _VERSION)),
+        *(
+            (
+                name,
+                "400",
+                _ask(_WANTS + b"Sec-WebSocket-Key: " + key + b"\r\n" + _VERSION),
+            )
+            for name, key in keys
+        ),
+        *(
+            (name, "4xx + sec-websocket-version: 13", _ask(_WANTS + _KEY + version))
+            for name, version in versions
+        ),
+        *(
+            (
+                f"extension: {name}",
+                "101 without that offer",
+                _ask(
+                    _WANTS
+                    + _KEY
+                    + _VERSION
+                    + b"Sec-WebSocket-Extensions: "
+                    + offer
+                    + b"\r\n"
+                ),
+            )
+            for name, offer in extensions
+        ),
+        (
+            "subprotocol 0xff",
+            "101 or 4xx",
+            _ask(_WANTS + _KEY + _VERSION + b"Sec-WebSocket-Protocol: \xff\r\n"),
+        ),
+        (
+            "Connection 0xff",
+            "101 or 4xx",
+            _ask(
+                b"Connection: Upgrade, \xff\r\nUpgrade: websocket\r\n" + _KEY + _VERSION
+            ),
+        ),
+        (
+            "Origin 0xff",
+            "101 or 4xx",
+            _ask(_WANTS + _KEY + _VERSION + b"Origin: \xff\r\n"),
+        ),
+        (
+            "no Upgrade",
+            "426 + Upgrade: websocket",
+            _ask(b"Connection: Upgrade\r\n" + _KEY + _VERSION),
+        ),
+        (
+            "Upgrade to another protocol",
+            "426 + Upgrade: websocket",
+            _ask(b"Connection: Upgrade\r\nUpgrade: websockets\r\n" + _KEY + _VERSION),
+        ),
         ("HTTP/1.0", "4xx", _ask(_WANTS + _KEY + _VERSION, line=b"GET /ws HTTP/1.0")),
         ("POST", "4xx", _ask(_WANTS + _KEY + _VERSION, line=b"POST /ws HTTP/1.1")),
-        ("chunked body", "400, close",
-         _ask(_WANTS + _KEY + _VERSION + _CHUNKED) + b"0\r\n\r\n"),
-        ("CL and TE", "400, close",
-         _ask(_WANTS + _KEY + _VERSION + _CHUNKED + b"Content-Length: 3\r\n") + b"abc"),
-        ("lists and cases", "101, then echo 'early'; nothing lost",
-         _ask(b"Connection: keep-alive, upGRADE\r\nUpgrade: foo, WebSocket\r\n"
-              + _KEY + _VERSION) + encode_frame(1, b"early")),
-        ("the first of two frames is broken in two", "101, then echo 'early'; nothing lost",
-         _ask(_WANTS + _KEY + _VERSION)
-         + encode_frame(1, b"ear", fin=False) + encode_frame(0, b"ly")),
+        (
+            "chunked body",
+            "400, close",
+            _ask(_WANTS + _KEY + _VERSION + _CHUNKED) + b"0\r\n\r\n",
+        ),
+        (
+            "CL and TE",
+            "400, close",
+            _ask(_WANTS + _KEY + _VERSION + _CHUNKED + b"Content-Length: 3\r\n")
+            + b"abc",
+        ),
+        (
+            "lists and cases",
+            "101, then echo 'early'; nothing lost",
+            _ask(
+                b"Connection: keep-alive, upGRADE\r\nUpgrade: foo, WebSocket\r\n"
+                + _KEY
+                + _VERSION
+            )
+            + encode_frame(1, b"early"),
+        ),
+        (
+            "the first of two frames is broken in two",
+            "101, then echo 'early'; nothing lost",
+            _ask(_WANTS + _KEY + _VERSION)
+            + encode_frame(1, b"ear", fin=False)
+            + encode_frame(0, b"ly"),
+        ),
     ]
 
 
-# WebSocket frames ----------------------------------------------------------------------
+# WebSocket frames ---------------------------------------------------------------------
 
 
 def _ws_frames() -> list[tuple[str, str, bytes]]:
@@ -374,7 +495,10 @@ def _ws_frames() -> list[tuple[str, str, bytes]]:
         ("RSV2", f(1, b"x", rsv=2)),
         ("RSV3 on a ping", f(9, b"x", rsv=1)),
         ("RSV1 on a close", f(8, b"\x03\xe8", rsv=4)),
-        *((f"opcode {code}", f(code, b"x")) for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)),
+        *(
+            (f"opcode {code}", f(code, b"x"))
+            for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+        ),
         ("fragmented pong", f(10, b"x", fin=False)),
         ("fragmented close", f(8, b"\x03\xe8", fin=False)),
         ("pong of 126 bytes", f(10, b"x" * 126)),
@@ -387,8 +511,24 @@ def _ws_frames() -> list[tuple[str, str, bytes]]:
         ("text inside a message", part + f(1, b"b")),
         ("binary inside a message", part + f(2, b"b")),
         ("continuation behind the end", part + f(0, b"b") + f(0, b"c")),
-        *((f"close {code}", f(8, code.to_bytes(2, "big")))
-          for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)),
+        *(
+            (f"close {code}", f(8, code.to_bytes(2, "big")))
+            for code in (
+                0,
+                1,
+                999,
+                1004,
+                1005,
+                1006,
+                1015,
+                1016,
+                1100,
+                2000,
+                2999,
+                5000,
+                65535,
+            )
+        ),
     ]
     garbled = [
         ("overlong", b"\xc0\x80"),
@@ -403,34 +543,62 @@ def _ws_frames() -> list[tuple[str, str, bytes]]:
     return [
         *((name, "Close 1002", data) for name, data in broken),
         *((f"UTF-8: {name}", "Close 1007", f(1, data)) for name, data in garbled),
-        *((f"UTF-8 in a close: {name}", "Close 1007", f(8, b"\x03\xe8" + data))
-          for name, data in garbled),
-        ("UTF-8: cut off by the end of the message", "Close 1007",
-         f(1, b"\xe2\x82", fin=False) + f(0)),
-        ("UTF-8: broken at a fragment's border", "Close 1007",
-         f(1, b"\xe2", fin=False) + f(0, b"a\xac")),
+        *(
+            (f"UTF-8 in a close: {name}", "Close 1007", f(8, b"\x03\xe8" + data))
+            for name, data in garbled
+        ),
+        (
+            "UTF-8: cut off by the end of the message",
+            "Close 1007",
+            f(1, b"\xe2\x82", fin=False) + f(0),
+        ),
+        (
+            "UTF-8: broken at a fragment's border",
+            "Close 1007",
+            f(1, b"\xe2", fin=False) + f(0, b"a\xac"),
+        ),
         ("close 1000", "Close 1000", f(8, b"\x03\xe8bye")),
         ("close without a code", "Close empty", f(8)),
         ("close 3000", "Close 3000", f(8, b"\x0b\xb8")),
         ("close 4999", "Close 4999", f(8, b"\x13\x87")),
         ("close 1012", "Close 1012", f(8, b"\x03\xf4")),
         ("two closes", "Close 1000", f(8, b"\x03\xe8") + f(8, b"\x03\xe9")),
-        ("a broken frame behind a close", "Close 1000",
-         f(8, b"\x03\xe8") + f(3, b"x", masked=False)),
-        ("declares the limit and one", "Close 1009",
-         b"\x82\xff" + ((1 << 20) + 1).to_bytes(8, "big") + bytes(4)),
-        ("declares 2^63 - 1", "Close 1009",
-         b"\x82\xff\x7f" + b"\xff" * 7 + bytes(4)),
-        ("fragments that exceed the limit together", "Close 1009",
-         f(2, b"x" * 600_000, fin=False) + f(0, b"x" * 600_000)),
-        ("20000 empty fragments", "Close 1008 or 1009",
-         f(1, fin=False) + f(0, fin=False) * 20_000),
-        ("20000 fragments of a byte", "Close 1008 or 1009",
-         f(2, b"x", fin=False) + f(0, b"x", fin=False) * 20_000),
-        ("ping between fragments", "delivered",
-         f(1, b"pl", fin=False) + f(9, b"") * 0 + f(0, b"ain")),
-        ("empty fragments around", "delivered",
-         f(1, fin=False) + f(0, b"plain", fin=False) + f(0)),
+        (
+            "a broken frame behind a close",
+            "Close 1000",
+            f(8, b"\x03\xe8") + f(3, b"x", masked=False),
+        ),
+        (
+            "declares the limit and one",
+            "Close 1009",
+            b"\x82\xff" + ((1 << 20) + 1).to_bytes(8, "big") + bytes(4),
+        ),
+        ("declares 2^63 - 1", "Close 1009", b"\x82\xff\x7f" + b"\xff" * 7 + bytes(4)),
+        (
+            "fragments that exceed the limit together",
+            "Close 1009",
+            f(2, b"x" * 600_000, fin=False) + f(0, b"x" * 600_000),
+        ),
+        (
+            "20000 empty fragments",
+            "Close 1008 or 1009",
+            f(1, fin=False) + f(0, fin=False) * 20_000,
+        ),
+        (
+            "20000 fragments of a byte",
+            "Close 1008 or 1009",
+            f(2, b"x", fin=False) + f(0, b"x", fin=False) * 20_000,
+        ),
+        (
+            "ping between fragments",
+            "delivered",
+            f(1, b"pl", fin=False) + f(9, b"") * 0 + f(0, b"ain"),
+        ),
+        (
+            "empty fragments around",
+            "delivered",
+            f(1, fin=False) + f(0, b"plain", fin=False) + f(0),
+        ),
         ("unsolicited pongs", "delivered", f(10, b"x") * 50 + f(1, b"plain")),
         ("mask of zeros", "delivered", b"\x81\x85" + bytes(4) + b"plain"),
         ("an empty text", "delivered, empty", f(1)),
@@ -452,26 +620,38 @@ def _deflated() -> list[tuple[str, str, bytes]]:
     half = _raw_deflate(b"plain")
     return [
         ("one byte over the limit", "Close 1009", f(2, bomb, rsv=4)),
-        ("over the limit, in fragments", "Close 1009",
-         f(2, bomb[:500], rsv=4, fin=False) + f(0, bomb[500:])),
+        (
+            "over the limit, in fragments",
+            "Close 1009",
+            f(2, bomb[:500], rsv=4, fin=False) + f(0, bomb[500:]),
+        ),
         ("a bomb of 100 MB", "Close 1009", f(2, _raw_deflate(bytes(100 << 20)), rsv=4)),
         ("RSV1 on a close", "Close 1002", f(8, b"\x03\xe8", rsv=4)),
         ("RSV1 on a pong", "Close 1002", f(10, b"x", rsv=4)),
         ("RSV2", "Close 1002", f(1, half, rsv=6)),
         ("a reserved block type", "Close 1007", f(2, b"\x07", rsv=4)),
-        ("a stored block that lies", "Close 1007", f(2, b"\x00\x05\x00\x00\x00a", rsv=4)),
+        (
+            "a stored block that lies",
+            "Close 1007",
+            f(2, b"\x00\x05\x00\x00\x00a", rsv=4),
+        ),
         ("a distance before the start", "Close 1007", f(2, b"\x03\x02\x00\x00", rsv=4)),
         ("invalid UTF-8 inside", "Close 1007", f(1, _raw_deflate(b"\xff"), rsv=4)),
-        ("compressed, in fragments", "delivered",
-         f(1, half[:2], rsv=4, fin=False) + f(0, half[2:])),
-        ("a pong between compressed fragments", "delivered",
-         f(1, half[:2], rsv=4, fin=False) + f(10, b"x") + f(0, half[2:])),
-        ("an empty first fragment", "delivered",
-         f(1, rsv=4, fin=False) + f(0, half)),
+        (
+            "compressed, in fragments",
+            "delivered",
+            f(1, half[:2], rsv=4, fin=False) + f(0, half[2:]),
+        ),
+        (
+            "a pong between compressed fragments",
+            "delivered",
+            f(1, half[:2], rsv=4, fin=False) + f(10, b"x") + f(0, half[2:]),
+        ),
+        ("an empty first fragment", "delivered", f(1, rsv=4, fin=False) + f(0, half)),
     ]
 
 
-# HTTP/2 --------------------------------------------------------------------------------
+# HTTP/2 -------------------------------------------------------------------------------
 
 _GET_BLOCK = b"\x82\x87\x84\x01\x01a"
 _POST_BLOCK = b"\x83\x87\x84\x01\x01a"
@@ -506,17 +686,27 @@ def _h2_frames() -> list[tuple[str, str, bytes]]:
         ("PRIORITY_UPDATE", _ALIVE, r(16, 0, 0, _number(1) + b"u=1")),
         ("undefined flags on PING", _ALIVE, r(6, 0xFE, 0, b"x" * 8)),
         ("the reserved bit of a stream id", _ALIVE, r(6, 1, 1 << 31, b"x" * 8)),
-        ("unknown frame inside a header block", _PROTOCOL,
-         r(1, 0, 1, _GET_BLOCK) + r(0x16, 0, 0, b"x")),
+        (
+            "unknown frame inside a header block",
+            _PROTOCOL,
+            r(1, 0, 1, _GET_BLOCK) + r(0x16, 0, 0, b"x"),
+        ),
         ("DATA of 16385 bytes", _SIZE, _post_open() + r(0, 0, 1, b"x" * 16_385)),
         ("HEADERS of 16385 bytes", _SIZE, r(1, 4, 1, b"x" * 16_385)),
         ("SETTINGS of 16386 bytes", _SIZE, r(4, 0, 0, b"\0" * 16_386)),
         ("a header that declares 16 MB", _SIZE, b"\xff\xff\xff\0\0\0\0\0\1"),
         ("an unknown frame of 16 MB", _SIZE, b"\xff\xff\xff\x42\0\0\0\0\0"),
         ("DATA on stream 0", _PROTOCOL, r(0, 0, 0, b"x")),
-        ("padded DATA without a pad length", "GOAWAY(FRAME_SIZE_ERROR or PROTOCOL_ERROR)",
-         _post_open() + r(0, 8, 1)),
-        ("padding as long as the payload", _PROTOCOL, _post_open() + r(0, 8, 1, b"\x01")),
+        (
+            "padded DATA without a pad length",
+            "GOAWAY(FRAME_SIZE_ERROR or PROTOCOL_ERROR)",
+            _post_open() + r(0, 8, 1),
+        ),
+        (
+            "padding as long as the payload",
+            _PROTOCOL,
+            _post_open() + r(0, 8, 1, b"\x01"),
+        ),
         ("HEADERS on stream 0", _PROTOCOL, r(1, 5, 0, _GET_BLOCK)),
         ("HEADERS with too much padding", _PROTOCOL, r(1, 13, 1, b"\xff" + _GET_BLOCK)),
         ("PRIORITY on stream 0", _PROTOCOL, r(2, 0, 0, bytes(5))),
@@ -526,12 +716,19 @@ def _h2_frames() -> list[tuple[str, str, bytes]]:
         ("SETTINGS of 5 bytes", _SIZE, r(4, 0, 0, bytes(5))),
         ("SETTINGS of 7 bytes", _SIZE, r(4, 0, 0, bytes(7))),
         ("ENABLE_PUSH 2", _PROTOCOL, _setting(2, 2)),
-        ("INITIAL_WINDOW_SIZE 2^31", "GOAWAY(FLOW_CONTROL_ERROR)", _setting(4, 1 << 31)),
+        (
+            "INITIAL_WINDOW_SIZE 2^31",
+            "GOAWAY(FLOW_CONTROL_ERROR)",
+            _setting(4, 1 << 31),
+        ),
         ("MAX_FRAME_SIZE 2^24", _PROTOCOL, _setting(5, 1 << 24)),
         ("MAX_FRAME_SIZE 0", _PROTOCOL, _setting(5, 0)),
         ("an unknown setting", _ALIVE, _setting(0xFF00, 7)),
-        ("33 settings", "ok or ENHANCE_YOUR_CALM; bounded",
-         r(4, 0, 0, (_number(3, 2) + _number(9)) * 33)),
+        (
+            "33 settings",
+            "ok or ENHANCE_YOUR_CALM; bounded",
+            r(4, 0, 0, (_number(3, 2) + _number(9)) * 33),
+        ),
         ("an unsolicited SETTINGS ACK", _ALIVE, r(4, 1, 0)),
         ("HEADER_TABLE_SIZE 2^32 - 1", _ALIVE, _setting(1, 2**32 - 1)),
         ("PING of 9 bytes", _SIZE, r(6, 0, 0, bytes(9))),
@@ -542,27 +739,71 @@ def _h2_frames() -> list[tuple[str, str, bytes]]:
         ("WINDOW_UPDATE 0", _PROTOCOL, r(8, 0, 0, bytes(4))),
         ("WINDOW_UPDATE of 3 bytes", _SIZE, r(8, 0, 0, bytes(3))),
         ("WINDOW_UPDATE of 5 bytes", _SIZE, r(8, 0, 0, bytes(5))),
-        ("WINDOW_UPDATE 0 on a stream", "RST or GOAWAY(PROTOCOL_ERROR)",
-         _post_open() + r(8, 0, 1, bytes(4))),
-        ("WINDOW_UPDATE overflow on a stream", "RST or GOAWAY(FLOW_CONTROL_ERROR)",
-         _post_open() + r(8, 0, 1, _number(2**31 - 1))),
-        ("window overflow by SETTINGS", "GOAWAY(FLOW_CONTROL_ERROR)",
-         _post_open() + r(8, 0, 1, _number(2**30)) + _setting(4, 2**31 - 1)),
+        (
+            "WINDOW_UPDATE 0 on a stream",
+            "RST or GOAWAY(PROTOCOL_ERROR)",
+            _post_open() + r(8, 0, 1, bytes(4)),
+        ),
+        (
+            "WINDOW_UPDATE overflow on a stream",
+            "RST or GOAWAY(FLOW_CONTROL_ERROR)",
+            _post_open() + r(8, 0, 1, _number(2**31 - 1)),
+        ),
+        (
+            "window overflow by SETTINGS",
+            "GOAWAY(FLOW_CONTROL_ERROR)",
+            _post_open() + r(8, 0, 1, _number(2**30)) + _setting(4, 2**31 - 1),
+        ),
         ("CONTINUATION first", _PROTOCOL, r(9, 4, 1, _GET_BLOCK)),
-        ("CONTINUATION on stream 0", _PROTOCOL, r(1, 1, 1, b"\x82") + r(9, 4, 0, b"\x87")),
-        ("CONTINUATION behind END_HEADERS", _PROTOCOL, _post_open() + r(9, 4, 1, b"\x82")),
-        ("CONTINUATION on another stream", _PROTOCOL, r(1, 1, 1, b"\x82") + r(9, 4, 3, b"\x87")),
-        ("HEADERS inside a header block", _PROTOCOL, r(1, 1, 1, b"\x82") + _get_done(3)),
-        ("DATA inside a header block", _PROTOCOL, r(1, 1, 1, b"\x82") + r(0, 1, 1, b"x")),
+        (
+            "CONTINUATION on stream 0",
+            _PROTOCOL,
+            r(1, 1, 1, b"\x82") + r(9, 4, 0, b"\x87"),
+        ),
+        (
+            "CONTINUATION behind END_HEADERS",
+            _PROTOCOL,
+            _post_open() + r(9, 4, 1, b"\x82"),
+        ),
+        (
+            "CONTINUATION on another stream",
+            _PROTOCOL,
+            r(1, 1, 1, b"\x82") + r(9, 4, 3, b"\x87"),
+        ),
+        (
+            "HEADERS inside a header block",
+            _PROTOCOL,
+            r(1, 1, 1, b"\x82") + _get_done(3),
+        ),
+        (
+            "DATA inside a header block",
+            _PROTOCOL,
+            r(1, 1, 1, b"\x82") + r(0, 1, 1, b"x"),
+        ),
         ("SETTINGS inside a header block", _PROTOCOL, r(1, 1, 1, b"\x82") + r(4, 0, 0)),
-        ("9 CONTINUATION", "GOAWAY(ENHANCE_YOUR_CALM)",
-         r(1, 1, 1, b"\x82") + r(9, 0, 1) * 9),
-        ("HEADERS in 8 CONTINUATION", "200; the connection goes on",
-         r(1, 1, 1, b"\x82") + r(9, 0, 1) * 6 + r(9, 0, 1, b"\x87\x84") + r(9, 4, 1, b"\x01\x01a")),
-        ("padded HEADERS with priority", "200; the connection goes on",
-         r(1, 0x2D, 1, b"\x03" + bytes(5) + _GET_BLOCK + b"\0\0\0")),
-        ("HEADERS with a priority cut short", "GOAWAY(FRAME_SIZE_ERROR or PROTOCOL_ERROR)",
-         r(1, 0x25, 1, b"\0\0")),
+        (
+            "9 CONTINUATION",
+            "GOAWAY(ENHANCE_YOUR_CALM)",
+            r(1, 1, 1, b"\x82") + r(9, 0, 1) * 9,
+        ),
+        (
+            "HEADERS in 8 CONTINUATION",
+            "200; the connection goes on",
+            r(1, 1, 1, b"\x82")
+            + r(9, 0, 1) * 6
+            + r(9, 0, 1, b"\x87\x84")
+            + r(9, 4, 1, b"\x01\x01a"),
+        ),
+        (
+            "padded HEADERS with priority",
+            "200; the connection goes on",
+            r(1, 0x2D, 1, b"\x03" + bytes(5) + _GET_BLOCK + b"\0\0\0"),
+        ),
+        (
+            "HEADERS with a priority cut short",
+            "GOAWAY(FRAME_SIZE_ERROR or PROTOCOL_ERROR)",
+            r(1, 0x25, 1, b"\0\0"),
+        ),
     ]
 
 
@@ -578,32 +819,63 @@ def _h2_streams() -> list[tuple[str, str, bytes]]:
         ("RST_STREAM on an even stream", _PROTOCOL, r(3, 0, 2, _number(8))),
         ("PRIORITY on an idle stream", _ALIVE, r(2, 0, 3, bytes(5))),
         ("HEADERS with an even id", _PROTOCOL, _get_done(4)),
-        ("a lower stream id", "GOAWAY(PROTOCOL_ERROR or STREAM_CLOSED)",
-         _post_open(5) + _get_done(3)),
+        (
+            "a lower stream id",
+            "GOAWAY(PROTOCOL_ERROR or STREAM_CLOSED)",
+            _post_open(5) + _get_done(3),
+        ),
         ("HEADERS twice with END_STREAM", late, _get_done() + _get_done()),
-        ("HEADERS behind RST_STREAM", closed,
-         _post_open() + r(3, 0, 1, _number(8)) + _get_done()),
-        ("DATA behind RST_STREAM", closed,
-         _post_open() + r(3, 0, 1, _number(8)) + r(0, 1, 1, b"x")),
-        ("WINDOW_UPDATE behind RST_STREAM", _ALIVE,
-         _post_open() + r(3, 0, 1, _number(8)) + r(8, 0, 1, _number(1))),
+        (
+            "HEADERS behind RST_STREAM",
+            closed,
+            _post_open() + r(3, 0, 1, _number(8)) + _get_done(),
+        ),
+        (
+            "DATA behind RST_STREAM",
+            closed,
+            _post_open() + r(3, 0, 1, _number(8)) + r(0, 1, 1, b"x"),
+        ),
+        (
+            "WINDOW_UPDATE behind RST_STREAM",
+            _ALIVE,
+            _post_open() + r(3, 0, 1, _number(8)) + r(8, 0, 1, _number(1)),
+        ),
         ("RST_STREAM twice", _ALIVE, _post_open() + r(3, 0, 1, _number(8)) * 2),
-        ("PRIORITY behind RST_STREAM", _ALIVE,
-         _post_open() + r(3, 0, 1, _number(8)) + r(2, 0, 1, bytes(5))),
+        (
+            "PRIORITY behind RST_STREAM",
+            _ALIVE,
+            _post_open() + r(3, 0, 1, _number(8)) + r(2, 0, 1, bytes(5)),
+        ),
         ("DATA behind END_STREAM", late, _get_done() + r(0, 1, 1, b"x")),
-        ("RST_STREAM with an unknown code", _ALIVE,
-         _post_open() + r(3, 0, 1, _number(0xFFFFFFFF))),
-        ("HEADERS that depends on itself", "RST or GOAWAY(PROTOCOL_ERROR)",
-         r(1, 0x25, 1, _number(1) + b"\xff" + _GET_BLOCK)),
-        ("PUSH_PROMISE on an idle stream", _PROTOCOL, r(5, 4, 1, _number(2) + _GET_BLOCK)),
-        ("30 frames behind RST_STREAM", "at most one RST; the connection goes on",
-         _post_open() + r(3, 0, 1, _number(8)) + r(0, 0, 1, b"x") * 30),
+        (
+            "RST_STREAM with an unknown code",
+            _ALIVE,
+            _post_open() + r(3, 0, 1, _number(0xFFFFFFFF)),
+        ),
+        (
+            "HEADERS that depends on itself",
+            "RST or GOAWAY(PROTOCOL_ERROR)",
+            r(1, 0x25, 1, _number(1) + b"\xff" + _GET_BLOCK),
+        ),
+        (
+            "PUSH_PROMISE on an idle stream",
+            _PROTOCOL,
+            r(5, 4, 1, _number(2) + _GET_BLOCK),
+        ),
+        (
+            "30 frames behind RST_STREAM",
+            "at most one RST; the connection goes on",
+            _post_open() + r(3, 0, 1, _number(8)) + r(0, 0, 1, b"x") * 30,
+        ),
     ]
 
 
 def _request(*fields: tuple[str, str | bytes], method: str = "GET") -> bytes:
     pseudo = [
-        (":method", method), (":scheme", "https"), (":authority", "a"), (":path", "/"),
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "a"),
+        (":path", "/"),
     ]
     return raw_frame(1, 5, 1, literal_block([*pseudo, *fields]))
 
@@ -613,7 +885,10 @@ def _only(*fields: tuple[str, str | bytes]) -> bytes:
 
 
 _M, _S, _A, _P = (
-    (":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/"),
+    (":method", "GET"),
+    (":scheme", "https"),
+    (":authority", "a"),
+    (":path", "/"),
 )
 
 
@@ -685,8 +960,10 @@ def _malformed_requests() -> list[tuple[str, str, bytes]]:
     ]
     return [
         *((name, "RSTS", _request((field, value))) for name, field, value in fields),
-        *((name, "RSTS", _only(*[(n, value if n == swapped else v) for n, v in base]))
-          for name, swapped, value in swaps),
+        *(
+            (name, "RSTS", _only(*[(n, value if n == swapped else v) for n, v in base]))
+            for name, swapped, value in swaps
+        ),
         ("no :method", "RSTS", _only(_S, _A, _P)),
         ("no :scheme", "RSTS", _only(_M, _A, _P)),
         ("no :path", "RSTS", _only(_M, _S, _A)),
@@ -698,31 +975,67 @@ def _malformed_requests() -> list[tuple[str, str, bytes]]:
         (":authority twice", "RSTS", _only(_M, _S, _A, _A, _P)),
         ("a pseudo-field behind a field", "RSTS", _only(_M, _S, ("x", "y"), _A, _P)),
         ("Host twice", "RSTS", _request(("host", "a"), ("host", "a"))),
-        ("content-length twice", "RSTS",
-         _request(("content-length", "0"), ("content-length", "0"))),
+        (
+            "content-length twice",
+            "RSTS",
+            _request(("content-length", "0"), ("content-length", "0")),
+        ),
         ("101 fields", "RSTS", _request(*[("x", "y")] * 101)),
-        ("a field of 17 KB", "RSTS", raw_frame(1, 1, 1, literal_block(base))
-         + raw_frame(9, 0, 1, literal_block([("x", "y" * 16_000)]))
-         + raw_frame(9, 4, 1, literal_block([("x", "y" * 1000)]))),
-        ("content-length 1, END_STREAM on empty DATA", "RSTS",
-         raw_frame(1, 4, 1, literal_block([*base, ("content-length", "1")]))
-         + raw_frame(0, 1, 1)),
-        ("content-length 0, one byte", "RSTS",
-         raw_frame(1, 4, 1, literal_block([*base, ("content-length", "0")]))
-         + raw_frame(0, 1, 1, b"x")),
-        ("content-length 3, 2 bytes and 2 bytes", "RSTS",
-         raw_frame(1, 4, 1, literal_block([*base, ("content-length", "3")]))
-         + raw_frame(0, 0, 1, b"ab") + raw_frame(0, 1, 1, b"cd")),
-        *((name, "RSTS", raw_frame(1, 4, 1, literal_block(base)) + raw_frame(0, 0, 1, b"ab")
-           + raw_frame(1, 5, 1, literal_block([field]))) for name, field in trailers),
+        (
+            "a field of 17 KB",
+            "RSTS",
+            raw_frame(1, 1, 1, literal_block(base))
+            + raw_frame(9, 0, 1, literal_block([("x", "y" * 16_000)]))
+            + raw_frame(9, 4, 1, literal_block([("x", "y" * 1000)])),
+        ),
+        (
+            "content-length 1, END_STREAM on empty DATA",
+            "RSTS",
+            raw_frame(1, 4, 1, literal_block([*base, ("content-length", "1")]))
+            + raw_frame(0, 1, 1),
+        ),
+        (
+            "content-length 0, one byte",
+            "RSTS",
+            raw_frame(1, 4, 1, literal_block([*base, ("content-length", "0")]))
+            + raw_frame(0, 1, 1, b"x"),
+        ),
+        (
+            "content-length 3, 2 bytes and 2 bytes",
+            "RSTS",
+            raw_frame(1, 4, 1, literal_block([*base, ("content-length", "3")]))
+            + raw_frame(0, 0, 1, b"ab")
+            + raw_frame(0, 1, 1, b"cd"),
+        ),
+        *(
+            (
+                name,
+                "RSTS",
+                raw_frame(1, 4, 1, literal_block(base))
+                + raw_frame(0, 0, 1, b"ab")
+                + raw_frame(1, 5, 1, literal_block([field])),
+            )
+            for name, field in trailers
+        ),
         ("0xff in a value", "200; the connection goes on", _request(("x", b"a\xffb"))),
-        ("a tab inside a value", "200; the connection goes on", _request(("x", "a\tb"))),
+        (
+            "a tab inside a value",
+            "200; the connection goes on",
+            _request(("x", "a\tb")),
+        ),
         ("te: trailers", "200; the connection goes on", _request(("te", "trailers"))),
-        ("50 cookie crumbs", "200; the connection goes on", _request(*[("cookie", "a=b")] * 50)),
+        (
+            "50 cookie crumbs",
+            "200; the connection goes on",
+            _request(*[("cookie", "a=b")] * 50),
+        ),
         ("an empty value", "200; the connection goes on", _request(("x", ""))),
         ("the same Host", "200; the connection goes on", _request(("host", "a"))),
-        ("Host in place of :authority", "200; the connection goes on",
-         _only(_M, _S, _P, ("host", "a"))),
+        (
+            "Host in place of :authority",
+            "200; the connection goes on",
+            _only(_M, _S, _P, ("host", "a")),
+        ),
         ("a method of our own", "200; the connection goes on", _request(method="BREW")),
     ]
 
@@ -755,12 +1068,15 @@ def _hpack() -> list[tuple[str, str, bytes]]:
     return [
         *rows,
         ("two table sizes", "200; the connection goes on", resized),
-        ("a fault in a refused block counts", "GOAWAY(COMPRESSION_ERROR)",
-         _post_open() + raw_frame(3, 0, 1, _number(8)) + raw_frame(1, 5, 1, b"\x80")),
+        (
+            "a fault in a refused block counts",
+            "GOAWAY(COMPRESSION_ERROR)",
+            _post_open() + raw_frame(3, 0, 1, _number(8)) + raw_frame(1, 5, 1, b"\x80"),
+        ),
     ]
 
 
-# Extended CONNECT ----------------------------------------------------------------------
+# Extended CONNECT ---------------------------------------------------------------------
 
 
 def _connect(*fields: tuple[str, str | bytes], end: bool = False, **swap: str) -> bytes:
@@ -790,41 +1106,115 @@ def _extended_connects() -> list[tuple[str, str, bytes]]:
         ("no :authority", "RSTS", _connect(version, authority="")),
         (":protocol foo", "400/501", _connect(version, protocol="foo")),
         (":protocol connect-udp", "400/501", _connect(version, protocol="connect-udp")),
-        (":protocol with a space", "RSTS or 501", _connect(version, protocol="web socket")),
+        (
+            ":protocol with a space",
+            "RSTS or 501",
+            _connect(version, protocol="web socket"),
+        ),
         (":path without a slash", "RSTS", _connect(version, path="ws")),
         (":path 0xff", "RSTS", _connect(version, path="/\xff")),
-        ("version 8", "400 + sec-websocket-version: 13",
-         _connect(("sec-websocket-version", "8"))),
-        ("version twice", "400 + sec-websocket-version: 13", _connect(version, version)),
+        (
+            "version 8",
+            "400 + sec-websocket-version: 13",
+            _connect(("sec-websocket-version", "8")),
+        ),
+        (
+            "version twice",
+            "400 + sec-websocket-version: 13",
+            _connect(version, version),
+        ),
         ("content-length", "400", _connect(version, ("content-length", "5"))),
         ("content-length 0", "400", _connect(version, ("content-length", "0"))),
         ("Connection", "RSTS", _connect(version, ("connection", "upgrade"))),
         ("Upgrade", "RSTS", _connect(version, ("upgrade", "websocket"))),
-        ("transfer-encoding", "RSTS", _connect(version, ("transfer-encoding", "chunked"))),
-        ("plain CONNECT", "405/501",
-         raw_frame(1, 4, 1, literal_block([(":method", "CONNECT"), (":authority", "a:1")]))),
-        ("plain CONNECT with :scheme", "RSTS", raw_frame(1, 4, 1, literal_block(
-            [(":method", "CONNECT"), (":authority", "a:1"), (":scheme", "https")]))),
+        (
+            "transfer-encoding",
+            "RSTS",
+            _connect(version, ("transfer-encoding", "chunked")),
+        ),
+        (
+            "plain CONNECT",
+            "405/501",
+            raw_frame(
+                1, 4, 1, literal_block([(":method", "CONNECT"), (":authority", "a:1")])
+            ),
+        ),
+        (
+            "plain CONNECT with :scheme",
+            "RSTS",
+            raw_frame(
+                1,
+                4,
+                1,
+                literal_block(
+                    [
+                        (":method", "CONNECT"),
+                        (":authority", "a:1"),
+                        (":scheme", "https"),
+                    ]
+                ),
+            ),
+        ),
         ("a route that is no WebSocket", "501", _connect(version, path="/other")),
-        (":protocol in another case", fine, _connect(version, protocol="WebSocket") + early),
+        (
+            ":protocol in another case",
+            fine,
+            _connect(version, protocol="WebSocket") + early,
+        ),
         ("early data in the same segment", fine, _connect(version) + early),
-        ("data a byte a frame", fine, _connect(version) + b"".join(
-            raw_frame(0, 0, 1, bytes((byte,))) for byte in encode_frame(1, b"hi"))),
-        ("padded data", fine, _connect(version)
-         + raw_frame(0, 8, 1, b"\x05" + encode_frame(1, b"hi") + bytes(5))),
+        (
+            "data a byte a frame",
+            fine,
+            _connect(version)
+            + b"".join(
+                raw_frame(0, 0, 1, bytes((byte,))) for byte in encode_frame(1, b"hi")
+            ),
+        ),
+        (
+            "padded data",
+            fine,
+            _connect(version)
+            + raw_frame(0, 8, 1, b"\x05" + encode_frame(1, b"hi") + bytes(5)),
+        ),
         ("an empty DATA frame", fine, _connect(version) + raw_frame(0, 0, 1) + early),
-        ("subprotocol 0xff", fine,
-         _connect(version, ("sec-websocket-protocol", b"\xff")) + early),
-        ("trailers on the tunnel", "ended or reset; the connection goes on",
-         _connect(version) + raw_frame(1, 5, 1, literal_block([("x", "y")]))),
-        ("HEADERS without END_STREAM on the tunnel", "ended or reset; the connection goes on",
-         _connect(version) + raw_frame(1, 4, 1, literal_block([("x", "y")]))),
-        ("END_STREAM without a Close", "ended or reset; the connection goes on",
-         _connect(version) + raw_frame(0, 1, 1)),
-        ("END_STREAM inside a frame", "ended or reset; the connection goes on",
-         _connect(version) + raw_frame(0, 1, 1, encode_frame(1, b"hello")[:5])),
-        ("RST_STREAM behind the request", "handler: 1006 within 100 ms;",
-         _connect(version) + raw_frame(3, 0, 1, _number(8))),
-        ("unmasked frame", "Close 1002", _connect(version) + raw_frame(0, 0, 1, b"\x81\x02hi")),
-        ("PRIORITY on the tunnel", fine, _connect(version) + raw_frame(2, 0, 1, bytes(5)) + early),
+        (
+            "subprotocol 0xff",
+            fine,
+            _connect(version, ("sec-websocket-protocol", b"\xff")) + early,
+        ),
+        (
+            "trailers on the tunnel",
+            "ended or reset; the connection goes on",
+            _connect(version) + raw_frame(1, 5, 1, literal_block([("x", "y")])),
+        ),
+        (
+            "HEADERS without END_STREAM on the tunnel",
+            "ended or reset; the connection goes on",
+            _connect(version) + raw_frame(1, 4, 1, literal_block([("x", "y")])),
+        ),
+        (
+            "END_STREAM without a Close",
+            "ended or reset; the connection goes on",
+            _connect(version) + raw_frame(0, 1, 1),
+        ),
+        (
+            "END_STREAM inside a frame",
+            "ended or reset; the connection goes on",
+            _connect(version) + raw_frame(0, 1, 1, encode_frame(1, b"hello")[:5]),
+        ),
+        (
+            "RST_STREAM behind the request",
+            "handler: 1006 within 100 ms;",
+            _connect(version) + raw_frame(3, 0, 1, _number(8)),
+        ),
+        (
+            "unmasked frame",
+            "Close 1002",
+            _connect(version) + raw_frame(0, 0, 1, b"\x81\x02hi"),
+        ),
+        (
+            "PRIORITY on the tunnel",
+            fine,
+            _connect(version) + raw_frame(2, 0, 1, bytes(5)) + early,
+        ),
     ]

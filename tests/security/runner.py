@@ -1,10 +1,11 @@
 """Runs rows of the negative corpus against a real server and judges what comes back.
 
-A row is bytes and a verdict in words. The bytes are sent to a ``Victim`` in one of three
-ways: *whole*; *beside* other traffic in the same segment (a request before it on HTTP/1.1,
-a message before it on a WebSocket, a second WebSocket on the same HTTP/2 connection whose
-frames surround it); *cut* in two, the second part once the server has read the first. The
-words are looked up in ``verdicts.py``. Afterwards the invariants of ``Victim.settle`` hold.
+A row is bytes and a verdict in words. The bytes are sent to a ``Victim`` in one of
+three ways: *whole*; *beside* other traffic in the same segment (a request before it on
+HTTP/1.1, a message before it on a WebSocket, a second WebSocket on the same HTTP/2
+connection whose frames surround it); *cut* in two, the second part once the server has
+read the first. The words are looked up in ``verdicts.py``. Afterwards the invariants of
+``Victim.settle`` hold.
 """
 
 import base64
@@ -255,7 +256,7 @@ def _texts(peer: RawH2, stream: int) -> list[bytes]:
     return [frame.payload for frame in frames]
 
 
-# Delivery ------------------------------------------------------------------------------
+# Delivery -----------------------------------------------------------------------------
 
 
 def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome:

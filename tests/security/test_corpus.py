@@ -1,8 +1,8 @@
 """Every row of the corpus, and more, against a real server on every runtime and wire.
 
-The quick part sends each row whole, beside other traffic, and cut in two places; the slow
-part cuts each short row at every byte. See runner.py for how a row is sent, verdicts.py
-for what its words mean, victim.py for what must hold whatever was sent.
+The quick part sends each row whole, beside other traffic, and cut in two places; the
+slow part cuts each short row at every byte. See runner.py for how a row is sent,
+verdicts.py for what its words mean, victim.py for what must hold whatever was sent.
 """
 
 import contextlib

@@ -1,13 +1,13 @@
 """Floods against a server in a process of its own: loop, memory, output (I2, I4).
 
-The figures are those of benchmarks/floods.py, which prints them as a table.
+The figures are those of tests/benchmarks/floods.py, which prints them as a table.
 """
 
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.floods import (
+from tests.benchmarks.floods import (
     CANARY_LIMIT,
     FLOODS,
     GROWTH_LIMIT,

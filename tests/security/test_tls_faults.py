@@ -71,7 +71,9 @@ def _h1(victim: Victim) -> Attacker:
 
 def _get_over_h2(peer: RawH2, authority: str = "localhost", stream: int = 1) -> int:
     pseudo = [
-        (":method", "GET"), (":scheme", "https"), (":authority", authority),
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", authority),
         (":path", "/x"),
     ]
     peer.send(raw_frame(1, 5, stream, literal_block(pseudo)))
@@ -346,9 +348,7 @@ class TestTheEnd:
     def test_tl_14_a_fin_inside_a_body_is_no_end(self, attack: Attack) -> None:
         victim = attack()
         with _h1(victim) as peer:
-            peer.send(
-                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc"
-            )
+            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
             eventually(lambda: bool(victim.ledger.entries), "the handler is entered")
             peer.half_close()
             peer.read_to_end()
@@ -391,12 +391,13 @@ def _close_notify_behind(
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     with Attacker(address) as peer:
 
-        def read() -> None:
+        def exchange() -> None:
+            peer.send(outgoing.read())
             peer.pump(lambda: bool(peer.received))
             incoming.write(bytes(peer.received))
             peer.received.clear()
 
-        _again(tls.do_handshake, lambda: (peer.send(outgoing.read()), read()))
+        _again(tls.do_handshake, exchange)
         tls.write(data)
         with pytest.raises(ssl.SSLWantReadError):
             tls.unwrap()

@@ -1,7 +1,9 @@
-"""What the verdicts of the corpus mean: words to predicates, one table for each protocol.
+"""What the verdicts of the corpus mean: words to predicates, one table for each
+protocol.
 
-A verdict is looked up by the first pattern that matches the whole of a row's ``expect``;
-``verdict`` raises for words that nobody has given a meaning to, so no row goes unjudged.
+A verdict is looked up by the first pattern that matches the whole of a row's
+``expect``; ``verdict`` raises for words that nobody has given a meaning to, so no row
+goes unjudged.
 """
 
 import re
@@ -34,14 +36,13 @@ CODES = {
 _CALM = CODES["ENHANCE_YOUR_CALM"]
 
 
-# HTTP/1.1 ------------------------------------------------------------------------------
+# HTTP/1.1 -----------------------------------------------------------------------------
 
 
 def refused(*statuses: int, entered: bool = False) -> Check:
     """One answer with ``Connection: close``, then FIN; nothing behind it is parsed.
 
-    ``entered``: the fault is in the body, so a handler may be waiting for it; it gets an
-    error then.
+    ``entered``: the fault is in the body; a handler that waits for it gets an error.
     """
 
     def check(out: Outcome) -> None:
@@ -54,7 +55,9 @@ def refused(*statuses: int, entered: bool = False) -> Check:
         assert all(entry.request.path != "/smug" for entry in handlers)
         if not entered:
             assert not handlers, "a handler was entered for a rejected request"
-        eventually(lambda: all(entry.ended for entry in handlers), "the handlers end", 1)
+        eventually(
+            lambda: all(entry.ended for entry in handlers), "the handlers end", 1
+        )
         for entry in handlers:
             assert isinstance(entry.error, RemoteProtocolError), entry
 
@@ -141,7 +144,7 @@ def _refusal(words: str) -> Check | None:
     return refused(*statuses, entered=words != "R400")
 
 
-# WebSocket handshakes ------------------------------------------------------------------
+# WebSocket handshakes -----------------------------------------------------------------
 
 
 def _status(out: Outcome) -> int:
@@ -292,13 +295,13 @@ def _early_flood(out: Outcome) -> None:
     if out.http2:
         out.h2.send_stream(out.stream, flood[200_000:])
     wanted = out.row.data.count(b"\x82\xfe\xea\x60\x12\x34\x56\x78")
-    out.wait(
-        lambda: len(out.tunnel()) >= wanted * 60_004, timeout=30
-    )
-    assert [len(message) for message in out.sessions()[-1].messages] == [60_000] * wanted
+    out.wait(lambda: len(out.tunnel()) >= wanted * 60_004, timeout=30)
+    assert [len(message) for message in out.sessions()[-1].messages] == [
+        60_000
+    ] * wanted
 
 
-# WebSocket frames ----------------------------------------------------------------------
+# WebSocket frames ---------------------------------------------------------------------
 
 
 def closed_with(*codes: int | None) -> Check:
@@ -326,7 +329,7 @@ def _ended_cleanly(out: Outcome) -> None:
 
 
 def delivered(*messages: str | int) -> Check:
-    """The session got these texts, or messages of these sizes, and the socket goes on."""
+    """The session got these texts, or messages of these sizes; the socket goes on."""
 
     def check(out: Outcome) -> None:
         before = ["before"] if out.beside else []
@@ -396,7 +399,7 @@ def _close_code(words: str) -> Check | None:
     return closed_with(*(int(code) for code in match.groups() if code))
 
 
-# HTTP/2 --------------------------------------------------------------------------------
+# HTTP/2 -------------------------------------------------------------------------------
 
 
 def goaway(*codes: int) -> Check:
@@ -552,14 +555,15 @@ def _refused_above_limit(out: Outcome) -> None:
     out.same_connection_lives()
 
 
-# Extended CONNECT ----------------------------------------------------------------------
+# Extended CONNECT ---------------------------------------------------------------------
 
 
 def _extended_connect(out: Outcome) -> None:
     _opened(out)
-    assert not {"sec-websocket-accept", "content-length"} & dict(
-        out.h2.fields[out.stream]
-    ).keys()
+    assert (
+        not {"sec-websocket-accept", "content-length"}
+        & dict(out.h2.fields[out.stream]).keys()
+    )
     _echoes(out, b"hi")
     assert not out.h2.gone(out.stream)
     out.same_connection_lives()
@@ -605,7 +609,7 @@ def _tunnel_ended(out: Outcome) -> None:
         assert session.close_code == 1006
 
 
-# The tables ----------------------------------------------------------------------------
+# The tables ---------------------------------------------------------------------------
 
 _TABLE: list[tuple[str, Check]] = [
     # HTTP/1.1
@@ -716,4 +720,3 @@ def verdict(row: Row) -> Check:
             return found
     msg = f"{row.id}: nobody has said what {row.expect!r} means"
     raise LookupError(msg)
-

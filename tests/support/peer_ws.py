@@ -70,15 +70,19 @@ class Pipe(Protocol):
 
     def send(self, data: bytes, *, end: bool = False, timeout: float = TIMEOUT) -> None:
         """Send ``data``; ``end`` sends FIN or END_STREAM with or after it."""
+        ...
 
     def receive(self, timeout: float = TIMEOUT) -> bytes:
         """Return what came, ``b""`` at FIN or END_STREAM."""
+        ...
 
     def reset(self) -> None:
         """RST_STREAM(CANCEL), or a TCP RST."""
+        ...
 
     def expect_gone(self, timeout: float = TIMEOUT) -> int | None:
         """Wait until the server let go of the pipe; return the code of its reset."""
+        ...
 
 
 class HandshakeRefusedError(PeerError):

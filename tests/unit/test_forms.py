@@ -19,8 +19,10 @@ BOUNDARY = "----b0undary"
 KIND = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 FIELD = ('Content-Disposition: form-data; name="a"', b"1")
 FILE = (
-    'Content-Disposition: form-data; name="f"; filename="\u00e9.txt"\r\n'
-    "Content-Type: text/plain; charset=iso-8859-1",
+    (
+        'Content-Disposition: form-data; name="f"; filename="\u00e9.txt"\r\n'
+        "Content-Type: text/plain; charset=iso-8859-1"
+    ),
     b"\xe9\r\n--not the boundary\r\n",
 )
 

@@ -52,7 +52,7 @@ class PlainBody:
         self.closed += 1
 
 
-BODIES: Any = pytest.mark.parametrize("kind", [Body, PlainBody])
+BODIES = pytest.mark.parametrize("kind", [Body, PlainBody])
 
 
 @BODIES
@@ -83,9 +83,7 @@ def test_a_stream_nobody_listens_to_is_closed(kind: type[Body]) -> None:
 @BODIES
 def test_a_stream_whose_head_cannot_be_sent_is_closed(kind: type[Body]) -> None:
     class Strict(FakeExchange):
-        def send_headers(
-            self, status: int, headers: Any, *, end: bool = False
-        ) -> None:
+        def send_headers(self, status: int, headers: Any, *, end: bool = False) -> None:
             if status == 299:
                 msg = "no such head"
                 raise LocalProtocolError(msg)

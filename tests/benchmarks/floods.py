@@ -1,6 +1,6 @@
 """What a flood costs: the server's loop, its memory, its output.
 
-    python benchmarks/floods.py [asyncio|uvloop|trio] [h2|h2c]
+    python -m tests.benchmarks.floods [asyncio|uvloop|trio] [h2|h2c]
 
 Each flood is sent again and again on new connections while a WebSocket on another
 connection echoes every 20 ms. The table shows the longest echo (promise: < 50 ms), the
@@ -73,9 +73,13 @@ def settings_ids() -> bytes:
     """SETTINGS full of identifiers that nobody has defined."""
     frames = (
         raw_frame(
-            4, 0, 0,
-            b"".join(_number(0x1000 + (32 * n + i) % 0xE000, 2) + _number(i)
-                     for i in range(32)),
+            4,
+            0,
+            0,
+            b"".join(
+                _number(0x1000 + (32 * n + i) % 0xE000, 2) + _number(i)
+                for i in range(32)
+            ),
         )
         for n in range(1500)
     )
@@ -134,9 +138,10 @@ def many_requests() -> bytes:
 
 def huge_header() -> bytes:
     """One field of 1 MB, Huffman coded."""
-    return raw_frame(1, 1, 1, b"\x00\x01x\xff\x80\xff\x3f" + bytes(16_000)) + raw_frame(
-        9, 0, 1, bytes(16_384)
-    ) * 60
+    return (
+        raw_frame(1, 1, 1, b"\x00\x01x\xff\x80\xff\x3f" + bytes(16_000))
+        + raw_frame(9, 0, 1, bytes(16_384)) * 60
+    )
 
 
 FLOODS: tuple[Callable[[], bytes], ...] = (
@@ -229,9 +234,10 @@ def main(runtime: RuntimeName = "uvloop", wire: Wire = "h2") -> None:
     """Print the table."""
     print(f"{runtime}, {wire}, {time.strftime('%Y-%m-%d')}")
     print(f"{'flood':24} {'canary':>9} {'memory':>9} {'out/in':>7} {'ms/MB':>7}  end")
-    with temporary_credentials() as credentials, VictimProcess(
-        credentials, runtime, wire
-    ) as victim:
+    with (
+        temporary_credentials() as credentials,
+        VictimProcess(credentials, runtime, wire) as victim,
+    ):
         for flood in (*FLOODS, many_requests):
             cost = measure(victim, flood)
             print(

@@ -1,19 +1,18 @@
 """A soak: many WebSockets for a long time, with churn and a client that misbehaves.
 
-    python benchmarks/soak.py [--minutes 30] [--sockets 500] [--runtime uvloop]
+    python -m tests.benchmarks.soak [--minutes 30] [--sockets 500] [--runtime uvloop]
 
 ``--sockets`` WebSockets echo on HTTP/1.1 connections of their own and as many on a few
 HTTP/2 connections; each second some of them leave and others come; beside them a chaos
-client sends the floods of floods.py and the rows of the corpus, reads nothing, vanishes.
-Once a minute the server's memory, file descriptors and the longest echo are noted. At the
-end it is asked to stop, and the note says the slope of its memory, its tracebacks, and
-whether file descriptors and tasks came back to where they were.
+client sends the floods of floods.py and the rows of the corpus, reads nothing,
+vanishes. Once a minute the server's memory, file descriptors and the longest echo are
+noted. At the end it is asked to stop, and the note says the slope of its memory, its
+tracebacks, and whether file descriptors and tasks came back to where they were.
 
 Exit status 1: a promise was broken (slope < 1 MB/h, no traceback, nothing left behind).
 """
 
 import argparse
-import contextlib
 import random
 import statistics
 import sys
@@ -21,15 +20,21 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from benchmarks.floods import FLOODS, temporary_credentials
+from tests.benchmarks.floods import FLOODS, temporary_credentials
 from tests.security.runner import Row, corpus
 from tests.support.attack import CONTEXTS, HELLO, Attacker
-from tests.support.peer import H2Connection
+from tests.support.peer_h2 import H2Connection
 from tests.support.peer_io import PeerError
-from tests.support.peer_ws import PeerWebSocket
 from tests.support.server import RuntimeName
 from tests.support.victim_process import VictimProcess
+
+
+if TYPE_CHECKING:
+    import contextlib
+
+    from tests.support.peer_ws import PeerWebSocket
 
 
 PER_CONNECTION = 50  # WebSockets on one HTTP/2 connection
@@ -70,7 +75,7 @@ class Crowd(threading.Thread):
         self._note = note
         self._stopping = stop
         self._http2 = http2
-        self._random = random.Random(http2)  # noqa: S311 - a load, not a secret
+        self._random = random.Random(http2)
         self._connections: list[contextlib.AbstractContextManager[object]] = []
         self._sockets: list[PeerWebSocket] = []
 
@@ -79,7 +84,9 @@ class Crowd(threading.Thread):
         while len(self._sockets) < count:
             connection = self._victim.connect("h2" if self._http2 else "h1s")
             self._connections.append(connection)
-            for _ in range(PER_CONNECTION if isinstance(connection, H2Connection) else 1):
+            for _ in range(
+                PER_CONNECTION if isinstance(connection, H2Connection) else 1
+            ):
                 self._sockets.append(connection.websocket("/ws"))
 
     def run(self) -> None:
@@ -121,23 +128,25 @@ class Crowd(threading.Thread):
                 if self._random.random() < 0.5:
                     old.close(1000)
                     old.expect_close()
-            connection = self._victim.connect("h1s")  # type: ignore[assignment]
+            connection = self._victim.connect("h1s")
             self._connections[index] = connection
         if len(getattr(connection, "streams", ())) > 4000:
-            connection = self._victim.connect("h2")  # type: ignore[assignment]
+            connection = self._victim.connect("h2")
         self._sockets[index] = connection.websocket("/ws")
 
 
 class Chaos(threading.Thread):
     """Attacks, one after the other, until told to stop."""
 
-    def __init__(self, victim: VictimProcess, note: Note, stop: threading.Event) -> None:
+    def __init__(
+        self, victim: VictimProcess, note: Note, stop: threading.Event
+    ) -> None:
         super().__init__(daemon=True)
         self._victim = victim
         self._note = note
         self._stopping = stop
         self._rows = [row for row in corpus() if len(row.data) < 1 << 20]
-        self._random = random.Random(2)  # noqa: S311 - a load, not a secret
+        self._random = random.Random(2)
 
     def run(self) -> None:
         while not self._stopping.wait(0.2):
@@ -174,9 +183,10 @@ def _as_sent(row: Row) -> tuple[bytes, str]:
 def soak(minutes: float, sockets: int, runtime: RuntimeName) -> bool:
     """Soak and print the note; tell whether every promise was kept."""
     note, stop = Note(), threading.Event()
-    with temporary_credentials() as credentials, VictimProcess(
-        credentials, runtime, "h2"
-    ) as victim:
+    with (
+        temporary_credentials() as credentials,
+        VictimProcess(credentials, runtime, "h2") as victim,
+    ):
         files_before = victim.fds
         tasks_before = _tasks(victim)
         crowds = [Crowd(victim, note, stop, http2=http2) for http2 in (False, True)]
@@ -202,7 +212,8 @@ def _watch(victim: VictimProcess, note: Note, seconds: float) -> None:
         note.files.append(victim.fds)
         print(
             f"{at / 60:6.1f} min  {victim.rss / 1e6:7.2f} MB  {victim.fds:5} fds"
-            f"  {note.echoes:9} echoes  {note.churned:6} churned  {note.attacks:6} attacks"
+            f"  {note.echoes:9} echoes  {note.churned:6} churned"
+            f"  {note.attacks:6} attacks"
             f"  canary {victim.canary.worst_ever * 1000:6.1f} ms",
             flush=True,
         )
@@ -229,7 +240,8 @@ def _report(note: Note, left: tuple[int, int], minutes: float) -> bool:
         print("FAILED:", failure)
     print(
         f"{note.echoes} echoes, {note.churned} churned, {note.attacks} attacks\n"
-        f"memory slope {slope / 1e6:+.3f} MB/h, longest echo {note.worst * 1000:.0f} ms\n"
+        f"memory slope {slope / 1e6:+.3f} MB/h\n"
+        f"longest echo {note.worst * 1000:.0f} ms\n"
         f"left behind: {left[0]} fds, {left[1]} tasks\n"
         "no traceback, exit status 0"
     )
