@@ -106,6 +106,8 @@ from tako.ws import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "NOT_FOUND",
+    "PROBLEM_JSON",
     "AcceptBackoff",
     "AccessEntry",
     "AnyMessage",
@@ -129,10 +131,8 @@ __all__ = [
     "Method",
     "MissingState",
     "Multipart",
-    "NOT_FOUND",
     "Next",
     "OtherPeer",
-    "PROBLEM_JSON",
     "Part",
     "PeerAddr",
     "Problem",
@@ -218,8 +218,14 @@ __all__ = [
     "temporary",
 ]
 
-# Names are shown, documented and pickled as what users import them as.
-for _name in __all__:
-    if getattr(globals()[_name], "__module__", "").startswith("tako."):
-        globals()[_name].__module__ = __name__
-del _name
+
+def _adopt_names() -> None:
+    """Show, document and pickle names as what users import them as."""
+    for name in __all__:
+        value = globals()[name]
+        if getattr(value, "__module__", "").startswith("tako."):
+            value.__module__ = __name__
+
+
+_adopt_names()
+del _adopt_names

@@ -19,7 +19,7 @@ from functools import partial
 from tako.body import BodySink
 from tako.errors import WsError
 from tako.middleware import Middleware, Next
-from tako.request import HttpVersion, Request
+from tako.request import Request
 from tako.request_ids import RequestId
 from tako.response import Response
 from tako.ws.conversation import Conversation
@@ -74,7 +74,7 @@ class AccessEntry:
     peer: str
     method: str
     target: str
-    http_version: HttpVersion
+    http_version: str
     status: int
     bytes_sent: int
     complete: bool

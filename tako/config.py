@@ -1,6 +1,5 @@
 """``ServerConfig`` and its parts: frozen, keyword-only, validated at construction."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from tako.errors import ConfigError
+
 
 Duration: TypeAlias = float | timedelta
 """A time span: seconds as a number, or a ``timedelta``."""
@@ -119,8 +119,8 @@ _COUNTS = {  # name: (least, most)
 class ServerConfig:
     """Everything about a server that is not its routes or its certificate.
 
-    Durations are seconds or timedeltas, must be positive, and read back as float seconds;
-    those that may be ``None`` are then off. Sizes are bytes.
+    Durations are seconds or timedeltas, must be positive, and read back as float
+    seconds; those that may be ``None`` are then off. Sizes are bytes.
 
     Attributes:
         drain_timeout: how long a shutdown waits before it cuts connections.
@@ -128,13 +128,18 @@ class ServerConfig:
             have just connected can still ask; useful where others go on listening.
         header_read_timeout: time for a complete request head.
         keep_alive: whether HTTP/1.1 connections carry more than one request.
-        keep_alive_timeout: idle time between requests; ``None``: ``header_read_timeout``.
-        h2_max_concurrent_streams: advertised and enforced; also bounds running handlers.
-        h2_max_header_list_size: advertised and enforced with 431, RFC 9113 §6.5.2 count.
+        keep_alive_timeout: idle time between requests; ``None``:
+            ``header_read_timeout``.
+        h2_max_concurrent_streams: advertised and enforced; also bounds running
+            handlers.
+        h2_max_header_list_size: advertised and enforced with 431; counted as in
+            RFC 9113 §6.5.2.
         h2_max_send_buf_size: bytes queued for one stream before its producer waits.
-        h2_max_pending_accept_reset_streams: resets of unanswered streams that are let pass
-            at once; the allowance refills by a thirtieth of it (at least one) a second.
-        h2_keep_alive_interval: seconds of silence before a PING is sent; ``None``: never.
+        h2_max_pending_accept_reset_streams: resets of unanswered streams that are let
+            pass at once; the allowance refills by a thirtieth of it (at least one) a
+            second.
+        h2_keep_alive_interval: seconds of silence before a PING is sent; ``None``:
+            never.
         h2_enable_connect_protocol: accept WebSockets over HTTP/2 (RFC 8441).
         h2_initial_window_size: receive window of a stream, credited on consumption.
         h2_max_requests: requests on one HTTP/2 connection before a graceful GOAWAY.
@@ -150,8 +155,8 @@ class ServerConfig:
         max_header_bytes: size of an HTTP/1.1 head, and of an HTTP/2 header block.
         max_headers: number of header fields.
         max_target_bytes: length of a request target.
-        min_rate: bytes per second that a request body or a blocked response must move at,
-            after ``min_rate_grace`` seconds; 0 switches it off.
+        min_rate: bytes per second that a request body or a blocked response must move
+            at, after ``min_rate_grace`` seconds; 0 switches it off.
         min_rate_grace: seconds before ``min_rate`` applies.
         send_timeout: seconds that a response may wait without any progress.
         settings_timeout: seconds for the acknowledgement of our HTTP/2 SETTINGS.
@@ -178,7 +183,7 @@ class ServerConfig:
     max_proxy_header: int = 4096
     tls_handshake_timeout: Seconds = Seconds(10.0)
     tls_shutdown_timeout: Seconds = Seconds(3.0)
-    accept_backoff: AcceptBackoff = dataclasses.field(default_factory=AcceptBackoff)
+    accept_backoff: AcceptBackoff = AcceptBackoff()
     ws_close_timeout: Seconds = Seconds(10.0)
     max_header_bytes: int = 64 * 1024
     max_headers: int = 100
@@ -203,7 +208,11 @@ def _alpn(protocols: Sequence[str]) -> tuple[str, ...]:
         msg = f'alpn takes a sequence of protocols: write ("{protocols}",)'
         raise ConfigError(msg)
     names = tuple(protocols)
-    if not names or not set(names) <= {"h2", "http/1.1"} or len(set(names)) < len(names):
+    if (
+        not names
+        or not set(names) <= {"h2", "http/1.1"}
+        or len(set(names)) < len(names)
+    ):
         msg = f'alpn takes "h2" and "http/1.1", each at most once, not {names!r}'
         raise ConfigError(msg)
     return names

@@ -1,7 +1,7 @@
 """Every exception that tako raises, as one tree.
 
     TakoError
-    ├─ ConfigError (ValueError)          a mistake of the developer, found before serving
+    ├─ ConfigError (ValueError)          the developer's mistake, found before serving
     │   ├─ RouteConflictError
     │   └─ TlsConfigError
     ├─ HttpError(status)                 answerable; a handler may raise it
@@ -21,6 +21,9 @@ Errors of a peer are data inside tako: engines answer them on the wire and hand 
 the exchange concerned. They are raised only towards the handler that waits for input.
 The text of an exception is for the developer and never goes on the wire.
 """
+
+from typing import cast
+
 
 class TakoError(Exception):
     """The base of everything tako raises on purpose."""
@@ -131,5 +134,6 @@ class MessageTooBig(WsError):  # noqa: N818
 def consists_of(error: BaseException, kind: type[BaseException]) -> bool:
     """Return whether ``error`` is a ``kind``, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
-        return error.split(kind)[1] is None
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(kind)[1] is None
     return isinstance(error, kind)

@@ -6,10 +6,13 @@ check is one regular-expression match on bytes and none of them raises.
 
 import re
 
+
 _TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _TOKEN = re.compile(rb"[" + _TCHAR + rb"]+")
 _LOWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+_VALUE = re.compile(
+    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
+)
 _PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 _AUTHORITY = re.compile(
     rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+\])(?::([0-9]*))?"
@@ -20,7 +23,7 @@ _MAX_PORT = 65535
 
 
 def is_token(value: bytes) -> bool:
-    """Tell whether ``value`` is a token, as methods and field names are (RFC 9110 §5.6.2)."""
+    """Tell whether ``value`` is a token (RFC 9110 §5.6.2): a method, a field name."""
     return _TOKEN.fullmatch(value) is not None
 
 
@@ -30,10 +33,10 @@ def is_lower_name(name: bytes) -> bool:
 
 
 def is_field_value(value: bytes) -> bool:
-    """Tell whether ``value`` is a field value without outer white space (RFC 9110 §5.5).
+    """Tell whether ``value`` is a field value without outer white space.
 
-    Stricter than RFC 9113 §8.2.1 in one respect: other control characters are refused too,
-    as RFC 9110 §5.5 allows.
+    RFC 9110 §5.5. Stricter than RFC 9113 §8.2.1 in one respect: other control
+    characters are refused too, as RFC 9110 §5.5 allows.
     """
     return _VALUE.fullmatch(value) is not None
 
@@ -47,7 +50,7 @@ def is_path(target: bytes) -> bool:
 
 
 def is_authority(value: bytes) -> bool:
-    """Tell whether ``value`` is ``host [ ":" port ]`` without userinfo (RFC 9110 §7.2)."""
+    """Tell whether ``value`` is ``host [ ":" port ]``, no userinfo (RFC 9110 §7.2)."""
     match = _AUTHORITY.fullmatch(value)
     return match is not None and int(match[1] or b"0") <= _MAX_PORT
 

@@ -7,7 +7,8 @@ ISO-8859-1, so that every byte a peer sends reaches the handler unchanged.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
+
 
 RawHeader: TypeAlias = tuple[bytes, bytes]
 HeadersLike: TypeAlias = (
@@ -60,8 +61,9 @@ class Headers:
             self.raw = list(fields.raw)
             return
         self.raw = []
-        pairs = fields.items() if isinstance(fields, Mapping) else fields
-        for name, value in pairs:
+        if isinstance(fields, Mapping):
+            fields = cast("Mapping[str, str]", fields).items()
+        for name, value in fields:
             self.add(name, value)
 
     @classmethod

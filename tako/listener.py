@@ -4,7 +4,7 @@ import errno
 import socket
 import sys
 from collections.abc import Callable
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from tako import runtime
 from tako.conn_info import IpPeer, OtherPeer, PeerAddr, UnixPeer
@@ -59,7 +59,8 @@ ListenerLike: TypeAlias = Listener | socket.socket | tuple[str, int] | str
 def address_of(family: int, address: object) -> PeerAddr:
     """Return a socket address as a ``PeerAddr``."""
     if family in {socket.AF_INET, socket.AF_INET6} and isinstance(address, tuple):
-        return IpPeer(str(address[0]), int(address[1]))
+        parts = cast("Any", address)
+        return IpPeer(str(parts[0]), int(parts[1]))
     if family == socket.AF_UNIX:
         if isinstance(address, bytes):  # Linux: a name in the abstract namespace
             name = address.removeprefix(b"\0").decode(errors="backslashreplace")
@@ -109,6 +110,7 @@ async def bind(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     sockets: list[socket.socket] = []
+    failures: list[OSError] = []
     try:
         for family, sockaddr in dict.fromkeys((f, a) for f, _, _, _, a in found):
             if sockets and port == 0:
@@ -121,9 +123,9 @@ async def bind(
                 # A host without IPv6 still resolves names to ::1.
                 if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
                     raise
-                last = error
+                failures.append(error)
         if not sockets:
-            raise last
+            raise failures[-1]
     except OSError as error:
         for sock in sockets:
             sock.close()

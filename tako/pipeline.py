@@ -7,7 +7,7 @@ ends without the final chunk, RFC 9112 §8). Its text goes to the log, never to 
 
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tako.body import BodySink
 from tako.errors import LocalProtocolError
@@ -191,7 +191,7 @@ async def _drained(exchange: Exchange) -> None:
         await exchange.sink.drained()
 
 
-async def _close(body: object) -> None:
+async def _close(body: Any) -> None:
     """Run the ``finally`` blocks of a generator that may not have been exhausted."""
     if hasattr(body, "aclose"):
         await body.aclose()

@@ -1,12 +1,13 @@
 """READ FIRST: the protocols at which tako's parts meet. No code, only promises.
 
-        Runtime, Transport, Signal      runtime/    asyncio or trio
-                 │
-               Host                     connection  one TCP connection: TLS, flush, deadlines
-                 │
-              Engine                    h1/, h2/    bytes <-> exchanges
-                 │
-             Exchange  <-> Sink         body, ws/   one request and its answer; a tunnel after 101/200
+    Runtime, Transport, Signal  runtime/    asyncio or trio
+             │
+           Host                 connection  one TCP connection: TLS, flush, deadlines
+             │
+          Engine                h1/, h2/    bytes <-> exchanges
+             │
+         Exchange  <-> Sink     body, ws/   one request and its answer; a tunnel after
+                                            101 or 200
 
 Everything here is synchronous; bytes flow by method call, never through a queue.
 
@@ -14,9 +15,9 @@ Everything here is synchronous; bytes flow by method call, never through a queue
   ``Sink.deliver``. A new request comes back from ``receive_data`` as an ``Exchange``.
 * Application to network: ``Exchange.send_*`` queues, ``Exchange.flush`` makes the
   connection collect ``Engine.data_to_send``, encrypt and write it.
-* Credit instead of queues: a sink says ``Exchange.consumed(n)`` when the application has
-  taken n bytes, and a writer waits while ``Exchange.writable`` is false; the engine then
-  calls ``Sink.wake_writer``.
+* Credit instead of queues: a sink says ``Exchange.consumed(n)`` when the application
+  has taken n bytes, and a writer waits while ``Exchange.writable`` is false; the engine
+  then calls ``Sink.wake_writer``.
 * A peer's error is data: engines answer it on the wire and tell the exchange concerned
   through ``Sink.deliver_eof(error)``. Nothing here raises because of input.
 """
@@ -30,6 +31,7 @@ from tako.conn_info import ConnInfo
 from tako.deadlines import Deadlines
 from tako.headers import RawHeader
 from tako.request import Request
+
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
 
@@ -61,16 +63,17 @@ class Pause(enum.IntEnum):
 
 
 class Sink(Protocol):
-    """Where an engine puts the bytes of one exchange: a request body, or a WebSocket."""
+    """Where an engine puts an exchange's bytes: a request body, or a WebSocket."""
 
     def deliver(self, data: bytes) -> None:
-        """Take ``data``; never raises. Credit is given back with ``Exchange.consumed``."""
+        """Take ``data``; never raises. ``Exchange.consumed`` gives the credit back."""
         ...
 
     def deliver_eof(self, error: Exception | None = None) -> None:
-        """No more bytes will come: complete, or because of ``error``. Repeats are no-ops.
+        """No more bytes will come: complete, or because of ``error``.
 
         ``Disconnected`` means that nothing can be sent either (reset, connection lost).
+        Repeats are no-ops.
         """
         ...
 
@@ -92,10 +95,10 @@ class Task(Protocol):
 
 
 class Exchange(Protocol):
-    """One request and its answer, on either wire. Made by an engine, used by ``pipeline``.
+    """One request and its answer, on either wire.
 
-    After the peer reset the exchange or the connection was lost every method here is a
-    no-op, and ``over`` is true.
+    Made by an engine, used by ``pipeline``. After the peer reset the exchange or the
+    connection was lost every method here is a no-op, and ``over`` is true.
     """
 
     request: Request
@@ -120,7 +123,7 @@ class Exchange(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether more output is welcome; a writer waits while it is not (and not over)."""
+        """Whether more output is welcome; a writer waits while not (and not over)."""
         ...
 
     def send_headers(
@@ -128,8 +131,9 @@ class Exchange(Protocol):
     ) -> None:
         """Queue the response head; ``end``: there is no body.
 
-        The engine adds ``date`` and, on HTTP/1.1, the framing and ``connection`` fields;
-        fields that belong to the other wire are dropped. Interim (1xx) heads are allowed.
+        The engine adds ``date`` and, on HTTP/1.1, the framing and ``connection``
+        fields; fields that belong to the other wire are dropped. Interim (1xx) heads
+        are allowed.
 
         Raises:
             LocalProtocolError: a head was sent already.
@@ -137,18 +141,17 @@ class Exchange(Protocol):
         ...
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
-        """Queue body or tunnel bytes; ``end``: END_STREAM, or the end of an HTTP/1.1 body.
+        """Queue body or tunnel bytes.
 
-        In a tunnel on HTTP/1.1 ``end`` is close_notify and FIN once all is written.
+        ``end``: END_STREAM, or the end of an HTTP/1.1 body; in a tunnel on HTTP/1.1
+        close_notify and FIN once all is written.
 
         Raises:
             LocalProtocolError: there is no head yet, or the end was sent already.
         """
         ...
 
-    def send_frame(
-        self, first_byte: int, payload: str | bytes, *, soon: bool
-    ) -> bool:
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame in a tunnel, flush it, and return ``writable``.
 
         The same as ``send_data`` with the encoded frame, ``flush`` and ``writable``, in
@@ -162,13 +165,13 @@ class Exchange(Protocol):
         ...
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
-        """Queue trailers and end the response (dropped where HTTP/1.1 is not chunked)."""
+        """Queue trailers (dropped where HTTP/1.1 is not chunked); end the response."""
         ...
 
     def open_tunnel(
         self, status: int, headers: Sequence[RawHeader], sink: Sink
     ) -> None:
-        """Answer 101 or 2xx and turn the exchange into a byte pipe that ends in ``sink``.
+        """Answer 101 or 2xx; the exchange is now a byte pipe that ends in ``sink``.
 
         Bytes that the peer sent early are delivered before this returns.
         """
@@ -186,7 +189,10 @@ class Exchange(Protocol):
         ...
 
     def ended(self) -> None:
-        """The handler has really ended; its slot is free. Called once by the connection."""
+        """The handler has really ended; its slot is free.
+
+        Called once by the connection.
+        """
         ...
 
     def flush(self, *, soon: bool = False) -> None:
@@ -224,7 +230,7 @@ class Engine(Protocol):
     written, then go on reading."""
 
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
-        """Take bytes from the peer; return the requests that they began. Never raises."""
+        """Take bytes from the peer; return the requests they began. Never raises."""
         ...
 
     def receive_eof(self) -> None:
@@ -232,7 +238,7 @@ class Engine(Protocol):
         ...
 
     def connection_lost(self) -> None:
-        """The transport is gone: every exchange gets ``deliver_eof(Disconnected())``."""
+        """The transport is gone: exchanges get ``deliver_eof(Disconnected())``."""
         ...
 
     def data_to_send(self) -> bytes:
@@ -357,8 +363,8 @@ class Transport(Protocol):
 class Signal(Protocol):
     """Wakes the tasks that wait for a condition. An edge: nothing is remembered.
 
-    Use it as ``while not condition: await signal.wait()``; between the test and the wait
-    nothing else can run.
+    Use it as ``while not condition: await signal.wait()``; between the test and the
+    wait nothing else can run.
     """
 
     def set(self) -> None:
@@ -366,7 +372,7 @@ class Signal(Protocol):
         ...
 
     def wait(self, timeout: float | None = None) -> Awaitable[bool]:
-        """Wait for the next ``set``; return ``False`` if ``timeout`` seconds pass first.
+        """Wait for the next ``set``; ``False`` if ``timeout`` seconds pass first.
 
         Cancel safety: safe; a cancelled wait has no effect on others.
         """
@@ -398,7 +404,7 @@ class Runtime(Protocol):
         """Run ``function(*args)`` in the server's task group."""
         ...
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], None], /) -> None:
         """Call ``callback`` once the callbacks that are due have run."""
         ...
 
@@ -410,6 +416,6 @@ class Runtime(Protocol):
         """Return a new signal."""
         ...
 
-    async def sleep(self, delay: float) -> None:
+    async def sleep(self, delay: float, /) -> None:
         """Sleep for ``delay`` seconds. Cancel safety: safe."""
         ...

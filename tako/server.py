@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Self
 
 from tako import runtime
@@ -223,7 +223,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def running_http(
         self, listener: ListenerLike, router: Dispatcher
-    ) -> AsyncIterator[ServerHandle]:
+    ) -> AsyncGenerator[ServerHandle, None]:
         """``spawn_http`` for the length of a block; shut down at its end."""
         async with runtime.current().open_group() as group:
             handle = await self.spawn_http(listener, router, nursery=group)
@@ -233,7 +233,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def running_h2c(
         self, listener: ListenerLike, router: Dispatcher
-    ) -> AsyncIterator[ServerHandle]:
+    ) -> AsyncGenerator[ServerHandle, None]:
         """``spawn_h2c`` for the length of a block; shut down at its end."""
         async with runtime.current().open_group() as group:
             handle = await self.spawn_h2c(listener, router, nursery=group)
@@ -243,7 +243,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def running_tls(
         self, listener: ListenerLike, router: Dispatcher
-    ) -> AsyncIterator[ServerHandle]:
+    ) -> AsyncGenerator[ServerHandle, None]:
         """``spawn_tls`` for the length of a block; shut down at its end."""
         async with runtime.current().open_group() as group:
             handle = await self.spawn_tls(listener, router, nursery=group)
@@ -291,7 +291,7 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def _shut_down_after(handle: ServerHandle) -> AsyncIterator[None]:
+async def _shut_down_after(handle: ServerHandle) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """What both directions share: ASGI's types, and the errors that cross its border."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from tako.headers import Headers, RawHeader
 
@@ -41,8 +41,8 @@ def is_farewell(error: BaseException | None) -> bool:
     seen = set[int]()
     while error is not None and id(error) not in seen:
         if isinstance(error, BaseExceptionGroup):
-            parts: Iterable[BaseException] = error.exceptions
-            return all(map(is_farewell, parts))
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            return all(map(is_farewell, group.exceptions))
         if isinstance(error, ClientDisconnectedError):
             return True
         if type(error).__name__ in _FAREWELLS:

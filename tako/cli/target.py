@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from tako.asgi import AsgiApp
@@ -55,7 +56,7 @@ def load(name: str, folder: Path, wrap: Callable[[Any], AsgiApp]) -> Target:
     return _recognised(name, found, wrap)
 
 
-def _import(name: str, folder: Path) -> Any:
+def _import(name: str, folder: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -73,14 +74,14 @@ def _import(name: str, folder: Path) -> Any:
         raise CliError(msg) from error
 
 
-def _no_attribute(module_name: str, attribute: str, module: Any) -> str:
-    names: dict[str, Any] = vars(module)
+def _no_attribute(module_name: str, attribute: str, module: ModuleType) -> str:
+    names = vars(module)
     servable = [
         name
         for name, value in names.items()
         if not name.startswith("_")
         and not inspect.isclass(value)
-        and (isinstance(value, Router) or _required(value) in {0, 3})
+        and (type(value) is Router or _required(value) in {0, 3})
         and getattr(value, "__module__", module_name) != "typing"
     ]
     hint = f"; perhaps {', '.join(servable[:5])}" if servable else ""

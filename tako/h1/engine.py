@@ -169,6 +169,7 @@ class H1Engine:
         if exchange.head.websocket:
             if waiting > MAX_WAITING:
                 self._gate.shut_body()
+            self._gate.queue(0)  # they are frames, not requests
             return
         if waiting and not exchange.persistent:
             self._head.take_all()  # RFC 9112 §9.6: nothing is processed after "close"

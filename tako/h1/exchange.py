@@ -313,9 +313,7 @@ class H1Exchange:
         self.tunnel = True
         self._engine.tunnel_opened(sink)
 
-    def send_frame(
-        self, first_byte: int, payload: str | bytes, *, soon: bool
-    ) -> bool:
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame; see ``seams.Exchange``."""
         self._send_tunnel(encode_frame(first_byte, payload), end=False)
         host = self.host

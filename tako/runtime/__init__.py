@@ -65,7 +65,7 @@ class Backend(Protocol):
     """A module of this package, seen as an object."""
 
     def open_runtime(
-        self, nursery: Any = None
+        self, nursery: Any = None, /
     ) -> AbstractAsyncContextManager[ServerRuntime]:
         """Provide a runtime; at its end the tasks are cancelled and have ended."""
         ...

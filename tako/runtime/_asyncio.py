@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import signal as signals
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 from tako.seams import AsyncFunction, Receiver, Task, Timer
@@ -173,7 +173,9 @@ def _ready(future: asyncio.Future[None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(_nursery: object = None) -> AsyncIterator[AsyncioRuntime]:
+async def open_runtime(
+    _nursery: object = None,
+) -> AsyncGenerator[AsyncioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
     runtime = AsyncioRuntime()
     try:
@@ -184,7 +186,7 @@ async def open_runtime(_nursery: object = None) -> AsyncIterator[AsyncioRuntime]
 
 
 @contextlib.asynccontextmanager
-async def open_group() -> AsyncIterator[None]:
+async def open_group() -> AsyncGenerator[None, None]:
     """Provide what ``start`` takes: nothing, a loop has one place for all tasks."""
     yield None
 

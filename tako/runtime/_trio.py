@@ -17,8 +17,9 @@ import heapq
 import logging
 import signal as signals
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import count
+from typing import cast
 
 import trio
 
@@ -208,6 +209,9 @@ class TrioRuntime:
         timers = self._timers
         while True:
             now = trio.current_time()
+            if timers and timers[0][0] <= now:
+                # What arrived before a timeout is read before it: on a late loop, too
+                await trio.lowlevel.checkpoint()
             while timers and timers[0][0] <= now:
                 callback = heapq.heappop(timers)[2].callback
                 if callback is not None:
@@ -225,7 +229,7 @@ def _call(callback: Callable[[], None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(_nursery: object = None) -> AsyncIterator[TrioRuntime]:
+async def open_runtime(_nursery: object = None) -> AsyncGenerator[TrioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
     async with open_group() as nursery:
         runtime = TrioRuntime(nursery)
@@ -236,7 +240,7 @@ async def open_runtime(_nursery: object = None) -> AsyncIterator[TrioRuntime]:
 
 
 @contextlib.asynccontextmanager
-async def open_group() -> AsyncIterator[trio.Nursery]:
+async def open_group() -> AsyncGenerator[trio.Nursery, None]:
     """Provide what ``start`` takes: a nursery.
 
     An exception that is alone leaves it as it is, not in a group, as on asyncio.
@@ -245,12 +249,18 @@ async def open_group() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = _alone(group)
         if error is group:
             raise
         raise error from error.__cause__
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Return what ``error`` comes down to: a group of one is that one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 def start(nursery: object, function: AsyncFunction, *args: object) -> None:

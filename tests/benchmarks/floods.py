@@ -209,7 +209,7 @@ def _send(victim: VictimProcess, data: bytes) -> tuple[int, int, str]:
     with Attacker(victim.address, CONTEXTS.get(wire)) as peer:
         peer.send(data)
         peer.send(raw_frame(6, 0, 0, b"settled?"))
-        peer.pump(lambda: peer.received.endswith(b"settled?"), 20)
+        peer.pump(lambda: b"settled?" in peer.received, 20)
         frames, _ = split_frames(bytes(peer.received))
         goaways = [frame.code for frame in frames if frame.type == 7]
         ending = _ERRORS.get(goaways[-1], str(goaways[-1])) if goaways else "alive"

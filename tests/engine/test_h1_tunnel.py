@@ -157,6 +157,27 @@ def test_early_bytes_pause_reading_above_64_kib() -> None:
     assert len(tunnel.data) == 100_000
 
 
+def test_early_bytes_behind_a_pipelined_request_are_delivered() -> None:
+    tunnel = Tunnel()
+    accept = open_with(tunnel)
+
+    async def handler(exchange: H1Exchange) -> None:
+        if exchange.request.is_websocket:
+            await accept(exchange)
+        else:
+            await exchange.host.runtime.sleep(1)
+            exchange.send_headers(204, [], end=True)
+
+    peer = H1Peer(handler)
+    frames = bytes(100_000)
+    peer.send(GET + upgrade() + frames)
+    assert peer.host.pauses == Pause.PIPELINE
+    peer.runtime.advance(1)
+    peer.go_on()
+    assert tunnel.data == frames
+    assert not peer.host.pauses
+
+
 def test_end_of_input_before_the_switch_reaches_the_tunnel() -> None:
     accept = False
     tunnel = Tunnel()

@@ -1,5 +1,6 @@
 """ASGI apps on tako: the same app on every wire and runtime, and the frameworks."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -23,6 +24,7 @@ from tests.support.asgi_apps import (
     respond,
     starlette_app,
 )
+from tests.support.hosts import ROOT
 from tests.support.peer_h2 import H2Connection
 from tests.support.peer_io import EndOfStreamError, StreamResetError
 from tests.support.peer_ws import HandshakeRefusedError, Pong, encode_frame
@@ -789,5 +791,16 @@ class TestFrameworks:
             assert ws.expect_close() == (1001, "")
 
 
-def test_the_frameworks_are_not_imported_by_tako() -> None:
-    assert not {"click", "watchfiles"} & set(vars(sys.modules["tako"]))
+def test_import_tako_needs_no_extra() -> None:
+    program = (
+        "import sys, tako; extras = {'click', 'watchfiles', 'trustme', 'tako.cli'}; "
+        "sys.exit(bool(extras & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Bodies that are not what they should be: 400, 413 or 415 on a connection that lives."""
+"""Bodies that are not what they should be: an error, and the connection goes on."""
 
 import json
 from collections.abc import Iterator

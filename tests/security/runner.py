@@ -41,6 +41,7 @@ Delivery: TypeAlias = Literal["whole", "beside"] | int
 
 CORPUS = Path(__file__).with_name("corpus.jsonl")
 SPLIT_UP_TO = 2048
+_HEAVY = 500_000
 PROMPT = 5.0
 """Seconds for a verdict; a second is asked for, the rest is for busy machines (I6)."""
 
@@ -265,6 +266,7 @@ def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome
     ledger.clear()
     ledger.reply = _LARGE if row.id in {"H2-44", "H2-45"} else None
     ledger.gate = Gate() if row.id == "WH-23" else None
+    ledger.body_gate = Gate() if row.id == "H2-41" else None
     peer = victim.attacker(wire)
     out = Outcome(row, victim, wire, peer, delivery)
     try:
@@ -354,14 +356,21 @@ def _open_websocket(row: Row, out: Outcome) -> None:
     assert ("sec-websocket-extensions" in answer[1]) == compressed
 
 
-def deliveries(row: Row, *, every_cut: bool = False) -> list[Delivery]:
-    """Return the ways to send ``row``: a few, or cut at every byte."""
-    if every_cut:
-        return list(range(1, len(row.data))) if row.splittable else []
+def deliveries(row: Row, *, thorough: bool = True) -> list[Delivery]:
+    """Return the ways to send ``row``: whole, beside others, and cut near its end.
+
+    ``thorough`` adds a cut in its first half, and sends also long rows twice.
+    """
     found: list[Delivery] = ["whole"]
-    if row.id not in _ALONE:
+    if row.id not in _ALONE and (thorough or len(row.data) < _HEAVY):
         found.append("beside")
     if row.splittable:
         size = len(row.data)
-        found += sorted({max(1, size // 3), size - 1})
+        cuts = {max(1, size // 3), size - 1} if thorough else {size - 1}
+        found += sorted(cuts)
     return found
+
+
+def every_cut(row: Row) -> list[Delivery]:
+    """Return the ways to cut ``row`` in two."""
+    return list(range(1, len(row.data)))

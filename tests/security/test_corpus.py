@@ -7,7 +7,7 @@ verdicts.py for what its words mean, victim.py for what must hold whatever was s
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -19,6 +19,7 @@ from tests.security.runner import (
     corpus,
     deliver,
     deliveries,
+    every_cut,
 )
 from tests.security.verdicts import verdict
 from tests.support.peer import Wire
@@ -27,19 +28,22 @@ from tests.support.victim import Victim
 
 
 _CORPUS = corpus()
-_ROWS = [*_CORPUS, *more_rows()]
-_SHARED = [row for row in _ROWS if config_for(row) is None]
-_OWN = [row for row in _ROWS if config_for(row) is not None]
+_MORE = more_rows()
+_ROWS = [*_CORPUS, *_MORE]
+_SHARED = [row for row in _CORPUS if config_for(row) is None]
+_OWN = [row for row in _CORPUS if config_for(row) is not None]
 
 RUNTIMES: tuple[RuntimeName, ...] = ("asyncio", "uvloop", "trio")
 _WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
 
 
-def _attacks(rows: list[Row]) -> list[object]:
+def _attacks(
+    rows: list[Row], runtimes: Sequence[RuntimeName] = RUNTIMES
+) -> list[object]:
     """Return every row on every runtime and on every wire that it makes sense on."""
     return [
         pytest.param(runtime, wire, row, id=f"{runtime}-{wire}-{row.id}")
-        for runtime in RUNTIMES
+        for runtime in runtimes
         for wire in _WIRES
         for row in rows
         if wire in row.wires(encrypted=wire in {"h1s", "h2"})
@@ -106,11 +110,30 @@ def test_every_row_has_a_verdict_and_a_wire() -> None:
 @pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_SHARED))
 def test_row(victims: Victims, runtime: RuntimeName, wire: Wire, row: Row) -> None:
     victim = victims.get(runtime, wire)
+    for delivery in deliveries(row, thorough=runtime == "asyncio"):
+        _judge(row, victim, wire, delivery)
+
+
+@pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_MORE, ["asyncio"]))
+def test_row_of_ours(
+    victims: Victims, runtime: RuntimeName, wire: Wire, row: Row
+) -> None:
+    victim = victims.get(runtime, wire)
+    for delivery in deliveries(row, thorough=False):
+        _judge(row, victim, wire, delivery)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_MORE, RUNTIMES[1:]))
+def test_row_of_ours_on_other_runtimes(
+    victims: Victims, runtime: RuntimeName, wire: Wire, row: Row
+) -> None:
+    victim = victims.get(runtime, wire)
     for delivery in deliveries(row):
         _judge(row, victim, wire, delivery)
 
 
-_SHORT = [row for row in _SHARED if row.splittable]
+_SHORT = [row for row in [*_SHARED, *_MORE] if row.splittable]
 
 
 @pytest.mark.slow
@@ -119,7 +142,7 @@ def test_row_cut_at_every_byte(
     victims: Victims, runtime: RuntimeName, wire: Wire, row: Row
 ) -> None:
     victim = victims.get(runtime, wire)
-    for delivery in deliveries(row, every_cut=True):
+    for delivery in every_cut(row):
         _judge(row, victim, wire, delivery)
 
 

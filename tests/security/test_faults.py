@@ -488,6 +488,7 @@ class TestFailingHandlers:
             go_on.set()
             assert slow.pump(lambda: b"/x 0" in slow.received), slow.received
             assert blocker.pump(lambda: b"unblocked" in blocker.received)
+        victim.canary.echo()
         victim.canary.worst = 0.0
         victim.settle()
 

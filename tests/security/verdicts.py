@@ -295,10 +295,10 @@ def _early_flood(out: Outcome) -> None:
     if out.http2:
         out.h2.send_stream(out.stream, flood[200_000:])
     wanted = out.row.data.count(b"\x82\xfe\xea\x60\x12\x34\x56\x78")
-    out.wait(lambda: len(out.tunnel()) >= wanted * 60_004, timeout=30)
-    assert [len(message) for message in out.sessions()[-1].messages] == [
-        60_000
-    ] * wanted
+    assert wanted == 170
+    out.wait(lambda: len(out.peer.received) >= wanted * 60_004, timeout=30)
+    lengths = [len(message) for message in out.sessions()[-1].messages]
+    assert lengths == [60_000] * wanted
 
 
 # WebSocket frames ---------------------------------------------------------------------

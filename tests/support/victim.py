@@ -75,12 +75,14 @@ class Ledger:
         """What handlers answer with; ``None``: a short text."""
         self.gate: Gate | None = None
         """What a WebSocket handler waits for before it accepts."""
+        self.body_gate: Gate | None = None
+        """What other handlers wait for before they read the body."""
 
     def clear(self) -> None:
         """Forget what was; before each attack."""
         self.entries = []
         self.most_alive = self.alive
-        self.reply = self.gate = None
+        self.reply = self.gate = self.body_gate = None
 
     def enter(self, kind: str, request: Request) -> Entry:
         entry = Entry(kind, request)
@@ -160,6 +162,8 @@ class _Handlers:
         ledger = self._ledger
         entry = ledger.enter("handler", request)
         try:
+            if ledger.body_gate is not None:
+                await ledger.body_gate.wait()
             entry.body = b"" if request.is_websocket else await request.body()
         except BaseException as error:
             entry.error = error
@@ -304,7 +308,8 @@ class Victim:
     ) -> None:
         self.wire = wire
         self.ledger = Ledger()
-        self.config = config or ServerConfig()
+        # the prober may have to wait for longer than a client would be borne
+        self.config = config or ServerConfig(keep_alive_timeout=600)
         router = attacked_router(self.ledger)
         if routes is not None:
             routes(router, self.ledger)

@@ -16,7 +16,11 @@ def run(exchange: FakeExchange, response: Response) -> None:
     async def dispatch(request: Request) -> Response:
         return response
 
-    exchange.host.runtime.run(run_exchange, dispatch, exchange)
+    runtime = exchange.host.runtime
+    task = runtime.spawn(run_exchange, dispatch, exchange)
+    runtime.advance(0)  # a large body lets others run in between
+    assert task.done
+    assert task.error is None
 
 
 class Body:
@@ -110,3 +114,17 @@ def test_bytes_sent_of_a_large_body_are_counted_in_pieces() -> None:
     run(exchange, Response(body=b"x" * 200_000))
     assert exchange.request.bytes_sent == len(exchange.take()) == 200_000
     assert max(map(len, exchange.pieces)) == 64 * 1024
+
+
+def test_a_stream_that_never_waits_is_written_while_it_is_made() -> None:
+    exchange = FakeExchange()
+    written: list[int] = []
+    exchange.host.runtime.call_soon(lambda: written.append(len(exchange.pieces)))
+
+    def body() -> Iterator[bytes]:
+        for _ in range(4):
+            yield b"x" * 64 * 1024
+            written.append(exchange.flushes.count(False))
+
+    run(exchange, Response(body=body()))
+    assert written == [0, 1, 2, 3, 4]  # one turn of the loop came before the first
