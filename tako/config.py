@@ -175,7 +175,7 @@ class ServerConfig:
     h2_keep_alive_interval: OptionalSeconds = OptionalSeconds(None)
     h2_enable_connect_protocol: bool = True
     h2_initial_window_size: int = 256 * 1024
-    h2_max_requests: int = 10_000
+    h2_max_requests: int = 100_000
     alpn: Sequence[str] = ("h2", "http/1.1")
     max_connections: int | None = None
     max_tls_handshakes: int = 1000

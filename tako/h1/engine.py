@@ -30,6 +30,7 @@ from tako.h1.framing import ChunkedBody, LengthBody, RequestBody
 from tako.h1.head import HeadBuffer
 from tako.h1.read_gate import MAX_WAITING, ReadGate
 from tako.h1.response_head import refusal
+from tako.half_closed import HalfClosed
 from tako.seams import Host, Sink
 
 
@@ -245,6 +246,16 @@ class H1Engine:
                 self.close()
         elif self._body is not None:  # RFC 9112 §8: incomplete, never a success
             self._fail_body(exchange, HttpError(400, "Request body ended early"))
+        else:
+            HalfClosed(self.host, self._unanswered, self._give_up).start()
+
+    def _unanswered(self) -> tuple[H1Exchange, ...]:
+        exchange = self._exchange
+        return () if exchange is None or exchange.over else (exchange,)
+
+    def _give_up(self, _: H1Exchange) -> None:
+        self.connection_lost()
+        self.host.abort()
 
     def connection_lost(self) -> None:
         """The transport is gone: tell the exchange, cancel its handler."""

@@ -39,6 +39,7 @@ from tako.h2.lifecycle import Lifecycle
 from tako.h2.output import Output
 from tako.h2.validate import Head, Refusal, check_head, check_trailers
 from tako.h2.watch import Watch
+from tako.half_closed import HalfClosed
 from tako.headers import Headers, RawHeader
 from tako.request import Request
 from tako.seams import Exchange, Host
@@ -109,6 +110,7 @@ class H2Engine:
         self.backlog = False
         self._cut_incomplete()
         self._lifecycle.leave()
+        HalfClosed(self._host, self.exchanges.values, self._drop).start()
 
     def connection_lost(self) -> None:
         """Tell every exchange that the transport is gone."""

@@ -1,5 +1,7 @@
 """The connection's life: RFC 9112 §8, §9, RFC 9110 §10.1.1, in the order of the RFC."""
 
+import re
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -9,7 +11,7 @@ from tako.h1 import H1Exchange
 from tako.h1.engine import MAX_DRAINED
 from tako.h1.read_gate import MAX_WAITING
 from tako.seams import Pause, ResetCode
-from tests.support.h1_peer import H1Peer, answers, echo, read_body
+from tests.support.h1_peer import H1Peer, echo, read_body
 from tests.support.wire import FakeTask
 
 
@@ -629,8 +631,8 @@ def test_no_input_makes_the_engine_raise(data: bytes, size: int) -> None:
     pieces.send(data, size=size)
     pieces.engine.receive_eof()
     pieces.go_on()
-    for answer in answers(bytes(pieces.host.sent)):
-        assert answer.status in {200, 400, 501, 505}
+    statuses = re.findall(rb"HTTP/1\.1 (\d+) ", pieces.host.sent)  # a HEAD has no body
+    assert {int(status) for status in statuses} <= {200, 400, 501, 505}
     pieces.engine.connection_lost()
     whole.engine.connection_lost()
     assert pieces.most_running <= 1

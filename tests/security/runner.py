@@ -47,6 +47,7 @@ PROMPT = 5.0
 
 _BARE = frozenset({"H2-01", "H2-02", "H2-34"})  # the row is all there is, or nearly
 _ALONE = _BARE | {"H2-44", "H2-45", "XC-24"}  # a WebSocket beside it cannot be
+_WAIT = {"H2-34", "H2-44", "H2-45"}  # for a timeout: cutting them tells nothing
 _OVER_H2 = frozenset(  # handshakes that mean the same as an extended CONNECT
     {"WH-01", "WH-17", "WH-18", "WH-19", "WH-20", "WH-21", "WH-22", "WH-23"}
 )
@@ -364,7 +365,7 @@ def deliveries(row: Row, *, thorough: bool = True) -> list[Delivery]:
     found: list[Delivery] = ["whole"]
     if row.id not in _ALONE and (thorough or len(row.data) < _HEAVY):
         found.append("beside")
-    if row.splittable:
+    if row.splittable and row.id not in _WAIT:
         size = len(row.data)
         cuts = {max(1, size // 3), size - 1} if thorough else {size - 1}
         found += sorted(cuts)

@@ -83,7 +83,11 @@ class Victims:
 @pytest.fixture(scope="module")
 def victims(credentials: Credentials) -> Iterator[Victims]:
     found = Victims(credentials)
+    # The canary is to measure the server, not collections of this process's own heap
+    gc.collect()
+    gc.freeze()
     yield found
+    gc.unfreeze()
     found.stop()
 
 
@@ -151,5 +155,5 @@ def test_row_on_a_server_of_its_own(
     credentials: Credentials, runtime: RuntimeName, wire: Wire, row: Row
 ) -> None:
     with Victim(credentials, runtime, wire, config_for(row)) as victim:
-        for delivery in deliveries(row):
+        for delivery in deliveries(row, thorough=False):
             _judge(row, victim, wire, delivery)
