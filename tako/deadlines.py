@@ -35,6 +35,14 @@ class Deadline:
             self._entry = when
             self._owner.push(when, self)
 
+    def close(self) -> None:
+        """Never fire again, and let go of the function.
+
+        An entry stays in the heap until its time; what it would call need not.
+        """
+        self.when = None
+        self._callback = _never
+
     def fire(self) -> None:
         """Call the function, once."""
         self.when = None
@@ -50,6 +58,10 @@ class Deadline:
             return True
         self.set(self.when)
         return False
+
+
+def _never() -> None:
+    """Stand in for the function of a closed deadline."""
 
 
 class Deadlines:

@@ -227,7 +227,7 @@ class HeartbeatTimer:
 
     def stop(self) -> None:
         """Send nothing any more."""
-        self._deadline.set(None)
+        self._deadline.close()
 
     def _beat(self) -> None:
         exchange = self._exchange

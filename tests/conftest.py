@@ -2,10 +2,12 @@
 
 A test that takes ``serve`` runs once for each runtime and each wire: that is the
 point of tako. One that is about a single wire says so with
-``@pytest.mark.parametrize("wire", ...)``.
+``@pytest.mark.parametrize("wire", ...)``. ``TAKO_TEST_MATRIX=thin`` runs each test
+on a few of the pairs only: see ``tests/support/matrix.py``.
 """
 
 import importlib.util
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import trustme
 
 import tako
+from tests.support.matrix import matrix_of, thinned
 from tests.support.peer import Wire
 from tests.support.server import Credentials, RunningServer, RuntimeName
 
@@ -34,6 +37,17 @@ def _runtimes() -> list[object]:
         skip = pytest.mark.skipif(not available, reason=f"{name} is not installed")
         parameters.append(pytest.param(name, marks=skip))
     return parameters
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what ``TAKO_TEST_MATRIX`` leaves out."""
+    if matrix_of(os.environ.get("TAKO_TEST_MATRIX", "full")) == "thin":
+        kept = thinned(items)
+        left_out = [item for item in items if item not in kept]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(scope="session")

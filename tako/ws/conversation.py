@@ -160,7 +160,7 @@ class Conversation:
             self._end_output()
             self.exchange.flush()
         # Both directions have ended: nothing is left to wait for.
-        self._deadline.set(None)
+        self._deadline.close()
         self.exchange.reset(ResetCode.NO_ERROR)
 
     def wake_writer(self) -> None:
@@ -425,7 +425,7 @@ class Conversation:
 
     def _over(self) -> None:
         self._output_ended = True
-        self._deadline.set(None)
+        self._deadline.close()
         self.readable.set()
         self.writable.set()
 

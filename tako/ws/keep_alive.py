@@ -70,7 +70,7 @@ class KeepAlive:
 
     def stop(self) -> None:
         """Closing has begun."""
-        self._deadline.set(None)
+        self._deadline.close()
 
     def _reached(self) -> None:
         if self._conversation.close_sent:

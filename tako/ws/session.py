@@ -371,7 +371,7 @@ class WebSocketUpgrade:
             # and its answer are the conversation's business.
             code = self._judge(error, conversation)
         finally:
-            lifetime.set(None)
+            lifetime.close()
             conversation.session_ended(code)
 
     def _judge(self, error: BaseException, conversation: Conversation) -> int:
@@ -402,7 +402,7 @@ class WebSocketUpgrade:
         deadline.set(exchange.host.time() + timeout)
         while not (expired or _is_through(exchange)):
             await conversation.writable.wait()
-        deadline.set(None)
+        deadline.close()
         if not expired:
             return not exchange.over
         _logger.debug("upgrade of %s timed out", self._request.path)

@@ -1,5 +1,8 @@
 """``Deadlines``: what fires, when, how often, and what the heap costs."""
 
+import gc
+import weakref
+
 import pytest
 
 from tako.deadlines import Deadline, Deadlines
@@ -162,3 +165,21 @@ def test_clear_forgets_everything(log: Log) -> None:
     assert log.deadlines.next() is None
     log.deadlines.reached(2.0)
     assert log.fired == []
+
+
+def test_a_closed_deadline_never_fires_and_lets_go_of_its_function() -> None:
+    class Owner:
+        def fire(self) -> None:
+            raise AssertionError
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    deadlines = Deadlines(lambda: None)
+    deadline = deadlines.new(owner.fire)
+    deadline.set(1.0)
+    deadline.close()
+    del owner
+    gc.collect()
+    assert gone() is None
+    deadlines.reached(2.0)
+    assert deadlines.next() is None

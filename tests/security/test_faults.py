@@ -34,6 +34,7 @@ from tests.support.victim_process import VictimProcess
 
 
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
+ONE_EACH = pytest.mark.parametrize("wire", ["h1", "h2"], indirect=True)
 H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
 INTERNAL_ERROR = 0x2
 REFUSED_STREAM = 0x7
@@ -492,6 +493,7 @@ class TestFailingHandlers:
         victim.canary.worst = 0.0
         victim.settle()
 
+    @ONE_EACH
     @pytest.mark.parametrize(
         "error",
         [
@@ -528,6 +530,7 @@ class TestFailingHandlers:
             victim.server.wait_error()
         victim.settle(log=False)
 
+    @ONE_EACH
     @pytest.mark.parametrize(
         "bad",
         [

@@ -1,0 +1,88 @@
+"""Which of the products runtime x wire x parameters are run: all, or a part.
+
+``TAKO_TEST_MATRIX=full``, the default, runs everything. ``thin`` is for the other
+Python versions beside one that runs everything: a test that is about one thing runs on
+as many pairs of a runtime and a wire as show every runtime and every wire once; the
+rows of a table take turns on those pairs. Which pairs these are differs from test to
+test, so that over all tests every pair appears.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Literal
+
+import pytest
+
+
+Matrix = Literal["full", "thin"]
+Pair = tuple[object, object]
+
+_AXES = frozenset({"runtime", "wire"})
+
+
+def matrix_of(value: str) -> Matrix:
+    """Return ``value`` of the variable, checked."""
+    if value not in {"full", "thin"}:
+        msg = f"TAKO_TEST_MATRIX is full or thin, not {value!r}"
+        raise pytest.UsageError(msg)
+    return "thin" if value == "thin" else "full"
+
+
+def thinned(items: Sequence[pytest.Item]) -> set[pytest.Item]:
+    """Return those of ``items`` that are run."""
+    tests: dict[str, dict[object, list[pytest.Item]]] = {}
+    for item in items:
+        rows = tests.setdefault(item.nodeid.partition("[")[0], {})
+        rows.setdefault(_row(item), []).append(item)
+    kept: set[pytest.Item] = set()
+    for name, rows in tests.items():
+        turn = zlib.crc32(name.encode())
+        for index, row in enumerate(rows.values()):
+            kept.update(_on_chosen(row, index, len(rows), turn))
+    return kept
+
+
+def _on_chosen(
+    items: Sequence[pytest.Item], index: int, rows: int, turn: int
+) -> list[pytest.Item]:
+    """Return those of ``items``, one row on all its pairs, whose turn it is."""
+    pairs = [_pair(item) for item in items]
+    shown = diagonal(pairs, turn)
+    chosen = {shown[index % len(shown)], *shown[index::rows]}
+    return [item for item, pair in zip(items, pairs, strict=True) if pair in chosen]
+
+
+def diagonal(pairs: Sequence[Pair], turn: int) -> list[Pair]:
+    """Return few of ``pairs`` in which everything appears that appears in ``pairs``."""
+    runtimes = list(dict.fromkeys(runtime for runtime, _ in pairs))
+    wires = list(dict.fromkeys(wire for _, wire in pairs))
+    shown = [
+        (runtimes[(step + turn) % len(runtimes)], wires[step % len(wires)])
+        for step in range(max(len(runtimes), len(wires)))
+    ]
+    shown = [pair for pair in dict.fromkeys(shown) if pair in pairs]
+    for pair in pairs:  # where the product has holes
+        if not all(
+            any(pair[axis] == other[axis] for other in shown) for axis in (0, 1)
+        ):
+            shown.append(pair)
+    return shown
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
+
+
+def _pair(item: pytest.Item) -> Pair:
+    parameters = _parameters(item)
+    return parameters.get("runtime"), parameters.get("wire")
+
+
+def _row(item: pytest.Item) -> object:
+    """Return what tells rows of a table apart: its values, as the objects they are."""
+    return tuple(
+        (name, id(value))
+        for name, value in _parameters(item).items()
+        if name not in _AXES
+    )
