@@ -41,7 +41,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types cover conformance bench soak
+.PHONY: help demo environment test style types cover conformance bench soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -65,6 +65,8 @@ demo: $(VENV)/demo.stamp certs/cert.pem
 	@printf '%s\n' "$$DEMO_HELP"
 	@exec $(BIN)/python examples/websocket_http2.py $(DEMO)
 
+environment: $(VENV)/dev.stamp
+
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
@@ -75,7 +77,7 @@ style: $(VENV)/dev.stamp
 types: $(VENV)/dev.stamp
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
-	@$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes tako
+	@PYTHONPATH=. $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes tako
 
 cover: $(VENV)/dev.stamp
 	@$(BIN)/coverage run -m pytest -m "not slow" $(PYTEST_ARGS)

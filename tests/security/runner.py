@@ -134,6 +134,7 @@ class Outcome:
         self.victim = victim
         self.wire = wire
         self.peer = peer
+        self.cut = isinstance(delivery, int)
         self.beside = delivery == "beside"
         self.http2 = isinstance(peer, RawH2)
         in_tunnel = row.proto in {"ws", "ws-pmd"}
