@@ -251,7 +251,9 @@ class H1Engine:
 
     def _unanswered(self) -> tuple[H1Exchange, ...]:
         exchange = self._exchange
-        return () if exchange is None or exchange.over else (exchange,)
+        if exchange is None or exchange.over or exchange.tunnel:
+            return ()
+        return (exchange,)
 
     def _give_up(self, _: H1Exchange) -> None:
         self.connection_lost()
