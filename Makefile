@@ -6,13 +6,18 @@
 #   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
 #   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
 #
-# PYTHON chooses the interpreter, VENV the environment that it is installed into.
+# PYTHON chooses the interpreter, VENV the environment that it is installed into, EXTRA
+# what for: `test` leaves out the checkers and other people's servers and clients.
+# TAKO_TEST_MATRIX=full runs each test on every runtime and wire; by default each runs on
+# some, and each runtime and wire has some of each kind.
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && { echo $$python; break; }; done)
 VENV ?= .venv
 DEMO ?= 127.0.0.1:8443
+EXTRA ?= dev
+export TAKO_TEST_MATRIX ?= thin
 PYTEST_ARGS ?= -q
 
 BIN = $(VENV)/bin
@@ -55,7 +60,7 @@ $(VENV)/demo.stamp: $(BIN)/python $(BUILT_FROM)
 	@touch $@
 
 $(VENV)/dev.stamp: $(BIN)/python $(BUILT_FROM)
-	@$(PIP) install --editable '.[dev]'
+	@$(PIP) install --editable '.[$(EXTRA)]'
 	@touch $@
 
 certs/cert.pem: certs/generate.py | $(VENV)/demo.stamp

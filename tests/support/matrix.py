@@ -1,9 +1,9 @@
 """Which of the products runtime x wire x parameters are run: all, or a part.
 
-``TAKO_TEST_MATRIX=full``, the default, runs everything. ``thin`` is for the other
-Python versions beside one that runs everything: a test that is about one thing runs on
-as many pairs of a runtime and a wire as show every runtime and every wire once; the
-rows of a table take turns on those pairs. Which pairs these are differs from test to
+``TAKO_TEST_MATRIX=full``, pytest's default, runs everything. ``thin``, which ``make
+test`` sets, runs a test that is about one thing on as many pairs of a runtime and a
+wire as show every runtime and every wire once; the rows of a table take turns on those
+pairs. Which pairs these are differs from test to
 test, so that over all tests every pair appears.
 """
 
