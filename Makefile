@@ -21,7 +21,7 @@ export TAKO_TEST_MATRIX ?= thin
 PYTEST_ARGS ?= -q
 
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 SOURCES = tako tests examples certs/generate.py setup.py
 BUILT_FROM = pyproject.toml setup.py $(wildcard tako/*.pyx)
 
@@ -82,7 +82,8 @@ style: $(VENV)/dev.stamp
 types: $(VENV)/dev.stamp
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
-	@PYTHONPATH=. $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes tako
+	@PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. \
+		pyright --ignoreexternal --verifytypes tako
 
 cover: $(VENV)/dev.stamp
 	@$(BIN)/coverage run -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -77,7 +77,7 @@ class ClientHelloReader:
     __slots__ = ("_message", "_read", "raw")
 
     def __init__(self) -> None:
-        self.raw = bytearray()
+        self.raw: bytearray = bytearray()
         self._message = bytearray()
         self._read = 0  # start of the first record in raw that is not in _message
 

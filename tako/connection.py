@@ -34,6 +34,7 @@ from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
 from tako.prelude import Protocol
 from tako.seams import (
+    Clock,
     Engine,
     Exchange,
     Pause,
@@ -87,6 +88,8 @@ class Connection:
         "writable",
     )
 
+    conn_info: ConnInfo
+
     def __init__(
         self,
         runtime: Runtime,
@@ -99,11 +102,11 @@ class Connection:
         local: PeerAddr,
         on_lost: Callable[["Connection"], None],
     ) -> None:
-        self.runtime = runtime
-        self.config = config
-        self.time = runtime.time
-        self.deadlines = Deadlines(self._arm)
-        self.writable = True
+        self.runtime: Runtime = runtime
+        self.config: ServerConfig = config
+        self.time: Clock = runtime.time
+        self.deadlines: Deadlines = Deadlines(self._arm)
+        self.writable: bool = True
         self._handler = handler
         self._protocol = protocol
         self._pipe = None if tls is None else TlsPipe(tls)

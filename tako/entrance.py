@@ -54,8 +54,8 @@ class Entrance:
         enter: Callable[["Entrance", SharedTransport, Protocol], None],
         on_lost: Callable[["Entrance"], None],
     ) -> None:
-        self.peer = peer
-        self.prelude = prelude
+        self.peer: PeerAddr = peer
+        self.prelude: Prelude = prelude
         self._runtime = runtime
         self._enter = enter
         self._on_lost = on_lost

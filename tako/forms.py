@@ -143,7 +143,7 @@ class Part:
         self.filename: str | None = segment.filename
         fields = [(name, value.encode()) for name, value in segment.headerlist]
         try:
-            self.headers = Headers(fields)
+            self.headers: Headers = Headers(fields)
         except ValueError as error:
             raise HttpError(400, _MALFORMED) from error
 

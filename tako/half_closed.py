@@ -1,9 +1,9 @@
 """``HalfClosed``: what becomes of the answers to a peer that has sent FIN.
 
-Theory of operation. A peer that half-closed and reads on (RFC 9112 §9.6 lets it) and one
-that went away look the same until something is written to them. So an answer that has
-begun and then says nothing for ``_SILENCE`` seconds is taken to have no reader, and given
-up; one that has not begun is waited for, and one that moves goes on.
+Theory of operation. A peer that half-closed and reads on (RFC 9112 §9.6 lets it) and
+one that went away look the same until something is written to them. So an answer that
+has begun and then says nothing for ``_SILENCE`` seconds is taken to have no reader, and
+given up; one that has not begun is waited for, and one that moves goes on.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,6 +24,7 @@ class Answered(Protocol):
     @property
     def head_sent(self) -> bool:
         """The answer has begun."""
+        ...
 
 
 Exchange = TypeVar("Exchange", bound=Answered)

@@ -7,7 +7,7 @@ ISO-8859-1, so that every byte a peer sends reaches the handler unchanged.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias, cast
+from typing import ClassVar, TypeAlias, cast
 
 
 RawHeader: TypeAlias = tuple[bytes, bytes]
@@ -143,7 +143,7 @@ class Headers:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Headers) and self.raw == other.raw
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"Headers({self.items()!r})"

@@ -31,5 +31,5 @@ class HttpDate:
         return self._text
 
 
-http_date = HttpDate()
+http_date: HttpDate = HttpDate()
 """The date that both engines put into their responses."""

@@ -21,7 +21,7 @@ class Listener:
     def __init__(self, sockets: list[socket.socket]) -> None:
         for sock in sockets:
             sock.setblocking(False)
-        self.sockets = sockets
+        self.sockets: list[socket.socket] = sockets
 
     @property
     def local_addr(self) -> PeerAddr:

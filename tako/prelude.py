@@ -72,7 +72,7 @@ class Prelude:
         self._optional = policy is not None and not policy.required
         self._buffer = b""
         self.header: ProxyHeader | None = None
-        self.rest = b""
+        self.rest: bytes = b""
 
     @property
     def awaited(self) -> str:

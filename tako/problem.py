@@ -22,7 +22,7 @@ class Problem:
     __slots__ = ("detail", "extensions", "instance", "status", "title", "type")
 
     def __init__(self, status: int | HTTPStatus, title: str | None = None) -> None:
-        self.status = int(status)
+        self.status: int = int(status)
         self.title = title
         self.type: str | None = None
         self.detail: str | None = None

@@ -54,7 +54,7 @@ class ProxyPolicy:
             raise ConfigError(msg)
         self._unix = "unix" in names
         self._networks = [_network(name) for name in names if name != "unix"]
-        self.required = required
+        self.required: bool = required
 
     @classmethod
     def everybody(cls) -> "ProxyPolicy":

@@ -117,7 +117,7 @@ class ProxyReader:
         """Make a reader; ``max_header`` bounds the v2 length field, in bytes."""
         self._buffer = bytearray()
         self._max_header = max_header
-        self.rest = b""
+        self.rest: bytes = b""
 
     @property
     def begun(self) -> bool:

@@ -27,8 +27,8 @@ class Redirect:
         if status not in {301, 302, 303, 307, 308}:
             msg = f"{status} is no redirect (RFC 9110 §15.4)"
             raise ValueError(msg)
-        self.status = status
-        self.location = location
+        self.status: int = status
+        self.location: str = location
 
     def into_response(self) -> Response:
         """Return the response; a 500 if ``location`` cannot be in a header."""

@@ -62,13 +62,13 @@ class Route:
         *,
         tsr: bool = False,
     ) -> None:
-        self.method = method
-        self.pattern = pattern
-        self.path = pattern.path
-        self.tsr = tsr
+        self.method: str = method
+        self.pattern: Pattern = pattern
+        self.path: str = pattern.path
+        self.tsr: bool = tsr
         self.http_version: str | None = None
         self.seconds: float | None = None
-        self.states = states
+        self.states: tuple[TypeMap, ...] = states
         self._call = call
         self._middlewares: tuple[Middleware, ...] = ()
         self._chain: Next | None = None

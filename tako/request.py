@@ -107,6 +107,9 @@ class Request:
         "target",
     )
 
+    path: str
+    query: str
+
     def __init__(
         self,
         method: str,
@@ -120,26 +123,26 @@ class Request:
         body_reader: BodyReader | None = None,
         conn_info: ConnInfo | None = None,
     ) -> None:
-        self.method = method
-        self.target = target
+        self.method: str = method
+        self.target: str = target
         self.path, _, self.query = target.partition("?")
-        self.headers = headers
+        self.headers: Headers = headers
         self.http_version = http_version
-        self.scheme = scheme
-        self.authority = authority
-        self.protocol = protocol
-        self.is_websocket = protocol == "websocket"
-        self.body_reader = body_reader
-        self.conn_info = conn_info
+        self.scheme: str = scheme
+        self.authority: str | None = authority
+        self.protocol: str | None = protocol
+        self.is_websocket: bool = protocol == "websocket"
+        self.body_reader: BodyReader | None = body_reader
+        self.conn_info: ConnInfo | None = conn_info
         self.matched_path: str | None = None
-        self.raw_path_params = _NO_PARAMS
+        self.raw_path_params: Mapping[str, str] = _NO_PARAMS
         self.states: tuple[TypeMap, ...] = ()
         self._path_params: Mapping[str, str] | None = None
         self._query_multi: dict[str, list[str]] | None = None
         self._extensions: Extensions | None = None
         self._body: bytes | None = None
         self._body_taken = False
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
 
     @classmethod

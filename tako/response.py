@@ -66,8 +66,8 @@ class Response:
         if not 100 <= status <= 999:  # RFC 9110 §15: three digits
             msg = f"a status code has three digits, unlike {status!r}"
             raise ValueError(msg)
-        self.status = int(status)
-        self.headers = Headers(headers) if headers else Headers.from_raw([])
+        self.status: int = int(status)
+        self.headers: Headers = Headers(headers) if headers else Headers.from_raw([])
         self.trailers: Headers | None = None
         self.upgrade: Upgrade | None = None
         self.body: Body

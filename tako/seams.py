@@ -300,6 +300,14 @@ class Host(Protocol):
         ...
 
 
+class Clock(Protocol):
+    """What tells the time, in seconds."""
+
+    def __call__(self) -> float:
+        """Return it."""
+        ...
+
+
 class Receiver(Protocol):
     """What a transport calls: the verbs of ``asyncio.Protocol``."""
 

@@ -110,7 +110,7 @@ class Server:
         self, *, config: ServerConfig | None = None, tls: TlsCert | None = None
     ) -> None:
         check_config(config)
-        self.config = config or ServerConfig()
+        self.config: ServerConfig = config or ServerConfig()
         self._tls = tls
 
     @classmethod

@@ -28,7 +28,7 @@ class ListenFds:
     def __init__(self, count: int = 0, names: tuple[str, ...] = ()) -> None:
         """Not for applications: use ``from_env``."""
         self._fds: list[int | None] = list(range(_FIRST, _FIRST + count))
-        self.names = names
+        self.names: tuple[str, ...] = names
 
     @classmethod
     def from_env(cls, environ: MutableMapping[str, str] | None = None) -> Self:

@@ -134,7 +134,7 @@ class EventStream:
     ) -> None:
         self._source = source
         self._encode = encode
-        self.heartbeat = heartbeat
+        self.heartbeat: Heartbeat | None = heartbeat
 
     def __aiter__(self) -> Self:
         """Return itself: the events can be had once."""

@@ -255,14 +255,14 @@ class TlsSettings:
 
         Attributes: reloadables: what to load again when its files change.
         """
-        self.alpn = tuple(alpn)
+        self.alpn: tuple[str, ...] = tuple(alpn)
         if not self.alpn or not set(self.alpn) <= {"h2", "http/1.1"}:
             msg = f'alpn takes "h2" and "http/1.1", not {alpn!r}'
             raise TlsConfigError(msg)
         self._offers = frozenset(name.encode() for name in self.alpn)
         names = cert.source
         self._names = names if isinstance(names, _NameMap) else None
-        self.reloadables = names.reloadables()
+        self.reloadables: list[ReloadableResolver] = names.reloadables()
         self._select = cert.ready(self.alpn)
 
     def context_for(self, sni: str | None) -> ssl.SSLContext | None:

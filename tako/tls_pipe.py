@@ -31,7 +31,7 @@ from tako.tls import TlsSettings
 
 __all__ = ["TlsPipe"]
 
-logger = logging.getLogger("tako.tls")
+logger: logging.Logger = logging.getLogger("tako.tls")
 
 _Read: TypeAlias = Callable[[int], bytes]
 _Write: TypeAlias = Callable[[bytes | memoryview], int]
@@ -86,12 +86,12 @@ class TlsPipe:
         self._reading = False  # established, and the data has not ended
         self._sni: str | None = None
         self._close_sent = False
-        self.established = False
+        self.established: bool = False
         self.alpn: str | None = None
         self.info: TlsInfo | None = None
         self.error: str | None = None
-        self.peer_closed = False
-        self.truncated = False
+        self.peer_closed: bool = False
+        self.truncated: bool = False
 
     @property
     def failed(self) -> bool:

@@ -33,7 +33,7 @@ class HostedBody:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self.complete = False
+        self.complete: bool = False
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, ``b""`` at the end.

@@ -66,13 +66,13 @@ class Responding:
         """Set whenever one of the attributes below changes."""
         self.stage: Stage = "start"
         """What the app has to send next."""
-        self.decided = False
+        self.decided: bool = False
         """``response`` can be called."""
-        self.ended = False
+        self.ended: bool = False
         """The app has returned or raised."""
         self.error: BaseException | None = None
         """What it raised."""
-        self.gone = False
+        self.gone: bool = False
         """The client is."""
 
     # What the app's task does ----------------------------------------------------

@@ -75,10 +75,10 @@ class H1Engine:
 
     def __init__(self, host: Host) -> None:
         config = host.config
-        self.host = host
-        self.backlog = False
-        self.closing = False
-        self.half_closed = False
+        self.host: Host = host
+        self.backlog: bool = False
+        self.closing: bool = False
+        self.half_closed: bool = False
         self._config = config
         self._head = HeadBuffer(config)
         self._out: list[bytes] = []

@@ -120,20 +120,20 @@ class H1Exchange:
         self._left = 0
         self._awaits_continue = head.expects_continue
         self.host: Host = engine.host
-        self.head = head
-        self.persistent = head.persistent
-        self.body = BodySink(
+        self.head: RequestHead = head
+        self.persistent: bool = head.persistent
+        self.body: BodySink = BodySink(
             self, self._send_continue if head.expects_continue else None
         )
         self.sink: Sink = self.body
         self.task: Task | None = None
-        self.head_sent = False
-        self.over = False
-        self.cut_off = False
-        self.handler_ended = False
-        self.tunnel = False
+        self.head_sent: bool = False
+        self.over: bool = False
+        self.cut_off: bool = False
+        self.handler_ended: bool = False
+        self.tunnel: bool = False
         conn_info = self.host.conn_info
-        self.request = Request(
+        self.request: Request = Request(
             head.method,
             head.target,
             Headers.from_raw(head.fields),

@@ -58,8 +58,8 @@ class LengthBody:
 
     def __init__(self, length: int) -> None:
         self._left = length
-        self.complete = False
-        self.rest = b""
+        self.complete: bool = False
+        self.rest: bytes = b""
         self.trailers = []
 
     def receive(self, data: bytes) -> bytes:
@@ -100,8 +100,8 @@ class ChunkedBody:
         self._max_trailers = config.max_headers
         self._size_line = _SIZE_LINE
         self._trailer_bytes = 0
-        self.complete = False
-        self.rest = b""
+        self.complete: bool = False
+        self.rest: bytes = b""
         self.trailers = []
 
     def receive(self, data: bytes) -> bytes:

@@ -61,7 +61,7 @@ class HeadBuffer:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._parser = FieldParser()
-        self.data = bytearray()
+        self.data: bytearray = bytearray()
         self._reset()
 
     def _reset(self) -> None:

@@ -29,10 +29,10 @@ class ReadGate:
         """
         self._host = host
         self._rate = rate
-        self.body_shut = False
-        self.queue_shut = False
-        self.limit = host.config.read_buffer
-        self.unread = 0
+        self.body_shut: bool = False
+        self.queue_shut: bool = False
+        self.limit: int = host.config.read_buffer
+        self.unread: int = 0
 
     def settle(self) -> None:
         """Shut or open the gate as ``unread`` demands."""

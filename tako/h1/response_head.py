@@ -65,7 +65,7 @@ class OurFields:
         Raises:
             LocalProtocolError: no number, or two, in ``content-length``.
         """
-        self.close = False
+        self.close: bool = False
         self.date: bytes | None = None
         self.length: int | None = None
         self.upgrade: bytes | None = None

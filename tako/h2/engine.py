@@ -76,11 +76,11 @@ class H2Engine:
             lane: whether DATA of tunnels bypasses ``h2``; only speed depends on it.
         """
         self._host = host
-        self.backlog = False
-        self.closing = False
-        self.half_closed = False
+        self.backlog: bool = False
+        self.closing: bool = False
+        self.half_closed: bool = False
         self.exchanges: dict[int, H2Exchange] = {}
-        self.streams_seen = 0
+        self.streams_seen: int = 0
         self._running = 0
         self._shutting_down = False
         self._requests: list[H2Exchange] = []

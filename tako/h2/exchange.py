@@ -85,6 +85,11 @@ class H2Exchange:
 
     request: Request
     sink: Sink
+    tunnel: bool
+    head_sent: bool
+    over: bool
+    closed: bool
+    peer_ended: bool
 
     def __init__(
         self,
@@ -107,39 +112,39 @@ class H2Exchange:
             connect: the request is an extended CONNECT (RFC 8441).
         """
         self._owner = owner
-        self.host = host
+        self.host: Host = host
         self._output = output
         self._library = output.library
         self._stream = output.library.streams[stream_id]
-        self.stream_id = stream_id
+        self.stream_id: int = stream_id
         self._head_only = method == b"HEAD"
-        self.connect = connect
-        self.body = BodySink(self)
+        self.connect: bool = connect
+        self.body: BodySink = BodySink(self)
         self._continued = True
         self.sink = self.body
         self.task: Task | None = None
-        self.dispatched = False  # a handler runs and holds a slot
+        self.dispatched: bool = False  # a handler runs and holds a slot
         self.tunnel = self._fast = False
         self.head_sent = self.over = self.closed = self.peer_ended = False
         # Inbound
-        self.window = host.config.h2_initial_window_size
+        self.window: int = host.config.h2_initial_window_size
         self._step = self.window + 1 >> 1
         self._unacked = 0
         self._early: list[bytes] = []
         self.expected: int | None = None  # content-length of the request
-        self.received = 0
+        self.received: int = 0
         # Outbound
-        self.outbox = Outbox()
+        self.outbox: Outbox = Outbox()
         self._room: int | None = None  # content-length of the response, what is left
         self._end_queued = False
         self._muted = False  # answered by the engine: the handler's body is dropped
         self._unwanted = False  # the peer need not end its direction
         self._trailers: list[RawHeader] | None = None
-        self.queued = False
-        self.sent = 0
-        self.blocked = False  # the writer waits for the transport
+        self.queued: bool = False
+        self.sent: int = 0
+        self.blocked: bool = False  # the writer waits for the transport
         # What the watch has seen
-        self.moved = 0
+        self.moved: int = 0
         self.pace: Pace | None = None
         self.send_pace: Pace | None = None
 

@@ -129,7 +129,7 @@ class Gate:
         self._reset: dict[int, bool] = {}  # id: whether a late frame was answered
         self._block = HeaderBlock(host.config.max_header_bytes)
         self._deadline = host.deadlines.new(self._block_late)
-        self.stopped = False
+        self.stopped: bool = False
         """Nothing is read any more."""
 
     # What the engine calls --------------------------------------------------------

@@ -23,11 +23,11 @@ class HeaderBlock:
         self._limit = min(limit, _LIMIT)
         self._parts: list[bytes] = []
         self._size = 0
-        self.stream_id = 0
+        self.stream_id: int = 0
         """The stream whose CONTINUATION must follow, or zero."""
-        self.end = 0
+        self.end: int = 0
         """END_STREAM, if HEADERS had it."""
-        self.self_dependent = False
+        self.self_dependent: bool = False
         """HEADERS made the stream depend on itself."""
 
     def check(self, kind: int, stream_id: int, length: int) -> None:

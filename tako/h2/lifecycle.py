@@ -76,11 +76,11 @@ class Lifecycle:
         self._host = host
         self._output = output
         self._draining = False
-        self.refusing = False
+        self.refusing: bool = False
         """The last GOAWAY was sent: new streams are refused."""
-        self.lingering = False
+        self.lingering: bool = False
         """The peer is not listened to any more."""
-        self.peer_leaves = False
+        self.peer_leaves: bool = False
         """The peer has sent GOAWAY, or the end of its direction."""
         new, now = host.deadlines.new, host.time()
         self._idle_deadline = new(self.begin_drain)

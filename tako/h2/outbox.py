@@ -12,7 +12,7 @@ class Outbox:
         # Made when first needed: most streams of a connection never have to wait, and
         # an empty deque is 0.7 KB.
         self._pieces: deque[bytes | memoryview] | None = None
-        self.size = 0
+        self.size: int = 0
         """How many bytes wait."""
 
     def add(self, data: bytes) -> None:

@@ -54,14 +54,14 @@ class Output:
     __slots__ = ("data_frames", "frame_size", "frames", "library", "mark", "queue")
 
     def __init__(self, host: Host, library: Library) -> None:
-        self.library = library
-        self.queue = SendQueue(host, library)
-        self.mark = host.config.h2_max_send_buf_size
+        self.library: Library = library
+        self.queue: SendQueue = SendQueue(host, library)
+        self.mark: int = host.config.h2_max_send_buf_size
         self.frames: list[bytes | memoryview] = []
         """What is to be sent, in order."""
-        self.frame_size = library.max_outbound_frame_size
+        self.frame_size: int = library.max_outbound_frame_size
         """The largest DATA payload that is sent."""
-        self.data_frames = 0
+        self.data_frames: int = 0
         """How many DATA frames were sent."""
 
     def collect(self) -> None:

@@ -38,7 +38,7 @@ class ReceiveWindow:
     def __init__(self, config: ServerConfig) -> None:
         wanted = max(_CONNECTION_WINDOW, 2 * config.h2_initial_window_size)
         self._size = min(wanted, MAX_WINDOW)
-        self.left = DEFAULT_WINDOW
+        self.left: int = DEFAULT_WINDOW
         """Bytes that the peer may still send; below zero it has sent too much."""
 
     def credit(self) -> bytes:

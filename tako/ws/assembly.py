@@ -78,8 +78,8 @@ class Assembly:
     __slots__ = ("_data", "_empty", "_fragments", "_utf8", "inflater", "wire_size")
 
     def __init__(self, *, text: bool, inflater: Inflater | None) -> None:
-        self.inflater = inflater
-        self.wire_size = 0  # of all payloads so far, announced ones included
+        self.inflater: Inflater | None = inflater
+        self.wire_size: int = 0  # of all payloads so far, announced ones included
         self._data = bytearray()
         self._utf8 = Utf8Check() if text else None
         self._fragments = 0

@@ -102,9 +102,9 @@ class Codec:
     ) -> None:
         self.error: WsError | None = None
         """How the peer broke the rules; its ``close_code`` is to be sent."""
-        self.finished = False
+        self.finished: bool = False
         """A Close arrived or ``error`` is set: further input is ignored."""
-        self.pending = False
+        self.pending: bool = False
         """``receive`` stopped because of its limit: call it again, with ``b""``."""
         self._max_frame = max_frame_size
         self._max_message = max_message_size

@@ -90,7 +90,7 @@ class Conversation:
     )
 
     def __init__(self, exchange: Exchange, options: WsOptions) -> None:
-        self.exchange = exchange
+        self.exchange: Exchange = exchange
         deflate = options.deflate
         self._codec = Codec(
             max_frame_size=options.max_frame_size,
@@ -102,15 +102,15 @@ class Conversation:
         self.inbox: deque[AnyMessage] = deque()
         self._held = self._uncredited = 0
         self._controls = 0  # Pings and Pongs in the inbox
-        self._discarding = False
-        self._output_ended = False
-        self.sent_code = 1006
+        self._discarding = self._output_ended = False
+        self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
         self._late_pong: bytes | None = None  # waits until output is welcome
         self.answered: list[bytes] = []
-        self.close_sent = self.close_received = False
+        self.close_sent: bool = False
+        self.close_received: bool = False
         self.close_code: int | None = None
-        self.close_reason = ""
+        self.close_reason: str = ""
         self.end: WsError | None = None
         self.error: WsError | None = None
         self.latency: float | None = None

@@ -45,7 +45,7 @@ class WebSocket:
     def __init__(
         self, request: Request, conversation: Conversation, options: WsOptions
     ) -> None:
-        self.request = request
+        self.request: Request = request
         self._conversation = conversation
         self._exchange = conversation.exchange
         self._inbox = conversation.inbox

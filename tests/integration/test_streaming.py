@@ -55,6 +55,8 @@ class Program:
         port = self._process.stdout.readline()
         assert port, "the server did not start"
         self.address = ("127.0.0.1", int(port))
+        with self.connect() as connection:  # it serves: signals are handled
+            assert connection.request("GET", "/").status == 404
 
     def connect(self) -> PeerConnection:
         return connect(self.address, self.wire, self._tls)

@@ -192,6 +192,7 @@ def test_sighup_rolls_the_workers_without_refusing_anybody(
         os.kill(workers.pid, signal.SIGHUP)
         after = serving_pids(workers, credentials, 2, without=before)
         assert ws.expect_close() == (1001, "server shutting down")
+        ws.end()
         wait_until(lambda: not any(map(psutil.pid_exists, before)), workers)
         load.wait(5)
         assert serial(workers, credentials.client) != old
