@@ -57,7 +57,7 @@ def status_line(status: int) -> bytes:
 class OurFields:
     """What the handler said in the fields that the engine decides on."""
 
-    __slots__ = ("close", "date", "length", "upgrade")
+    __slots__ = ("close", "date", "keep_alive", "length", "upgrade")
 
     def __init__(self, fields: list[RawHeader]) -> None:
         """Read them.
@@ -66,6 +66,7 @@ class OurFields:
             LocalProtocolError: no number, or two, in ``content-length``.
         """
         self.close: bool = False
+        self.keep_alive: bool = False
         self.date: bytes | None = None
         self.length: int | None = None
         self.upgrade: bytes | None = None
@@ -78,6 +79,7 @@ class OurFields:
                 self.upgrade = value
             elif name == b"connection":
                 self.close = self.close or has_token([value], b"close")
+                self.keep_alive = has_token([value], b"keep-alive")
 
     def _set_length(self, value: bytes) -> None:
         length = content_length(value)
@@ -124,7 +126,7 @@ def connection_lines(
         options.append(b"Upgrade")
     if not persistent:
         options.append(b"close")  # RFC 9112 §9.6
-    elif version == "1.0":
+    elif version == "1.0" or ours.keep_alive:
         options.append(b"keep-alive")  # RFC 9112 §9.3
     if not options:
         return b""

@@ -149,7 +149,7 @@ def test_trailers_are_dropped_where_the_body_is_not_chunked() -> None:
 
 def test_hop_by_hop_fields_of_the_handler_are_dropped() -> None:
     fields = [
-        (b"connection", b"keep-alive"),
+        (b"connection", b"x"),
         (b"keep-alive", b"timeout=5"),
         (b"proxy-connection", b"keep-alive"),
         (b"transfer-encoding", b"gzip"),
@@ -158,6 +158,13 @@ def test_hop_by_hop_fields_of_the_handler_are_dropped() -> None:
     ]
     assert answer(200, fields) == (
         b"HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 0\r\n\r\n"
+    )
+
+
+def test_handler_may_say_that_the_connection_stays() -> None:
+    got = answer(200, [(b"connection", b"Keep-Alive")])
+    assert got == (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
     )
 
 

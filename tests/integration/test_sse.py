@@ -44,7 +44,7 @@ async def _three() -> AsyncIterator[SseEvent]:
         yield SseEvent.data(f"line {number}\nnext").id(str(number))
 
 
-def test_the_head_is_that_of_an_event_stream(serve: Serve) -> None:
+def test_the_head_is_that_of_an_event_stream(serve: Serve, wire: str) -> None:
     with serve(_router(lambda: Sse.events(_three()))).connect() as connection:
         response = connection.request("GET", "/events")
     assert response.status == 200
@@ -52,7 +52,8 @@ def test_the_head_is_that_of_an_event_stream(serve: Serve) -> None:
     assert response.header("cache-control") == "no-cache, no-store, must-revalidate"
     assert response.header("x-accel-buffering") == "no"
     assert response.header("content-length") is None
-    assert response.header("connection") is None  # RFC 9112 §9.3: it would say nothing
+    kept = "keep-alive" if wire in {"h1", "h1s"} else None  # RFC 9113 §8.2.2
+    assert response.header("connection") == kept
     assert response.body == b"".join(
         b"id: %d\ndata: line %d\ndata: next\n\n" % (n, n) for n in range(3)
     )

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Literal, TypeAlias, cast
 
+import pytest
+
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -32,6 +34,7 @@ async def lifespan_only(scope: Scope, receive: Receive, send: Send) -> None:
 
 def starlette_app() -> App:  # noqa: C901 - a list of endpoints
     """The WebSocket and streaming examples of Starlette's documentation."""
+    pytest.importorskip("starlette")
     from starlette.applications import Starlette
     from starlette.endpoints import WebSocketEndpoint
     from starlette.middleware import Middleware
@@ -111,6 +114,7 @@ def starlette_app() -> App:  # noqa: C901 - a list of endpoints
 
 def fastapi_app() -> App:  # noqa: C901 - as above
     """The chat of FastAPI's documentation, and a streaming response."""
+    pytest.importorskip("fastapi")
     from fastapi import FastAPI, WebSocket, WebSocketDisconnect
     from fastapi.responses import StreamingResponse
 
@@ -172,6 +176,8 @@ def fastapi_app() -> App:  # noqa: C901 - as above
 
 def quart_app(*, on_trio: bool = False) -> App:
     """The WebSocket and streaming examples of Quart's documentation."""
+    pytest.importorskip("quart")
+    pytest.importorskip("quart_trio")
     from quart import Quart, request, websocket
     from quart_trio import QuartTrio
 
