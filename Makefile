@@ -90,7 +90,7 @@ cover: $(VENV)/dev.stamp
 	@$(BIN)/coverage report
 
 conformance: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -m slow tests/conformance -rs $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.conformance.autobahn
 
 $(VENV)/bench.stamp: $(BIN)/python $(BUILT_FROM)
 	@$(PIP) install --editable '.[bench]'
