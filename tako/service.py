@@ -8,8 +8,9 @@ handlers are waited for, ``drain_timeout`` seconds at most -> *cutting*: what is
 cancelled and aborted -> *done*.
 
 Invariants: a connection is in ``_connections`` from ``attach`` until its
-``connection_lost``; it holds its permit as long; an error of ``accept`` never ends the
-service; a socket is not closed while a task accepts from it.
+``connection_lost``; it holds its permit as long; an error of ``accept`` or of one
+connection never ends the service; a socket is not closed while a task accepts from it;
+a drain does not cut off a connection that is being attached.
 """
 
 import inspect
@@ -99,6 +100,7 @@ class Service:
         # in the order of their arrival
         self._handshaking: dict[Connection | Entrance, None] = {}
         self._accepting = 0  # tasks that use a listening socket
+        self._attaching = 0  # those of them that are handing over a connection
         self._changed = runtime.signal()
         self._stopping = self._draining = self._expired = False
         self._error: BaseException | None = None
@@ -131,6 +133,8 @@ class Service:
             beside.append(spawn(self._watch, self._tls.reloadables))
         try:
             while not self._stopping and self._error is None:
+                await self._changed.wait()
+            while self._attaching:  # what we have accepted is served
                 await self._changed.wait()
             for task in beside:
                 task.cancel()
@@ -221,16 +225,24 @@ class Service:
         self._connections.add(connection)
         if self._tls is not None or isinstance(connection, Entrance):
             self._bound_handshakes(connection)
+        self._attaching += 1
         try:
             await self._runtime.attach(sock, connection)
         except OSError:
             sock.close()
+            self._lost(connection)
+        except Exception:  # the isolation boundary of one that is being accepted
+            _logger.exception("connection from %s", peer)
+            connection.abort()
             self._lost(connection)
         except BaseException:
             # cancelled on its way in: not every loop calls connection_lost then
             connection.abort()
             self._lost(connection)
             raise
+        finally:
+            self._attaching -= 1
+            self._changed.set()
 
     def _welcome(self, peer: PeerAddr, local: PeerAddr) -> Connection | Entrance | None:
         """Return what serves a connection from ``peer``; ``None``: nothing does."""

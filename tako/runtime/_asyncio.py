@@ -109,7 +109,8 @@ class AsyncioRuntime:
         transport, _ = await self._loop.connect_accepted_socket(
             lambda: cast("asyncio.Protocol", connection), sock
         )
-        transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        if not transport.is_closing():  # the peer may be gone before we get here
+            transport.set_write_buffer_limits(high=_WRITE_HIGH)
 
     async def finished(self) -> None:
         """Wait until every task that was started has ended. Cancel safety: safe."""

@@ -15,7 +15,13 @@ from tako.response import Response
 from tako.service import Offer, Service
 from tako.tls import TlsCert, TlsSettings
 from tests.support.server import Credentials
-from tests.support.wire import Cancelled, FakeRuntime, FakeTask, FakeTransport
+from tests.support.wire import (
+    Cancelled,
+    FakeRuntime,
+    FakeSignal,
+    FakeTask,
+    FakeTransport,
+)
 
 
 class ServerRuntime(FakeRuntime):
@@ -28,7 +34,8 @@ class ServerRuntime(FakeRuntime):
         self.slept: list[float] = []
         self.attached: list[Connection] = []
         self.transports: list[FakeTransport] = []
-        self.attach_error: OSError | None = None
+        self.attach_error: Exception | None = None
+        self.attach_gate: FakeSignal | None = None
 
     async def accept(self, _: socket.socket) -> socket.socket:
         while not self.incoming:
@@ -39,6 +46,8 @@ class ServerRuntime(FakeRuntime):
         return what
 
     async def attach(self, sock: socket.socket, connection: Connection) -> None:
+        if self.attach_gate is not None:
+            await self.attach_gate.wait()
         if self.attach_error is not None:
             raise self.attach_error
         sock.close()
@@ -241,11 +250,12 @@ class TestAccepting:
         service.connect()
         assert len(service.runtime.attached) == 1
 
+    @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("closed")])
     def test_one_that_cannot_be_attached_gives_its_permit_back(
-        self, start: Start
+        self, start: Start, error: Exception
     ) -> None:
         service = start(ServerConfig(max_connections=1))
-        service.runtime.attach_error = OSError("gone")
+        service.runtime.attach_error = error
         service.connect()
         service.runtime.attach_error = None
         service.connect()
@@ -261,6 +271,19 @@ class TestPermits:
         assert len(service.runtime.incoming) == 1, "one more is accepted and parked"
         service.lose(0)
         assert len(service.runtime.attached) == 3
+
+    def test_one_that_is_being_attached_is_served_by_the_drain(
+        self, start: Start
+    ) -> None:
+        service = start()
+        gate = service.runtime.attach_gate = service.runtime.signal()
+        service.connect()
+        service.service.stop()
+        service.runtime.run_ready()
+        gate.set()
+        service.runtime.run_ready()
+        assert len(service.runtime.attached) == 1
+        assert service.socket.fileno() == -1
 
     def test_shutdown_does_not_wait_for_one(self, start: Start) -> None:
         service = start(ServerConfig(max_connections=1))
