@@ -5,7 +5,9 @@ to the peer (``Exchange.consumed``) only when the handler takes a chunk, so what
 here is bounded by the stream's window on HTTP/2 and by ``read_buffer`` on HTTP/1.1. A
 body that no handler wants any more is credited on arrival and dropped.
 
-Invariant: bytes delivered = bytes consumed + bytes in ``_chunks``.
+Invariant: bytes delivered = bytes consumed + bytes in ``_chunks``, until ``release``.
+After that the sink holds nothing but its result: request, body and exchange refer to
+each other, and without the cut each request would wait for the garbage collector.
 """
 
 from collections import deque
@@ -26,6 +28,7 @@ class BodySink:
         "_exchange",
         "_on_first_read",
         "_readable",
+        "_runtime",
         "_writable",
         "on_disconnect",
         "trailers",
@@ -41,9 +44,10 @@ class BodySink:
             on_first_read: called when the handler first has to wait for the body; sends
                 ``100 Continue`` (RFC 9110 §10.1.1).
         """
-        self._exchange = exchange
+        self._exchange: Exchange | None = exchange
+        self._runtime = exchange.host.runtime
         self._on_first_read = on_first_read
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes] | None = None  # few requests have a body
         self._complete = False
         self._discard = False
         self._error: Exception | None = None
@@ -56,8 +60,10 @@ class BodySink:
     def deliver(self, data: bytes) -> None:
         """Take a chunk from the engine."""
         if self._discard:
-            self._exchange.consumed(len(data))
+            self._credit(len(data))
         elif data:
+            if self._chunks is None:
+                self._chunks = deque()
             self._chunks.append(data)
             self._wake_reader()
 
@@ -82,7 +88,14 @@ class BodySink:
 
     @property
     def exchange(self) -> Exchange:
-        """Whose body this is; for code that carries other protocols, such as ASGI."""
+        """Whose body this is; for code that carries other protocols, such as ASGI.
+
+        Raises:
+            RuntimeError: the exchange is over, and its handler has ended.
+        """
+        if self._exchange is None:
+            msg = "the exchange is over: use it before its handler returns"
+            raise RuntimeError(msg)
         return self._exchange
 
     @property
@@ -98,10 +111,14 @@ class BodySink:
     def discard(self) -> None:
         """Drop what waits and what comes: no handler will read it."""
         self._discard = True
-        waiting = sum(map(len, self._chunks))
-        self._chunks.clear()
-        if waiting:
-            self._exchange.consumed(waiting)
+        chunks, self._chunks = self._chunks, None
+        if chunks:
+            self._credit(sum(map(len, chunks)))
+
+    def release(self) -> None:
+        """Let go of the exchange: it is over, and its handler has ended."""
+        self._exchange = None
+        self._on_first_read = None
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, ``b""`` at the end.
@@ -112,7 +129,7 @@ class BodySink:
 
         Cancel safety: safe; no chunk is lost.
         """
-        checkpoint = self._exchange.host.runtime.checkpoint
+        checkpoint = self._runtime.checkpoint
         if checkpoint is not None and self._chunks:
             await checkpoint()
         while not self._chunks:
@@ -124,10 +141,10 @@ class BodySink:
                 self._on_first_read()
                 self._on_first_read = None
             if self._readable is None:
-                self._readable = self._exchange.host.runtime.signal()
+                self._readable = self._runtime.signal()
             await self._readable.wait()
         chunk = self._chunks.popleft()
-        self._exchange.consumed(len(chunk))
+        self._credit(len(chunk))
         return chunk
 
     async def drained(self) -> None:
@@ -137,14 +154,18 @@ class BodySink:
         """
         exchange = self._exchange
         waited = False
-        while not exchange.writable and not exchange.over:
+        while exchange is not None and not (exchange.writable or exchange.over):
             if self._writable is None:
-                self._writable = exchange.host.runtime.signal()
+                self._writable = self._runtime.signal()
             waited = True
             await self._writable.wait()
-        checkpoint = exchange.host.runtime.checkpoint
+        checkpoint = self._runtime.checkpoint
         if checkpoint is not None and not waited:
             await checkpoint()
+
+    def _credit(self, size: int) -> None:
+        if self._exchange is not None:
+            self._exchange.consumed(size)
 
     def _wake_reader(self) -> None:
         if self._readable is not None:

@@ -144,25 +144,27 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._closed:
-            self._drop(len(data))
+            self._dropped += len(data)
+            if self._dropped > _MAX_DROPPED:
+                self.abort()
             return
-        self._receiving = True
+        self._receiving = answers = True
         try:
             pipe = self._pipe
-            if pipe is None:
-                self._receive(data)
-            else:
+            if pipe is not None:
                 data = pipe.receive_data(data)
-                if self._engine is not None or self._handshaken(pipe):
-                    if data:
-                        self._receive(data)
-                    if pipe.failed or pipe.peer_closed:
-                        self._peer_ended(pipe)
+            if self._engine is not None or self._handshaken():
+                if data:
+                    answers = self._receive(data)
+                if pipe is not None and pipe.ended:
+                    answers = True
+                    self._peer_ended(pipe)
         except Exception as error:
             self._crashed(error)
         finally:
             self._receiving = False
-        self._flush_now()
+        if answers:
+            self._flush_now()
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
@@ -208,21 +210,19 @@ class Connection:
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, see the flush rule above."""
-        if self._receiving:
-            return
-        if not soon:
+        if soon:
+            if not (self._flush_due or self._receiving):
+                self._flush_due = True
+                self.runtime.call_soon(self._flush_now)
+        elif not self._receiving:
             self._flush_now()
-        elif not self._flush_due:
-            self._flush_due = True
-            self.runtime.call_soon(self._flush_now)
 
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading until ``reason`` is taken back."""
-        if self._closed or self._transport is None:
-            return
-        if not self._pauses:
-            self._transport.pause_reading()
-        self._pauses |= reason
+        if not self._closed and self._transport is not None:
+            if not self._pauses:
+                self._transport.pause_reading()
+            self._pauses |= reason
 
     def resume_reading(self, reason: Pause) -> None:
         """Take ``reason`` back; read again if it was the last."""
@@ -236,7 +236,7 @@ class Connection:
         """Close in order: what is queued, close_notify, FIN; then linger."""
         if self._closed or self._transport is None:
             return
-        self._flush_output()
+        self._write(b"" if self._engine is None else self._engine.data_to_send())
         self._say_eof()
         self._closed = True
         self._pauses = 0
@@ -271,7 +271,7 @@ class Connection:
 
     # Inside --------------------------------------------------------------------------
 
-    def _turn(self, step: Callable[..., None], *args: object) -> None:
+    def _turn(self, step: Callable[..., object], *args: object) -> None:
         """Run ``step``; what it queues leaves together afterwards."""
         self._receiving = True
         try:
@@ -289,15 +289,17 @@ class Connection:
         else:
             self._engine.receive_eof()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> bool:
+        """Feed the engine; tell whether there may be something to send or to do."""
         engine = self._engine
-        if engine is None:
-            return
-        for exchange in engine.receive_data(data):
+        if engine is None or (exchanges := engine.receive_data(data)) is None:
+            return False
+        for exchange in exchanges:
             exchange.task = self.runtime.spawn(self._run, exchange)
         if engine.backlog:
             self.pause_reading(Pause.BACKLOG)
             self.runtime.call_soon(self._go_on)
+        return True
 
     def _go_on(self) -> None:
         """Process input that an earlier turn put off."""
@@ -325,8 +327,11 @@ class Connection:
             exchange.ended()
             exchange.flush()
 
-    def _handshaken(self, pipe: TlsPipe) -> bool:
+    def _handshaken(self) -> bool:
         """Go on with the TLS handshake; tell whether the engine can take over."""
+        pipe = self._pipe
+        if pipe is None:
+            return False
         if pipe.established:
             self._handshake.set(None)
             self._open(pipe.alpn)
@@ -368,10 +373,11 @@ class Connection:
         if self._closed or self._transport is None:
             return
         try:
-            self._flush_output()
             engine = self._engine
             if engine is None:
+                self._write(b"")  # of the handshake
                 return
+            self._write(engine.data_to_send())
             if engine.half_closed:
                 self._say_eof()
             if engine.closing:
@@ -382,8 +388,8 @@ class Connection:
         except Exception as error:
             self._crashed(error)
 
-    def _flush_output(self) -> None:
-        data = b"" if self._engine is None else self._engine.data_to_send()
+    def _write(self, data: bytes) -> None:
+        """Encrypt and write ``data``, and what TLS itself has to say."""
         pipe = self._pipe
         if pipe is not None:
             if data:
@@ -400,18 +406,10 @@ class Connection:
         self._said_eof_at = self.time()
         if self._pipe is not None:
             self._pipe.close_notify()
-            data = self._pipe.data_to_send()
-            if data:
-                self._transport.write(data)
+            self._write(b"")
         try:
             self._transport.write_eof()
         except OSError:  # the peer's reset came first; nobody has told us yet
-            self.abort()
-
-    def _drop(self, size: int) -> None:
-        """Count what comes while we linger."""
-        self._dropped += size
-        if self._dropped > _MAX_DROPPED:
             self.abort()
 
     def _linger_reached(self) -> None:

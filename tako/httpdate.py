@@ -15,12 +15,12 @@ class HttpDate:
         clock: returns seconds since the epoch.
     """
 
-    __slots__ = ("_clock", "_second", "_text")
+    __slots__ = ("_clock", "_line", "_second", "_text")
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._second = -1
-        self._text = b""
+        self._text = self._line = b""
 
     def __call__(self) -> bytes:
         """Return the date, such as ``b"Sun, 06 Nov 1994 08:49:37 GMT"``."""
@@ -28,7 +28,13 @@ class HttpDate:
         if second != self._second:
             self._second = second
             self._text = formatdate(second, usegmt=True).encode("ascii")
+            self._line = b"date: %b\r\n" % self._text
         return self._text
+
+    def line(self) -> bytes:
+        """Return the whole field line of HTTP/1.1."""
+        self()
+        return self._line
 
 
 http_date: HttpDate = HttpDate()

@@ -229,8 +229,12 @@ class Engine(Protocol):
     """Our direction has ended, the peer's goes on: close_notify and FIN once all is
     written, then go on reading."""
 
-    def receive_data(self, data: bytes) -> Sequence[Exchange]:
-        """Take bytes from the peer; return the requests they began. Never raises."""
+    def receive_data(self, data: bytes) -> Sequence[Exchange] | None:
+        """Take bytes from the peer; return the requests they began. Never raises.
+
+        ``None``: there are none, nothing is queued for the peer and no attribute here
+        has changed.
+        """
         ...
 
     def receive_eof(self) -> None:

@@ -202,7 +202,20 @@ class Service:
                 await self._runtime.sleep(0)
 
     async def _attach(self, sock: socket.socket) -> None:
-        """Serve ``sock`` once there is a permit for it."""
+        """Let ``sock`` be served once there is a permit for it."""
+        connection: Connection | Entrance | None = None
+        try:
+            connection = await self._admit(sock)
+        finally:
+            if connection is None:
+                sock.close()
+        if connection is not None:
+            # in a task of its own: others need not wait until the loop has taken it
+            self._attaching += 1
+            self._runtime.spawn(self._hand_over, sock, connection)
+
+    async def _admit(self, sock: socket.socket) -> Connection | Entrance | None:
+        """Return what is to serve ``sock``; ``None``: nothing does."""
         most = self._config.max_connections
         try:
             while most is not None and len(self._connections) >= most:
@@ -213,33 +226,29 @@ class Service:
             if sock.family in {socket.AF_INET, socket.AF_INET6}:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:  # it is gone already
-            sock.close()
-            return
-        except BaseException:
-            sock.close()
-            raise
+            return None
         connection = self._welcome(peer, local)
-        if connection is None:
-            sock.close()
-            return
-        self._connections.add(connection)
-        if self._tls is not None or isinstance(connection, Entrance):
-            self._bound_handshakes(connection)
-        self._attaching += 1
+        if connection is not None:
+            self._connections.add(connection)
+            if self._tls is not None or isinstance(connection, Entrance):
+                self._bound_handshakes(connection)
+        return connection
+
+    async def _hand_over(
+        self, sock: socket.socket, connection: Connection | Entrance
+    ) -> None:
         try:
             await self._runtime.attach(sock, connection)
         except OSError:
             sock.close()
             self._lost(connection)
-        except Exception:  # the isolation boundary of one that is being accepted
-            _logger.exception("connection from %s", peer)
+        except BaseException as error:
+            # not every loop calls connection_lost for one that failed on its way in
             connection.abort()
             self._lost(connection)
-        except BaseException:
-            # cancelled on its way in: not every loop calls connection_lost then
-            connection.abort()
-            self._lost(connection)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            _logger.exception("a connection failed while it was accepted")
         finally:
             self._attaching -= 1
             self._changed.set()

@@ -49,6 +49,7 @@ class TlsPipe:
         info: what the handshake settled.
         error: why the connection failed, for the log; ``None`` unless it has.
         peer_closed: the peer ended its data with close_notify; we may still send.
+        ended: ``failed`` or ``peer_closed``: nothing more can be received.
         truncated: the peer ended its data without close_notify, so that the end cannot
             be told from an attack.
     """
@@ -66,6 +67,7 @@ class TlsPipe:
         "_ssl",
         "_write",
         "alpn",
+        "ended",
         "error",
         "established",
         "info",
@@ -92,6 +94,7 @@ class TlsPipe:
         self.error: str | None = None
         self.peer_closed: bool = False
         self.truncated: bool = False
+        self.ended: bool = False
 
     @property
     def failed(self) -> bool:
@@ -279,7 +282,7 @@ class TlsPipe:
 
     def _end_of_data(self) -> bytes:
         """Take note of the peer's close_notify (a read that returned nothing)."""
-        self.peer_closed = True
+        self.peer_closed = self.ended = True
         self._reading = False
         return b""
 
@@ -308,6 +311,7 @@ class TlsPipe:
 
     def _fail(self, text: str) -> None:
         self.error = text
+        self.ended = True
         self._reading = False
         self._reader = None
         self._ssl = None

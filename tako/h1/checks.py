@@ -30,11 +30,12 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 
 _Fields = dict[bytes, list[bytes]]
 _NONE: list[bytes] = []
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request head that was accepted.
+    """A request head that was accepted; several requests may share it.
 
     Attributes:
         method: the method.
@@ -170,6 +171,8 @@ def _check_codings(values: list[bytes], version: HttpVersion) -> None:
 
 def _options(values: list[bytes]) -> frozenset[bytes]:
     """Return the members of all ``connection`` fields (RFC 9110 §7.6.1)."""
+    if not values:
+        return _NO_OPTIONS
     return frozenset(
         option.strip(b" \t").lower() for value in values for option in value.split(b",")
     )

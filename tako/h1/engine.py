@@ -99,7 +99,7 @@ class H1Engine:
 
     # ----------------------------------------------------------------- receiving
 
-    def receive_data(self, data: bytes) -> Sequence[H1Exchange]:
+    def receive_data(self, data: bytes) -> Sequence[H1Exchange] | None:
         """Take bytes from the peer; return the request that they began, if any."""
         tunnel = self._tunnel
         if tunnel is not None:
@@ -108,7 +108,7 @@ class H1Engine:
             tunnel.deliver(data)
             if gate.unread > gate.limit:
                 gate.settle()
-            return ()
+            return () if self._out or self._tunnel is None else None
         if self._deaf:
             return ()
         exchange = self._exchange
@@ -357,6 +357,7 @@ class H1Engine:
     def _finish(self, exchange: H1Exchange) -> None:
         """Forget an exchange that is settled; the next one may begin."""
         exchange.cut()
+        exchange.body.release()
         self._exchange = None
         self._drain_left = None
         self._upgrade_refused = exchange.head.websocket

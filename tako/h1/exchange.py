@@ -136,7 +136,7 @@ class H1Exchange:
         self.request: Request = Request(
             head.method,
             head.target,
-            Headers.from_raw(head.fields),
+            Headers.from_raw(list(head.fields)),
             http_version=head.version,
             scheme="http" if conn_info.tls is None else "https",
             authority=head.authority,
@@ -315,8 +315,11 @@ class H1Exchange:
 
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame; see ``seams.Exchange``."""
-        self._send_tunnel(encode_frame(first_byte, payload), end=False)
+        if self.over:
+            self._send_tunnel(b"", end=False)
+            return self.writable
         host = self.host
+        self._out.append(encode_frame(first_byte, payload))
         host.flush(soon=soon)
         return host.writable or self.writable
 

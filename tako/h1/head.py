@@ -10,6 +10,9 @@ show as early as they can, and with the same verdict however the bytes were spli
 Fields are then split by llhttp, one head at a time: what it would do after the head
 (bodies, upgrades, the next request) is never left to it.
 
+What a head means depends on its bytes alone, so one that is the same as the one before
+(a client that polls, a probe) is not looked at again.
+
 Invariants: ``data[:_line]`` are complete lines that were accepted; ``data[:_scanned]``
 contains no complete head.
 """
@@ -42,6 +45,7 @@ _OFFENCE = re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, 
 )
 
 _MAX_METHOD = 64
+_MAX_REMEMBERED = 2048  # bytes of a head that is kept to compare the next one with
 _TLS_HANDSHAKE = b"\x16"  # RFC 8446 §5.1: the type of a ClientHello's record
 
 
@@ -51,6 +55,8 @@ class HeadBuffer:
     __slots__ = (
         "_config",
         "_fields",
+        "_last",
+        "_last_raw",
         "_line",
         "_parser",
         "_scanned",
@@ -61,6 +67,8 @@ class HeadBuffer:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._parser = FieldParser()
+        self._last_raw = b""
+        self._last: RequestHead | None = None
         self.data: bytearray = bytearray()
         self._reset()
 
@@ -88,12 +96,13 @@ class HeadBuffer:
         data = bytes(self.data)
         self.data.clear()
         self._reset()
+        self._last = None
+        self._last_raw = b""
         return data
 
     def close(self) -> None:
         """Forget all bytes: nothing will be parsed any more."""
-        self.data.clear()
-        self._reset()
+        self.take_all()
         self._parser.close()
 
     def take(self) -> RequestHead | None:
@@ -113,6 +122,16 @@ class HeadBuffer:
             self._scanned = len(data)
             return None
         raw = bytes(data[:end])
+        head = self._last
+        if head is None or raw != self._last_raw or self._skipped:
+            head = self._parse(raw, end)
+            if end <= _MAX_REMEMBERED and not self._skipped:
+                self._last_raw, self._last = raw, head
+        del data[:end]
+        self._reset()
+        return head
+
+    def _parse(self, raw: bytes, end: int) -> RequestHead:
         match = _HEAD.fullmatch(raw)
         if match is None or not self._within_limits(raw, match):
             self._judge(end - 2)
@@ -121,10 +140,7 @@ class HeadBuffer:
         fields = self._parser.parse(raw)
         if len(fields) != raw.count(b"\n") - 2:  # both readings must be the same
             raise HttpError(400, "Malformed request head")
-        head = check_head(match[1], match[2], _version(match[3]), fields)
-        del data[:end]
-        self._reset()
-        return head
+        return check_head(match[1], match[2], _version(match[3]), fields)
 
     def _within_limits(self, raw: bytes, match: re.Match[bytes]) -> bool:
         config = self._config

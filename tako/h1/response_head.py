@@ -59,27 +59,29 @@ class OurFields:
 
     __slots__ = ("close", "date", "keep_alive", "length", "upgrade")
 
-    def __init__(self, fields: list[RawHeader]) -> None:
-        """Read them.
-
-        Raises:
-            LocalProtocolError: no number, or two, in ``content-length``.
-        """
+    def __init__(self) -> None:
+        """Begin with nothing said."""
         self.close: bool = False
         self.keep_alive: bool = False
         self.date: bytes | None = None
         self.length: int | None = None
         self.upgrade: bytes | None = None
-        for name, value in fields:
-            if name == b"content-length":
-                self._set_length(value)
-            elif name == b"date":
-                self.date = value
-            elif name == b"upgrade":
-                self.upgrade = value
-            elif name == b"connection":
-                self.close = self.close or has_token([value], b"close")
-                self.keep_alive = has_token([value], b"keep-alive")
+
+    def take(self, name: bytes, value: bytes) -> None:
+        """Read one of them.
+
+        Raises:
+            LocalProtocolError: no number, or a second one, in ``content-length``.
+        """
+        if name == b"content-length":
+            self._set_length(value)
+        elif name == b"date":
+            self.date = value
+        elif name == b"upgrade":
+            self.upgrade = value
+        elif name == b"connection":
+            self.close = self.close or has_token([value], b"close")
+            self.keep_alive = has_token([value], b"keep-alive")
 
     def _set_length(self, value: bytes) -> None:
         length = content_length(value)
@@ -91,8 +93,14 @@ class OurFields:
 
 def split(headers: Sequence[RawHeader]) -> tuple[list[bytes], OurFields]:
     """Return the lines of the handler's own fields, and what it said in ours."""
-    lines = [b"%b: %b\r\n" % field for field in headers if field[0] not in _OURS]
-    return lines, OurFields([field for field in headers if field[0] in _OURS])
+    lines: list[bytes] = []
+    ours = OurFields()
+    for name, value in headers:
+        if name in _OURS:
+            ours.take(name, value)
+        else:
+            lines += (name, b": ", value, b"\r\n")
+    return lines, ours
 
 
 def framing_of(status: int, method: str, length: int | None, version: str) -> Framing:
@@ -119,6 +127,8 @@ def connection_lines(
     ours: OurFields, *, status: int, persistent: bool, version: str
 ) -> bytes:
     """Return ``connection``, and ``upgrade`` where it is meant (RFC 9110 §7.8)."""
+    if persistent and version != "1.0" and not (ours.keep_alive or ours.upgrade):
+        return b""
     options: list[bytes] = []
     upgrade = b""
     if ours.upgrade is not None and status in {101, 426}:  # RFC 9110 §15.5.22
@@ -135,7 +145,7 @@ def connection_lines(
 
 def date_line(ours: OurFields) -> bytes:
     """Return the ``date`` field, the handler's or ours (RFC 9110 §6.6.1)."""
-    return b"date: %b\r\n" % (ours.date or http_date())
+    return http_date.line() if ours.date is None else b"date: %b\r\n" % ours.date
 
 
 def refusal(fault: HttpError, *, head_only: bool) -> bytes:
@@ -152,7 +162,8 @@ def refusal(fault: HttpError, *, head_only: bool) -> bytes:
         (
             status_line(fault.status),
             head,
-            b"date: %b\r\n\r\n" % http_date(),
+            http_date.line(),
+            b"\r\n",
             b"" if head_only else text,  # RFC 9110 §9.3.2
         )
     )

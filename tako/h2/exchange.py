@@ -309,6 +309,8 @@ class H2Exchange:
             complete = self.over or self._end_queued
             self.reset(ResetCode.NO_ERROR if complete else ResetCode.INTERNAL_ERROR)
         self._owner.handler_ended(self)
+        if self.closed:
+            self.body.release()
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, together with what other streams are about to queue.

@@ -29,9 +29,11 @@ class AsyncioSignal:
 
     def set(self) -> None:
         """Wake every task that waits now."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(True)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(True)
         if self._others:
             for other in self._others.copy():
                 if not other.done():

@@ -26,12 +26,13 @@ Credit. Bytes are given back to the peer when the messages that came with them h
 read. Bytes of incomplete messages are given back at once: the codec bounds them, and a
 message larger than the window could not arrive otherwise. ``_held`` counts the bytes
 that came with what is in the inbox; each message read gives its share back, the last
-one all of it. ``_uncredited`` counts bytes that are not decoded yet. Decoding stops
-while ``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded than on the wire.
+one all of it, but not while it is ``_least`` or less: that debt stops nobody.
+``_uncredited`` counts bytes that are not decoded yet. Decoding stops while
+``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded than on the wire.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
-bytes consumed + ``_uncredited`` + ``_held``, and ``_held`` is 0 while the inbox is
-empty; every deadline that is set ends in a state from which nothing more is waited for.
+bytes consumed + ``_uncredited`` + ``_held``, of which at most ``_least`` are held while
+the inbox is empty; every deadline ends in a state from which nothing is waited for.
 """
 
 from collections import deque
@@ -68,10 +69,10 @@ class Conversation:
         "_held",
         "_keep_alive",
         "_late_pong",
+        "_least",
         "_max_scan",
         "_output_ended",
         "_pings_sent",
-        "_plain",
         "_threshold",
         "_uncredited",
         "answered",
@@ -84,6 +85,7 @@ class Conversation:
         "exchange",
         "inbox",
         "latency",
+        "plain",
         "readable",
         "sent_code",
         "writable",
@@ -100,8 +102,7 @@ class Conversation:
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self.inbox: deque[AnyMessage] = deque()
-        self._held = self._uncredited = 0
-        self._controls = 0  # Pings and Pongs in the inbox
+        self._held = self._uncredited = self._controls = 0  # controls in the inbox
         self._discarding = self._output_ended = False
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
@@ -120,13 +121,16 @@ class Conversation:
         watched = options.keep_alive.auto
         self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
         self._max_scan = min(options.max_frame_size, options.max_message_size)
-        self._plain = not watched  # open, and the codec is between two messages
+        self.plain: bool = not watched
+        """Open, not watched, and nothing that was received waits to be decoded."""
+        config = exchange.host.config
+        self._least = min(config.read_buffer, config.h2_initial_window_size) >> 5
 
     # Input, called by the engine -------------------------------------------------
 
     def deliver(self, data: bytes) -> None:
         """Take bytes of the tunnel."""
-        if self._plain:
+        if self.plain:
             # The usual read: whole data messages and nothing else. Half the cost of
             # _receive, which it must equal (tests/benchmarks/h2_engine.py).
             inbox = self.inbox
@@ -176,11 +180,6 @@ class Conversation:
 
     # Reading, called by the session ----------------------------------------------
 
-    @property
-    def idle(self) -> bool:
-        """The input is open and nothing that was received waits to be decoded."""
-        return self.end is None and not self._codec.pending
-
     def resume(self) -> bool:
         """Decode what had to wait, perhaps a Close; tell whether there was anything."""
         if not self._codec.pending:
@@ -191,10 +190,11 @@ class Conversation:
 
     def taken(self, message: AnyMessage) -> None:
         """The session took ``message`` out of the inbox."""
-        waiting = len(self.inbox)
-        if not waiting or self._held >= _SHARE:
-            share = self._held // (waiting + 1)
-            if share:
+        held = self._held
+        if held > self._least:
+            waiting = len(self.inbox)
+            if not waiting or held >= _SHARE:
+                share = held // (waiting + 1)
                 self._held -= share
                 self.exchange.consumed(share)
         if self._controls:
@@ -210,7 +210,7 @@ class Conversation:
     def discard(self) -> None:
         """Drop what waits and what comes: only the peer's Close still matters."""
         self._discarding = True
-        self._plain = False
+        self.plain = False
         self.inbox.clear()
         self._controls = 0
         held, self._held = self._held, 0
@@ -314,7 +314,7 @@ class Conversation:
                 self._held += size
             else:
                 self.exchange.consumed(size)
-        self._plain = codec.idle and self._keep_alive is None and not self._discarding
+        self.plain = codec.idle and self._keep_alive is None and not self._discarding
         if codec.error is not None:
             self._violated(codec.error)
         elif messages:
@@ -404,7 +404,7 @@ class Conversation:
 
     def _end_input(self, end: WsError, code: int, reason: str) -> None:
         self.end = end
-        self._plain = False
+        self.plain = False
         self.close_code, self.close_reason = code, reason
         if self._keep_alive is not None:
             self._keep_alive.stop()

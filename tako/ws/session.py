@@ -105,7 +105,7 @@ class WebSocket:
         if self._checkpoint is None and not self._reading:
             # What read() does when nothing is out of the ordinary, without its
             # coroutine: a third of the time of an iteration (h2-small).
-            if not inbox and conversation.idle:
+            if not inbox and conversation.plain:
                 self._reading = True
                 try:
                     await conversation.readable.wait()

@@ -60,8 +60,11 @@ def close(code: int | None, reason: bytes = b"") -> bytes:
 class Talk:
     """A conversation on a fake exchange, and its clock."""
 
-    def __init__(self, **options: object) -> None:
-        self.exchange = FakeExchange(ServerConfig(ws_close_timeout=CLOSE_TIMEOUT))
+    def __init__(self, window: int = 1 << 18, **options: object) -> None:
+        config = ServerConfig(
+            ws_close_timeout=CLOSE_TIMEOUT, h2_initial_window_size=window
+        )
+        self.exchange = FakeExchange(config)
         self.host = self.exchange.host
         self.delivered = 0
         settings = WsOptions(**options)  # type: ignore[arg-type]
@@ -95,7 +98,7 @@ class Talk:
     def check_credit(self) -> None:
         """Check the invariant: what was delivered is consumed or held."""
         ws = self.ws
-        assert ws.inbox or not ws._held
+        assert ws.inbox or ws._held <= ws._least
         assert self.exchange.credit + ws._uncredited + ws._held == self.delivered
 
     def idle(self) -> None:
@@ -163,7 +166,7 @@ class TestPeerClosesFirst:
         talk.deliver(masked(PING, b"later"))
         assert talk.messages() == [Message.Close(1000)]
         assert talk.sent() == plain(CLOSE, close(1000))
-        assert talk.exchange.credit == talk.delivered
+        talk.check_credit()
 
     def test_messages_before_the_close_are_read_first(self, talk: Talk) -> None:
         talk.deliver(masked(TEXT, b"a"), masked(TEXT, b"b"), masked(CLOSE))
@@ -526,6 +529,14 @@ class TestCredit:
         talk.ws.taken(talk.ws.inbox.popleft())
         assert talk.exchange.credit == talk.delivered
 
+    @pytest.mark.parametrize("window", [64 * 1024, 1024, 1])
+    def test_a_debt_is_no_more_than_an_eighth_of_the_window(self, window: int) -> None:
+        talk = Talk(window)
+        for _ in range(1000):
+            talk.deliver(masked(TEXT, b"x"))
+            talk.messages()
+            assert 0 <= talk.delivered - talk.exchange.credit <= window // 8
+
     def test_bytes_of_an_incomplete_message_are_given_at_once(self, talk: Talk) -> None:
         data = masked(BINARY, bytes(100_000))
         talk.deliver(data[:60_000])
@@ -611,6 +622,8 @@ class TestCredit:
         }[end]()
         check()
         talk.messages()
+        check()
+        talk.ws.discard()
         assert talk.exchange.credit == talk.delivered
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pytest
@@ -96,6 +97,8 @@ def header(answer: Acceptance, name: bytes) -> bytes | None:
 
 class _NoCredit:
     """An exchange as far as ``BodySink`` needs one."""
+
+    host = SimpleNamespace(runtime=None)
 
     def consumed(self, size: int) -> None:
         """Take note of nothing."""

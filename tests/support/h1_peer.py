@@ -142,7 +142,7 @@ class H1Peer:
         return answers(self.take())
 
     def _receive(self, data: bytes) -> None:
-        for exchange in self.engine.receive_data(data):
+        for exchange in self.engine.receive_data(data) or ():
             self.exchanges.append(exchange)
             exchange.task = self.runtime.spawn(self._run, exchange)
 
