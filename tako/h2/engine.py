@@ -52,7 +52,9 @@ class H2Engine:
     """HTTP/2 for one connection; implements ``seams.Engine``."""
 
     __slots__ = (
+        "_checked",
         "_gate",
+        "_head",
         "_host",
         "_lifecycle",
         "_output",
@@ -84,6 +86,8 @@ class H2Engine:
         self._running = 0
         self._shutting_down = False
         self._requests: list[H2Exchange] = []
+        self._checked: list[RawHeader] | None = None
+        self._head: Head | Refusal | None = None
         config = host.config
         size = config.h2_max_pending_accept_reset_streams
         self._resets = TokenBucket(size, max(size / _RESET_REFILL, 1), host.time())
@@ -256,8 +260,10 @@ class H2Engine:
             # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        raw: list[RawHeader] = [(name, value) for name, value in event.headers or ()]
-        head = check_head(raw, config)
+        fields = event.headers
+        if fields is not self._checked:  # else it is the same block once more
+            self._checked, self._head = fields, check_head(fields, config)
+        head = self._head
         if isinstance(head, Head) and ended and head.content_length:
             head = None  # RFC 9113 §8.1.1: the body is shorter than announced
         if head is None:
@@ -302,7 +308,7 @@ class H2Engine:
             # An extended CONNECT is presented as the GET that it replaces
             "GET" if connect else head.method.decode("latin-1"),
             head.path.decode("latin-1"),
-            Headers.from_raw(head.fields),
+            Headers.from_raw(list(head.fields)),
             http_version="2",
             # RFC 9113 §8.3.1: :scheme may name what a proxy has translated, either way
             scheme="http" if head.scheme == b"http" and not encrypted else "https",
@@ -330,7 +336,7 @@ class H2Engine:
 
     def _trailers(self, event: TrailersReceived) -> None:
         exchange = self.exchanges[event.stream_id]
-        raw: list[RawHeader] = [(name, value) for name, value in event.headers or ()]
+        raw = event.headers
         well_formed = event.stream_ended is not None and check_trailers(
             raw, self._host.config
         )

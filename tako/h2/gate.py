@@ -20,6 +20,8 @@ Invariant: ``_rest`` holds at most one incomplete frame, or input that was put o
 """
 
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from h2.events import Event
@@ -293,16 +295,14 @@ class Gate:
             case _:
                 self._ignorable(kind, stream_id, payload)
 
-    def _feed(self, frame: bytes) -> list[Event]:
+    def _feed(self, frame: bytes) -> None:
         """Show ``h2`` one frame, and the engine what came of it."""
-        events = self._understood(frame)
-        for event in events:
+        for event in self._understood(partial(self._library.receive_data, frame)):
             self._receiver.receive_event(event)
-        return events
 
-    def _understood(self, frame: bytes) -> list[Event]:
+    def _understood(self, read: Callable[[], list[Event]]) -> list[Event]:
         try:
-            events = self._library.receive_data(frame)
+            events = read()
         except H2Error as error:
             raise Fault(error_code(error)) from error
         self._output.collect()
@@ -348,13 +348,14 @@ class Gate:
             self._decode(block)
             self._late(stream_id, ErrorCode.STREAM_CLOSED)
             return
-        flags = frames.END_HEADERS | self._block.end
-        head = frames.frame(frames.HEADERS, flags, stream_id, block)
+        end = bool(self._block.end)
+        read = partial(self._library.receive_headers, stream_id, block, end=end)
+        events = self._understood(read)
         if self._block.self_dependent:  # RFC 7540 §5.3.1, still checked by h2spec
-            self._understood(head)
             self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
-        else:
-            self._feed(head)
+            return
+        for event in events:
+            self._receiver.receive_event(event)
 
     def _decode(self, block: bytes) -> None:
         try:

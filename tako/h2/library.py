@@ -1,17 +1,17 @@
 """What tako uses of the ``h2`` library, and the few places where it differs from it.
 
-``h2`` keeps the state machines of the connection and of each stream, HPACK, the
-settings and the outbound windows. tako keeps for itself, and takes away here:
+``h2`` keeps the state machines of the connection and of each stream, the settings and
+the outbound windows. tako keeps for itself, and takes away here:
 
 * the content of requests (RFC 9113 §8): a malformed request costs its own stream only;
 * the inbound windows (§5.2): tunnel DATA never enters ``h2``, so ``h2`` cannot count;
 * GOAWAY (§6.8): having sent or seen one, ``h2`` would refuse to finish open streams;
-* the refusal of streams above the limit (§5.1.2): a stream error, not the end of all.
+* the refusal of streams above the limit (§5.1.2): a stream error, not the end of all;
+* header blocks, which the gate has put together: they are not framed and parsed again.
 
 This is the only module that touches names of ``h2`` which start with an underscore.
 """
 
-from collections.abc import Iterable
 from typing import Final, cast
 
 import h2.config
@@ -20,7 +20,7 @@ import h2.errors
 import h2.settings
 import h2.stream
 import h2.windows
-from h2.connection import AllowedStreamIDs
+from h2.connection import AllowedStreamIDs, ConnectionInputs
 from h2.events import (
     DataReceived,
     Event,
@@ -28,16 +28,21 @@ from h2.events import (
     StreamEnded,
     TrailersReceived,
 )
-from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.exceptions import (
+    DenialOfServiceError,
+    ProtocolError,
+    StreamClosedError,
+    StreamIDTooLowError,
+)
 from h2.settings import SettingCodes
 from h2.stream import StreamInputs as _Input
-from hpack import HPACKError
-from hpack.struct import Header
+from hpack import HPACKError, OversizedHeaderListError
 from hyperframe.frame import Frame
 
 from tako.config import ServerConfig
 from tako.h2 import frames
 from tako.h2.frames import MAX_FRAME_SIZE, PREFACE, ErrorCode
+from tako.h2.hpack import FieldDecoder, FieldEncoder
 from tako.headers import RawHeader
 
 
@@ -47,6 +52,7 @@ our encoder searches its table from end to end."""
 
 _HEADER_LIST_LIMIT: Final = 32 * 1024  # decoded; beyond it the connection ends
 _BLOCK_LIMIT: Final = 1 << 20  # of h2's frame buffer; the gate enforces the real one
+_STREAMS_PER_SWEEP: Final = 16  # h2 would look at all open streams for each new one
 
 _HPACK_ERRORS = (HPACKError, IndexError, TypeError, UnicodeDecodeError)
 
@@ -79,20 +85,15 @@ class _Window(h2.windows.WindowManager):
 class Stream(h2.stream.H2Stream):
     """A stream's state machine; what its frames contain is none of its business."""
 
-    def receive_headers(
-        self,
-        headers: Iterable[Header],
-        end_stream: bool,
-        header_encoding: bool | str | None,
-    ) -> tuple[list[Frame], list[Event]]:
+    def take_headers(self, fields: list[RawHeader], *, end: bool) -> list[Event]:
         """Take a request's head or its trailers, whatever they say."""
         events = self.state_machine.process_input(_Input.RECV_HEADERS)
         event = cast("RequestReceived | TrailersReceived", events[0])
-        event.headers = list(headers)
-        if end_stream:
+        event.headers = fields
+        if end:
             events += self.state_machine.process_input(_Input.RECV_END_STREAM)
             event.stream_ended = cast("StreamEnded", events[-1])
-        return [], events
+        return events
 
     def receive_data(
         self,
@@ -145,16 +146,42 @@ class Library(h2.connection.H2Connection):
         self.max_inbound_frame_size = _BLOCK_LIMIT
         # Above the advertised size the stream is answered with 431; the connection ends
         # only where decoding itself becomes the attack.
-        self.decoder.max_header_list_size = max(
-            _HEADER_LIST_LIMIT, 2 * config.h2_max_header_list_size
+        self._field_decoder = FieldDecoder(
+            max(_HEADER_LIST_LIMIT, 2 * config.h2_max_header_list_size)
         )
+        self._field_encoder = FieldEncoder()
         self._inbound_flow_control_window_manager = _Window()
+        self._opened = 0  # streams
 
     def start(self) -> bytes:
         """Return our preface: the first SETTINGS (RFC 9113 §3.4)."""
         self.initiate_connection()
         self.receive_data(PREFACE)
         return self.data_to_send()
+
+    def receive_headers(
+        self, stream_id: int, block: bytes, *, end: bool
+    ) -> list[Event]:
+        """Take a whole header block; ``end``: it came with END_STREAM.
+
+        Raises:
+            H2Error: the connection must end; see ``error_code``.
+        """
+        fields = self._decoded(block)
+        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        stream = self.streams.get(stream_id)
+        try:
+            if stream is None:
+                stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+            return cast("Stream", stream).take_headers(fields, end=end)
+        except (StreamClosedError, StreamIDTooLowError) as error:
+            if self._stream_is_closed_by_reset(stream_id):  # RFC 9113 §5.1
+                reset = frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED)
+                self._data_to_send += reset
+                return getattr(error, "_events", [])
+            if self._stream_is_closed_by_end(stream_id):
+                raise StreamClosedError(stream_id) from error
+            raise
 
     def header_frames(
         self, stream_id: int, fields: list[RawHeader], *, end: bool
@@ -170,7 +197,7 @@ class Library(h2.connection.H2Connection):
         process(_Input.SEND_INFORMATIONAL_HEADERS if interim else _Input.SEND_HEADERS)
         if end:
             process(_Input.SEND_END_STREAM)
-        block = self.encoder.encode(fields)
+        block = self._field_encoder.encode(fields)
         flags = frames.END_STREAM if end else 0
         size = self.max_outbound_frame_size
         if len(block) <= size:
@@ -193,12 +220,28 @@ class Library(h2.connection.H2Connection):
         Raises:
             HPACKError: or one of its relatives; see ``error_code``.
         """
-        self.decoder.decode(block, raw=True)
+        self._field_decoder.decode_block(block)
+
+    def _decoded(self, block: bytes) -> list[RawHeader]:
+        try:
+            return self._field_decoder.decode_block(block)
+        except OversizedHeaderListError as error:
+            raise DenialOfServiceError(str(error)) from error
+        except _HPACK_ERRORS as error:
+            raise ProtocolError(str(error)) from error
 
     def _begin_new_stream(
         self, stream_id: int, allowed_ids: AllowedStreamIDs
     ) -> h2.stream.H2Stream:
-        super()._begin_new_stream(stream_id, allowed_ids)
+        if stream_id <= self.highest_inbound_stream_id:
+            raise StreamIDTooLowError(stream_id, self.highest_inbound_stream_id)
+        if stream_id % 2 != allowed_ids:  # RFC 9113 §5.1.1
+            msg = "a client opens streams with odd identifiers"
+            raise ProtocolError(msg)
+        self.highest_inbound_stream_id = stream_id
+        self._opened += 1
+        if self._opened % _STREAMS_PER_SWEEP == 0:
+            self._open_streams(1)  # moves those that are closed out of ``streams``
         stream = Stream(
             stream_id,
             config=self.config,

@@ -1,0 +1,121 @@
+"""``tako.h2.hpack``: blocks that come again, and blocks without a table (RFC 7541)."""
+
+import hpack
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.strategies import DrawFn
+
+from tako.h2 import hpack as ours
+from tako.h2.hpack import FieldDecoder, FieldEncoder
+from tako.headers import RawHeader
+
+
+def pairs(fields: object) -> list[RawHeader]:
+    return [(name, value) for name, value in fields]  # type: ignore[attr-defined]
+
+
+@st.composite
+def heads(draw: DrawFn) -> list[RawHeader]:
+    names = st.sampled_from([b":status", b"date", b"etag", b"set-cookie", b"x-tako"])
+    values = st.sampled_from([b"200", b"404", b""]) | st.binary(max_size=300)
+    return draw(st.lists(st.tuples(names, values), max_size=12))
+
+
+class TestEncoder:
+    @given(st.lists(heads(), min_size=1, max_size=5))
+    def test_a_decoder_reads_what_was_meant(
+        self, several: list[list[RawHeader]]
+    ) -> None:
+        encoder, decoder = FieldEncoder(), hpack.Decoder(max_header_list_size=1 << 20)
+        for fields in several:
+            assert pairs(decoder.decode(encoder.encode(fields), raw=True)) == fields
+
+    def test_the_decoders_table_stays_empty(self) -> None:
+        encoder, decoder = FieldEncoder(), hpack.Decoder()
+        for _ in range(3):
+            decoder.decode(encoder.encode([(b"x-tako", b"1"), (b"date", b"now")]))
+        assert not decoder.header_table.dynamic_entries
+        assert decoder.header_table_size == 0
+
+    def test_the_table_is_given_up_in_the_first_block_only(self) -> None:
+        encoder = FieldEncoder()
+        assert encoder.encode([(b":status", b"200")]) == b"\x20\x88"
+        assert encoder.encode([(b":status", b"200")]) == b"\x88"
+
+    def test_a_decoder_without_a_table_is_content(self) -> None:
+        encoder, decoder = FieldEncoder(), hpack.Decoder()
+        decoder.max_allowed_table_size = 0
+        decoder.decode(encoder.encode([(b":status", b"200")]))
+        decoder.decode(encoder.encode([(b"x-tako", b"1")]))
+
+    @pytest.mark.parametrize(
+        "size", [0, 14, 15, 126, 127, 128, 254, 255, 16_511, 70_000]
+    )
+    def test_integers_of_every_length(self, size: int) -> None:
+        encoder, decoder = FieldEncoder(), hpack.Decoder(max_header_list_size=1 << 20)
+        fields = [(b"x" * max(size, 1), b"v" * size)]
+        assert pairs(decoder.decode(encoder.encode(fields), raw=True)) == fields
+
+    def test_secrets_are_marked_and_not_kept(self) -> None:
+        block = FieldEncoder().encode([(b"set-cookie", b"secret")])
+        assert block == b"\x20\x1f\x28\x06secret"  # RFC 7541 §6.2.3, index 55
+        assert (b"set-cookie", b"secret") not in ours._kept
+
+    def test_what_is_kept_is_bounded(self) -> None:
+        encoder = FieldEncoder()
+        for number in range(5000):
+            encoder.encode([(b"x-number", b"%d" % number)])
+            encoder.encode([(b"x-large", b"%d" % number * 100)])
+        assert len(ours._kept) <= 512
+        assert encoder.encode([(b":status", b"200")]) == b"\x88"
+
+
+class TestDecoder:
+    def test_an_indexed_block_is_known_again(self) -> None:
+        decoder, encoder = FieldDecoder(1 << 16), hpack.Encoder()
+        fields = [(b":method", b"GET"), (b"x-tako", b"1")]
+        first = decoder.decode_block(encoder.encode(fields))
+        block = encoder.encode(fields)
+        second = decoder.decode_block(block)
+        assert first == second == fields
+        assert decoder.decode_block(block) is second
+
+    def test_a_block_that_changes_the_table_makes_it_forget(self) -> None:
+        decoder, encoder = FieldDecoder(1 << 16), hpack.Encoder()
+        decoder.decode_block(encoder.encode([(b"x-a", b"1")]))
+        block = encoder.encode([(b"x-a", b"1")])
+        assert block == b"\xbe"  # the youngest entry
+        assert decoder.decode_block(block) == [(b"x-a", b"1")]
+        decoder.decode_block(encoder.encode([(b"x-b", b"2")]))
+        assert decoder.decode_block(block) == [(b"x-b", b"2")]
+
+    def test_so_does_one_that_shrinks_it(self) -> None:
+        decoder, encoder = FieldDecoder(1 << 16), hpack.Encoder()
+        decoder.decode_block(encoder.encode([(b"x-a", b"1")]))
+        decoder.decode_block(b"\xbe")
+        decoder.decode_block(b"\x20\x82")
+        with pytest.raises(hpack.HPACKError):
+            decoder.decode_block(b"\xbe")
+
+    def test_one_that_failed_is_not_known(self) -> None:
+        decoder = FieldDecoder(1 << 16)
+        for _ in range(2):
+            with pytest.raises(hpack.HPACKError):
+                decoder.decode_block(b"\xbe")
+
+    def test_an_empty_block_has_no_fields(self) -> None:
+        assert FieldDecoder(1 << 16).decode_block(b"") == []
+
+    @given(st.lists(heads(), min_size=1, max_size=20), st.data())
+    def test_it_says_what_the_library_says(
+        self, several: list[list[RawHeader]], data: st.DataObject
+    ) -> None:
+        encoder = hpack.Encoder()
+        decoder, oracle = FieldDecoder(1 << 20), hpack.Decoder(1 << 20)
+        for fields in several:
+            block = encoder.encode(fields)
+            for _ in range(
+                data.draw(st.integers(1, 3)) if min(block or b"\0") > 127 else 1
+            ):
+                expected = pairs(oracle.decode(block, raw=True))
+                assert decoder.decode_block(block) == expected
