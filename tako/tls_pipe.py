@@ -9,13 +9,15 @@ Theory of operation. Three phases.
    picked), and a peer that says nothing, or no TLS, costs next to nothing. Refusals are
    plaintext alerts.
 2. *Handshake*, between the two memory BIOs, until ``established``.
-3. *Data*. ``receive_data`` decrypts, ``send`` encrypts.
+3. *Data*. ``receive_data`` decrypts, ``send`` encrypts. To OpenSSL a record that is not
+   complete is an error, which costs as much as decrypting 8 KiB. So ``_missing`` keeps
+   track of where records end, and OpenSSL is asked once for each that is there.
 
 Invariants: ``receive_data`` never raises because of input; once ``error`` is set
 nothing is read or written any more, but what ``data_to_send`` still returns (an alert,
-perhaps) should be sent. ``_incoming`` never holds more than ``_SLICE`` bytes,
-``_outgoing`` not more than ``_SLICE`` and one record: a memory BIO keeps its largest
-size for ever.
+perhaps) should be sent. Of data ``_incoming`` never holds more than one record, and
+``_outgoing`` not more than two ``_SLICE``: a memory BIO keeps its largest size for
+ever.
 """
 
 import logging
@@ -38,6 +40,9 @@ _Write: TypeAlias = Callable[[bytes | memoryview], int]
 
 _RECORD = 16 * 1024  # RFC 8446 §5.1: no record carries more plaintext than this
 _SLICE = 32 * 1024
+_HEAD = 5  # bytes of a record before its content: type, version, length
+_CONTENT_TYPES = range(20, 24)  # RFC 8446 §5.1
+_EXPANSION = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
 
 
 class TlsPipe:
@@ -56,7 +61,9 @@ class TlsPipe:
 
     __slots__ = (
         "_close_sent",
+        "_head",
         "_incoming",
+        "_missing",
         "_outgoing",
         "_queued",
         "_read",
@@ -86,6 +93,8 @@ class TlsPipe:
         self._read: _Read = _not_established
         self._write: _Write = _not_established
         self._reading = False  # established, and the data has not ended
+        self._missing = 0  # bytes of the record that ``_incoming`` holds the start of
+        self._head = b""  # the next record's, as long as it is not complete
         self._sni: str | None = None
         self._close_sent = False
         self.established: bool = False
@@ -106,22 +115,21 @@ class TlsPipe:
 
         ``b""`` while the handshake goes on, after a failure, and after close_notify.
         """
-        if not self._reading or len(ciphertext) > _SLICE:
+        # The usual read is one whole record.
+        size = len(ciphertext)
+        if (
+            self._missing
+            or not self._reading
+            or size < _HEAD
+            or size != _HEAD + (ciphertext[3] << 8 | ciphertext[4])
+        ):
             return self._receive_unusual(ciphertext)
-        # The usual read is one whole record. Asking the BIO whether anything is left
-        # (0.03 us) instead of reading until SSLWantReadError (2.3 us) is safe because
-        # one read returns a whole record and OpenSSL takes no byte of the next one
-        # ahead.
-        incoming = self._incoming
-        incoming.write(ciphertext)
+        self._incoming.write(ciphertext)
         try:
-            plaintext = self._read(_RECORD)
+            return self._read(_RECORD) or self._end_of_data()
         except ssl.SSLError as error:
             self._note(error)
             return b""
-        if plaintext and not incoming.pending:
-            return plaintext
-        return self._drain(plaintext) if plaintext else self._end_of_data()
 
     def receive_eof(self) -> None:
         """Note that the peer will send nothing more. Repeats are no-ops."""
@@ -174,7 +182,7 @@ class TlsPipe:
     def _receive_unusual(self, ciphertext: bytes) -> bytes:
         """Take bytes before, after and beyond the usual course of ``receive_data``."""
         if self._reading:
-            return self._receive_slices(ciphertext)
+            return self._receive_records(ciphertext)
         if self.error is not None or self.peer_closed:
             return b""  # RFC 8446 §6.1: data after a closure alert MUST be ignored
         if self._reader is not None:
@@ -233,8 +241,8 @@ class TlsPipe:
                     return b""
             else:
                 self._establish(ssl_object)
-                rest = bytes(memoryview(ciphertext)[start + _SLICE :])
-                return self._drain(b"") + self._receive_slices(rest)
+                rest = self._incoming.read() + ciphertext[start + _SLICE :]
+                return self._receive_records(rest)
         return b""
 
     def _establish(self, ssl_object: ssl.SSLObject) -> None:
@@ -251,22 +259,26 @@ class TlsPipe:
         self._write = ssl_object.write
         self.established = self._reading = True
 
-    def _receive_slices(self, ciphertext: bytes) -> bytes:
-        """Decrypt a long read piecemeal, so that the BIO stays small."""
-        view = memoryview(ciphertext)
+    def _receive_records(self, ciphertext: bytes) -> bytes:
+        """Decrypt the records that are complete; the BIO keeps the next one's start."""
+        if self._head:
+            ciphertext, self._head = self._head + ciphertext, b""
+        view, size = memoryview(ciphertext), len(ciphertext)
         chunks: list[bytes] = []
-        for start in range(0, len(view), _SLICE):
-            if not self._reading:
+        start, end = 0, self._missing
+        while self._reading:
+            if start == end:
+                if size - start < _HEAD:
+                    self._head = ciphertext[start:]
+                    break
+                end = _end_of_record(ciphertext, start)
+            self._incoming.write(view[start:end])
+            if end > size:
                 break
-            self._incoming.write(view[start : start + _SLICE])
             self._drain_into(chunks)
+            start = end
+        self._missing = max(end - size, 0)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _drain(self, first: bytes) -> bytes:
-        """Decrypt all complete records; return ``first`` and their plaintext."""
-        chunks = [first]
-        self._drain_into(chunks)
-        return b"".join(chunks)
 
     def _drain_into(self, chunks: list[bytes]) -> None:
         incoming, read = self._incoming, self._read
@@ -289,10 +301,11 @@ class TlsPipe:
     def _send_slices(self, plaintext: memoryview) -> None:
         """Encrypt much data piecemeal, so that the BIO stays small."""
         outgoing, write = self._outgoing, self._write
-        for start in range(0, len(plaintext), _RECORD):
-            if outgoing.pending >= _RECORD:
+        start = 0
+        while start < len(plaintext):
+            start += write(plaintext[start : start + _SLICE])
+            if outgoing.pending >= _SLICE:
                 self._queued.append(outgoing.read())
-            write(plaintext[start : start + _RECORD])
 
     def _note(self, error: ssl.SSLError) -> None:
         """Take note of how an operation ended that did not return."""
@@ -322,6 +335,17 @@ class TlsPipe:
 def _not_established(_: object) -> NoReturn:
     msg = "the TLS handshake is not complete"
     raise LocalProtocolError(msg)
+
+
+def _end_of_record(data: bytes, start: int) -> int:
+    """Return where the record ends whose header is at ``start`` (RFC 8446 §5.1).
+
+    Of what is no record all is handed to OpenSSL, whose business it is to refuse it.
+    """
+    length = data[start + 3] << 8 | data[start + 4]
+    if data[start] not in _CONTENT_TYPES or length > _RECORD + _EXPANSION:
+        return len(data)
+    return start + _HEAD + length
 
 
 def _explain(error: ssl.SSLError) -> str:
