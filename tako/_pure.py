@@ -26,7 +26,7 @@ _FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stre
 _MAX_H2_LENGTH = (1 << 24) - 1
 
 
-def unmask(data: bytes | bytearray, mask: bytes, offset: int = 0) -> bytes:
+def unmask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
     """Return ``data`` unmasked (RFC 6455 §5.3).
 
     Args:
@@ -49,10 +49,10 @@ def unmask(data: bytes | bytearray, mask: bytes, offset: int = 0) -> bytes:
     return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
 
 
-def _unmask_large(data: bytes | bytearray, mask: bytes) -> bytes:
+def _unmask_large(data: bytes | bytearray | memoryview, mask: bytes) -> bytes:
     result = bytearray(len(data))
     for index in range(4):
-        result[index::4] = data[index::4].translate(_XOR_TABLES[mask[index]])
+        result[index::4] = bytes(data[index::4]).translate(_XOR_TABLES[mask[index]])
     return bytes(result)
 
 

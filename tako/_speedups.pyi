@@ -1,6 +1,8 @@
 from typing import Any
 
-def unmask(data: bytes | bytearray, mask: bytes, offset: int = 0) -> bytes: ...
+def unmask(
+    data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0
+) -> bytes: ...
 def scan_frames(
     buffer: bytes | bytearray, start: int, max_payload: int, limit: int
 ) -> tuple[list[Any], int]: ...

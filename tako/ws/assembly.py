@@ -12,8 +12,9 @@ from tako.errors import InvalidUtf8, WsError
 
 
 _MAX_FRAGMENTS = 16_384
-_SMALL_FRAGMENT = 32  # bytes; any number of larger ones is taken
 """Frames of one message."""
+_SMALL_FRAGMENT = 32  # bytes; any number of larger ones is taken
+_LARGE_PART = 4096  # bytes from which a part is kept as it is, to be copied only once
 _MAX_EMPTY_FRAGMENTS = 1024
 """Continuation frames of one message that carry nothing."""
 
@@ -75,20 +76,25 @@ class Utf8Check:
 class Assembly:
     """A message of which not everything has arrived."""
 
-    __slots__ = ("_data", "_empty", "_fragments", "_utf8", "inflater", "wire_size")
+    __slots__ = (
+        "_empty",
+        "_fragments",
+        "_parts",
+        "_utf8",
+        "held",
+        "inflater",
+        "wire_size",
+    )
 
     def __init__(self, *, text: bool, inflater: Inflater | None) -> None:
         self.inflater: Inflater | None = inflater
         self.wire_size: int = 0  # of all payloads so far, announced ones included
-        self._data = bytearray()
+        self.held: int = 0
+        """How many bytes are held."""
+        self._parts: list[bytes | bytearray] = []  # the small ones share a bytearray
         self._utf8 = Utf8Check() if text else None
         self._fragments = 0
         self._empty = 0
-
-    @property
-    def held(self) -> int:
-        """How many bytes are held."""
-        return len(self._data)
 
     def begin_frame(self, size: int) -> None:
         """Count a frame of ``size`` bytes.
@@ -113,22 +119,27 @@ class Assembly:
         Raises:
             WsError: it can't become a message.
         """
-        data = self._data
         if self.inflater is not None:
-            budget = max_size - len(data)
+            budget = max_size - self.held
             part = self.inflater.inflate(part, final_fragment=final, budget=budget)
         if not final:
             if self._utf8 is not None:
                 self._utf8.feed(part)
-            data += part
+            self._hold(part)
             return None
-        whole: bytes | bytearray = part
-        if data:
-            data += part
-            whole = data
-        if self._utf8 is None:
-            return bytes(whole)
-        return decode_text(whole)
+        whole = b"".join([*self._parts, part]) if self._parts else part
+        return whole if self._utf8 is None else decode_text(whole)
+
+    def _hold(self, part: bytes) -> None:
+        self.held += len(part)
+        if len(part) >= _LARGE_PART:
+            self._parts.append(part)
+            return
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, bytearray):
+            last += part
+        else:
+            self._parts.append(bytearray(part))
 
 
 def decode_text(data: bytes | bytearray) -> str:

@@ -59,6 +59,7 @@ _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 _DATA_OPCODES = (_CONTINUATION, _TEXT, _BINARY)
 _CONTROL_OPCODES = (_CLOSE, _PING, _PONG)
 _FIN, _RSV1, _RSV2_OR_3 = 0x80, 0x40, 0x30
+_SMALL = 1024  # bytes
 _MASKED = 0x80
 
 _Bytes: TypeAlias = bytes | bytearray
@@ -147,6 +148,9 @@ class Codec:
         messages: list[AnyMessage] = []
         offset = 0
         source: _Bytes = data
+        if 0 < len(data) < self._left and not self._rest:
+            # the middle of a large frame: there is nothing to look for in it
+            return self._receive_middle(data)
         if self._rest:
             self._rest += data
             source = self._rest
@@ -162,9 +166,7 @@ class Codec:
         try:
             offset = self._receive_frames(source, offset, messages, limit)
         except WsError as error:
-            # without its traceback, which would keep this object and ``data`` alive
-            self.error = error.with_traceback(None)
-            self.finished = True
+            self._failed(error)
         if self.finished:
             self.pending = False
             self._message = None
@@ -174,6 +176,21 @@ class Codec:
         elif offset < len(source):
             self._rest += source[offset:]
         return messages
+
+    def _receive_middle(self, data: bytes) -> list[AnyMessage]:
+        try:
+            self._receive_payload(data, 0, [])
+        except WsError as error:
+            self._failed(error)
+        return []
+
+    def _failed(self, error: WsError) -> None:
+        # without its traceback, which would keep this object and the input alive
+        self.error = error.with_traceback(None)
+        self.finished = True
+        self.pending = False
+        self._message = None
+        self._rest.clear()
 
     def _receive_frames(
         self, source: _Bytes, offset: int, messages: list[AnyMessage], limit: int
@@ -292,7 +309,13 @@ class Codec:
         message = self._message
         assert message is not None, "a frame in progress belongs to a message"  # noqa: S101
         end = min(offset + self._left, len(source))
-        part = unmask(source[offset:end], self._mask, self._mask_offset)
+        payload: _BytesLike = source
+        if end - offset < len(source):
+            # a view costs more than a copy of a few bytes, and less than one of many
+            small = end - offset < _SMALL
+            payload = source[offset:end] if small else memoryview(source)[offset:end]
+        part = unmask(payload, self._mask, self._mask_offset)
+        del payload  # a view would keep ``_rest`` from shrinking
         self._left -= end - offset
         self._mask_offset = (self._mask_offset + end - offset) & 3
         self._receiving_frame = self._left > 0
