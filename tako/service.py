@@ -13,6 +13,7 @@ connection never ends the service; a socket is not closed while a task accepts f
 a drain does not cut off a connection that is being attached.
 """
 
+import contextlib
 import inspect
 import logging
 import socket
@@ -336,7 +337,8 @@ class Service:
 
     async def _drain(self) -> None:
         if self._config.drain_delay is not None:
-            await self._runtime.sleep(self._config.drain_delay)
+            with contextlib.suppress(TimeoutError):
+                await self._runtime.run_within(self._config.drain_delay, self._gone)
         self._draining = True
         for connection in list(self._connections):
             connection.shut_down()

@@ -25,7 +25,7 @@ from tako.serving import serve, serve_h2c, serve_tls
 from tako.tls import ReloadableResolver, TlsCert
 
 
-_HANDOVER = 0.5  # seconds for clients whom a worker accepted before it stops
+_HANDOVER = 1.0  # seconds for clients whom a worker accepted before it stops
 
 _SPOKEN = {
     "tls": "HTTP/2 and HTTP/1.1",
