@@ -19,10 +19,12 @@ import trustme
 
 from tests.integration.test_cli import APPS, serving
 from tests.support.hosts import Host
-from tests.support.peer import connect
+from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_io import TIMEOUT, EndOfStreamError, Socket, StreamResetError
-from tests.support.server import Credentials
+from tests.support.server import Credentials, RuntimeName
 
+
+LOST = (EndOfStreamError, StreamResetError)
 
 PIDS = """
 import os
@@ -103,14 +105,37 @@ def replace_certificate(folder: Path, ca: trustme.CA) -> None:
 
 
 class Load:
-    """Clients that connect anew for every request, and count what happens."""
+    """Clients that ask again and again, and count what happens.
 
-    def __init__(self, host: Host, client: ssl.SSLContext, threads: int = 3) -> None:
+    Args:
+        host: whom to ask.
+        client: what the clients trust.
+        wire: what they speak.
+        pauses: one client each: seconds between connecting and asking.
+        keep_alive: ask on one connection as long as it lasts; a request that was not
+            answered there is sent once more (RFC 9110 section 9.2.2).
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        client: ssl.SSLContext,
+        *,
+        wire: Wire = "h1s",
+        pauses: tuple[float, ...] = (0, 0, 0),
+        keep_alive: bool = False,
+    ) -> None:
         self.results: Counter[str] = Counter()
+        self.first_answers: dict[int, float] = {}
+        """When each process was heard of first."""
         self._host = host
         self._client = client
+        self._wire: Wire = wire
+        self._keep_alive = keep_alive
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(pause,)) for pause in pauses
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -130,33 +155,84 @@ class Load:
             assert time.monotonic() < end, self.results
             time.sleep(0.01)
 
-    def _run(self) -> None:
+    def _run(self, pause: float) -> None:
         while not self._stop.is_set():
             try:
-                with connect(self._host.address, "h1s", self._client) as connection:
-                    good = connection.request("GET", "/").body == b"Hello"
-                    self.results["good" if good else "bad"] += 1
+                if self._keep_alive:
+                    self._ask_on()
+                else:
+                    with self._connect() as connection:
+                        time.sleep(pause)
+                        self._ask(connection)
             except ConnectionRefusedError:
                 self.results["refused"] += 1
-            except (EndOfStreamError, StreamResetError, OSError) as error:
+            except (*LOST, OSError) as error:
                 self.results[type(error).__name__] += 1
+
+    def _ask_on(self) -> None:
+        """Ask until the server ends the connection; ask that once more on another."""
+        with self._connect() as connection, contextlib.suppress(*LOST):
+            self._ask(connection)
+            while not self._stop.is_set():
+                self._ask(connection)
+        if not self._stop.is_set():
+            with self._connect() as connection:
+                self._ask(connection)
+                self.results["again"] += 1
+
+    def _connect(self) -> PeerConnection:
+        return connect(self._host.address, self._wire, self._client)
+
+    def _ask(self, connection: PeerConnection) -> None:
+        response = connection.request("GET", "/pid")
+        if response.status == 200:
+            self.results["good"] += 1
+            self.first_answers.setdefault(int(response.body), time.monotonic())
+        else:
+            self.results["bad"] += 1
+
+
+def workers_of(host: Host) -> set[int]:
+    return {child.pid for child in psutil.Process(host.pid).children()}
+
+
+def roll(host: Host) -> None:
+    """Let every worker be replaced, and wait until the old ones are gone."""
+    before = workers_of(host)
+    assert len(before) == 2
+    os.kill(host.pid, signal.SIGHUP)
+    wait_until(
+        lambda: len(workers_of(host)) == 2 and not workers_of(host) & before, host
+    )
 
 
 def test_kill_9_costs_one_worker_for_a_moment(
     workers: Host, credentials: Credentials
 ) -> None:
-    before = serving_pids(workers, credentials, 2)
-    with Load(workers, credentials.client) as load:
+    clients = 5
+    with Load(workers, credentials.client, pauses=(0.02,) * clients) as load:
+        answered = load.first_answers
+        wait_until(lambda: set(answered) == workers_of(workers), workers)
+
+        def kill(victim: int) -> float:
+            """Return how long it took until another was there, and at work."""
+            known, killed = workers_of(workers), time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: bool(workers_of(workers) - known), workers)
+            started = time.monotonic()
+            (new,) = workers_of(workers) - known
+            load.wait(20)  # the others keep serving
+            wait_until(lambda: new in answered, workers)
+            used = psutil.Process(new).cpu_times()
+            return started - killed + float(used.user + used.system)
+
+        # Its start in processor time: the machine may be busy with something else.
+        assert all(kill(victim) < 1.0 for victim in sorted(answered))
         load.wait(20)
-        victim = min(before)
-        os.kill(victim, signal.SIGKILL)
-        load.wait(20)  # the others keep serving
-        after = serving_pids(workers, credentials, 2, without={victim})
-        load.wait(20)
-    assert len(after - before) == 1
     assert load.results["refused"] == load.results["bad"] == 0
-    assert sum(load.results.values()) - load.results["good"] <= 3  # what it had in hand
-    assert "was killed by SIGKILL; starting another" in workers.output()
+    lost = sum(load.results.values()) - load.results["good"]
+    assert lost <= 2 * clients  # what the two had in hand
+    assert workers.output().count("was killed by SIGKILL; starting another") == 2
 
 
 def test_sigusr1_loads_certificates_and_drops_nothing(
@@ -196,8 +272,48 @@ def test_sighup_rolls_the_workers_without_refusing_anybody(
         wait_until(lambda: not any(map(psutil.pid_exists, before)), workers)
         load.wait(5)
         assert serial(workers, credentials.client) != old
-    assert load.results["refused"] == load.results["bad"] == 0
+    assert set(load.results) == {"good"}
     assert not before & after
+
+
+CELLS: list[tuple[RuntimeName, Wire]] = [
+    ("asyncio", "h1"),
+    ("asyncio", "h1s"),
+    ("trio", "h1s"),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_rolling_again_and_again_loses_no_connection(
+    folder: Path, credentials: Credentials, cell: tuple[RuntimeName, Wire]
+) -> None:
+    """Neither of those that ask at once, nor of those that take their time."""
+    runtime, wire = cell
+    pytest.importorskip(runtime)
+    options = ["apps:router", "--workers", "2", "--runtime", runtime]
+    options += ["--plain"] if wire == "h1" else []
+    pauses = (0, 0, 0, 0, 0.1, 0.3, 0.6, 0.6, 0.9, 0.9)
+    with serving(folder, credentials, *options) as host:
+        wait_until(lambda: len(workers_of(host)) == 2, host)
+        with Load(host, credentials.client, wire=wire, pauses=pauses) as load:
+            load.wait(20)
+            for _ in range(3):
+                roll(host)
+            load.wait(20)
+    assert set(load.results) == {"good"}
+
+
+def test_rolling_costs_a_keep_alive_client_one_more_try_at_most(
+    workers: Host, credentials: Credentials
+) -> None:
+    """It may be closed on while its next request is on its way: RFC 9112 9.3.1."""
+    with Load(workers, credentials.client, keep_alive=True) as load:
+        load.wait(20)
+        for _ in range(3):
+            roll(workers)
+        load.wait(20)
+    assert set(load.results) == {"good", "again"}
+    assert load.results["again"] >= 3  # its worker is gone each time
 
 
 def test_a_roll_that_cannot_start_leaves_the_old_workers(
@@ -258,7 +374,7 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
     options = ("apps:router", "--plain", "--workers", "2")
     with serving(folder, credentials, *options) as host:
         for times in (1, 2, 3, 4):
-            lost = contextlib.suppress(EndOfStreamError, StreamResetError)
+            lost = contextlib.suppress(*LOST)
             with host.connect("h1") as connection, lost:
                 connection.request("GET", "/die")
             host.wait_output("ended with code 3", times=times)
