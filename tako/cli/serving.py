@@ -59,14 +59,8 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
             worker.tell_ready(target.kind)
 
     router = Served(target, started, access_log=plan.access_log)
-    if resolver is not None:
-
-        def reload(*_: object) -> None:
-            _reload(resolver)
-
-        signal.signal(signal.SIGHUP, reload)
-    else:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, partial(_signalled, resolver))
     paths = binds.unix_paths(listener) if worker is None else []
     try:
         loop = plan.loop if plan.runtime == "asyncio" else "auto"
@@ -100,8 +94,10 @@ def _resolver(plan: Plan) -> ReloadableResolver | None:
     return ReloadableResolver.from_pem(plan.cert, plan.key)
 
 
-def _reload(resolver: ReloadableResolver) -> None:
+def _signalled(resolver: ReloadableResolver | None, *_: object) -> None:
     """Load the certificate again: connections and WebSockets do not notice."""
+    if resolver is None:
+        return  # without TLS there is nothing to load
     try:
         resolver.reload_from_pem()
     except TlsConfigError as error:

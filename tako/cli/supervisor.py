@@ -15,7 +15,9 @@ are stopping.
 * SIGHUP: every worker loads its certificate again, in place; then the places are
   rolled one by one: a replacement is started, and only when it is ready the old worker
   drains. Connections wait in the kernel's queue of the shared socket, so none is
-  refused. If a replacement cannot start the roll ends and the old worker stays.
+  refused. If a replacement cannot start the roll ends and the old worker stays. A
+  worker that was starting already is rolled, too, once it is ready: nobody knows how
+  much of what was there before it has loaded.
 * SIGUSR1: only the certificates.
 * SIGTERM, SIGINT: every worker drains. The second one kills.
 
@@ -234,7 +236,7 @@ class Supervisor:
         if child.replaces is not None:
             self._stop(child.replaces)
             child.replaces = None
-            self._roll_next()
+        self._roll_on()
 
     def _close_pipe(self, child: Child) -> None:
         if child.ready_pipe >= 0:
@@ -271,13 +273,14 @@ class Supervisor:
             then = f"another in {pause:g} s" if pause else "starting another"
             say(f"tako: worker {child.place} (pid {child.process.pid}) {how}; {then}")
             self._due[child.place] = time.monotonic() + pause
+            self._roll_on()
 
     def _replaced(self, gone: Child) -> bool:
         """Tell whether somebody is about to take the place of ``gone`` anyway."""
         for child in self._children:
             if child.replaces is gone:
                 child.replaces = None
-                self._roll_next()
+                self._roll_on()
                 return True
         return False
 
@@ -294,19 +297,28 @@ class Supervisor:
     # Rolling -------------------------------------------------------------------------
 
     def _begin_roll(self) -> None:
-        rolling = bool(self._to_roll) or any(c.replaces for c in self._children)
         self._to_roll = deque(range(1, self._plan.workers + 1))
-        if not rolling:
-            self._roll_next()
+        self._roll_on()
 
-    def _roll_next(self) -> None:
-        """Replace the worker of the next place that has one."""
+    def _roll_on(self) -> None:
+        """Replace the worker of the next place, unless one is being replaced."""
+        if any(child.replaces for child in self._children):
+            return
         while self._to_roll:
+            holder = self._holder(self._to_roll[0])
+            if holder is not None and not holder.ready:
+                return  # it is starting: when it is ready, or gone, we are called
             place = self._to_roll.popleft()
-            for child in self._children:
-                if child.place == place and child.ready and child.stopping_at is None:
-                    self._start(place, child)
-                    return
+            if holder is not None:
+                self._start(place, holder)
+                return
+
+    def _holder(self, place: int) -> Child | None:
+        """Return the worker of a place; ``None`` if one is yet to be started."""
+        for child in self._children:
+            if child.place == place and child.stopping_at is None:
+                return child
+        return None
 
     def _watching(self, watch: Watch, stop: threading.Event) -> threading.Thread:
         def changed(names: str) -> None:

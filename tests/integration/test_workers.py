@@ -78,8 +78,10 @@ def serving_pids(
     return found
 
 
-def wait_until(condition: Callable[[], bool], host: Host) -> None:
-    end = time.monotonic() + TIMEOUT
+def wait_until(
+    condition: Callable[[], bool], host: Host, timeout: float = TIMEOUT
+) -> None:
+    end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, host.output()
         time.sleep(0.02)
@@ -111,7 +113,7 @@ class Load:
         host: whom to ask.
         client: what the clients trust.
         wire: what they speak.
-        pauses: one client each: seconds between connecting and asking.
+        pauses: one client each: seconds before it asks on a connection.
         keep_alive: ask on one connection as long as it lasts; a request that was not
             answered there is sent once more (RFC 9110 section 9.2.2).
     """
@@ -122,7 +124,7 @@ class Load:
         client: ssl.SSLContext,
         *,
         wire: Wire = "h1s",
-        pauses: tuple[float, ...] = (0, 0, 0),
+        pauses: tuple[float, ...] = (0, 0.01, 0.01),
         keep_alive: bool = False,
     ) -> None:
         self.results: Counter[str] = Counter()
@@ -159,7 +161,7 @@ class Load:
         while not self._stop.is_set():
             try:
                 if self._keep_alive:
-                    self._ask_on()
+                    self._ask_on(pause)
                 else:
                     with self._connect() as connection:
                         time.sleep(pause)
@@ -169,12 +171,12 @@ class Load:
             except (*LOST, OSError) as error:
                 self.results[type(error).__name__] += 1
 
-    def _ask_on(self) -> None:
+    def _ask_on(self, pause: float) -> None:
         """Ask until the server ends the connection; ask that once more on another."""
         with self._connect() as connection, contextlib.suppress(*LOST):
-            self._ask(connection)
             while not self._stop.is_set():
                 self._ask(connection)
+                time.sleep(pause)
         if not self._stop.is_set():
             with self._connect() as connection:
                 self._ask(connection)
@@ -202,7 +204,9 @@ def roll(host: Host) -> None:
     assert len(before) == 2
     os.kill(host.pid, signal.SIGHUP)
     wait_until(
-        lambda: len(workers_of(host)) == 2 and not workers_of(host) & before, host
+        lambda: len(workers_of(host)) == 2 and not workers_of(host) & before,
+        host,
+        TIMEOUT * 2,
     )
 
 
@@ -292,7 +296,7 @@ def test_rolling_again_and_again_loses_no_connection(
     pytest.importorskip(runtime)
     options = ["apps:router", "--workers", "2", "--runtime", runtime]
     options += ["--plain"] if wire == "h1" else []
-    pauses = (0, 0, 0, 0, 0.1, 0.3, 0.6, 0.6, 0.9, 0.9)
+    pauses = (0, 0.01, 0.01, 0.1, 0.3, 0.6, 0.6, 0.9, 0.9)
     with serving(folder, credentials, *options) as host:
         wait_until(lambda: len(workers_of(host)) == 2, host)
         with Load(host, credentials.client, wire=wire, pauses=pauses) as load:
@@ -307,7 +311,8 @@ def test_rolling_costs_a_keep_alive_client_one_more_try_at_most(
     workers: Host, credentials: Credentials
 ) -> None:
     """It may be closed on while its next request is on its way: RFC 9112 9.3.1."""
-    with Load(workers, credentials.client, keep_alive=True) as load:
+    pauses = (0.001, 0.002, 0.005)
+    with Load(workers, credentials.client, pauses=pauses, keep_alive=True) as load:
         load.wait(20)
         for _ in range(3):
             roll(workers)
@@ -325,6 +330,30 @@ def test_a_roll_that_cannot_start_leaves_the_old_workers(
     workers.wait_output("the old one stays")
     assert serving_pids(workers, credentials, 2) == before
     assert "new code, new bug" in workers.output()
+
+
+def test_a_roll_waits_for_a_worker_that_is_just_starting(
+    workers: Host, credentials: Credentials, folder: Path
+) -> None:
+    """What it has loaded so far may be what is to be replaced."""
+    old = APPS + PIDS
+    waits = "import os, time\nwhile os.path.exists('hold'): time.sleep(0.01)\n"
+    (folder / "hold").touch()
+    (folder / "apps.py").write_text("open('begun', 'w').close()\n" + waits + old)
+    victim = max(serving_pids(workers, credentials, 2))
+    os.kill(victim, signal.SIGKILL)
+    wait_until((folder / "begun").exists, workers)
+    before = workers_of(workers)
+    (folder / "apps.py").write_text(old + "router.get('/new', lambda: 'new')\n")
+    os.kill(workers.pid, signal.SIGHUP)
+    workers.wait_output("certificate reloaded")  # by the one that serves
+    (folder / "hold").unlink()
+    wait_until(
+        lambda: len(workers_of(workers)) == 2 and not workers_of(workers) & before,
+        workers,
+    )
+    for _ in range(10):
+        assert ask(workers, credentials, "/new") == "new"
 
 
 def test_sigterm_drains_all_workers(workers: Host, credentials: Credentials) -> None:
@@ -397,8 +426,9 @@ def test_a_changed_file_starts_again(folder: Path, credentials: Credentials) -> 
         wait_until(changed, host)
 
 
-def test_one_process_loads_its_certificate_at_sighup(
-    folder: Path, credentials: Credentials, ca: trustme.CA
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_one_process_loads_its_certificate_at_a_signal(
+    folder: Path, credentials: Credentials, ca: trustme.CA, number: signal.Signals
 ) -> None:
     files = ("--cert", "cert.pem", "--key", "key.pem")
     with serving(folder, credentials, "apps:router", *files) as host:
@@ -407,13 +437,25 @@ def test_one_process_loads_its_certificate_at_sighup(
             ws = connection.websocket("/ws")
             load.wait(5)
             replace_certificate(folder, ca)
-            os.kill(host.pid, signal.SIGHUP)
+            os.kill(host.pid, number)
             host.wait_output("certificate reloaded")
             assert serial(host, credentials.client) != old
             load.wait(5)
             ws.echo("still here")
         assert set(load.results) == {"good"}
         (folder / "key.pem").write_text("no key")
-        os.kill(host.pid, signal.SIGHUP)
+        os.kill(host.pid, number)
         host.wait_output("keeping the old certificate: ")
         assert serial(host, credentials.client) != old
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_without_a_certificate_those_signals_do_nothing(
+    folder: Path, credentials: Credentials, number: signal.Signals
+) -> None:
+    with serving(folder, credentials, "apps:router", "--plain") as host:
+        with host.connect("h1") as connection:
+            os.kill(host.pid, number)
+            assert connection.request("GET", "/").body == b"Hello"
+        assert host.process is not None
+        assert host.process.poll() is None
