@@ -61,7 +61,6 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
     router = Served(target, started, access_log=plan.access_log)
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, partial(_signalled, resolver))
-    paths = binds.unix_paths(listener) if worker is None else []
     try:
         loop = plan.loop if plan.runtime == "asyncio" else "auto"
         runtime.run(
@@ -69,8 +68,6 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
         )
     finally:
         listener.close()
-        for path in paths:
-            path.unlink(missing_ok=True)
 
 
 async def _serve(

@@ -78,14 +78,8 @@ def supervise(plan: Plan, watch: Watch | None) -> int:
         CliError: an address cannot be bound.
     """
     plan.set_up_logging()
-    listener = binds.bind_all(plan.binds)
-    paths = binds.unix_paths(listener)
-    try:
+    with binds.bind_all(plan.binds) as listener:
         return Supervisor(plan, listener).run(watch)
-    finally:
-        listener.close()
-        for path in paths:
-            path.unlink(missing_ok=True)
 
 
 class Supervisor:
@@ -194,6 +188,7 @@ class Supervisor:
     def _end(self, code: int) -> None:
         """Drain everything; ``code`` is the exit code."""
         self._code = code
+        self._listener.close()  # the workers close theirs: who comes now is refused
         self._due.clear()
         self._to_roll.clear()
         for child in self._children:
@@ -225,14 +220,14 @@ class Supervisor:
         if not data:
             return  # it died: SIGCHLD says so
         child.ready = True
+        if self._code is not None:
+            self._stop(child)
+            return
         if not self._announced:
             self._announced = True
             announce(self._plan, self._listener, data.decode())
             for place in range(2, self._plan.workers + 1):
                 self._start(place)
-        if self._code is not None:
-            self._stop(child)
-            return
         if child.replaces is not None:
             self._stop(child.replaces)
             child.replaces = None

@@ -135,7 +135,11 @@ class TestErrors:
             (("--plain", "--h2c"), r"--plain is HTTP/1.1 and --h2c is HTTP/2.*"),
             (("--plain", "--bind", "nonsense"), r"--bind nonsense: .*fd://number"),
             (("--plain", "--bind", "fd://199"), r".*199 is no open socket"),
-            (("--plain", "--bind", "unix:/no/such/x"), r"cannot listen on unix:.*"),
+            (
+                ("--plain", "--bind", "unix:/no/such/x"),
+                r"cannot listen on /no/such/x: .*",
+            ),
+            (("--plain", "--bind", "unix:apps.py"), r"apps.py exists but is not .*"),
             (("--plain", "--workers", "0"), r"--workers is at least 1, not 0"),
             (
                 ("--plain", "--drain-timeout", "soon"),

@@ -19,6 +19,7 @@ import trustme
 
 from tests.integration.test_cli import APPS, serving
 from tests.support.hosts import Host
+from tests.support.listeners import connect_to
 from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_io import TIMEOUT, EndOfStreamError, Socket, StreamResetError
 from tests.support.server import Credentials, RuntimeName
@@ -367,6 +368,24 @@ def test_sigterm_drains_all_workers(workers: Host, credentials: Credentials) -> 
         for ws in sockets:
             assert ws.expect_close() == (1001, "server shutting down")
     assert process.wait(TIMEOUT) == 0
+
+
+def test_workers_on_a_unix_socket_leave_no_file(
+    folder: Path, credentials: Credentials
+) -> None:
+    path = folder / "sock"
+    options = ("apps:router", "--plain", "--workers", "2", "--bind", f"unix:{path}")
+    with serving(folder, credentials, *options) as host:
+        host.wait_output(f"listening on unix:{path}: HTTP/1.1")
+        roll(host)
+        with connect_to(str(path), "h1") as connection:
+            assert connection.request("GET", "/").body == b"Hello"
+            ws = connection.websocket("/ws")
+            assert host.process is not None
+            host.process.send_signal(signal.SIGTERM)
+            assert ws.expect_close() == (1001, "server shutting down")
+            assert not path.exists()  # who comes now is refused, not kept waiting
+        assert host.process.wait(TIMEOUT) == 0
 
 
 def test_a_second_sigterm_ends(workers: Host, credentials: Credentials) -> None:
