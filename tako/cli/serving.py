@@ -10,7 +10,7 @@ from typing import Any
 from tako import access, runtime
 from tako.cli import binds, certs
 from tako.cli.plan import Plan
-from tako.cli.saying import say, version
+from tako.cli.saying import say, version, with_fix
 from tako.cli.target import Target, load
 from tako.cli.worker import Worker
 from tako.conn_info import UnixPeer
@@ -98,7 +98,7 @@ def _signalled(resolver: ReloadableResolver | None, *_: object) -> None:
     try:
         resolver.reload_from_pem()
     except TlsConfigError as error:
-        say(f"tako: keeping the old certificate: {error}")
+        say(f"tako: keeping the old certificate: {with_fix(str(error))}")
     else:
         say("tako: certificate reloaded")
 
