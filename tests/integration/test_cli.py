@@ -212,6 +212,8 @@ class TestErrors:
         assert run(folder, "--version").stdout.startswith("tako ")
         help_text = run(folder, "serve", "--help").stdout
         assert "--h2-max-concurrent-streams NUMBER" in help_text
+        assert "--max-connections NUMBER" in help_text
+        assert "none: no limit" in help_text
         assert "TAKO_" in help_text
         assert run(folder).returncode == 2
 
