@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -245,9 +247,14 @@ def test_sigusr1_loads_certificates_and_drops_nothing(
 ) -> None:
     before = serving_pids(workers, credentials, 2)
     old = serial(workers, credentials.client)
-    with workers.connect("h2") as connection, Load(workers, credentials.client) as load:
-        ws = connection.websocket("/ws")
-        ws.echo("before")
+    with (
+        workers.connect("h2") as one,
+        workers.connect("h1s") as two,
+        Load(workers, credentials.client) as load,
+    ):
+        sockets = [one.websocket("/ws"), two.websocket("/ws")]
+        for ws in sockets:
+            ws.echo("before")
         load.wait(5)
         replace_certificate(folder, ca)
         os.kill(workers.pid, signal.SIGUSR1)
@@ -255,7 +262,8 @@ def test_sigusr1_loads_certificates_and_drops_nothing(
         for _ in range(6):
             assert serial(workers, credentials.client) != old
         load.wait(5)
-        ws.echo("after")
+        for ws in sockets:
+            ws.echo("after")
     assert set(load.results) == {"good"}
     assert serving_pids(workers, credentials, 2) == before
 
@@ -297,7 +305,7 @@ def test_rolling_again_and_again_loses_no_connection(
     pytest.importorskip(runtime)
     options = ["apps:router", "--workers", "2", "--runtime", runtime]
     options += ["--plain"] if wire == "h1" else []
-    pauses = (0, 0.01, 0.01, 0.1, 0.3, 0.6, 0.6, 0.9, 0.9)
+    pauses = (0, 0.01, 0.01, 0.1, 0.3, 0.6, 0.6, 0.9, 1.4, 1.4)
     with serving(folder, credentials, *options) as host:
         wait_until(lambda: len(workers_of(host)) == 2, host)
         with Load(host, credentials.client, wire=wire, pauses=pauses) as load:
@@ -306,6 +314,35 @@ def test_rolling_again_and_again_loses_no_connection(
                 roll(host)
             load.wait(20)
     assert set(load.results) == {"good"}
+
+
+def test_rolling_waits_for_handshakes_that_begin_late(
+    workers: Host, credentials: Credentials
+) -> None:
+    """A worker has accepted them, and no other can."""
+    rolled = threading.Event()
+
+    def ask_late(_: int) -> int:
+        """Ask after half a second of silence, again and again; count the answers."""
+        answered = 0
+        while not rolled.is_set():
+            with socket.create_connection(workers.address, TIMEOUT) as raw:
+                time.sleep(0.5)
+                with credentials.client.wrap_socket(
+                    raw, server_hostname="localhost"
+                ) as tls:
+                    tls.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    assert tls.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+                    answered += 1
+        return answered
+
+    with ThreadPoolExecutor(10) as pool:
+        asking = pool.map(ask_late, range(10))
+        try:
+            roll(workers)
+        finally:
+            rolled.set()
+        assert min(asking) > 0
 
 
 def test_rolling_costs_a_keep_alive_client_one_more_try_at_most(
