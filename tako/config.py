@@ -125,7 +125,8 @@ class ServerConfig:
     Attributes:
         drain_timeout: how long a shutdown waits before it cuts connections.
         drain_delay: time between the last accept and the drain, in which clients that
-            have just connected can still ask; useful where others go on listening.
+            have just connected can still ask, at most: it ends when nobody is left.
+            Useful where others go on listening.
         header_read_timeout: time for a complete request head.
         keep_alive: whether HTTP/1.1 connections carry more than one request.
         keep_alive_timeout: idle time between requests; ``None``:

@@ -106,12 +106,12 @@ async def bind(
     """
     host, port = split_address(address) if isinstance(address, str) else address
     await runtime.sleep(0)
-    found = socket.getaddrinfo(  # a literal or a name of this host: does not block
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
     sockets: list[socket.socket] = []
     failures: list[OSError] = []
     try:
+        found = socket.getaddrinfo(  # a literal or a name of this host: does not block
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         for family, sockaddr in dict.fromkeys((f, a) for f, _, _, _, a in found):
             if sockets and port == 0:
                 sockaddr = (sockaddr[0], sockets[0].getsockname()[1], *sockaddr[2:])  # noqa: PLW2901

@@ -13,6 +13,7 @@ connection never ends the service; a socket is not closed while a task accepts f
 a drain does not cut off a connection that is being attached.
 """
 
+import contextlib
 import inspect
 import logging
 import socket
@@ -100,7 +101,8 @@ class Service:
         # in the order of their arrival
         self._handshaking: dict[Connection | Entrance, None] = {}
         self._accepting = 0  # tasks that use a listening socket
-        self._attaching = 0  # those of them that are handing over a connection
+        self._parked = 0  # those of them that wait for a permit
+        self._attaching = 0  # connections that the loop has not taken yet
         self._changed = runtime.signal()
         self._stopping = self._draining = self._expired = False
         self._error: BaseException | None = None
@@ -116,6 +118,11 @@ class Service:
         """Begin to drain; again is a no-op."""
         self._stopping = True
         self._changed.set()
+
+    @property
+    def _handing_over(self) -> bool:
+        """We stop, and a successor goes on listening."""
+        return self._stopping and self._config.drain_delay is not None
 
     async def run(self, shutdown: Shutdown = None) -> None:
         """Serve until stopped, then drain.
@@ -134,8 +141,8 @@ class Service:
         try:
             while not self._stopping and self._error is None:
                 await self._changed.wait()
-            while self._attaching:  # what we have accepted is served
-                await self._changed.wait()
+            while self._attaching or (self._parked and self._handing_over):
+                await self._changed.wait()  # what we have accepted is served
             for task in beside:
                 task.cancel()
             while self._accepting:
@@ -204,9 +211,11 @@ class Service:
     async def _attach(self, sock: socket.socket) -> None:
         """Let ``sock`` be served once there is a permit for it."""
         connection: Connection | Entrance | None = None
+        self._parked += 1
         try:
             connection = await self._admit(sock)
         finally:
+            self._parked -= 1
             if connection is None:
                 sock.close()
         if connection is not None:
@@ -219,6 +228,8 @@ class Service:
         most = self._config.max_connections
         try:
             while most is not None and len(self._connections) >= most:
+                if self._handing_over:
+                    break  # it was accepted: a successor cannot serve it
                 await self._changed.wait()
             peer = address_of(sock.family, sock.getpeername())
             local = address_of(sock.family, sock.getsockname())
@@ -336,7 +347,8 @@ class Service:
 
     async def _drain(self) -> None:
         if self._config.drain_delay is not None:
-            await self._runtime.sleep(self._config.drain_delay)
+            with contextlib.suppress(TimeoutError):
+                await self._runtime.run_within(self._config.drain_delay, self._gone)
         self._draining = True
         for connection in list(self._connections):
             connection.shut_down()

@@ -15,6 +15,9 @@ What needs tako's own server, and what becomes of it elsewhere:
 ``ws.close``             does not wait for the peer's Close
 ``conn_info.tls``        where the host has the ``tls`` extension
 trailers                 where the host has the ``http.response.trailers`` extension
+``make_socket``          refused, 500: a session without what a middleware adds to its
+                         socket might be one without a check
+``access_log``           silent: requests are the host's to log
 =======================  ==========================================================
 """
 
@@ -30,7 +33,7 @@ from tako.request import Request
 from tako.response import Response
 from tako.router import Router
 from tako.service import Dispatcher
-from tako.ws.session import WebSocketUpgrade
+from tako.ws.session import WebSocket, WebSocketUpgrade
 
 
 T = TypeVar("T")
@@ -84,7 +87,7 @@ class RouterApp:
         if (await receive())["type"] != "websocket.connect":
             return  # the client has left
         request = websocket_request(scope)
-        response = await self._dispatch(request)
+        response = await self._handshake(request)
         upgrade = response.upgrade
         if not isinstance(upgrade, WebSocketUpgrade):
             if "websocket.http.response" in (scope.get("extensions") or {}):
@@ -115,6 +118,17 @@ class RouterApp:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _handshake(self, request: Request) -> Response:
+        """Return the router's answer to a handshake, if it can be had here."""
+        response = await self._dispatch(request)
+        upgrade = response.upgrade
+        if not isinstance(upgrade, WebSocketUpgrade):
+            return response
+        if upgrade.make_socket is not WebSocket:
+            _logger.error("%s: make_socket needs tako's own server", request.path)
+            return Response(500, body="Internal Server Error")
+        return response
 
     async def _dispatch(self, request: Request) -> Response:
         """Return the router's answer: the isolation boundary of its handlers."""

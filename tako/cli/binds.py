@@ -1,17 +1,28 @@
 """``--bind``: addresses into listening sockets, for this process or for workers."""
 
-import os
+import contextlib
 import socket
-import stat
-from pathlib import Path
+from functools import partial
 
 from tako import runtime
 from tako.cli.saying import CliError
-from tako.conn_info import UnixPeer
-from tako.listener import Listener, address_of, bind
+from tako.listener import Listener, bind
+from tako.unix import bind_unix
 
 
-BACKLOG = 1024
+class Bound(Listener):
+    """Several listeners as one."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self, listeners: list[Listener]) -> None:
+        super().__init__([sock for each in listeners for sock in each.sockets])
+        self._listeners = listeners
+
+    def close(self) -> None:
+        """Stop listening; the files of Unix sockets go."""
+        for each in self._listeners:
+            each.close()
 
 
 def bind_all(addresses: tuple[str, ...]) -> Listener:
@@ -23,15 +34,10 @@ def bind_all(addresses: tuple[str, ...]) -> Listener:
     Raises:
         CliError: an address has another form, or cannot be bound.
     """
-    sockets: list[socket.socket] = []
-    try:
-        for address in addresses:
-            sockets += _bind(address)
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return Listener(sockets)
+    with contextlib.ExitStack() as undo:
+        listeners = [undo.enter_context(_bind(address)) for address in addresses]
+        undo.pop_all()
+    return Bound(listeners)
 
 
 def adopt(descriptors: list[int]) -> Listener:
@@ -39,63 +45,21 @@ def adopt(descriptors: list[int]) -> Listener:
     return Listener([socket.socket(fileno=number) for number in descriptors])
 
 
-def remove_paths(listener: Listener) -> None:
-    """Remove the files of Unix sockets; for the process that bound them, at its end."""
-    for path in unix_paths(listener):
-        path.unlink(missing_ok=True)
-
-
-def unix_paths(listener: Listener) -> list[Path]:
-    """Return the files of the Unix sockets in ``listener``."""
-    found: list[Path] = []
-    for sock in listener.sockets:
-        address = address_of(sock.family, sock.getsockname())
-        if isinstance(address, UnixPeer) and address.path is not None:
-            found.append(Path(address.path))
-    return found
-
-
-def _bind(address: str) -> list[socket.socket]:
-    if address.startswith("unix:"):
-        return [_bind_unix(address.removeprefix("unix:"))]
+def _bind(address: str) -> Listener:
     if address.startswith("fd://"):
-        return [_inherited(address)]
+        return Listener([_inherited(address)])
+    how = partial(bind, address)
+    if address.startswith("unix:"):
+        how = partial(bind_unix, address.removeprefix("unix:"))
     try:
-        listener: Listener = runtime.run(bind, address, loop="asyncio")
+        listener: Listener = runtime.run(how, loop="asyncio")
     except ValueError as error:
         msg = f"--bind {address}: {error}, or unix:/path, or fd://number"
         raise CliError(msg) from error
     except OSError as error:
         msg = f"{error.strerror}; choose another --bind, or stop what has this one"
         raise CliError(msg) from error
-    return listener.sockets
-
-
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        sock.bind(path)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        msg = f"cannot listen on unix:{path}: {error.strerror or error}"
-        raise CliError(msg) from error
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
+    return listener
 
 
 def _inherited(address: str) -> socket.socket:

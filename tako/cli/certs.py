@@ -11,7 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tako.cli.saying import CliError
+from tako.cli.saying import CliError, with_fix
 from tako.errors import TlsConfigError
 from tako.tls_files import load_certs
 
@@ -55,7 +55,7 @@ def facts(path: str | os.PathLike[str]) -> list[CertFacts]:
     try:
         chain = load_certs(path)
     except TlsConfigError as error:
-        raise CliError(str(error)) from error
+        raise CliError(with_fix(str(error))) from error
     return [_facts(x509.load_der_x509_certificate(der)) for der in chain]
 
 

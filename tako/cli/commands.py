@@ -10,7 +10,7 @@ from tako.asgi import LifespanError
 from tako.cli import certs
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
-from tako.cli.saying import CliError, one_line, say, version
+from tako.cli.saying import CliError, one_line, say, version, with_fix
 from tako.cli.serving import serve_here
 from tako.cli.settings import Decorator, config_options, envvar
 from tako.cli.supervisor import supervise
@@ -128,7 +128,7 @@ def _guarded(plan: Plan, worker: Worker | None) -> int:
     except (TakoError, OSError) as error:
         logging.getLogger("tako.cli").debug("startup failed", exc_info=error)
         reason = getattr(error, "strerror", None) or str(error)
-        text = one_line(reason)
+        text = with_fix(one_line(reason))
         if isinstance(error, LifespanError):
             text = f"the startup of {plan.target} failed: {text}"
         raise CliError(text) from error

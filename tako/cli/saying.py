@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from tako.tls_files import HINT
+
 
 def version() -> str:
     """Return tako's version."""
@@ -19,6 +21,11 @@ class CliError(click.ClickException):
 def say(text: str) -> None:
     """Print a line on stderr."""
     click.echo(text, err=True)
+
+
+def with_fix(text: str) -> str:
+    """Return an error's text with what the command has against it."""
+    return text.replace(HINT, "make one with: tako certs make")
 
 
 def one_line(text: str) -> str:

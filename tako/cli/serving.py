@@ -10,7 +10,7 @@ from typing import Any
 from tako import access, runtime
 from tako.cli import binds, certs
 from tako.cli.plan import Plan
-from tako.cli.saying import say, version
+from tako.cli.saying import say, version, with_fix
 from tako.cli.target import Target, load
 from tako.cli.worker import Worker
 from tako.conn_info import UnixPeer
@@ -25,7 +25,7 @@ from tako.serving import serve, serve_h2c, serve_tls
 from tako.tls import ReloadableResolver, TlsCert
 
 
-_HANDOVER = 0.5  # seconds for clients whom a worker accepted before it stops
+_HANDOVER = 1.0  # seconds for clients whom a worker accepted before it stops
 
 _SPOKEN = {
     "tls": "HTTP/2 and HTTP/1.1",
@@ -59,15 +59,8 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
             worker.tell_ready(target.kind)
 
     router = Served(target, started, access_log=plan.access_log)
-    if resolver is not None:
-
-        def reload(*_: object) -> None:
-            _reload(resolver)
-
-        signal.signal(signal.SIGHUP, reload)
-    else:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    paths = binds.unix_paths(listener) if worker is None else []
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, partial(_signalled, resolver))
     try:
         loop = plan.loop if plan.runtime == "asyncio" else "auto"
         runtime.run(
@@ -75,8 +68,6 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
         )
     finally:
         listener.close()
-        for path in paths:
-            path.unlink(missing_ok=True)
 
 
 async def _serve(
@@ -100,12 +91,14 @@ def _resolver(plan: Plan) -> ReloadableResolver | None:
     return ReloadableResolver.from_pem(plan.cert, plan.key)
 
 
-def _reload(resolver: ReloadableResolver) -> None:
+def _signalled(resolver: ReloadableResolver | None, *_: object) -> None:
     """Load the certificate again: connections and WebSockets do not notice."""
+    if resolver is None:
+        return  # without TLS there is nothing to load
     try:
         resolver.reload_from_pem()
     except TlsConfigError as error:
-        say(f"tako: keeping the old certificate: {error}")
+        say(f"tako: keeping the old certificate: {with_fix(str(error))}")
     else:
         say("tako: certificate reloaded")
 

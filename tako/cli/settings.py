@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar, cast
 
 import click
@@ -15,6 +15,8 @@ from tako.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OFF = "none"
+_COUNTS_OR_NONE = {"max_connections"}
+_LINKED = ("header_read_timeout", "min_rate", "min_rate_grace")  # by descriptions
 
 
 class Decorator(Protocol):
@@ -34,7 +36,8 @@ def config_options(command: F) -> F:
     """Add an option for each field of ``ServerConfig``."""
     helps = dict(_descriptions())
     for field in reversed(dataclasses.fields(ServerConfig)):
-        command = _option(field.name, helps.get(field.name, ""))(command)
+        text = _as_option(helps.get(field.name, ""), _LINKED)
+        command = _option(field.name, text)(command)
     return command
 
 
@@ -69,15 +72,15 @@ def _option(name: str, text: str) -> Decorator:
     return click.option(
         flag,
         name,
-        metavar=_metavar(default),
+        metavar=_metavar(name, default),
         default=None,
         envvar=envvar(flag),
         help=f"{text} [default: {_shown(default)}]",
     )
 
 
-def _metavar(default: object) -> str:
-    if isinstance(default, int):
+def _metavar(name: str, default: object) -> str:
+    if isinstance(default, int) or name in _COUNTS_OR_NONE:
         return "NUMBER"
     if isinstance(default, AcceptBackoff):
         return "INITIAL:MAX"
@@ -97,7 +100,7 @@ def _parsed(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     default: Any = getattr(ServerConfig(), name)
-    flag, metavar = "--" + name.replace("_", "-"), _metavar(default)
+    flag, metavar = "--" + name.replace("_", "-"), _metavar(name, default)
     try:
         if isinstance(default, AcceptBackoff):
             initial, _, most = value.partition(":")
@@ -106,8 +109,7 @@ def _parsed(name: str, value: Any) -> Any:
             return tuple(part.strip() for part in value.split(","))
         if value.lower() == _OFF:
             return None
-        whole = isinstance(default, int) or name == "max_connections"
-        return int(value) if whole else float(value)
+        return int(value) if metavar == "NUMBER" else float(value)
     except ConfigError:
         raise
     except ValueError as error:
@@ -115,7 +117,7 @@ def _parsed(name: str, value: Any) -> Any:
         raise CliError(msg) from error
 
 
-def _as_option(text: str, names: dict[str, Any]) -> str:
+def _as_option(text: str, names: Iterable[str]) -> str:
     """Name options in an error as they are written at the command line."""
     for name in names:
         text = re.sub(rf"\b{name}\b", "--" + name.replace("_", "-"), text)
@@ -126,5 +128,5 @@ def _descriptions() -> Iterator[tuple[str, str]]:
     """Yield each field's description, from the docstring of ``ServerConfig``."""
     text = (ServerConfig.__doc__ or "").partition("Attributes:")[2]
     for match in re.finditer(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", text, re.MULTILINE):
-        words = " ".join(match[2].split()).replace("``", "")
+        words = " ".join(match[2].split()).replace("``", "").replace("None", _OFF)
         yield match[1], words[:1].upper() + words[1:]

@@ -15,7 +15,9 @@ are stopping.
 * SIGHUP: every worker loads its certificate again, in place; then the places are
   rolled one by one: a replacement is started, and only when it is ready the old worker
   drains. Connections wait in the kernel's queue of the shared socket, so none is
-  refused. If a replacement cannot start the roll ends and the old worker stays.
+  refused. If a replacement cannot start the roll ends and the old worker stays. A
+  worker that was starting already is rolled, too, once it is ready: nobody knows how
+  much of what was there before it has loaded.
 * SIGUSR1: only the certificates.
 * SIGTERM, SIGINT: every worker drains. The second one kills.
 
@@ -76,14 +78,8 @@ def supervise(plan: Plan, watch: Watch | None) -> int:
         CliError: an address cannot be bound.
     """
     plan.set_up_logging()
-    listener = binds.bind_all(plan.binds)
-    paths = binds.unix_paths(listener)
-    try:
+    with binds.bind_all(plan.binds) as listener:
         return Supervisor(plan, listener).run(watch)
-    finally:
-        listener.close()
-        for path in paths:
-            path.unlink(missing_ok=True)
 
 
 class Supervisor:
@@ -192,6 +188,7 @@ class Supervisor:
     def _end(self, code: int) -> None:
         """Drain everything; ``code`` is the exit code."""
         self._code = code
+        self._listener.close()  # the workers close theirs: who comes now is refused
         self._due.clear()
         self._to_roll.clear()
         for child in self._children:
@@ -223,18 +220,18 @@ class Supervisor:
         if not data:
             return  # it died: SIGCHLD says so
         child.ready = True
+        if self._code is not None:
+            self._stop(child)
+            return
         if not self._announced:
             self._announced = True
             announce(self._plan, self._listener, data.decode())
             for place in range(2, self._plan.workers + 1):
                 self._start(place)
-        if self._code is not None:
-            self._stop(child)
-            return
         if child.replaces is not None:
             self._stop(child.replaces)
             child.replaces = None
-            self._roll_next()
+        self._roll_on()
 
     def _close_pipe(self, child: Child) -> None:
         if child.ready_pipe >= 0:
@@ -271,13 +268,14 @@ class Supervisor:
             then = f"another in {pause:g} s" if pause else "starting another"
             say(f"tako: worker {child.place} (pid {child.process.pid}) {how}; {then}")
             self._due[child.place] = time.monotonic() + pause
+            self._roll_on()
 
     def _replaced(self, gone: Child) -> bool:
         """Tell whether somebody is about to take the place of ``gone`` anyway."""
         for child in self._children:
             if child.replaces is gone:
                 child.replaces = None
-                self._roll_next()
+                self._roll_on()
                 return True
         return False
 
@@ -294,19 +292,28 @@ class Supervisor:
     # Rolling -------------------------------------------------------------------------
 
     def _begin_roll(self) -> None:
-        rolling = bool(self._to_roll) or any(c.replaces for c in self._children)
         self._to_roll = deque(range(1, self._plan.workers + 1))
-        if not rolling:
-            self._roll_next()
+        self._roll_on()
 
-    def _roll_next(self) -> None:
-        """Replace the worker of the next place that has one."""
+    def _roll_on(self) -> None:
+        """Replace the worker of the next place, unless one is being replaced."""
+        if any(child.replaces for child in self._children):
+            return
         while self._to_roll:
+            holder = self._holder(self._to_roll[0])
+            if holder is not None and not holder.ready:
+                return  # it is starting: when it is ready, or gone, we are called
             place = self._to_roll.popleft()
-            for child in self._children:
-                if child.place == place and child.ready and child.stopping_at is None:
-                    self._start(place, child)
-                    return
+            if holder is not None:
+                self._start(place, holder)
+                return
+
+    def _holder(self, place: int) -> Child | None:
+        """Return the worker of a place; ``None`` if one is yet to be started."""
+        for child in self._children:
+            if child.place == place and child.stopping_at is None:
+                return child
+        return None
 
     def _watching(self, watch: Watch, stop: threading.Event) -> threading.Thread:
         def changed(names: str) -> None:

@@ -28,6 +28,7 @@ from tako.h1.checks import RequestHead
 from tako.h1.exchange import H1Exchange
 from tako.h1.framing import ChunkedBody, LengthBody, RequestBody
 from tako.h1.head import HeadBuffer
+from tako.h1.head_clock import HeadClock
 from tako.h1.read_gate import MAX_WAITING, ReadGate
 from tako.h1.response_head import refusal
 from tako.half_closed import HalfClosed
@@ -51,7 +52,9 @@ class H1Engine:
     """
 
     __slots__ = (
+        "_asked",
         "_body",
+        "_clock",
         "_config",
         "_deaf",
         "_drain_left",
@@ -60,8 +63,6 @@ class H1Engine:
         "_exchange",
         "_gate",
         "_head",
-        "_head_deadline",
-        "_idle",
         "_out",
         "_rate",
         "_send_deadline",
@@ -87,15 +88,14 @@ class H1Engine:
         self._tunnel: Sink | None = None
         self._upgrade_refused = False
         self._drain_left: int | None = None  # while an unwanted body is read
+        self._asked = False  # a request has been received
         self._draining = False
         self._eof = False
         self._deaf = False
-        self._idle = False  # between requests, on the keep-alive clock
         self._rate = BodyRate(host, self._body_too_slow)
         self._gate = ReadGate(host, self._rate)
-        self._head_deadline = host.deadlines.new(self._head_too_slow)
+        self._clock = HeadClock(host, self._head_too_slow)
         self._send_deadline = host.deadlines.new(self._output_stuck)
-        self._expect_head(config.header_read_timeout)
 
     # ----------------------------------------------------------------- receiving
 
@@ -136,13 +136,14 @@ class H1Engine:
             return self._begin(head)
         if self._eof:
             self.close()  # RFC 9112 §8: an incomplete head is no request
-        elif self._idle and self._head.data:
-            self._expect_head(self._config.header_read_timeout)
+        elif self._head.data:
+            self._clock.begun()
         return ()
 
     def _begin(self, head: RequestHead) -> Sequence[H1Exchange]:
         """Begin the exchange of a head that was accepted."""
-        self._head_deadline.set(None)
+        self._asked = True
+        self._clock.stop()
         exchange = self._exchange = H1Exchange(self, head, self._out)
         if not head.has_body:
             exchange.body.deliver_eof()
@@ -364,15 +365,11 @@ class H1Engine:
         self._gate.forget()
         if self._head.data:
             self.backlog = True
+            self._clock.expect()
         elif self._eof:
             self.close()
-            return
-        config = self._config
-        if config.keep_alive_timeout is None or self._head.data:
-            self._expect_head(config.header_read_timeout)
         else:
-            self._expect_head(config.keep_alive_timeout)
-            self._idle = True
+            self._clock.idle()
 
     def close(self) -> None:
         """Send and parse nothing more; the connection closes once all is written."""
@@ -382,15 +379,22 @@ class H1Engine:
         self._tunnel = None
         self._body = None
         self._head.close()
-        self._head_deadline.set(None)
+        self._clock.stop()
         self._rate.stop()
 
     def shut_down(self) -> None:
-        """Begin to drain: finish the current exchange, begin no other."""
+        """Begin to drain: finish the current exchange, begin no other.
+
+        A client that has just connected, or is in the middle of a head, cannot know: it
+        is answered if its request comes soon, with ``Connection: close``.
+        """
         self._draining = True
         exchange = self._exchange
         if exchange is None:
-            self.close()
+            if self._deaf or (self._asked and not self._head.data):
+                self.close()  # RFC 9112 §9.5: idle ones may be closed at any time
+            else:
+                self._clock.hurry()
         elif exchange.tunnel:
             exchange.sink.shut_down()
         else:
@@ -430,10 +434,6 @@ class H1Engine:
             gate.settle()
 
     # ---------------------------------------------------------------------- time
-
-    def _expect_head(self, timeout: float | None) -> None:
-        self._idle = False
-        self._head_deadline.set(None if timeout is None else self.host.time() + timeout)
 
     def _head_too_slow(self) -> None:
         if self._head.data:  # RFC 9110 §15.5.9

@@ -508,6 +508,7 @@ class TestTlsClosing:
 
     def test_it_follows_a_drain_too(self, secured: Open, client: TlsClient) -> None:
         secured.connection.shut_down()
+        secured.runtime.advance(1.1)  # for the first request
         client.exchange()
         assert client.sees_close_notify()
 

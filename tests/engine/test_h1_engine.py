@@ -551,8 +551,67 @@ def test_reset_in_order_closes_after_what_is_queued() -> None:
 
 def test_shut_down_closes_an_idle_connection() -> None:
     peer = H1Peer()
+    peer.send(GET)
+    assert len(peer.answers()) == 1
     peer.engine.shut_down()
     assert peer.closed
+    assert peer.take() == b""
+
+
+@pytest.mark.parametrize("before", [0, 1, len(GET) - 1])
+def test_shut_down_answers_a_first_request_that_is_on_its_way(before: int) -> None:
+    peer = H1Peer()
+    peer.send(GET[:before])
+    peer.engine.shut_down()
+    peer.runtime.advance(0.9)
+    assert not peer.closed
+    peer.send(GET[before:])
+    (answer,) = peer.answers()
+    assert answer.has("connection: close")
+    assert peer.closed
+
+
+def test_shut_down_answers_a_further_request_that_has_begun() -> None:
+    peer = H1Peer()
+    peer.send(GET + GET[:5])
+    assert len(peer.answers()) == 1
+    peer.engine.shut_down()
+    assert not peer.closed
+    peer.send(GET[5:] + GET)
+    (answer,) = peer.answers()
+    assert answer.has("connection: close")
+    assert peer.closed
+    assert len(peer.exchanges) == 2
+
+
+@pytest.mark.parametrize(
+    ("begun", "answer"), [(b"", b""), (b"GET / HT", b"HTTP/1.1 408 ")]
+)
+def test_shut_down_waits_a_second_for_a_first_request(
+    begun: bytes, answer: bytes
+) -> None:
+    peer = H1Peer()
+    peer.engine.shut_down()
+    peer.runtime.advance(0.9)
+    peer.send(begun)
+    peer.runtime.advance(0.2)
+    assert peer.closed
+    assert peer.take()[:13] == answer
+
+
+def test_shut_down_gives_a_slow_head_no_more_time_than_it_had() -> None:
+    peer = H1Peer(config=ServerConfig(header_read_timeout=0.5))
+    peer.engine.shut_down()
+    peer.runtime.advance(0.6)
+    assert peer.closed
+
+
+def test_shut_down_after_a_refusal_is_a_no_op() -> None:
+    peer = H1Peer()
+    peer.send(b"nonsense\r\n\r\n")
+    assert peer.take().startswith(b"HTTP/1.1 400 ")
+    peer.engine.shut_down()
+    peer.runtime.advance(2)
     assert peer.take() == b""
 
 

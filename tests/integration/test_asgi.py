@@ -24,6 +24,7 @@ from tests.support.asgi_apps import (
     respond,
     starlette_app,
 )
+from tests.support.framework_checks import RESPONSES, WEBSOCKETS
 from tests.support.hosts import ROOT
 from tests.support.peer_h2 import H2Connection
 from tests.support.peer_io import EndOfStreamError, StreamResetError
@@ -710,85 +711,11 @@ class TestFrameworks:
         self, serve: Serve, framework: tuple[str, App]
     ) -> None:
         name, app = framework
-        with host(serve, app).connect() as connection:
-            body = connection.request("GET", "/").body
-            if name == "starlette":
-                assert body == b"Hello, world!"
-                numbers = connection.request("GET", "/numbers")
-                assert numbers.body.count(b"<li>") == 10
-                assert numbers.header("x-stamp") == "stamped"
-                sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
-                assert sent.body == b"89991 bytes at /body"
-                sent = connection.request("POST", "/sub/body", body=b"x")
-                assert sent.body == b"1 bytes at /sub/body"
-            elif name == "fastapi":
-                assert body == b'{"message":"Hello World"}'
-                assert connection.request("GET", "/video").body.count(b"video") == 10
-            else:
-                assert body == b"hello"
-                lines = connection.request("GET", "/numbers").body.split()
-                assert lines == [b"%d" % number for number in range(10)]
-                sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
-                assert sent.body == b"89991 bytes"
+        RESPONSES[name](host(serve, app).connect)
 
     def test_websocket_examples(self, serve: Serve, framework: tuple[str, App]) -> None:
         name, app = framework
-        server = host(serve, app)
-        with server.connect() as connection:
-            if name == "fastapi":
-                ws = connection.websocket("/ws/7")
-                ws.send("hi")
-                ws.expect("You wrote: hi", "Client #7 says: hi")
-            else:
-                ws = connection.websocket("/ws")
-                ws.send("hi")
-                ws.expect("Message text was: hi" if name == "starlette" else "echo hi")
-            ws.close(1000)
-            assert ws.expect_close() == (1000, "")
-
-    def test_starlettes_other_websockets(self, serve: Serve) -> None:
-        server = host(serve, starlette_app())
-        with server.connect() as connection:
-            ws = connection.websocket("/json", subprotocols=["v1", "v2"])
-            assert ws.subprotocol == "v1"
-            assert ws.response.header("x-served-by") == "starlette"
-            ws.send('{"a":1}')
-            ws.expect('{"got":{"a":1}}')
-            assert ws.expect_close() == (4001, "done")
-        with server.connect() as connection:
-            response = connection.handshake("/denied")
-            assert (response.status, response.body) == (401, b"Not today")
-        with server.connect() as connection:
-            assert connection.handshake("/closed").status == 403
-        with server.connect() as connection:
-            assert connection.handshake("/nowhere").status == 403
-        with server.connect() as connection:
-            ws = connection.websocket("/endpoint")
-            ws.send(b"raw")
-            ws.expect(b"Message: raw")
-            ws.close(1000)
-            assert ws.expect_close() == (1000, "")
-
-    def test_quarts_other_websockets(self, serve: Serve, runtime: RuntimeName) -> None:
-        server = host(serve, quart_app(on_trio=runtime == "trio"))
-        with server.connect() as connection:
-            ws = connection.websocket("/closing")
-            assert ws.response.header("x-served-by") == "quart"
-            ws.send("now")
-            assert ws.expect_close() == (4002, "enough")
-        with server.connect() as connection:
-            response = connection.handshake("/denied")
-            assert (response.status, response.body) == (401, b"No")
-
-    def test_a_careless_endpoint_is_no_error_when_its_client_leaves(
-        self, serve: Serve
-    ) -> None:
-        with host(serve, fastapi_app()).connect() as connection:
-            ws = connection.websocket("/careless")
-            ws.send("x")
-            ws.expect("Message text was: x")
-            ws.close(1001)
-            assert ws.expect_close() == (1001, "")
+        WEBSOCKETS[name](host(serve, app).connect)
 
 
 def test_import_tako_needs_no_extra() -> None:

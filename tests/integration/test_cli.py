@@ -130,12 +130,20 @@ class TestErrors:
         [
             ((), r"no certificate: give --cert and --key, or --dev-cert .*"),
             (("--cert", "c.pem"), r"--cert and --key go together.*"),
-            (("--cert", "c.pem", "--key", "k.pem"), r"failed to open cert file.*"),
+            (
+                ("--cert", "c.pem", "--key", "k.pem"),
+                r"failed to open cert file 'c.pem': No such file .*tako certs make",
+            ),
             (("--plain", "--cert", "c.pem"), r"--plain does without TLS.*"),
             (("--plain", "--h2c"), r"--plain is HTTP/1.1 and --h2c is HTTP/2.*"),
             (("--plain", "--bind", "nonsense"), r"--bind nonsense: .*fd://number"),
+            (("--plain", "--bind", "a.invalid:80"), r"cannot listen on a.invalid:80.*"),
             (("--plain", "--bind", "fd://199"), r".*199 is no open socket"),
-            (("--plain", "--bind", "unix:/no/such/x"), r"cannot listen on unix:.*"),
+            (
+                ("--plain", "--bind", "unix:/no/such/x"),
+                r"cannot listen on /no/such/x: .*",
+            ),
+            (("--plain", "--bind", "unix:apps.py"), r"apps.py exists but is not .*"),
             (("--plain", "--workers", "0"), r"--workers is at least 1, not 0"),
             (
                 ("--plain", "--drain-timeout", "soon"),
@@ -159,20 +167,28 @@ class TestErrors:
         error = error_of(run(folder, "serve", target, *arguments))
         assert re.fullmatch(text, error), error
 
+    def test_a_missing_key(self, folder: Path, credentials: Credentials) -> None:
+        files = ("--cert", credentials.cert, "--key", "k.pem")
+        error = error_of(run(folder, "serve", "apps:router", *files))
+        assert re.fullmatch(r"failed to open key file 'k.pem': .*certs make", error)
+
+    @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
     def test_a_key_that_does_not_match(
-        self, folder: Path, credentials: Credentials
+        self, folder: Path, credentials: Credentials, workers: tuple[str, ...]
     ) -> None:
         other = trustme.CA().issue_cert("localhost")
         key = folder / "other.pem"
         key.write_bytes(other.private_key_pem.bytes())
         files = ("--cert", credentials.cert, "--key", key)
-        error = error_of(run(folder, "serve", "apps:router", *files))
+        error = error_of(run(folder, "serve", "apps:router", *files, *workers))
         assert error.endswith("do not match")
 
-    def test_a_port_in_use(self, folder: Path) -> None:
+    @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
+    def test_a_port_in_use(self, folder: Path, workers: tuple[str, ...]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-            done = run(folder, "serve", "apps:router", "--plain", "--bind", address)
+            options = ("--plain", "--bind", address, *workers)
+            done = run(folder, "serve", "apps:router", *options)
         assert re.fullmatch(
             rf"cannot listen on {address}: Address already in use; choose another.*",
             error_of(done),
@@ -196,6 +212,8 @@ class TestErrors:
         assert run(folder, "--version").stdout.startswith("tako ")
         help_text = run(folder, "serve", "--help").stdout
         assert "--h2-max-concurrent-streams NUMBER" in help_text
+        assert "--max-connections NUMBER" in help_text
+        assert "none: no limit" in help_text
         assert "TAKO_" in help_text
         assert run(folder).returncode == 2
 

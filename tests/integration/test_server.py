@@ -508,6 +508,20 @@ class TestMaxConnections:
                     while parked.recv(1000):
                         pass
 
+    @pytest.mark.parametrize("wire", ["h1"], indirect=True)
+    def test_before_a_handover_who_waits_for_a_permit_is_served(
+        self, serve: Serve
+    ) -> None:
+        config = ServerConfig(max_connections=1, drain_delay=15)
+        server = serve(echo_router(), config)
+        with server.connect() as connection, server.connect() as parked:
+            for _ in range(3):  # meanwhile the other one is accepted
+                assert connection.request("GET", "/").status == 200
+            server.shut_down()
+            assert parked.request("GET", "/").status == 200
+            assert connection.request("GET", "/").status == 200
+        assert server.join() < PROMPT
+
 
 def test_a_backend_has_all_that_is_promised(runtime: RuntimeName) -> None:
     async def main() -> Backend:

@@ -112,6 +112,22 @@ class TestRequestsInProgress:
             connection.expect_closed()
         server.join()
 
+    @H1_ONLY
+    def test_a_first_request_that_was_on_its_way_is_answered(
+        self, serve: Serve
+    ) -> None:
+        server = serve(echo_router())
+        with server.connect_h1() as connection:
+            with server.connect() as other:
+                other.request("GET", "/")  # the first one was accepted before
+            server.shut_down()
+            server.wait_refusing()
+            response = connection.request("GET", "/")
+            assert response.status == 200
+            assert response.header("connection") == "close"
+            connection.expect_closed()
+        assert server.join() < PROMPT
+
     @H2_ONLY
     def test_http_2_finishes_open_streams_and_refuses_new_ones(
         self, serve: Serve

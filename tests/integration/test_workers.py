@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -19,10 +21,13 @@ import trustme
 
 from tests.integration.test_cli import APPS, serving
 from tests.support.hosts import Host
-from tests.support.peer import connect
+from tests.support.listeners import connect_to
+from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_io import TIMEOUT, EndOfStreamError, Socket, StreamResetError
-from tests.support.server import Credentials
+from tests.support.server import Credentials, RuntimeName
 
+
+LOST = (EndOfStreamError, StreamResetError)
 
 PIDS = """
 import os
@@ -76,8 +81,10 @@ def serving_pids(
     return found
 
 
-def wait_until(condition: Callable[[], bool], host: Host) -> None:
-    end = time.monotonic() + TIMEOUT
+def wait_until(
+    condition: Callable[[], bool], host: Host, timeout: float = TIMEOUT
+) -> None:
+    end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, host.output()
         time.sleep(0.02)
@@ -103,14 +110,37 @@ def replace_certificate(folder: Path, ca: trustme.CA) -> None:
 
 
 class Load:
-    """Clients that connect anew for every request, and count what happens."""
+    """Clients that ask again and again, and count what happens.
 
-    def __init__(self, host: Host, client: ssl.SSLContext, threads: int = 3) -> None:
+    Args:
+        host: whom to ask.
+        client: what the clients trust.
+        wire: what they speak.
+        pauses: one client each: seconds before it asks on a connection.
+        keep_alive: ask on one connection as long as it lasts; a request that was not
+            answered there is sent once more (RFC 9110 section 9.2.2).
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        client: ssl.SSLContext,
+        *,
+        wire: Wire = "h1s",
+        pauses: tuple[float, ...] = (0, 0.01, 0.01),
+        keep_alive: bool = False,
+    ) -> None:
         self.results: Counter[str] = Counter()
+        self.first_answers: dict[int, float] = {}
+        """When each process was heard of first."""
         self._host = host
         self._client = client
+        self._wire: Wire = wire
+        self._keep_alive = keep_alive
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(pause,)) for pause in pauses
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -130,33 +160,86 @@ class Load:
             assert time.monotonic() < end, self.results
             time.sleep(0.01)
 
-    def _run(self) -> None:
+    def _run(self, pause: float) -> None:
         while not self._stop.is_set():
             try:
-                with connect(self._host.address, "h1s", self._client) as connection:
-                    good = connection.request("GET", "/").body == b"Hello"
-                    self.results["good" if good else "bad"] += 1
+                if self._keep_alive:
+                    self._ask_on(pause)
+                else:
+                    with self._connect() as connection:
+                        time.sleep(pause)
+                        self._ask(connection)
             except ConnectionRefusedError:
                 self.results["refused"] += 1
-            except (EndOfStreamError, StreamResetError, OSError) as error:
+            except (*LOST, OSError) as error:
                 self.results[type(error).__name__] += 1
+
+    def _ask_on(self, pause: float) -> None:
+        """Ask until the server ends the connection; ask that once more on another."""
+        with self._connect() as connection, contextlib.suppress(*LOST):
+            while not self._stop.is_set():
+                self._ask(connection)
+                time.sleep(pause)
+        if not self._stop.is_set():
+            with self._connect() as connection:
+                self._ask(connection)
+                self.results["again"] += 1
+
+    def _connect(self) -> PeerConnection:
+        return connect(self._host.address, self._wire, self._client)
+
+    def _ask(self, connection: PeerConnection) -> None:
+        response = connection.request("GET", "/pid")
+        if response.status == 200:
+            self.results["good"] += 1
+            self.first_answers.setdefault(int(response.body), time.monotonic())
+        else:
+            self.results["bad"] += 1
+
+
+def workers_of(host: Host) -> set[int]:
+    return {child.pid for child in psutil.Process(host.pid).children()}
+
+
+def roll(host: Host) -> None:
+    """Let every worker be replaced, and wait until the old ones are gone."""
+    before = workers_of(host)
+    assert len(before) == 2
+    os.kill(host.pid, signal.SIGHUP)
+    wait_until(
+        lambda: len(workers_of(host)) == 2 and not workers_of(host) & before,
+        host,
+        TIMEOUT * 2,
+    )
 
 
 def test_kill_9_costs_one_worker_for_a_moment(
     workers: Host, credentials: Credentials
 ) -> None:
-    before = serving_pids(workers, credentials, 2)
-    with Load(workers, credentials.client) as load:
+    clients = 5
+    with Load(workers, credentials.client, pauses=(0.02,) * clients) as load:
+        answered = load.first_answers
+        wait_until(lambda: set(answered) == workers_of(workers), workers)
+
+        def kill(victim: int) -> float:
+            """Return how long it took until another was there, and at work."""
+            known, killed = workers_of(workers), time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: bool(workers_of(workers) - known), workers)
+            started = time.monotonic()
+            (new,) = workers_of(workers) - known
+            load.wait(20)  # the others keep serving
+            wait_until(lambda: new in answered, workers)
+            used = psutil.Process(new).cpu_times()
+            return started - killed + float(used.user + used.system)
+
+        # Its start in processor time: the machine may be busy with something else.
+        assert all(kill(victim) < 1.0 for victim in sorted(answered))
         load.wait(20)
-        victim = min(before)
-        os.kill(victim, signal.SIGKILL)
-        load.wait(20)  # the others keep serving
-        after = serving_pids(workers, credentials, 2, without={victim})
-        load.wait(20)
-    assert len(after - before) == 1
     assert load.results["refused"] == load.results["bad"] == 0
-    assert sum(load.results.values()) - load.results["good"] <= 3  # what it had in hand
-    assert "was killed by SIGKILL; starting another" in workers.output()
+    lost = sum(load.results.values()) - load.results["good"]
+    assert lost <= 2 * clients  # what the two had in hand
+    assert workers.output().count("was killed by SIGKILL; starting another") == 2
 
 
 def test_sigusr1_loads_certificates_and_drops_nothing(
@@ -164,9 +247,14 @@ def test_sigusr1_loads_certificates_and_drops_nothing(
 ) -> None:
     before = serving_pids(workers, credentials, 2)
     old = serial(workers, credentials.client)
-    with workers.connect("h2") as connection, Load(workers, credentials.client) as load:
-        ws = connection.websocket("/ws")
-        ws.echo("before")
+    with (
+        workers.connect("h2") as one,
+        workers.connect("h1s") as two,
+        Load(workers, credentials.client) as load,
+    ):
+        sockets = [one.websocket("/ws"), two.websocket("/ws")]
+        for ws in sockets:
+            ws.echo("before")
         load.wait(5)
         replace_certificate(folder, ca)
         os.kill(workers.pid, signal.SIGUSR1)
@@ -174,7 +262,8 @@ def test_sigusr1_loads_certificates_and_drops_nothing(
         for _ in range(6):
             assert serial(workers, credentials.client) != old
         load.wait(5)
-        ws.echo("after")
+        for ws in sockets:
+            ws.echo("after")
     assert set(load.results) == {"good"}
     assert serving_pids(workers, credentials, 2) == before
 
@@ -196,8 +285,78 @@ def test_sighup_rolls_the_workers_without_refusing_anybody(
         wait_until(lambda: not any(map(psutil.pid_exists, before)), workers)
         load.wait(5)
         assert serial(workers, credentials.client) != old
-    assert load.results["refused"] == load.results["bad"] == 0
+    assert set(load.results) == {"good"}
     assert not before & after
+
+
+CELLS: list[tuple[RuntimeName, Wire]] = [
+    ("asyncio", "h1"),
+    ("asyncio", "h1s"),
+    ("trio", "h1s"),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_rolling_again_and_again_loses_no_connection(
+    folder: Path, credentials: Credentials, cell: tuple[RuntimeName, Wire]
+) -> None:
+    """Neither of those that ask at once, nor of those that take their time."""
+    runtime, wire = cell
+    pytest.importorskip(runtime)
+    options = ["apps:router", "--workers", "2", "--runtime", runtime]
+    options += ["--plain"] if wire == "h1" else []
+    pauses = (0, 0.01, 0.01, 0.1, 0.3, 0.6, 0.6, 0.9, 1.4, 1.4)
+    with serving(folder, credentials, *options) as host:
+        wait_until(lambda: len(workers_of(host)) == 2, host)
+        with Load(host, credentials.client, wire=wire, pauses=pauses) as load:
+            load.wait(20)
+            for _ in range(3):
+                roll(host)
+            load.wait(20)
+    assert set(load.results) == {"good"}
+
+
+def test_rolling_waits_for_handshakes_that_begin_late(
+    workers: Host, credentials: Credentials
+) -> None:
+    """A worker has accepted them, and no other can."""
+    rolled = threading.Event()
+
+    def ask_late(_: int) -> int:
+        """Ask after half a second of silence, again and again; count the answers."""
+        answered = 0
+        while not rolled.is_set():
+            with socket.create_connection(workers.address, TIMEOUT) as raw:
+                time.sleep(0.5)
+                with credentials.client.wrap_socket(
+                    raw, server_hostname="localhost"
+                ) as tls:
+                    tls.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    assert tls.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+                    answered += 1
+        return answered
+
+    with ThreadPoolExecutor(10) as pool:
+        asking = pool.map(ask_late, range(10))
+        try:
+            roll(workers)
+        finally:
+            rolled.set()
+        assert min(asking) > 0
+
+
+def test_rolling_costs_a_keep_alive_client_one_more_try_at_most(
+    workers: Host, credentials: Credentials
+) -> None:
+    """It may be closed on while its next request is on its way: RFC 9112 9.3.1."""
+    pauses = (0.001, 0.002, 0.005)
+    with Load(workers, credentials.client, pauses=pauses, keep_alive=True) as load:
+        load.wait(20)
+        for _ in range(3):
+            roll(workers)
+        load.wait(20)
+    assert set(load.results) == {"good", "again"}
+    assert load.results["again"] >= 3  # its worker is gone each time
 
 
 def test_a_roll_that_cannot_start_leaves_the_old_workers(
@@ -211,6 +370,30 @@ def test_a_roll_that_cannot_start_leaves_the_old_workers(
     assert "new code, new bug" in workers.output()
 
 
+def test_a_roll_waits_for_a_worker_that_is_just_starting(
+    workers: Host, credentials: Credentials, folder: Path
+) -> None:
+    """What it has loaded so far may be what is to be replaced."""
+    old = APPS + PIDS
+    waits = "import os, time\nwhile os.path.exists('hold'): time.sleep(0.01)\n"
+    (folder / "hold").touch()
+    (folder / "apps.py").write_text("open('begun', 'w').close()\n" + waits + old)
+    victim = max(serving_pids(workers, credentials, 2))
+    os.kill(victim, signal.SIGKILL)
+    wait_until((folder / "begun").exists, workers)
+    before = workers_of(workers)
+    (folder / "apps.py").write_text(old + "router.get('/new', lambda: 'new')\n")
+    os.kill(workers.pid, signal.SIGHUP)
+    workers.wait_output("certificate reloaded")  # by the one that serves
+    (folder / "hold").unlink()
+    wait_until(
+        lambda: len(workers_of(workers)) == 2 and not workers_of(workers) & before,
+        workers,
+    )
+    for _ in range(10):
+        assert ask(workers, credentials, "/new") == "new"
+
+
 def test_sigterm_drains_all_workers(workers: Host, credentials: Credentials) -> None:
     process = workers.process
     assert process is not None
@@ -222,6 +405,24 @@ def test_sigterm_drains_all_workers(workers: Host, credentials: Credentials) -> 
         for ws in sockets:
             assert ws.expect_close() == (1001, "server shutting down")
     assert process.wait(TIMEOUT) == 0
+
+
+def test_workers_on_a_unix_socket_leave_no_file(
+    folder: Path, credentials: Credentials
+) -> None:
+    path = folder / "sock"
+    options = ("apps:router", "--plain", "--workers", "2", "--bind", f"unix:{path}")
+    with serving(folder, credentials, *options) as host:
+        host.wait_output(f"listening on unix:{path}: HTTP/1.1")
+        roll(host)
+        with connect_to(str(path), "h1") as connection:
+            assert connection.request("GET", "/").body == b"Hello"
+            ws = connection.websocket("/ws")
+            assert host.process is not None
+            host.process.send_signal(signal.SIGTERM)
+            assert ws.expect_close() == (1001, "server shutting down")
+            assert not path.exists()  # who comes now is refused, not kept waiting
+        assert host.process.wait(TIMEOUT) == 0
 
 
 def test_a_second_sigterm_ends(workers: Host, credentials: Credentials) -> None:
@@ -258,7 +459,7 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
     options = ("apps:router", "--plain", "--workers", "2")
     with serving(folder, credentials, *options) as host:
         for times in (1, 2, 3, 4):
-            lost = contextlib.suppress(EndOfStreamError, StreamResetError)
+            lost = contextlib.suppress(*LOST)
             with host.connect("h1") as connection, lost:
                 connection.request("GET", "/die")
             host.wait_output("ended with code 3", times=times)
@@ -281,8 +482,9 @@ def test_a_changed_file_starts_again(folder: Path, credentials: Credentials) -> 
         wait_until(changed, host)
 
 
-def test_one_process_loads_its_certificate_at_sighup(
-    folder: Path, credentials: Credentials, ca: trustme.CA
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_one_process_loads_its_certificate_at_a_signal(
+    folder: Path, credentials: Credentials, ca: trustme.CA, number: signal.Signals
 ) -> None:
     files = ("--cert", "cert.pem", "--key", "key.pem")
     with serving(folder, credentials, "apps:router", *files) as host:
@@ -291,13 +493,25 @@ def test_one_process_loads_its_certificate_at_sighup(
             ws = connection.websocket("/ws")
             load.wait(5)
             replace_certificate(folder, ca)
-            os.kill(host.pid, signal.SIGHUP)
+            os.kill(host.pid, number)
             host.wait_output("certificate reloaded")
             assert serial(host, credentials.client) != old
             load.wait(5)
             ws.echo("still here")
         assert set(load.results) == {"good"}
         (folder / "key.pem").write_text("no key")
-        os.kill(host.pid, signal.SIGHUP)
+        os.kill(host.pid, number)
         host.wait_output("keeping the old certificate: ")
         assert serial(host, credentials.client) != old
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_without_a_certificate_those_signals_do_nothing(
+    folder: Path, credentials: Credentials, number: signal.Signals
+) -> None:
+    with serving(folder, credentials, "apps:router", "--plain") as host:
+        with host.connect("h1") as connection:
+            os.kill(host.pid, number)
+            assert connection.request("GET", "/").body == b"Hello"
+        assert host.process is not None
+        assert host.process.poll() is None

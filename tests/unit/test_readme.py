@@ -1,7 +1,10 @@
 """What the documents point at exists, and the README's example is a program."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,36 @@ def test_the_example_uses_what_there_is() -> None:
         for alias in node.names
     } | set(re.findall(r"\btako\.(\w+)", source))
     assert {"TakoWs", "serve_tls", "run"} <= names <= set(tako.__all__)
+
+
+def options(text: str) -> set[str]:
+    """Return the options that ``text`` names."""
+    return set(re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9-]*", text))
+
+
+def help_of(module: str, *arguments: str) -> set[str]:
+    """Return the options that a command's help lists."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},  # no option is broken at its hyphens
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return options(done.stdout)
+
+
+@pytest.mark.parametrize("other", ["uvicorn", "hypercorn"])
+def test_the_options_of_the_tables_exist(other: str) -> None:
+    table = README.partition(f"## From {other}\n")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if " | " in line]
+    theirs = options(" ".join(left for left, _ in rows))
+    ours = options(" ".join(right for _, right in rows))
+    assert len(rows) > 20
+    assert ours <= help_of("tako.cli", "serve")
+    pytest.importorskip(other)
+    assert theirs <= help_of(other)
 
 
 def test_the_version_is_the_one_of_the_package() -> None:
