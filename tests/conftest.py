@@ -3,7 +3,7 @@
 A test that takes ``serve`` runs once for each runtime and each wire: that is the
 point of tako. One that is about a single wire says so with
 ``@pytest.mark.parametrize("wire", ...)``. ``TAKO_TEST_MATRIX=thin`` runs each test
-on a few of the pairs only: see ``tests/support/matrix.py``.
+on a few of the pairs only, ``once`` on one: see ``tests/support/matrix.py``.
 """
 
 import importlib.util
@@ -43,8 +43,9 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Leave out what ``TAKO_TEST_MATRIX`` leaves out."""
-    if matrix_of(os.environ.get("TAKO_TEST_MATRIX", "full")) == "thin":
-        kept = thinned(items)
+    matrix = matrix_of(os.environ.get("TAKO_TEST_MATRIX", "full"))
+    if matrix != "full":
+        kept = thinned(items, matrix)
         left_out = [item for item in items if item not in kept]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item in kept]
