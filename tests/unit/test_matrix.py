@@ -54,7 +54,7 @@ class Item:
 
 
 def run_of(items: list[Item], matrix: Literal["thin", "once"]) -> list[Item]:
-    kept = thinned(cast("list[pytest.Item]", items), matrix)
+    kept: set[object] = {*thinned(cast("list[pytest.Item]", items), matrix)}
     return [item for item in items if item in kept]
 
 
