@@ -17,9 +17,10 @@ import pytest
 import trustme
 
 import tako
+from tako.service import Service
 from tests.support.matrix import matrix_of, thinned
 from tests.support.peer import Wire
-from tests.support.server import Credentials, RunningServer, RuntimeName
+from tests.support.server import Credentials, RunningServer, RuntimeName, watched
 
 
 WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
@@ -92,6 +93,14 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     """How the client talks to the server."""
     name: Wire = request.param
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _services_are_watched() -> Iterator[None]:
+    """Let each ``RunningServer`` know what it runs, to see what is left of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Service, "run", watched(Service.run))
+        yield
 
 
 class Serve(Protocol):
