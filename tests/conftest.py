@@ -4,6 +4,7 @@ A test that takes ``serve`` runs once for each runtime and each wire: that is th
 point of tako. One that is about a single wire says so with
 ``@pytest.mark.parametrize("wire", ...)``. ``TAKO_TEST_MATRIX=thin`` runs each test
 on a few of the pairs only, ``once`` on one: see ``tests/support/matrix.py``.
+``TAKO_LANE=0`` runs the servers without the express lane: ``tests/support/lane.py``.
 """
 
 import importlib.util
@@ -18,6 +19,7 @@ import trustme
 
 import tako
 from tako.service import Service
+from tests.support import lane
 from tests.support.matrix import matrix_of, thinned
 from tests.support.peer import Wire
 from tests.support.server import Credentials, RunningServer, RuntimeName, watched
@@ -38,6 +40,11 @@ def _runtimes() -> list[object]:
         skip = pytest.mark.skipif(not available, reason=f"{name} is not installed")
         parameters.append(pytest.param(name, marks=skip))
     return parameters
+
+
+def pytest_configure() -> None:
+    """Obey what the environment says about the servers."""
+    lane.obey()
 
 
 def pytest_collection_modifyitems(
