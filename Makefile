@@ -2,6 +2,7 @@
 #
 #   make demo     serve examples/websocket_http2.py on https://localhost:8443/
 #   make test     the test suite (PYTEST_ARGS adds options)
+#   make security the attacks alone, which are a part of it
 #   make style types cover conformance
 #   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
 #   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
@@ -9,7 +10,7 @@
 # PYTHON chooses the interpreter, VENV the environment that it is installed into, EXTRA
 # what for: `test` leaves out the checkers and other people's servers and clients.
 # TAKO_TEST_MATRIX=full runs each test on every runtime and wire; by default each runs on
-# some, and each runtime and wire has some of each kind.
+# some, and each runtime and wire has some of each kind; with `once`, on one.
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
@@ -46,7 +47,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test style types cover conformance bench soak
+.PHONY: help demo environment test security style types cover conformance bench soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -56,11 +57,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.stamp: $(BIN)/python $(BUILT_FROM)
-	@$(PIP) install --editable '.[uvloop]' trustme
+	@$(PIP) install --no-compile --editable '.[uvloop]' trustme
 	@touch $@
 
 $(VENV)/dev.stamp: $(BIN)/python $(BUILT_FROM)
-	@$(PIP) install --editable '.[$(EXTRA)]'
+	@$(PIP) install --no-compile --editable '.[$(EXTRA)]'
 	@touch $@
 
 certs/cert.pem: certs/generate.py | $(VENV)/demo.stamp
@@ -74,6 +75,9 @@ environment: $(VENV)/dev.stamp
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+security: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests/security
 
 style: $(VENV)/dev.stamp
 	@$(BIN)/ruff check $(SOURCES)
@@ -93,7 +97,7 @@ conformance: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.conformance.autobahn
 
 $(VENV)/bench.stamp: $(BIN)/python $(BUILT_FROM)
-	@$(PIP) install --editable '.[bench]'
+	@$(PIP) install --no-compile --editable '.[bench]'
 	@touch $@
 
 # 77: what the load generator is built with is not installed; it has said what

@@ -231,11 +231,7 @@ class Service:
                 if self._handing_over:
                     break  # it was accepted: a successor cannot serve it
                 await self._changed.wait()
-            peer = address_of(sock.family, sock.getpeername())
-            local = address_of(sock.family, sock.getsockname())
-            sock.setblocking(False)
-            if sock.family in {socket.AF_INET, socket.AF_INET6}:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer, local = _prepare(sock)
         except OSError:  # it is gone already
             return None
         connection = self._welcome(peer, local)
@@ -383,6 +379,20 @@ class Service:
         self._runtime.cancel_tasks()
         for connection in list(self._connections):
             connection.abort()
+
+
+def _prepare(sock: socket.socket) -> tuple[PeerAddr, PeerAddr]:
+    """Set the options of an accepted socket; return the peer's address and ours.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    peer = address_of(sock.family, sock.getpeername())
+    local = address_of(sock.family, sock.getsockname())
+    sock.setblocking(False)
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return peer, local
 
 
 async def _dispatch_own(

@@ -3,7 +3,8 @@
 A test that takes ``serve`` runs once for each runtime and each wire: that is the
 point of tako. One that is about a single wire says so with
 ``@pytest.mark.parametrize("wire", ...)``. ``TAKO_TEST_MATRIX=thin`` runs each test
-on a few of the pairs only: see ``tests/support/matrix.py``.
+on a few of the pairs only, ``once`` on one: see ``tests/support/matrix.py``.
+``TAKO_LANE=0`` runs the servers without the express lane: ``tests/support/lane.py``.
 """
 
 import importlib.util
@@ -17,9 +18,11 @@ import pytest
 import trustme
 
 import tako
+from tako.service import Service
+from tests.support import lane
 from tests.support.matrix import matrix_of, thinned
 from tests.support.peer import Wire
-from tests.support.server import Credentials, RunningServer, RuntimeName
+from tests.support.server import Credentials, RunningServer, RuntimeName, watched
 
 
 WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
@@ -39,12 +42,18 @@ def _runtimes() -> list[object]:
     return parameters
 
 
+def pytest_configure() -> None:
+    """Obey what the environment says about the servers."""
+    lane.obey()
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Leave out what ``TAKO_TEST_MATRIX`` leaves out."""
-    if matrix_of(os.environ.get("TAKO_TEST_MATRIX", "full")) == "thin":
-        kept = thinned(items)
+    matrix = matrix_of(os.environ.get("TAKO_TEST_MATRIX", "full"))
+    if matrix != "full":
+        kept = thinned(items, matrix)
         left_out = [item for item in items if item not in kept]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item in kept]
@@ -91,6 +100,14 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     """How the client talks to the server."""
     name: Wire = request.param
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _services_are_watched() -> Iterator[None]:
+    """Let each ``RunningServer`` know what it runs, to see what is left of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Service, "run", watched(Service.run))
+        yield
 
 
 class Serve(Protocol):

@@ -4,10 +4,14 @@ Whatever a peer sends, in whatever pieces, the engine says and delivers the same
 the lane and without; and it never raises.
 """
 
+import pytest
 from hypothesis import given, settings as profile, strategies as st
 
+from tako import connection
 from tako.config import ServerConfig
+from tako.h2 import H2Engine
 from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
+from tests.support import lane
 from tests.support.h2wire import (
     CONNECT,
     POST,
@@ -19,6 +23,7 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
+from tests.support.wire import FakeHost, conn_info
 
 
 _STREAM = st.sampled_from([1, 1, 1, 3, 5, 7, 2, 0])
@@ -53,6 +58,21 @@ class Talkative(RecordingSink):
     def deliver(self, data: bytes) -> None:
         super().deliver(data)
         self.exchange.send_data(data.upper())
+
+
+@pytest.mark.parametrize(("value", "express"), [("0", False), ("1", True)])
+def test_a_run_of_the_suite_chooses_the_lane(
+    monkeypatch: pytest.MonkeyPatch, value: str, *, express: bool
+) -> None:
+    monkeypatch.setattr(connection, "H2Engine", H2Engine)
+    monkeypatch.setenv("TAKO_LANE", value)
+    lane.obey()
+    host = FakeHost(None, conn_info(http2=True))
+    engine = vars(connection)["H2Engine"](host)
+    assert engine._gate._express is express
+    monkeypatch.setenv("TAKO_LANE", "slow")
+    with pytest.raises(ValueError, match="0 or 1, not 'slow'"):
+        lane.obey()
 
 
 def _outcome(lane: bool, stream: bytes, size: int) -> tuple[object, ...]:

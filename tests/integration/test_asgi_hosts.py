@@ -23,6 +23,7 @@ WIRES: dict[str, tuple[Wire, ...]] = {
     "hypercorn": ("h1s", "h2"),
     "uvicorn": ("h1",),  # it speaks HTTP/1.1 only, and no ALPN
 }
+SILENCE = 5.0  # seconds without an answer that count as none
 CELLS = [(host, wire) for host, wires in WIRES.items() for wire in wires]
 
 
@@ -98,7 +99,12 @@ class Client:
     def stranger(self) -> Any:
         """Return what happens if the app chooses what was not offered."""
         try:
-            return self.handshake("/stranger")[0]
+            with self._host.connect(self._wire) as connection:
+                offer = ["a", "b"]
+                answer = connection.handshake(
+                    "/stranger", subprotocols=offer, timeout=SILENCE
+                )
+                return answer.status
         except (PeerError, TimeoutError):
             return "connection lost"
 

@@ -20,7 +20,7 @@ from tests.support.server import Gate, Reports
 
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
 H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
-PAUSE = 0.5
+PAUSE = 0.25
 PIECE = 64 * 1024
 PLENTY = 24 << 20  # more than all buffers on the way take
 KERNEL = 12 << 20  # what the two socket buffers of a loopback connection may hold

@@ -18,8 +18,8 @@ from tests.support.server import Reports
 H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
 NO_ERROR, CANCEL = 0x0, 0x8
-QUICK = ServerConfig(ws_close_timeout=0.4)
-SHORT = 0.4
+SHORT = 0.2
+QUICK = ServerConfig(ws_close_timeout=SHORT)
 
 
 @H1_ONLY

@@ -29,7 +29,7 @@ PIECE = 64 * 1024
 ROOT = Path(__file__).parents[2]
 GROWTH = 16 * MIB
 PROMPT = 1.0  # seconds until a producer knows that its client is gone
-PAUSE = 0.5  # seconds without progress that count as a standstill
+PAUSE = 0.25  # seconds without progress that count as a standstill
 SIZES = [
     pytest.param(64 * MIB, id="64MiB"),
     pytest.param(1024 * MIB, id="1GiB", marks=pytest.mark.slow),

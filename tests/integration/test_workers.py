@@ -472,8 +472,12 @@ def test_a_changed_file_starts_again(folder: Path, credentials: Credentials) -> 
     pytest.importorskip("watchfiles")
     options = ("apps:router", "--plain", "--reload")
     with serving(folder, credentials, *options) as host:
-        (folder / "apps.py").write_text(APPS.replace('"Hello"', '"Changed"'))
-        host.wait_output("apps.py changed, starting again")
+
+        def noticed() -> bool:  # it may begin to watch later than it begins to serve
+            (folder / "apps.py").write_text(APPS.replace('"Hello"', '"Changed"'))
+            return "apps.py changed, starting again" in host.output()
+
+        wait_until(noticed, host)
 
         def changed() -> bool:
             with host.connect("h1") as connection:

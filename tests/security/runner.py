@@ -118,9 +118,9 @@ def config_for(row: Row) -> ServerConfig | None:
     if row.id == "H2-34":
         return ServerConfig(settings_timeout=0.2)
     if row.id == "H2-44":
-        return ServerConfig(min_rate_grace=0.5, send_timeout=1)
+        return ServerConfig(min_rate_grace=0.2, send_timeout=0.4)
     if row.id == "H2-45":
-        return ServerConfig(send_timeout=1)
+        return ServerConfig(send_timeout=0.4)
     return None
 
 

@@ -175,7 +175,7 @@ class TestSlowPeers:
             router.get("/large", large)
 
         config = ServerConfig(
-            send_timeout=1, min_rate_grace=0.5, tls_shutdown_timeout=0.5
+            send_timeout=0.4, min_rate_grace=0.2, tls_shutdown_timeout=0.2
         )
         victim = attack(config, routes)
         with _peer(victim, receive_buffer=4096) as peer:

@@ -5,6 +5,7 @@ their dotted names.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ class Host:
             env=self._env,
             stdout=self._log,
             stderr=self._log,
+            start_new_session=True,  # hypercorn has children that outlive it
         )
         end = time.monotonic() + TIMEOUT
         while not self.listens():
@@ -68,7 +70,7 @@ class Host:
     ) -> None:
         process = self.process
         if process is not None and process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         if process is not None:
             process.wait()
         self._log.close()

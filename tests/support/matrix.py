@@ -4,32 +4,38 @@
 test`` sets, runs a test that is about one thing on as many pairs of a runtime and a
 wire as show every runtime and every wire once; the rows of a table take turns on those
 pairs. Which pairs these are differs from test to test, and from one Python version to
-the next: three versions in a row run every such test on every pair.
+the next: three versions in a row run every such test on every pair. ``once`` runs a
+test, and each row of a table, on one pair only; tests side by side are on different
+ones. That is for an older Python beside the newest, which runs ``thin``.
 """
 
 import sys
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
 
-Matrix = Literal["full", "thin"]
+Matrix = Literal["full", "thin", "once"]
 Pair = tuple[object, object]
 
+_MATRICES: tuple[Matrix, ...] = get_args(Matrix)
 _AXES = frozenset({"runtime", "wire"})
 
 
 def matrix_of(value: str) -> Matrix:
     """Return ``value`` of the variable, checked."""
-    if value not in {"full", "thin"}:
-        msg = f"TAKO_TEST_MATRIX is full or thin, not {value!r}"
-        raise pytest.UsageError(msg)
-    return "thin" if value == "thin" else "full"
+    for matrix in _MATRICES:
+        if value == matrix:
+            return matrix
+    msg = f"TAKO_TEST_MATRIX is full, thin or once, not {value!r}"
+    raise pytest.UsageError(msg)
 
 
-def thinned(items: Sequence[pytest.Item]) -> set[pytest.Item]:
+def thinned(
+    items: Sequence[pytest.Item], matrix: Literal["thin", "once"]
+) -> set[pytest.Item]:
     """Return those of ``items`` that are run."""
     tests: dict[str, dict[object, list[pytest.Item]]] = {}
     for item in items:
@@ -39,18 +45,15 @@ def thinned(items: Sequence[pytest.Item]) -> set[pytest.Item]:
     for name, rows in tests.items():
         turn = zlib.crc32(name.encode()) + sys.version_info.minor
         for index, row in enumerate(rows.values()):
-            kept.update(_on_chosen(row, index, len(rows), turn))
+            pairs = [_pair(item) for item in row]
+            shown = diagonal(pairs, turn)
+            chosen = {shown[(index + turn) % len(shown)]}
+            if matrix == "thin":  # a table shows together what a test shows alone
+                chosen.update(shown[index :: len(rows)])
+            kept.update(
+                item for item, pair in zip(row, pairs, strict=True) if pair in chosen
+            )
     return kept
-
-
-def _on_chosen(
-    items: Sequence[pytest.Item], index: int, rows: int, turn: int
-) -> list[pytest.Item]:
-    """Return those of ``items``, one row on all its pairs, whose turn it is."""
-    pairs = [_pair(item) for item in items]
-    shown = diagonal(pairs, turn)
-    chosen = {shown[(index + turn) % len(shown)], *shown[index::rows]}
-    return [item for item, pair in zip(items, pairs, strict=True) if pair in chosen]
 
 
 def diagonal(pairs: Sequence[Pair], turn: int) -> list[Pair]:

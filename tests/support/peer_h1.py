@@ -155,6 +155,7 @@ class H1Connection(Connection):
         extensions: Sequence[Extension] = (),
         early_data: bytes = b"",
         meanwhile: Callable[[], object] | None = None,
+        timeout: float = TIMEOUT,
     ) -> Response:
         """Ask for a WebSocket and return the answer, whatever it is.
 
@@ -166,7 +167,7 @@ class H1Connection(Connection):
         self.socket.send(self.head("GET", path, fields) + early_data)
         if meanwhile is not None:
             meanwhile()
-        return self.read_response()
+        return self.read_response(timeout=timeout)
 
     def websocket(
         self,

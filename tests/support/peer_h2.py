@@ -248,6 +248,7 @@ class H2Connection(Connection):
         extensions: Sequence[Extension] = (),
         early_data: bytes = b"",
         meanwhile: Callable[[], object] | None = None,
+        timeout: float = TIMEOUT,
     ) -> Response:
         """Ask for a WebSocket and return the answer, whatever it is.
 
@@ -256,7 +257,8 @@ class H2Connection(Connection):
         stream = self._connect(path, headers, subprotocols, extensions, early_data)
         if meanwhile is not None:
             meanwhile()
-        return stream.head() if stream.head().status == 200 else stream.read_response()
+        head = stream.head(timeout)
+        return head if head.status == 200 else stream.read_response()
 
     def websocket(
         self,

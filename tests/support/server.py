@@ -1,8 +1,8 @@
 """A tako server in a thread of its own, checked when it stops.
 
 ``RunningServer.stop`` drains the server and then asserts what every test takes for
-granted: it returned by itself and in time, left no task, no socket and no unexpected
-ERROR record behind.
+granted: it returned by itself and in time, left no task, no connection, no socket and
+no unexpected ERROR record behind.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import tako
+from tako.service import Service
 from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
@@ -158,6 +160,19 @@ class ErrorLog(logging.Handler):
             self.records.put(record)
 
 
+_services: ContextVar[list[Service]] = ContextVar("services")
+
+
+def watched(run: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return ``Service.run``, noting for the server of this thread what is run."""
+
+    async def noted(service: Service, *args: Any) -> None:
+        _services.get([]).append(service)
+        await run(service, *args)
+
+    return noted
+
+
 def open_sockets() -> set[str]:
     """Return the sockets that this process has open, by inode."""
     found = set()
@@ -193,6 +208,7 @@ class RunningServer:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._left_behind: list[str] = []
+        self.services: list[Service] = []
         self._sockets_before = open_sockets()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -245,6 +261,7 @@ class RunningServer:
         finally:
             logging.getLogger().removeHandler(self.error_log)
         assert not self._left_behind, f"tasks left behind: {self._left_behind}"
+        assert not self.connections, f"connections left behind: {self.connections}"
         self._check_errors()
         leaked = open_sockets() - self._sockets_before
         assert not leaked, f"sockets left open: {leaked}"
@@ -254,6 +271,11 @@ class RunningServer:
         record = self.error_log.records.get(timeout)
         assert isinstance(record, logging.LogRecord)
         return record
+
+    @property
+    def connections(self) -> list[object]:
+        """What the services of this server hold."""
+        return [each for service in self.services for each in service._connections]
 
     # -- clients ---------------------------------------------------------------
 
@@ -288,6 +310,7 @@ class RunningServer:
     # -- the server's thread ---------------------------------------------------
 
     def _run(self) -> None:
+        _services.set(self.services)
         trio = self.runtime == "trio"
         loop: Literal["asyncio", "uvloop"] = (
             "uvloop" if self.runtime == "uvloop" else "asyncio"
@@ -303,8 +326,9 @@ class RunningServer:
             self._ready.set()
 
     async def _main(self) -> None:
+        before = _tasks()
         await cancelled_by(self._cancel, self._serve)
-        self._left_behind = _other_tasks()
+        self._left_behind = [repr(task) for task in _tasks() - before]
 
     async def _serve(self) -> None:
         listener = await tako.bind("127.0.0.1:0")
@@ -337,10 +361,19 @@ class RunningServer:
         raise AssertionError(msg)
 
 
-def _other_tasks() -> list[str]:
-    """Return the asyncio tasks besides this one; trio cannot leave any (nurseries)."""
+def _tasks() -> set[object]:
+    """Return every task of the runtime that is calling, trio's own ones included."""
     try:
-        current = asyncio.current_task()
+        return {*asyncio.all_tasks()}
     except RuntimeError:
-        return []
-    return [repr(task) for task in asyncio.all_tasks() if task is not current]
+        import trio
+
+    found: set[object] = set()
+    tasks = [trio.lowlevel.current_root_task()]
+    while tasks:
+        task = tasks.pop()
+        assert task is not None
+        found.add(task)
+        for nursery in task.child_nurseries:
+            tasks += nursery.child_tasks
+    return found

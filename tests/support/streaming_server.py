@@ -9,6 +9,7 @@ from typing import Any
 
 import tako
 from tako import Request, Response, Router
+from tests.support import lane
 
 
 PIECE = b"x" * 64 * 1024
@@ -59,4 +60,5 @@ async def main(wire: str, cert: str, key: str) -> None:
 
 if __name__ == "__main__":
     runtime: Any = sys.argv[1]
+    lane.obey()
     tako.run(main, *sys.argv[2:], runtime=runtime)

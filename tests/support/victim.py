@@ -254,7 +254,9 @@ class Canary:
             self.failure = error
 
 
-def eventually(condition: Callable[[], bool], what: str, timeout: float = 2.0) -> None:
+def eventually(
+    condition: Callable[[], bool], what: str, timeout: float = TIMEOUT
+) -> None:
     """Ask until ``condition()`` holds; nobody tells us when the kernel is done."""
     end = time.monotonic() + timeout
     while not condition():

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import tako
+from tests.support import lane
 from tests.support.peer import Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import H2Connection
@@ -147,6 +148,7 @@ def _limit_files() -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve."""
     runtime, *rest = arguments
+    lane.obey()
     _limit_files()
     if runtime == "trio":
         tako.run(_serve, *rest, runtime="trio")
