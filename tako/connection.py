@@ -32,6 +32,7 @@ from tako.deadlines import Deadlines
 from tako.errors import consists_of
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
+from tako.late import PatientTimer
 from tako.prelude import Protocol
 from tako.seams import (
     Clock,
@@ -40,7 +41,6 @@ from tako.seams import (
     Pause,
     ResetCode,
     Runtime,
-    Timer,
     Transport,
 )
 from tako.tls import TlsSettings
@@ -76,7 +76,6 @@ class Connection:
         "_said_eof",
         "_said_eof_at",
         "_timer",
-        "_timer_at",
         "_transport",
         "_unsent",
         "_unsent_since",
@@ -115,8 +114,7 @@ class Connection:
         self._on_lost = on_lost
         self._engine: Engine | None = None
         self._transport: Transport | None = None
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits
         self._receiving = False
         self._flush_due = False
@@ -179,9 +177,7 @@ class Connection:
             return
         self._transport = None
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         try:
             if self._engine is not None:
                 self._engine.connection_lost()
@@ -429,17 +425,10 @@ class Connection:
 
     def _arm(self) -> None:
         when = self.deadlines.next()
-        if when is None or self._transport is None:
-            return
-        if self._timer is not None:
-            if self._timer_at <= when:
-                return
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = self.runtime.call_at(when, self._deadline_reached)
+        if when is not None and self._transport is not None:
+            self._timer.set(when)
 
     def _deadline_reached(self) -> None:
-        self._timer = None
         self._turn(self.deadlines.reached, self.time())
         self._arm()
         self._flush_now()

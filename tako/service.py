@@ -26,6 +26,7 @@ from tako.conn_info import IpPeer, PeerAddr
 from tako.connection import Connection, Handler
 from tako.entrance import Entrance, SharedTransport
 from tako.errors import TlsConfigError
+from tako.late import LoopWatch
 from tako.listener import Listener, address_of
 from tako.pipeline import Dispatch, run_exchange
 from tako.prelude import ListenerProtocol, Prelude, Protocol as WireProtocol
@@ -131,6 +132,7 @@ class Service:
             beside.append(spawn(self._wait_for, shutdown))
         if self._tls is not None and self._tls.reloadables:
             beside.append(spawn(self._watch, self._tls.reloadables))
+        loop_watch = LoopWatch(self._runtime)
         try:
             while not self._stopping and self._error is None:
                 await self._changed.wait()
@@ -146,6 +148,7 @@ class Service:
             await self._drain()
         finally:
             self._stopping = True
+            loop_watch.stop()
             self._cut()
             await self._runtime.shielded(self._gone)
             self._listener.close()

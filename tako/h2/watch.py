@@ -5,7 +5,8 @@ a writer that waits for the transport, the watch looks at all of them once a sec
 ends those that are too slow. A body must come at ``min_rate`` while its window is open;
 if it is our own application that holds credit back, time does not count. Output may
 stand still for ``send_timeout``, but when it trickles it must do so at ``min_rate``.
-Both have ``min_rate_grace`` seconds to begin with.
+Both have ``min_rate_grace`` seconds to begin with. Time in which a blocked event loop
+did not look counts for two seconds at most: nothing could move in it.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ class Watch:
 
     def _look(self) -> None:
         now = self._host.time()
-        elapsed, self._looked = now - self._looked, now
+        elapsed, self._looked = min(now - self._looked, 2 * _TICK), now
         watched = False
         for exchange in list(self._exchanges.values()):
             receiving = not (exchange.peer_ended or exchange.tunnel)

@@ -53,6 +53,8 @@ class TrioSignal:
         with trio.move_on_after(timeout):
             await self._park()
             return True
+        # What arrived before a timeout is read before it: on a late loop, too
+        await trio.lowlevel.checkpoint()
         return False
 
     async def _park(self) -> None:
@@ -210,8 +212,7 @@ class TrioRuntime:
         while True:
             now = trio.current_time()
             if timers and timers[0][0] <= now:
-                # What arrived before a timeout is read before it: on a late loop, too
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()  # as in TrioSignal.wait
             while timers and timers[0][0] <= now:
                 callback = heapq.heappop(timers)[2].callback
                 if callback is not None:

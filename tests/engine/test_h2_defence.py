@@ -357,6 +357,21 @@ class TestTime:
         peer.send(window_update(1, 2_000))
         assert not peer.engine.busy
 
+    def test_a_loop_that_stood_still_is_not_the_peers_fault(self, make: Make) -> None:
+        peer = make(config=ServerConfig(send_timeout=5))
+        peer.send(settings((4, 0)))
+        exchange = peer.request(1)
+        answer(exchange, bytes(50_000))
+        peer.advance(2)
+        for _ in range(5):
+            peer.host.runtime.now += 60
+            peer.advance(0)
+            peer.send(window_update(1, 1_000))
+            peer.advance(1)
+        assert peer.rst_codes() == []
+        peer.advance(6)
+        assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
+
     def test_a_writer_that_waits_for_the_transport(self, make: Make) -> None:
         peer = make(config=ServerConfig(send_timeout=5))
         exchange = peer.request(1)

@@ -463,36 +463,6 @@ class TestFailingHandlers:
             assert peer.statuses[1003] == [200]
         victim.settle()
 
-    @H1_ONLY
-    def test_fx_13_a_blocked_loop_fires_no_timeout_for_what_had_arrived(
-        self, attack: Attack
-    ) -> None:
-        blocking, go_on = threading.Event(), threading.Event()
-
-        def routes(router: Router, ledger: Ledger) -> None:
-            async def block(request: Request) -> str:
-                blocking.set()
-                go_on.wait(10)
-                return "unblocked"
-
-            router.get("/block", block)
-
-        config = ServerConfig(header_read_timeout=0.5, keep_alive_timeout=30)
-        victim = attack(config, routes)
-        with _peer(victim) as slow, _peer(victim) as blocker:
-            slow.send(b"GET /x HTTP/1.1\r\nHost: ")
-            victim.canary.echo()
-            blocker.send(_get("/block"))
-            assert blocking.wait(5)
-            slow.send(b"a\r\n\r\n")  # in time; the loop is late
-            slow.pump(lambda: False, 0.7)
-            go_on.set()
-            assert slow.pump(lambda: b"/x 0" in slow.received), slow.received
-            assert blocker.pump(lambda: b"unblocked" in blocker.received)
-        victim.canary.echo()
-        victim.canary.worst = 0.0
-        victim.settle()
-
     @ONE_EACH
     @pytest.mark.parametrize(
         "error",
