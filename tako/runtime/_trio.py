@@ -17,12 +17,13 @@ import heapq
 import logging
 import signal as signals
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from itertools import count
 from typing import cast
 
 import trio
 
+from tako.runtime import _signals
 from tako.runtime._trio_transport import TrioTransport
 from tako.seams import AsyncFunction, Receiver
 
@@ -287,14 +288,29 @@ async def to_thread(function: Callable[[], object]) -> object:
     return await trio.to_thread.run_sync(function)
 
 
-async def interrupted() -> None:
-    """Wait for SIGINT or SIGTERM; the next one then has its default effect.
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], Awaitable[None]]]:
+    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
+    token = trio.lowlevel.current_trio_token()
+    come = trio.Event()
 
-    Cancel safety: safe; the handlers are taken back.
-    """
-    with trio.open_signal_receiver(signals.SIGINT, signals.SIGTERM) as received:
-        async for _ in received:
-            return
+    def install(received: Callable[[], None]) -> Callable[[], None]:
+        def handler(*_: object) -> None:
+            # between any two bytecodes: only this may be called there
+            token.run_sync_soon(received, idempotent=True)
+
+        before = {
+            number: signals.signal(number, handler) for number in _signals.NUMBERS
+        }
+
+        def give_back() -> None:
+            for number, previous in before.items():
+                signals.signal(number, previous)
+
+        return give_back
+
+    with _signals.waiting(token, come.set, install):
+        yield come.wait
 
 
 def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:

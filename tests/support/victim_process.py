@@ -128,13 +128,14 @@ class VictimProcess:
 async def _serve(wire: str, cert: str, key: str) -> None:
     listener = await tako.bind("127.0.0.1:0")
     router = attacked_router(Ledger(limit=100))
+    shutdown = tako.ctrl_c()
     print(str(listener.local_addr).rpartition(":")[2], flush=True)
     if wire == "h1":
-        await tako.serve(listener, router)
+        await tako.serve(listener, router, shutdown=shutdown)
     elif wire == "h2c":
-        await tako.serve_h2c(listener, router)
+        await tako.serve_h2c(listener, router, shutdown=shutdown)
     else:
-        await tako.serve_tls(listener, router, cert, key)
+        await tako.serve_tls(listener, router, cert, key, shutdown=shutdown)
 
 
 def _limit_files() -> None:
