@@ -10,8 +10,8 @@ still sends is dropped, so that the kernel does not answer it with a reset that 
 our last bytes, RFC 9112 §9.6) -> *lost*.
 
 Lingering ends at the peer's FIN, after ``tls_shutdown_timeout`` seconds without one, or
-when the peer has sent more than ``_MAX_DROPPED``. While the socket does not take all of
-our output, a slow reader has ``send_timeout`` seconds for each step of progress.
+when the peer has sent more than ``_MAX_DROPPED``. Open or lingering, an ``OutputWatch``
+cuts off a peer that does not take our output.
 
 Flush rule. While input is processed nothing is written; the end of the turn writes
 once. Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the
@@ -33,6 +33,7 @@ from tako.errors import consists_of
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
 from tako.late import PatientTimer
+from tako.pace import OutputWatch
 from tako.prelude import Protocol
 from tako.seams import (
     Clock,
@@ -67,6 +68,7 @@ class Connection:
         "_linger",
         "_local",
         "_on_lost",
+        "_output",
         "_pauses",
         "_peer",
         "_peer_eof",
@@ -77,14 +79,13 @@ class Connection:
         "_said_eof_at",
         "_timer",
         "_transport",
-        "_unsent",
-        "_unsent_since",
         "config",
         "conn_info",
         "deadlines",
         "runtime",
         "time",
         "writable",
+        "written",
     )
 
     conn_info: ConnInfo
@@ -106,6 +107,7 @@ class Connection:
         self.time: Clock = runtime.time
         self.deadlines: Deadlines = Deadlines(self._arm)
         self.writable: bool = True
+        self.written: int = 0
         self._handler = handler
         self._protocol = protocol
         self._pipe = None if tls is None else TlsPipe(tls)
@@ -121,8 +123,8 @@ class Connection:
         self._closed = False
         self._said_eof = self._peer_eof = False
         self._dropped = 0  # bytes that came while lingering
-        self._unsent = 0  # bytes that the transport still had when last looked at
-        self._said_eof_at = self._unsent_since = 0.0
+        self._said_eof_at = 0.0
+        self._output: OutputWatch | None = None  # made when first needed
 
     # What the transport calls ----------------------------------------------------
 
@@ -189,6 +191,7 @@ class Connection:
     def pause_writing(self) -> None:
         """The transport's buffer is full: stop producing, and reading what makes us."""
         self.writable = False
+        self._watch_output()
         if not self._closed:
             self.pause_reading(Pause.UNSENT)
 
@@ -196,7 +199,11 @@ class Connection:
         """The transport's buffer has room."""
         self.writable = True
         self.resume_reading(Pause.UNSENT)
-        if self._engine is not None and not self._closed:
+        if self._closed:
+            return
+        if self._output is not None:
+            self._output.stop()
+        if self._engine is not None:
             self._turn(self._engine.wake_writers)
             self._flush_now()
 
@@ -236,8 +243,8 @@ class Connection:
         self._say_eof()
         self._closed = True
         self._pauses = 0
-        self._unsent_since = self.time()
-        self._unsent = self._transport.get_write_buffer_size()
+        if self._transport.get_write_buffer_size():
+            self._watch_output()
         self._linger.set(self._said_eof_at + self.config.tls_shutdown_timeout)
         if self._peer_eof:
             self._transport.close()
@@ -386,6 +393,7 @@ class Connection:
                 pipe.send(data)
             data = pipe.data_to_send()
         if data and self._transport is not None:
+            self.written += len(data)
             self._transport.write(data)
 
     def _say_eof(self) -> None:
@@ -396,9 +404,7 @@ class Connection:
         self._said_eof_at = self.time()
         if self._pipe is not None:
             self._pipe.close_notify()
-            data = self._pipe.data_to_send()
-            if data:
-                self._transport.write(data)
+            self._flush_output()
         try:
             self._transport.write_eof()
         except OSError:  # the peer's reset came first; nobody has told us yet
@@ -410,18 +416,18 @@ class Connection:
         if self._dropped > _MAX_DROPPED:
             self.abort()
 
+    def _watch_output(self) -> None:
+        if self._output is None and self._transport is not None:
+            self._output = OutputWatch(self, self._transport)
+        if self._output is not None:
+            self._output.start()
+
     def _linger_reached(self) -> None:
         """Give up waiting for the peer's FIN, unless it still takes our output."""
-        transport, now = self._transport, self.time()
-        if transport is None:
-            return
-        unsent, timeout = transport.get_write_buffer_size(), self.config.send_timeout
-        if unsent != self._unsent:
-            self._unsent, self._unsent_since = unsent, now
-        elif not unsent or (timeout and now >= self._unsent_since + timeout):
+        if self._output is None or self._output.emptied():
             self.abort()
-            return
-        self._linger.set(now + self.config.tls_shutdown_timeout)
+        else:
+            self._linger.set(self.time() + self.config.tls_shutdown_timeout)
 
     def _arm(self) -> None:
         when = self.deadlines.next()

@@ -16,8 +16,8 @@ from collections.abc import (
 )
 from typing import Any, cast
 
-from tako.runtime import _signals
-from tako.seams import AsyncFunction, Receiver, Task, Timer
+from tako.runtime import _kernel, _signals
+from tako.seams import AsyncFunction, Receiver, Task, Timer, Transport
 
 
 _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
@@ -91,6 +91,11 @@ class AsyncioRuntime:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``."""
         return self._loop.call_at(when, callback)
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes the kernel holds for the peer of ``transport``."""
+        sock = cast("asyncio.Transport", transport).get_extra_info("socket")
+        return 0 if sock is None else _kernel.unacknowledged(sock.fileno())
 
     def signal(self) -> AsyncioSignal:
         """Return a new signal."""

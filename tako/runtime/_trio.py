@@ -23,9 +23,9 @@ from typing import cast
 
 import trio
 
-from tako.runtime import _signals
+from tako.runtime import _kernel, _signals
 from tako.runtime._trio_transport import TrioTransport
-from tako.seams import AsyncFunction, Receiver
+from tako.seams import AsyncFunction, Receiver, Transport
 
 
 _logger = logging.getLogger("tako.server")
@@ -123,6 +123,10 @@ class TrioRuntime:
             self._earlier.set()
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes the kernel holds for the peer of ``transport``."""
+        return _kernel.unacknowledged(cast("TrioTransport", transport).fileno())
 
     def signal(self) -> TrioSignal:
         """Return a new signal."""

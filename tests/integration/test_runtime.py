@@ -18,6 +18,7 @@ import pytest
 import tako
 from tako import Request, Response, Router, ServerConfig, runtime as runtimes
 from tako.runtime import ServerRuntime
+from tako.runtime._kernel import unacknowledged
 from tests.conftest import Serve
 from tests.support.apps import giving_up_after, together
 from tests.support.loops import run_on
@@ -421,6 +422,27 @@ class TestRun:
 
         assert run_on(runtime, main) == [True, False]
         assert not runtimes.managed()
+
+
+class TestTheKernel:
+    @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+    def test_it_tells_what_the_peer_lacks(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with socket.create_connection(listener.getsockname()) as ours:
+                peer, _ = listener.accept()
+                ours.setblocking(False)
+                assert unacknowledged(ours.fileno()) == 0
+                sent = ours.send(bytes(1 << 20))
+                held = unacknowledged(ours.fileno())
+                assert 0 < held <= sent
+                got = 0
+                ours.shutdown(socket.SHUT_WR)
+                with peer:
+                    while data := peer.recv(1 << 16):
+                        got += len(data)
+                assert got == sent
+        assert unacknowledged(-1) == 0, "nobody knows about a closed socket"
 
 
 class TestSignalsOfTheProcess:

@@ -4,7 +4,9 @@ Timeouts are configured short; nothing here sleeps to let something happen.
 """
 
 import asyncio
+import contextlib
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -188,6 +190,33 @@ class TestSlowPeers:
             assert ended.wait(10), "the writer waits for ever"
             # what the kernel's buffers took, and what tako holds
             assert produced < 8 * MB
+        victim.settle()
+
+    def test_fx_03_a_slow_reader_that_goes_on_is_served_to_the_end(
+        self, attack: Attack
+    ) -> None:
+        size = 16 * MB  # more than the kernel takes: tako holds the rest all the time
+
+        def routes(router: Router, ledger: Ledger) -> None:
+            router.get("/large", lambda: bytes(size))
+
+        config = ServerConfig(send_timeout=1, min_rate_grace=0.5, min_rate=10_000)
+        victim = attack(config, routes)
+        with _peer(victim, receive_buffer=65_536) as peer:
+            if victim.wire in {"h1", "h1s"}:
+                peer.send(_get("/large"))
+            else:
+                peer.send(_hello(2**31 - 1) + raw_frame(8, 0, 0, b"\x7f\xfe\x00\x00"))
+                peer.send(raw_frame(1, 5, 1, _head("/large")))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                victim.canary.echo()
+                with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+                    peer.bytes_in += len(peer.socket.recv(16_384))
+                threading.Event().wait(0.02)  # that is how slow it is
+            assert peer.bytes_in < size // 2
+            peer.pump(lambda: peer.bytes_in >= size)
+            assert peer.bytes_in >= size
         victim.settle()
 
     def test_fx_04_an_idle_connection_is_closed_without_a_response(
