@@ -3,6 +3,7 @@
 #   make demo     serve examples/websocket_http2.py on https://localhost:8443/
 #   make test     the test suite (PYTEST_ARGS adds options)
 #   make style types cover conformance
+#   make security every attack on every runtime and wire, cut at every byte (an hour or more)
 #   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
 #   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
 #
@@ -46,7 +47,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test style types cover conformance bench soak
+.PHONY: help demo environment test security style types cover conformance bench soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -74,6 +75,9 @@ environment: $(VENV)/dev.stamp
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+security: $(VENV)/dev.stamp
+	@TAKO_TEST_MATRIX=full $(BIN)/python -m pytest $(PYTEST_ARGS) tests/security
 
 style: $(VENV)/dev.stamp
 	@$(BIN)/ruff check $(SOURCES)

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from tako import Request, Response, Router, ServerConfig, TakoWs, WebSocket, WsKeepAlive
-from tests.security.runner import Row, corpus, deliver
 from tests.support.attack import (
     CONTEXTS,
     HELLO,
@@ -833,21 +832,3 @@ class _Upload:
             if isinstance(self.peer, RawH2):
                 return bytes(self.peer.data[1])
             return parse_answers(bytes(self.peer.received)).final[0].body
-
-
-_DEAF = [row for row in corpus() if len(row.data) < MB]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", _DEAF, ids=lambda row: row.id)
-def test_fx_26_a_row_whose_sender_does_not_read_costs_nobody_else(
-    credentials: Credentials, runtime: RuntimeName, row: Row
-) -> None:
-    config = ServerConfig(tls_shutdown_timeout=0.3, ws_close_timeout=0.3)
-    for wire in row.wires(encrypted=True):
-        with Victim(credentials, runtime, wire, config) as victim:
-            out = deliver(row, victim, wire, "whole")
-            with out.peer as peer:
-                peer.deaf = True
-                peer.pump(lambda: False, 0.1)
-            victim.settle()
