@@ -4,6 +4,7 @@
 #   make test     the test suite (PYTEST_ARGS adds options)
 #   make security the attacks alone, which are a part of it
 #   make style types cover conformance
+#   make siege    every attack on every runtime and wire, cut at every byte (an hour or more)
 #   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
 #   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
 #
@@ -47,7 +48,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test security style types cover conformance bench soak
+.PHONY: help demo environment test security siege style types cover conformance bench soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -78,6 +79,9 @@ test: $(VENV)/dev.stamp
 
 security: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests/security
+
+siege: $(VENV)/dev.stamp
+	@TAKO_TEST_MATRIX=full $(BIN)/python -m pytest $(PYTEST_ARGS) tests/security
 
 style: $(VENV)/dev.stamp
 	@$(BIN)/ruff check $(SOURCES)

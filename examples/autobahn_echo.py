@@ -25,8 +25,9 @@ async def main(address: str = "127.0.0.1:9001") -> None:
     router = Router()
     router.route(Method.GET, "/", echo)
     listener = await tako.bind(address)
+    shutdown = tako.ctrl_c()
     print(f"autobahn-echo listening on ws://{listener.local_addr}")
-    await tako.serve(listener, router, shutdown=tako.ctrl_c())
+    await tako.serve(listener, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ async def main(address: str = "127.0.0.1:8080") -> None:
     router.route(Method.GET, "/", whoami)
     listener = await tako.bind(address)
     host, _, port = str(listener.local_addr).rpartition(":")
+    shutdown = tako.ctrl_c()
     print(f"PROXY protocol server running at {listener.local_addr}")
     print("Try it:")
     print(
@@ -29,7 +30,7 @@ async def main(address: str = "127.0.0.1:8080") -> None:
         rf"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' | nc {host} {port}",
         flush=True,
     )
-    await tako.serve_http_with_proxy_protocol(listener, router, shutdown=tako.ctrl_c())
+    await tako.serve_http_with_proxy_protocol(listener, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

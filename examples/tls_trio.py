@@ -22,8 +22,9 @@ async def main(address: str = "127.0.0.1:8443") -> None:
     router.route(Method.GET, "/", hello)
     router.route(Method.GET, "/health", health)
     listener = await tako.bind(address)
+    shutdown = tako.ctrl_c()
     print(f"TLS (trio) server running at https://{listener.local_addr}")
-    await tako.serve_tls(listener, router, *pair, shutdown=tako.ctrl_c())
+    await tako.serve_tls(listener, router, *pair, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ async def main(path: str = "/tmp/tako-example.sock") -> None:  # noqa: S108 - a 
     router = Router()
     router.route(Method.GET, "/", hello)
     router.route(Method.GET, "/health", health)
+    shutdown = tako.ctrl_c()
     print(f"Starting HTTP server on Unix socket: {path}")
     print(f"  curl --unix-socket {path} http://localhost/")
     print(f"  curl --unix-socket {path} http://localhost/health", flush=True)
-    await tako.serve_unix_http(path, router, shutdown=tako.ctrl_c())
+    await tako.serve_unix_http(path, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ async def main(address: str = "127.0.0.1:8080") -> None:
     router = Router()
     router.route(Method.GET, "/ws/echo", ws_echo)
     router.route(Method.GET, "/ws/count", ws_count)
-    listener = await tako.bind(address)
+    listener, shutdown = await tako.bind(address), tako.ctrl_c()
     urls = [f"ws://{listener.local_addr}/ws/{name}" for name in ("echo", "count")]
     print("WebSocket server running at:", *urls, sep="\n  - ")
-    await tako.serve(listener, router, shutdown=tako.ctrl_c())
+    await tako.serve(listener, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ still sends is dropped, so that the kernel does not answer it with a reset that 
 our last bytes, RFC 9112 §9.6) -> *lost*.
 
 Lingering ends at the peer's FIN, after ``tls_shutdown_timeout`` seconds without one, or
-when the peer has sent more than ``_MAX_DROPPED``. While the socket does not take all of
-our output, a slow reader has ``send_timeout`` seconds for each step of progress.
+when the peer has sent more than ``_MAX_DROPPED``. Open or lingering, an ``OutputWatch``
+cuts off a peer that does not take our output.
 
 Flush rule. While input is processed nothing is written; the end of the turn writes
 once. Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the
@@ -32,6 +32,8 @@ from tako.deadlines import Deadlines
 from tako.errors import consists_of
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
+from tako.late import PatientTimer
+from tako.pace import OutputWatch
 from tako.prelude import Protocol
 from tako.seams import (
     Clock,
@@ -40,7 +42,6 @@ from tako.seams import (
     Pause,
     ResetCode,
     Runtime,
-    Timer,
     Transport,
 )
 from tako.tls import TlsSettings
@@ -67,6 +68,7 @@ class Connection:
         "_linger",
         "_local",
         "_on_lost",
+        "_output",
         "_pauses",
         "_peer",
         "_peer_eof",
@@ -76,16 +78,14 @@ class Connection:
         "_said_eof",
         "_said_eof_at",
         "_timer",
-        "_timer_at",
         "_transport",
-        "_unsent",
-        "_unsent_since",
         "config",
         "conn_info",
         "deadlines",
         "runtime",
         "time",
         "writable",
+        "written",
     )
 
     conn_info: ConnInfo
@@ -107,6 +107,7 @@ class Connection:
         self.time: Clock = runtime.time
         self.deadlines: Deadlines = Deadlines(self._arm)
         self.writable: bool = True
+        self.written: int = 0
         self._handler = handler
         self._protocol = protocol
         self._pipe = None if tls is None else TlsPipe(tls)
@@ -115,16 +116,15 @@ class Connection:
         self._on_lost = on_lost
         self._engine: Engine | None = None
         self._transport: Transport | None = None
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits
         self._receiving = False
         self._flush_due = False
         self._closed = False
         self._said_eof = self._peer_eof = False
         self._dropped = 0  # bytes that came while lingering
-        self._unsent = 0  # bytes that the transport still had when last looked at
-        self._said_eof_at = self._unsent_since = 0.0
+        self._said_eof_at = 0.0
+        self._output: OutputWatch | None = None  # made when first needed
 
     # What the transport calls ----------------------------------------------------
 
@@ -144,9 +144,7 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._closed:
-            self._dropped += len(data)
-            if self._dropped > _MAX_DROPPED:
-                self.abort()
+            self._drop(len(data))
             return
         self._receiving = answers = True
         try:
@@ -181,9 +179,7 @@ class Connection:
             return
         self._transport = None
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         try:
             if self._engine is not None:
                 self._engine.connection_lost()
@@ -195,6 +191,7 @@ class Connection:
     def pause_writing(self) -> None:
         """The transport's buffer is full: stop producing, and reading what makes us."""
         self.writable = False
+        self._watch_output()
         if not self._closed:
             self.pause_reading(Pause.UNSENT)
 
@@ -202,7 +199,11 @@ class Connection:
         """The transport's buffer has room."""
         self.writable = True
         self.resume_reading(Pause.UNSENT)
-        if self._engine is not None and not self._closed:
+        if self._closed:
+            return
+        if self._output is not None:
+            self._output.stop()
+        if self._engine is not None:
             self._turn(self._engine.wake_writers)
             self._flush_now()
 
@@ -226,11 +227,10 @@ class Connection:
 
     def resume_reading(self, reason: Pause) -> None:
         """Take ``reason`` back; read again if it was the last."""
-        if not self._pauses & reason:
-            return
-        self._pauses &= ~reason
-        if not self._pauses and self._transport is not None:
-            self._transport.resume_reading()
+        if self._pauses & reason:
+            self._pauses &= ~reason
+            if not self._pauses and self._transport is not None:
+                self._transport.resume_reading()
 
     def close(self) -> None:
         """Close in order: what is queued, close_notify, FIN; then linger."""
@@ -240,8 +240,8 @@ class Connection:
         self._say_eof()
         self._closed = True
         self._pauses = 0
-        self._unsent_since = self.time()
-        self._unsent = self._transport.get_write_buffer_size()
+        if self._transport.get_write_buffer_size():
+            self._watch_output()
         self._linger.set(self._said_eof_at + self.config.tls_shutdown_timeout)
         if self._peer_eof:
             self._transport.close()
@@ -265,9 +265,9 @@ class Connection:
         """Drain: a handshake in progress is dropped, an engine finishes what it has."""
         if self._engine is None:
             self.abort()
-            return
-        self._turn(self._engine.shut_down)
-        self._flush_now()
+        else:
+            self._turn(self._engine.shut_down)
+            self._flush_now()
 
     # Inside --------------------------------------------------------------------------
 
@@ -396,6 +396,7 @@ class Connection:
                 pipe.send(data)
             data = pipe.data_to_send()
         if data and self._transport is not None:
+            self.written += len(data)
             self._transport.write(data)
 
     def _say_eof(self) -> None:
@@ -412,32 +413,30 @@ class Connection:
         except OSError:  # the peer's reset came first; nobody has told us yet
             self.abort()
 
+    def _watch_output(self) -> None:
+        if self._output is None and self._transport is not None:
+            self._output = OutputWatch(self, self._transport)
+        if self._output is not None:
+            self._output.start()
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > _MAX_DROPPED:
+            self.abort()
+
     def _linger_reached(self) -> None:
         """Give up waiting for the peer's FIN, unless it still takes our output."""
-        transport, now = self._transport, self.time()
-        if transport is None:
-            return
-        unsent, timeout = transport.get_write_buffer_size(), self.config.send_timeout
-        if unsent != self._unsent:
-            self._unsent, self._unsent_since = unsent, now
-        elif not unsent or (timeout and now >= self._unsent_since + timeout):
+        if self._output is None or self._output.emptied():
             self.abort()
-            return
-        self._linger.set(now + self.config.tls_shutdown_timeout)
+        else:
+            self._linger.set(self.time() + self.config.tls_shutdown_timeout)
 
     def _arm(self) -> None:
         when = self.deadlines.next()
-        if when is None or self._transport is None:
-            return
-        if self._timer is not None:
-            if self._timer_at <= when:
-                return
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = self.runtime.call_at(when, self._deadline_reached)
+        if when is not None and self._transport is not None:
+            self._timer.set(when)
 
     def _deadline_reached(self) -> None:
-        self._timer = None
         self._turn(self.deadlines.reached, self.time())
         self._arm()
         self._flush_now()

@@ -16,8 +16,9 @@ from typing import Protocol as Interface
 
 from tako.conn_info import PeerAddr
 from tako.errors import ProxyProtocolError
+from tako.late import PatientTimer
 from tako.prelude import Prelude, Protocol
-from tako.seams import Receiver, Runtime, Timer, Transport
+from tako.seams import Receiver, Runtime, Transport
 
 
 _logger = logging.getLogger("tako.server")
@@ -60,7 +61,7 @@ class Entrance:
         self._enter = enter
         self._on_lost = on_lost
         self._awaited = ""
-        self._timer: Timer | None = None
+        self._timer = PatientTimer(runtime, self._late)
         self._transport: SharedTransport | None = None
         self._over = False
 
@@ -90,7 +91,7 @@ class Entrance:
             return
         if protocol is not None:
             self._over = True
-            self._stop_timer()
+            self._timer.cancel()
             self._enter(self, transport, protocol)
         elif self.prelude.awaited != self._awaited:
             self._set_timer()
@@ -105,7 +106,7 @@ class Entrance:
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._over = True
-        self._stop_timer()
+        self._timer.cancel()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -121,20 +122,14 @@ class Entrance:
     def abort(self) -> None:
         """Drop the connection; ``connection_lost`` follows."""
         self._over = True
-        self._stop_timer()
+        self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
 
     def _set_timer(self) -> None:
-        self._stop_timer()
+        self._timer.cancel()
         self._awaited = self.prelude.awaited
-        when = self._runtime.time() + self.prelude.timeout
-        self._timer = self._runtime.call_at(when, self._late)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.set(self._runtime.time() + self.prelude.timeout)
 
     def _late(self) -> None:
         awaited, timeout = self.prelude.awaited, self.prelude.timeout

@@ -424,6 +424,13 @@ class Runtime(Protocol):
         """Call ``callback`` at ``when``."""
         ...
 
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes ``transport`` gave to the kernel and the peer lacks.
+
+        0 where the kernel does not tell.
+        """
+        ...
+
     def signal(self) -> Signal:
         """Return a new signal."""
         ...

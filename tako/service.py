@@ -27,6 +27,7 @@ from tako.conn_info import IpPeer, PeerAddr
 from tako.connection import Connection, Handler
 from tako.entrance import Entrance, SharedTransport
 from tako.errors import TlsConfigError
+from tako.late import LoopWatch
 from tako.listener import Listener, address_of
 from tako.pipeline import Dispatch, run_exchange
 from tako.prelude import ListenerProtocol, Prelude, Protocol as WireProtocol
@@ -138,6 +139,7 @@ class Service:
             beside.append(spawn(self._wait_for, shutdown))
         if self._tls is not None and self._tls.reloadables:
             beside.append(spawn(self._watch, self._tls.reloadables))
+        loop_watch = LoopWatch(self._runtime)
         try:
             while not self._stopping and self._error is None:
                 await self._changed.wait()
@@ -153,6 +155,7 @@ class Service:
             await self._drain()
         finally:
             self._stopping = True
+            loop_watch.stop()
             self._cut()
             await self._runtime.shielded(self._gone)
             self._listener.close()
@@ -225,11 +228,10 @@ class Service:
 
     async def _admit(self, sock: socket.socket) -> Connection | Entrance | None:
         """Return what is to serve ``sock``; ``None``: nothing does."""
-        most = self._config.max_connections
+        most = self._config.max_connections or float("inf")
         try:
-            while most is not None and len(self._connections) >= most:
-                if self._handing_over:
-                    break  # it was accepted: a successor cannot serve it
+            # one that was accepted no successor can serve
+            while len(self._connections) >= most and not self._handing_over:
                 await self._changed.wait()
             peer, local = _prepare(sock)
         except OSError:  # it is gone already

@@ -305,14 +305,17 @@ async def serve_listener(
     """
     check(router, config)
     bound = await as_listener(listener)
-    if shutdown is None and runtime.managed():
-        shutdown = runtime.ctrl_c
+    backend = runtime.current()
+    signals = contextlib.ExitStack()
     try:
-        async with lifespan_of(router), runtime.current().open_runtime() as served:
+        if shutdown is None and runtime.managed():  # before anybody hears of us
+            shutdown = signals.enter_context(backend.interrupts())
+        async with lifespan_of(router), backend.open_runtime() as served:
             service = Service(served, bound, router, offer, config or ServerConfig())
             greet(offer, bound)
             await service.run(shutdown)
     finally:
+        signals.close()
         bound.close()
 
 

@@ -65,7 +65,6 @@ class H1Engine:
         "_head",
         "_out",
         "_rate",
-        "_send_deadline",
         "_tunnel",
         "_upgrade_refused",
         "backlog",
@@ -95,7 +94,6 @@ class H1Engine:
         self._rate = BodyRate(host, self._body_too_slow)
         self._gate = ReadGate(host, self._rate)
         self._clock = HeadClock(host, self._head_too_slow)
-        self._send_deadline = host.deadlines.new(self._output_stuck)
 
     # ----------------------------------------------------------------- receiving
 
@@ -265,7 +263,6 @@ class H1Engine:
         exchange, self._exchange = self._exchange, None
         self.close()
         self._out.clear()
-        self._send_deadline.set(None)
         if exchange is None:
             return
         answered = exchange.over and not exchange.cut_off
@@ -282,28 +279,14 @@ class H1Engine:
         out = self._out
         if not out:
             return b""
-        if not self.host.writable:
-            self.output_blocked()
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data
 
     def wake_writers(self) -> None:
         """The transport takes output again."""
-        self._send_deadline.set(None)
         if self._exchange is not None:
             self._exchange.sink.wake_writer()
-
-    def output_blocked(self) -> None:
-        """Give the transport ``send_timeout`` seconds to take output again."""
-        timeout = self._config.send_timeout
-        if timeout is not None and self._send_deadline.when is None:
-            self._send_deadline.set(self.host.time() + timeout)
-
-    def _output_stuck(self) -> None:
-        if not self.host.writable:
-            self.close()
-            self.host.abort()
 
     # --------------------------------------------------------- ends of exchanges
 
@@ -326,8 +309,6 @@ class H1Engine:
         """The handler has ended; what it left undone cannot be done any more."""
         if exchange is not self._exchange:
             return
-        if not self.host.writable:
-            self.output_blocked()
         if exchange.tunnel:
             return  # the closing handshake may outlive the session; its sink ends it
         if exchange.over:

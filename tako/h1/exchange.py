@@ -58,10 +58,6 @@ class Wire(Protocol):
         """The application has taken ``size`` bytes."""
         ...
 
-    def output_blocked(self) -> None:
-        """A writer waits because the transport takes nothing."""
-        ...
-
     def settle(self) -> None:
         """The response is complete."""
         ...
@@ -148,10 +144,7 @@ class H1Exchange:
     @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
-        if self.host.writable:
-            return True
-        self._engine.output_blocked()
-        return False
+        return self.host.writable
 
     # ------------------------------------------------------------ the response
 
@@ -321,7 +314,7 @@ class H1Exchange:
         host = self.host
         self._out.append(encode_frame(first_byte, payload))
         host.flush(soon=soon)
-        return host.writable or self.writable
+        return host.writable
 
     def _send_tunnel(self, data: bytes, *, end: bool) -> None:
         if self.over:

@@ -43,37 +43,3 @@ class WindowUpdateBudget:
         """Count one frame; tell whether it is allowed."""
         self._seen += 1
         return self._seen <= 5 + 2 * (streams + 10 * data_frames)
-
-
-class Pace:
-    """Whether something that should move moves at ``rate`` bytes a second.
-
-    A bucket that drains with time and fills with progress. It starts full, so nothing
-    is too slow within the first ``grace`` seconds, and it never holds more, so that a
-    fast start does not pay for a slow rest.
-    """
-
-    __slots__ = ("_credit", "_grace", "_rate", "_stalled")
-
-    def __init__(self, rate: float, grace: float) -> None:
-        self._rate = rate
-        self._grace = rate * grace
-        self._credit = self._grace
-        self._stalled = 0.0
-
-    def elapsed(self, seconds: float, moved: int) -> bool:
-        """Account for a time in which ``moved`` bytes moved; tell if it is fine."""
-        self._credit = min(self._grace, self._credit + moved - self._rate * seconds)
-        return self._credit >= 0
-
-    def elapsed_or_stalled(self, seconds: float, moved: int, timeout: float) -> bool:
-        """The same, where a standstill is borne for ``timeout`` seconds.
-
-        The time of a standstill is charged with the next bytes, so that a trickle is
-        not mistaken for patience.
-        """
-        self._stalled += seconds
-        if not moved:
-            return self._stalled < timeout
-        stalled, self._stalled = self._stalled, 0.0
-        return self.elapsed(stalled, moved)

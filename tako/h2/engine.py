@@ -134,7 +134,6 @@ class H2Engine:
         """Send what waited for the transport, and let the exchanges' writers go on."""
         self._output.queue.pump()
         for exchange in list(self.exchanges.values()):
-            exchange.blocked = False
             if exchange.writable:
                 exchange.sink.wake_writer()
 

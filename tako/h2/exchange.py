@@ -32,7 +32,7 @@ from tako.seams import Host, ResetCode, Sink, Task
 
 
 if TYPE_CHECKING:
-    from tako.h2.budgets import Pace
+    from tako.pace import Pace
 
 
 _SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
@@ -58,7 +58,6 @@ class H2Exchange:
         "_trailers",
         "_unacked",
         "_unwanted",
-        "blocked",
         "body",
         "closed",
         "connect",
@@ -142,7 +141,6 @@ class H2Exchange:
         self._trailers: list[RawHeader] | None = None
         self.queued: bool = False
         self.sent: int = 0
-        self.blocked: bool = False  # the writer waits for the transport
         # What the watch has seen
         self.moved: int = 0
         self.pace: Pace | None = None
@@ -151,12 +149,7 @@ class H2Exchange:
     @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
-        if self.outbox.size < self._output.mark:
-            if self.host.writable:
-                return True
-            self.blocked = True
-            self._owner.output_waits()
-        return False
+        return self.outbox.size < self._output.mark and self.host.writable
 
     def expect_continue(self) -> None:
         """The peer waits for 100 (Continue) before it sends the body."""

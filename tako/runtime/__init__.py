@@ -5,22 +5,23 @@ Only this package imports asyncio, trio or a socket's event loop. A backend modu
 * ``open_runtime(nursery)``: an async context manager that yields a ``ServerRuntime``;
 * ``start(nursery, function, *args)``: run a function beside the caller;
 * ``open_group()``: an async context manager that yields what ``start`` takes;
-* ``interrupted()``, ``to_thread(function, *args)``, ``sleep(seconds)``, ``run(...)``.
+* ``interrupts()``: a context manager that yields what waits for SIGINT or SIGTERM;
+* ``to_thread(function, *args)``, ``sleep(seconds)``, ``run(...)``.
 """
 
+import contextlib
 import contextvars
 import gc
 import socket
 import sys
 import threading
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Protocol
 
 from tako.seams import AsyncFunction, Receiver, Runtime, Signal
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _YOUNG_OBJECTS = 10_000  # that the collector lets come together before it looks
 _managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -84,15 +85,15 @@ class Backend(Protocol):
         """Return a new signal."""
         ...
 
-    async def interrupted(self) -> None:
-        """Wait for SIGINT or SIGTERM."""
+    def interrupts(self) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
+        """Take SIGINT and SIGTERM; provide what waits for the first of them."""
         ...
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
         ...
 
-    async def to_thread(self, function: "Callable[[], Any]") -> Any:
+    async def to_thread(self, function: Callable[[], Any]) -> Any:
         """Return what ``function`` returns in a thread."""
         ...
 
@@ -148,8 +149,10 @@ def run(
     """Run ``main(*args)`` on a new event loop and return what it returns.
 
     A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM;
-    a second signal ends the process at once. While it runs, the garbage collector looks
-    for cycles less often (``gc.set_threshold``), unless you have set it so already.
+    a second signal ends the process at once. The signals are taken before the server
+    says that it listens; several servers drain together. While it runs, the garbage
+    collector looks for cycles less often (``gc.set_threshold``), unless you have set
+    it so already.
 
     Args:
         main: an async function.
@@ -195,11 +198,34 @@ async def sleep(seconds: float) -> None:
     await current().sleep(seconds)
 
 
-async def ctrl_c() -> None:
+def ctrl_c() -> Coroutine[Any, Any, None]:
     """Wait for SIGINT (Ctrl-C) or SIGTERM; made for ``shutdown=tako.ctrl_c()``.
 
-    The next signal after it has its default effect: it ends the process.
+    The signals are taken from the call on, not only while it is awaited, so a program
+    can call it before it tells anybody that it listens. The next signal after the first
+    has its default effect: it ends the process.
 
     Cancel safety: safe.
     """
-    await current().interrupted()
+    if threading.current_thread() is not threading.main_thread():
+        return _interrupted()  # which raises
+    try:
+        backend = current()
+    except RuntimeError:
+        return _interrupted()  # the loop is still to come
+    stack = contextlib.ExitStack()
+    waiting = _wait(stack, stack.enter_context(backend.interrupts()))
+    weakref.finalize(waiting, stack.close)  # it may never be awaited
+    return waiting
+
+
+async def _interrupted() -> None:
+    with current().interrupts() as wait:
+        await wait()
+
+
+async def _wait(
+    stack: contextlib.ExitStack, wait: Callable[[], Awaitable[None]]
+) -> None:
+    with stack:
+        await wait()

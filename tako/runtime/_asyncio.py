@@ -6,12 +6,18 @@ what is here is only the vocabulary: tasks, signals, timers, accepting.
 
 import asyncio
 import contextlib
-import signal as signals
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
 from typing import Any, cast
 
-from tako.seams import AsyncFunction, Receiver, Task, Timer
+from tako.runtime import _kernel, _signals
+from tako.seams import AsyncFunction, Receiver, Task, Timer, Transport
 
 
 _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
@@ -87,6 +93,11 @@ class AsyncioRuntime:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``."""
         return self._loop.call_at(when, callback)
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes the kernel holds for the peer of ``transport``."""
+        sock = cast("asyncio.Transport", transport).get_extra_info("socket")
+        return 0 if sock is None else _kernel.unacknowledged(sock.fileno())
 
     def signal(self) -> AsyncioSignal:
         """Return a new signal."""
@@ -222,21 +233,26 @@ async def to_thread(function: Callable[[], object]) -> object:
     return await asyncio.to_thread(function)
 
 
-async def interrupted() -> None:
-    """Wait for SIGINT or SIGTERM; the next one then has its default effect.
-
-    Cancel safety: safe; the handlers are taken back.
-    """
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], Awaitable[None]]]:
+    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    numbers = (signals.SIGINT, signals.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, _ready, future)
-    try:
-        await future
-    finally:
-        for number in numbers:
+    come = asyncio.Event()
+
+    def install(received: Callable[[], None]) -> Callable[[], None]:
+        for number in _signals.NUMBERS:
+            loop.add_signal_handler(number, received)
+        return give_back
+
+    def give_back() -> None:
+        for number in _signals.NUMBERS:
             loop.remove_signal_handler(number)
+
+    async def wait() -> None:
+        await come.wait()
+
+    with _signals.waiting(loop, come.set, install):
+        yield wait
 
 
 def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:

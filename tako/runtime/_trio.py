@@ -17,14 +17,15 @@ import heapq
 import logging
 import signal as signals
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from itertools import count
 from typing import cast
 
 import trio
 
+from tako.runtime import _kernel, _signals
 from tako.runtime._trio_transport import TrioTransport
-from tako.seams import AsyncFunction, Receiver
+from tako.seams import AsyncFunction, Receiver, Transport
 
 
 _logger = logging.getLogger("tako.server")
@@ -53,6 +54,8 @@ class TrioSignal:
         with trio.move_on_after(timeout):
             await self._park()
             return True
+        # What arrived before a timeout is read before it: on a late loop, too
+        await trio.lowlevel.checkpoint()
         return False
 
     async def _park(self) -> None:
@@ -120,6 +123,10 @@ class TrioRuntime:
             self._earlier.set()
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes the kernel holds for the peer of ``transport``."""
+        return _kernel.unacknowledged(cast("TrioTransport", transport).fileno())
 
     def signal(self) -> TrioSignal:
         """Return a new signal."""
@@ -210,8 +217,7 @@ class TrioRuntime:
         while True:
             now = trio.current_time()
             if timers and timers[0][0] <= now:
-                # What arrived before a timeout is read before it: on a late loop, too
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()  # as in TrioSignal.wait
             while timers and timers[0][0] <= now:
                 callback = heapq.heappop(timers)[2].callback
                 if callback is not None:
@@ -286,14 +292,29 @@ async def to_thread(function: Callable[[], object]) -> object:
     return await trio.to_thread.run_sync(function)
 
 
-async def interrupted() -> None:
-    """Wait for SIGINT or SIGTERM; the next one then has its default effect.
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], Awaitable[None]]]:
+    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
+    token = trio.lowlevel.current_trio_token()
+    come = trio.Event()
 
-    Cancel safety: safe; the handlers are taken back.
-    """
-    with trio.open_signal_receiver(signals.SIGINT, signals.SIGTERM) as received:
-        async for _ in received:
-            return
+    def install(received: Callable[[], None]) -> Callable[[], None]:
+        def handler(*_: object) -> None:
+            # between any two bytecodes: only this may be called there
+            token.run_sync_soon(received, idempotent=True)
+
+        before = {
+            number: signals.signal(number, handler) for number in _signals.NUMBERS
+        }
+
+        def give_back() -> None:
+            for number, previous in before.items():
+                signals.signal(number, previous)
+
+        return give_back
+
+    with _signals.waiting(token, come.set, install):
+        yield come.wait
 
 
 def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:

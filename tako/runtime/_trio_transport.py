@@ -84,6 +84,10 @@ class TrioTransport:
             self._full = True
             self._connection.pause_writing()
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket, -1 if it is closed."""
+        return self._sock.fileno()
+
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the socket has not taken yet."""
         return len(self._buffer)

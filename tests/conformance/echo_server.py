@@ -30,11 +30,12 @@ async def main(tls: list[str] | None) -> None:
     router.get("/{*path}", echo)
     router.get("/", echo)
     listener = await tako.bind("127.0.0.1:0")
+    shutdown = tako.ctrl_c()
     print(listener.port, flush=True)
     if tls is None:
-        await tako.serve(listener, router, shutdown=tako.ctrl_c)
+        await tako.serve(listener, router, shutdown=shutdown)
     else:
-        await tako.serve_tls(listener, router, *tls, shutdown=tako.ctrl_c)
+        await tako.serve_tls(listener, router, *tls, shutdown=shutdown)
 
 
 if __name__ == "__main__":

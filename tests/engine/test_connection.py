@@ -23,6 +23,7 @@ from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+SETTINGS_ACK = b"\0\0\0\4\1\0\0\0\0"
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 CONFIG = ServerConfig(
@@ -54,13 +55,14 @@ class Open:
         protocol: Protocol = "http/1.1",
         tls: TlsSettings | None = None,
         local: IpPeer | UnixPeer = LOCAL,
+        config: ServerConfig = CONFIG,
     ) -> None:
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
         self.lost: list[Connection] = []
         self.connection = Connection(
             self.runtime,
-            CONFIG,
+            config,
             handler,
             protocol=protocol,
             tls=tls,
@@ -463,6 +465,15 @@ class TestClosing:
         open_.runtime.advance(3)
         assert open_.transport.aborted
 
+    def test_a_reader_that_trickles_is_cut_off(self) -> None:
+        open_ = Open()
+        open_.transport.unsent = 60_000
+        open_.receive(LAST_GET)
+        for _ in range(10):
+            open_.runtime.advance(1)
+            open_.transport.unsent -= 10
+        assert open_.transport.aborted
+
     def test_a_reset_that_nobody_told_us_of_is_no_crash(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -643,6 +654,117 @@ class TestIsolation:
         assert not open_.transport.aborted
 
 
+class TestBlockedOutput:
+    """``send_timeout`` without any progress; ``min_rate`` where there is some."""
+
+    @pytest.fixture(params=["http/1.1", "h2"])
+    def blocked(self, request: pytest.FixtureRequest) -> Open:
+        config = ServerConfig(keep_alive_timeout=3600)
+        return self.block(Open(protocol=request.param, config=config))
+
+    @staticmethod
+    def block(open_: Open) -> Open:
+        http1 = open_.connection.conn_info.transport is Wire.HTTP1
+        open_.receive(GET if http1 else PREFACE + SETTINGS_ACK)
+        open_.transport.unsent = 100_000
+        open_.connection.pause_writing()
+        return open_
+
+    def test_a_reader_that_takes_nothing_is_dropped(self, blocked: Open) -> None:
+        blocked.runtime.advance(29)
+        assert not blocked.transport.aborted
+        blocked.runtime.advance(2)
+        assert blocked.transport.aborted
+
+    def test_a_slow_reader_is_served_however_long_that_takes(
+        self, blocked: Open
+    ) -> None:
+        for _ in range(300):
+            blocked.runtime.advance(1)
+            blocked.transport.unsent -= 300
+        assert not blocked.transport.aborted
+
+    def test_one_that_takes_much_now_and_then_is_served_too(
+        self, blocked: Open
+    ) -> None:
+        for _ in range(5):
+            blocked.runtime.advance(25)
+            blocked.transport.unsent -= 10_000
+        assert not blocked.transport.aborted
+        blocked.runtime.advance(33)
+        assert blocked.transport.aborted
+
+    def test_one_that_trickles_is_dropped(self, blocked: Open) -> None:
+        for _ in range(10):
+            blocked.runtime.advance(1)
+            blocked.transport.unsent -= 100
+        assert blocked.transport.aborted
+
+    def test_what_is_written_meanwhile_is_no_progress(self) -> None:
+        async def talks(exchange: Exchange) -> None:
+            exchange.send_headers(200, [])
+            for _ in range(100):
+                exchange.send_data(bytes(1000))
+                exchange.flush()
+                open_.transport.unsent += 1000 + len(b"3e8\r\n\r\n")
+                await exchange.host.runtime.sleep(1)
+
+        open_ = Open(talks)
+        open_.connection.pause_writing()
+        open_.receive(GET)
+        open_.runtime.advance(33)
+        assert open_.transport.aborted
+        open_.lose()
+
+    def test_output_that_was_taken_in_time_is_forgotten(self, blocked: Open) -> None:
+        blocked.runtime.advance(29)
+        blocked.transport.unsent = 0
+        blocked.connection.resume_writing()
+        blocked.runtime.advance(5)
+        assert not blocked.transport.aborted
+        blocked.transport.unsent = 100_000
+        blocked.connection.pause_writing()
+        blocked.runtime.advance(29)
+        assert not blocked.transport.aborted
+        blocked.runtime.advance(2)
+        assert blocked.transport.aborted
+
+    def test_both_can_be_off(self) -> None:
+        open_ = self.block(
+            Open(
+                config=ServerConfig(
+                    send_timeout=None, min_rate=0, header_read_timeout=None
+                )
+            )
+        )
+        for _ in range(100):
+            open_.runtime.advance(100)
+            open_.transport.unsent -= 1
+        assert not open_.transport.aborted
+
+    def test_a_handler_that_waits_is_told_of_the_end(self) -> None:
+        ended: list[bool] = []
+
+        async def streams(exchange: Exchange) -> None:
+            exchange.send_headers(200, [])
+            exchange.send_data(b"x")
+            exchange.flush()
+            assert isinstance(exchange, H1Exchange)
+            try:
+                await exchange.body.drained()
+            finally:
+                ended.append(exchange.over)
+
+        open_ = Open(streams)
+        open_.transport.unsent = 100_000
+        open_.connection.pause_writing()
+        open_.receive(GET)
+        open_.runtime.advance(31)
+        assert open_.transport.aborted
+        open_.lose()
+        assert ended == [True]
+
+
 class TestDeadlines:
     def test_one_timer_is_armed_for_the_earliest(self) -> None:
         open_ = Open()
@@ -662,6 +784,24 @@ class TestDeadlines:
         open_ = Open()
         open_.receive(b"GET / HT")
         open_.runtime.advance(60.1)
+        assert open_.take().startswith(b"HTTP/1.1 408 ")
+
+    def test_on_a_late_loop_input_comes_first(self) -> None:
+        open_ = Open()
+        open_.receive(b"GET / HT")
+        open_.runtime.now += 62
+        open_.runtime.advance(0)
+        open_.receive(GET.removeprefix(b"GET / HT"))  # it had waited in the socket
+        open_.runtime.advance(10)
+        assert open_.take().endswith(b"hello")
+
+    def test_a_late_loop_does_not_save_who_is_slow(self) -> None:
+        open_ = Open()
+        open_.receive(b"GET / HT")
+        open_.runtime.now += 62
+        open_.runtime.advance(0.9)
+        assert not open_.take()
+        open_.runtime.advance(0.2)
         assert open_.take().startswith(b"HTTP/1.1 408 ")
 
     def test_none_fires_after_the_loss(self) -> None:

@@ -366,17 +366,6 @@ def test_wake_writers_reaches_the_tunnel() -> None:
     assert tunnel.wakes == 1
 
 
-def test_blocked_tunnel_is_dropped_after_the_send_timeout() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
-    peer.host.writable = False
-    assert not tunnel.exchange.writable
-    peer.runtime.advance(29)
-    assert not peer.host.aborted
-    peer.runtime.advance(2)
-    assert peer.host.aborted
-
-
 # RFC 6455 §7.1.1: the end
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tako.config import ServerConfig
 from tako.errors import Disconnected
-from tako.h2.budgets import Pace, TokenBucket, WindowUpdateBudget
+from tako.h2.budgets import TokenBucket, WindowUpdateBudget
 from tako.h2.frames import (
     CONTINUATION,
     DATA,
@@ -19,6 +19,7 @@ from tako.h2.frames import (
     ErrorCode,
     frame,
 )
+from tako.pace import Pace
 from tests.support.h2wire import (
     GET,
     POST,
@@ -357,31 +358,39 @@ class TestTime:
         peer.send(window_update(1, 2_000))
         assert not peer.engine.busy
 
-    def test_a_writer_that_waits_for_the_transport(self, make: Make) -> None:
+    def test_a_loop_that_stood_still_is_not_the_peers_fault(self, make: Make) -> None:
         peer = make(config=ServerConfig(send_timeout=5))
+        peer.send(settings((4, 0)))
         exchange = peer.request(1)
-        exchange.send_headers(200, [])
-        peer.host.writable = (
-            False  # the peer's TCP window is shut, its streams' are not
-        )
-        assert not exchange.writable
-        peer.advance(4)
+        answer(exchange, bytes(50_000))
+        peer.advance(2)
+        for _ in range(5):
+            peer.host.runtime.now += 60
+            peer.advance(0)
+            peer.send(window_update(1, 1_000))
+            peer.advance(1)
         assert peer.rst_codes() == []
-        peer.advance(3)
+        peer.advance(6)
         assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
-        assert exchange.over
 
-    def test_a_writer_whose_transport_goes_on_in_time(self, make: Make) -> None:
+    def test_while_the_transport_takes_nothing_no_stream_is_charged(
+        self, make: Make
+    ) -> None:
         peer = make(config=ServerConfig(send_timeout=5))
-        exchange = peer.request(1)
-        exchange.send_headers(200, [])
-        peer.host.writable = False
-        assert not exchange.writable
-        peer.advance(4)
-        peer.host.writable = True
-        peer.engine.wake_writers()
+        upload = peer.request(1, POST, end=False)
+        download = peer.request(3)
+        download.send_headers(200, [])
+        peer.host.writable = False  # its TCP window is shut; nothing is read, either
+        download.send_data(bytes(1000))
         peer.advance(60)
         assert peer.rst_codes() == []
+        peer.host.writable = True
+        peer.engine.wake_writers()
+        peer.advance(4)
+        assert peer.rst_codes() == []
+        peer.advance(4)
+        assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
+        assert upload.over
 
     def test_no_send_timeout(self, make: Make) -> None:
         peer = make(config=ServerConfig(send_timeout=None))

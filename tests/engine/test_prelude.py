@@ -162,6 +162,15 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class TestEntrance:
+    def test_on_a_late_loop_input_comes_first(self) -> None:
+        door = Door(prelude(policy=REQUIRED)).connect()
+        door.runtime.now += 5
+        door.runtime.advance(0)
+        door.entrance.data_received(PROXY + b"GET / ")
+        door.runtime.advance(10)
+        assert door.entered
+        assert not door.transport.aborted
+
     def test_a_late_proxy_header_ends_the_connection(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

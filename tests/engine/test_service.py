@@ -262,6 +262,31 @@ class TestAccepting:
         assert len(service.runtime.attached) == 1
 
 
+class TestBlockedLoop:
+    def test_a_loop_that_stands_still_is_logged(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start()
+        service.runtime.advance(5)
+        assert not caplog.records
+        service.runtime.now += 2.5
+        service.runtime.advance(5)
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert record.message.startswith("the event loop was blocked for 2.")
+
+    @pytest.mark.parametrize("end", ["drained", "cancelled"])
+    def test_the_watch_ends_with_the_service(self, start: Start, end: str) -> None:
+        service = start()
+        if end == "drained":
+            service.service.stop()
+        else:
+            service.main.cancel()
+        service.runtime.advance(1)
+        assert service.main.done
+        assert not [each for each in service.runtime.timers if each.callback]
+
+
 class TestPermits:
     def test_the_next_one_waits_until_one_is_free(self, start: Start) -> None:
         service = start(ServerConfig(max_connections=2))

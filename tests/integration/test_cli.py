@@ -323,6 +323,26 @@ class TestServing:
             key = folder / "data" / "tako" / "ca-key.pem"
             assert key.stat().st_mode & 0o777 == 0o600
 
+    @pytest.mark.parametrize(
+        "options", [("--loop", "asyncio"), ("--loop", "uvloop"), ("--runtime", "trio")]
+    )
+    def test_sigterm_drains_from_the_moment_on_that_it_says_it_listens(
+        self, folder: Path, options: tuple[str, str]
+    ) -> None:
+        plain = ("--plain", "--bind", "127.0.0.1:0")
+        for _ in range(5):
+            with subprocess.Popen(
+                command("serve", "apps:router", *plain, *options),
+                cwd=folder,
+                env=environment(folder),
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                assert process.stderr is not None
+                assert any("listening on" in line for line in process.stderr)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(TIMEOUT) == 0
+
     def test_sigterm_drains_and_a_second_one_ends(
         self, folder: Path, credentials: Credentials
     ) -> None:

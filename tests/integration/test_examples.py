@@ -158,6 +158,23 @@ def test_hello_world(start: Start, by: signal.Signals) -> None:
     assert program.output() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["proxy_protocol", "unix_socket"])
+def test_a_signal_drains_from_the_moment_on_that_it_says_it_runs(
+    name: str, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "sock") if name == "unix_socket" else "127.0.0.1:0"
+    for _ in range(5):
+        with subprocess.Popen(
+            [sys.executable, EXAMPLES / f"{name}.py", address],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+
+
 def assert_echoes(ws: ClientConnection, welcome: str) -> None:
     assert ws.recv(PATIENCE) == welcome
     ws.send("hi")

@@ -18,6 +18,7 @@ import pytest
 import tako
 from tako import Request, Response, Router, ServerConfig, runtime as runtimes
 from tako.runtime import ServerRuntime
+from tako.runtime._kernel import unacknowledged
 from tests.conftest import Serve
 from tests.support.apps import giving_up_after, together
 from tests.support.loops import run_on
@@ -423,6 +424,27 @@ class TestRun:
         assert not runtimes.managed()
 
 
+class TestTheKernel:
+    @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+    def test_it_tells_what_the_peer_lacks(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with socket.create_connection(listener.getsockname()) as ours:
+                peer, _ = listener.accept()
+                ours.setblocking(False)
+                assert unacknowledged(ours.fileno()) == 0
+                sent = ours.send(bytes(1 << 20))
+                held = unacknowledged(ours.fileno())
+                assert 0 < held <= sent
+                got = 0
+                ours.shutdown(socket.SHUT_WR)
+                with peer:
+                    while data := peer.recv(1 << 16):
+                        got += len(data)
+                assert got == sent
+        assert unacknowledged(-1) == 0, "nobody knows about a closed socket"
+
+
 class TestSignalsOfTheProcess:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_ctrl_c_waits_for_either_and_gives_the_handlers_back(
@@ -453,6 +475,68 @@ class TestSignalsOfTheProcess:
         run_on(runtime, main)
         assert signal.getsignal(signal.SIGTERM) == before
 
+    def test_it_takes_the_signals_when_it_is_called(self, runtime: RuntimeName) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+
+        async def main() -> None:
+            waiting = tako.ctrl_c()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await waiting
+
+        run_on(runtime, main)
+        assert signal.getsignal(signal.SIGTERM) == before
+
+    def test_never_awaited_it_gives_them_back(self, runtime: RuntimeName) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+
+        async def main() -> None:
+            waiting = tako.ctrl_c()
+            assert signal.getsignal(signal.SIGTERM) != before
+            waiting.close()
+            del waiting
+            assert signal.getsignal(signal.SIGTERM) == before
+
+        run_on(runtime, main)
+
+    def test_everybody_who_waits_is_told(self, runtime: RuntimeName) -> None:
+        async def main() -> None:
+            waiting = [tako.ctrl_c() for _ in range(3)]
+            os.kill(os.getpid(), signal.SIGTERM)
+            for each in waiting:
+                await each
+
+        run_on(runtime, main)
+
+    def test_what_another_loop_left_behind_is_in_nobodys_way(
+        self, runtime: RuntimeName
+    ) -> None:
+        left = []
+
+        async def leave() -> None:
+            left.append(tako.ctrl_c())
+
+        async def take() -> None:
+            waiting = tako.ctrl_c()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await waiting
+
+        before = signal.getsignal(signal.SIGTERM)
+        run_on(runtime, leave)
+        run_on(runtime, take)
+        left.pop().close()
+        assert signal.getsignal(signal.SIGTERM) == before
+
+    def test_made_before_the_loop_it_waits_all_the_same(
+        self, runtime: RuntimeName
+    ) -> None:
+        waiting = tako.ctrl_c()
+
+        async def main() -> None:
+            async with giving_up_after(0.05):
+                await waiting
+
+        run_on(runtime, main)
+
 
 PROGRAM = """
 import logging, sys, tako
@@ -475,20 +559,30 @@ async def main():
     await tako.serve(listener, router)
     print("drained", flush=True)
 
-runtime, loop = sys.argv[1:]
-tako.run(main, runtime=runtime, loop=loop)
+async def two():
+    if runtime == "trio":
+        import trio
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(main)
+            nursery.start_soon(main)
+    else:
+        import asyncio
+        await asyncio.gather(main(), main())
+
+runtime, loop, what = sys.argv[1:]
+tako.run(two if what == "two" else main, runtime=runtime, loop=loop)
 """
 
 
 @pytest.fixture
 def program(
     runtime: RuntimeName,
-) -> Callable[[], "subprocess.Popen[str]"]:
+) -> Callable[..., "subprocess.Popen[str]"]:
     arguments = ["trio", "auto"] if runtime == "trio" else ["asyncio", runtime]
 
-    def start() -> "subprocess.Popen[str]":
+    def start(what: str = "one") -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
+            [sys.executable, "-c", PROGRAM, *arguments, what],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -525,6 +619,28 @@ class TestAProgram:
                 process.send_signal(number)
                 connection.expect_closed()
             self.wait_for(process, "drained")
+            assert process.wait(10) == 0
+
+    def test_a_signal_drains_from_the_moment_on_that_it_says_it_listens(
+        self, program: Callable[[], "subprocess.Popen[str]"]
+    ) -> None:
+        for _ in range(5):
+            with program() as process:
+                self.wait_for(process, "Tako listening on")
+                process.send_signal(signal.SIGTERM)
+                self.wait_for(process, "drained")
+                assert process.wait(10) == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_several_servers_drain_together(
+        self, program: Callable[..., "subprocess.Popen[str]"], number: signal.Signals
+    ) -> None:
+        with program("two") as process:
+            for _ in range(2):
+                self.wait_for(process, "Tako listening on")
+            process.send_signal(number)
+            for _ in range(2):
+                self.wait_for(process, "drained")
             assert process.wait(10) == 0
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

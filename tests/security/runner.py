@@ -1,10 +1,11 @@
 """Runs rows of the negative corpus against a real server and judges what comes back.
 
 A row is bytes and a verdict in words. The bytes are sent to a ``Victim`` in one of
-three ways: *whole*; *beside* other traffic in the same segment (a request before it on
+four ways: *whole*; *beside* other traffic in the same segment (a request before it on
 HTTP/1.1, a message before it on a WebSocket, a second WebSocket on the same HTTP/2
 connection whose frames surround it); *cut* in two, the second part once the server has
-read the first. The words are looked up in ``verdicts.py``. Afterwards the invariants of
+read the first; *unread*, by a client that does not read before the server has done all
+it can (FX-26). The words are looked up in ``verdicts.py``. Afterwards the invariants of
 ``Victim.settle`` hold.
 """
 
@@ -37,7 +38,7 @@ from tests.support.victim import Entry, Victim
 
 
 Protocol: TypeAlias = Literal["h1", "ws-hs", "ws", "ws-pmd", "h2", "h2-ws"]
-Delivery: TypeAlias = Literal["whole", "beside"] | int
+Delivery: TypeAlias = Literal["whole", "beside", "unread"] | int
 
 CORPUS = Path(__file__).with_name("corpus.jsonl")
 SPLIT_UP_TO = 2048
@@ -62,6 +63,7 @@ _GET = b"\x82\x87\x84\x01\x01a"
 _LARGE = b"x" * 200_000
 _CANARY_STREAM = 1
 _LATE_STREAM = 1_000_001
+_NARROW = 16_384  # bytes that the kernel of a client takes that does not read
 _WIDE = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     + raw_frame(4, 0, 0, b"\0\4" + (2**31 - 1).to_bytes(4, "big"))
@@ -269,7 +271,8 @@ def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome
     ledger.reply = _LARGE if row.id in {"H2-44", "H2-45"} else None
     ledger.gate = Gate() if row.id == "WH-23" else None
     ledger.body_gate = Gate() if row.id == "H2-41" else None
-    peer = victim.attacker(wire)
+    unread = delivery == "unread"
+    peer = victim.attacker(wire, receive_buffer=_NARROW if unread else None)
     out = Outcome(row, victim, wire, peer, delivery)
     try:
         before, data, after = _segments(row, out)
@@ -286,10 +289,25 @@ def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome
                 out.send_tunnel(piece)
         else:
             peer.send(before + data + after)
+        if unread:
+            leave_unread(out)
     except BaseException:
         peer.socket.close()
         raise
     return out
+
+
+def leave_unread(out: Outcome) -> None:
+    """Let the server do what it can while nobody reads its answers."""
+    peer = out.peer
+    peer.deaf = True
+    while (left := len(peer.unsent)) and peer.ending is None:
+        peer.pump(lambda left=left: len(peer.unsent) < left, 0.05)  # type: ignore[misc]
+        if len(peer.unsent) == left:
+            break  # the server has stopped reading
+    for _ in range(2):  # what it has read it has answered, as far as it goes
+        out.victim.canary.echo()
+    peer.deaf = False
 
 
 def _segments(row: Row, out: Outcome) -> tuple[bytes, bytes, bytes]:
@@ -371,6 +389,11 @@ def deliveries(row: Row, *, thorough: bool = True) -> list[Delivery]:
         cuts = {max(1, size // 3), size - 1} if thorough else {size - 1}
         found += sorted(cuts)
     return found
+
+
+def waits_for_a_timeout(row: Row) -> bool:
+    """Tell whether ``row`` is about a peer that does nothing."""
+    return row.id in _WAIT
 
 
 def every_cut(row: Row) -> list[Delivery]:

@@ -1,13 +1,16 @@
 """Every row of the corpus, and more, against a real server on every runtime and wire.
 
-The quick part sends each row whole, beside other traffic, and cut in two places; the
-slow part cuts each short row at every byte. See runner.py for how a row is sent,
-verdicts.py for what its words mean, victim.py for what must hold whatever was sent.
+The quick part sends each row whole, beside other traffic, cut in two places, and from a
+client that does not read its answers before the server can do no more (FX-26); the slow
+part cuts each short row at every byte, and weighs the server. See runner.py for how a
+row is sent, verdicts.py for what its words mean, victim.py for what must hold whatever
+was sent.
 """
 
 import contextlib
 import gc
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
@@ -20,11 +23,13 @@ from tests.security.runner import (
     deliver,
     deliveries,
     every_cut,
+    waits_for_a_timeout,
 )
 from tests.security.verdicts import verdict
 from tests.support.peer import Wire
 from tests.support.server import Credentials, RuntimeName
-from tests.support.victim import Victim
+from tests.support.victim import Victim, eventually
+from tests.support.victim_process import VictimProcess
 
 
 _CORPUS = corpus()
@@ -55,6 +60,10 @@ def _attacks(rows: list[Row], *, all_slow: bool = False) -> list[object]:
 
 
 _SLOW = [pytest.mark.slow]
+_NARROW = 16_384  # bytes of output that the kernel takes for a peer that does not read
+_HELD = 4 << 20  # bytes that a server may grow by for one: a message, and buffers
+_CUTS_BETWEEN = 16  # deliveries between looks at what they left behind
+_KEPT = 24 << 20  # bytes for hundreds of them: what is collected now and then
 
 
 def _quick(runtime: RuntimeName, wire: Wire, row: Row) -> bool:
@@ -70,8 +79,11 @@ def _quick(runtime: RuntimeName, wire: Wire, row: Row) -> bool:
 class Victims:
     """Keeps a server as long as the attacks that follow are on the same kind."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(
+        self, credentials: Credentials, *, send_buffer: int | None = None
+    ) -> None:
         self._credentials = credentials
+        self._send_buffer = send_buffer
         self._stack = contextlib.ExitStack()
         self._key: tuple[RuntimeName, Wire] | None = None
         self._victim: Victim | None = None
@@ -85,7 +97,9 @@ class Victims:
             # The canary is to measure the server, not collections of pytest's heap
             gc.collect()
             gc.freeze()
-            victim = Victim(self._credentials, runtime, wire)
+            victim = Victim(
+                self._credentials, runtime, wire, send_buffer=self._send_buffer
+            )
             self._victim = self._stack.enter_context(victim)
         return self._victim
 
@@ -108,12 +122,24 @@ def victims(credentials: Credentials) -> Iterator[Victims]:
     found.stop()
 
 
-def _judge(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> None:
+@pytest.fixture(scope="module")
+def narrow_victims(credentials: Credentials) -> Iterator[Victims]:
+    """Servers whose output the kernel does not hide."""
+    found = Victims(credentials, send_buffer=_NARROW)
+    yield found
+    gc.unfreeze()
+    found.stop()
+
+
+def _judge(
+    row: Row, victim: Victim, wire: Wire, delivery: Delivery, *, settle: bool = True
+) -> None:
     try:
         out = deliver(row, victim, wire, delivery)
         with out.peer:
             verdict(row)(out)
-        victim.settle()
+        if settle:
+            victim.settle()
     except (AssertionError, TimeoutError) as error:
         error.add_note(f"{row.id} ({row.name}), {wire}, {delivery}: {row.expect}")
         raise
@@ -152,8 +178,10 @@ def test_row_cut_at_every_byte(
     victims: Victims, runtime: RuntimeName, wire: Wire, row: Row
 ) -> None:
     victim = victims.get(runtime, wire)
-    for delivery in every_cut(row):
-        _judge(row, victim, wire, delivery)
+    cuts = every_cut(row)
+    for number, delivery in enumerate(cuts, 1):
+        settle = number % _CUTS_BETWEEN == 0 or number == len(cuts)
+        _judge(row, victim, wire, delivery, settle=settle)
 
 
 @pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_OWN))
@@ -163,3 +191,46 @@ def test_row_on_a_server_of_its_own(
     with Victim(credentials, runtime, wire, config_for(row)) as victim:
         for delivery in deliveries(row, thorough=False):
             _judge(row, victim, wire, delivery)
+
+
+_READERS = [row for row in _ROWS if not waits_for_a_timeout(row)]
+
+
+@pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_READERS))
+def test_fx_26_a_row_whose_sender_does_not_read_gets_the_same_verdict(
+    credentials: Credentials,
+    narrow_victims: Victims,
+    runtime: RuntimeName,
+    wire: Wire,
+    row: Row,
+) -> None:
+    config = config_for(row)
+    if config is None:
+        _judge(row, narrow_victims.get(runtime, wire), wire, "unread")
+        return
+    with Victim(credentials, runtime, wire, config, send_buffer=_NARROW) as victim:
+        _judge(row, victim, wire, "unread")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wire", _WIRES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_fx_26_a_row_whose_sender_does_not_read_costs_little_memory(
+    credentials: Credentials, runtime: RuntimeName, wire: Wire
+) -> None:
+    environment = {"VICTIM_SNDBUF": str(_NARROW)}
+    rows = [
+        row
+        for row in _READERS
+        if wire in row.wires(encrypted=wire in {"h1s", "h2"}) and not config_for(row)
+    ]
+    with VictimProcess(credentials, runtime, wire, environment=environment) as process:
+        victim = cast("Victim", process)
+        fds, start = process.fds, process.rss
+        for row in rows + rows:
+            before = process.rss
+            with deliver(row, victim, wire, "unread").peer:
+                growth = process.rss - before
+                assert growth < _HELD, f"{row.id} ({row.name}) holds {growth >> 10} KiB"
+        assert process.rss - start < _KEPT
+        eventually(lambda: process.fds <= fds, "the connections are closed", 10)

@@ -4,7 +4,9 @@ Timeouts are configured short; nothing here sleeps to let something happen.
 """
 
 import asyncio
+import contextlib
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -14,7 +16,6 @@ from typing import Any
 import pytest
 
 from tako import Request, Response, Router, ServerConfig, TakoWs, WebSocket, WsKeepAlive
-from tests.security.runner import Row, corpus, deliver
 from tests.support.attack import (
     CONTEXTS,
     HELLO,
@@ -188,6 +189,33 @@ class TestSlowPeers:
             assert ended.wait(10), "the writer waits for ever"
             # what the kernel's buffers took, and what tako holds
             assert produced < 8 * MB
+        victim.settle()
+
+    def test_fx_03_a_slow_reader_that_goes_on_is_served_to_the_end(
+        self, attack: Attack
+    ) -> None:
+        size = 16 * MB  # more than the kernel takes: tako holds the rest all the time
+
+        def routes(router: Router, ledger: Ledger) -> None:
+            router.get("/large", lambda: bytes(size))
+
+        config = ServerConfig(send_timeout=1, min_rate_grace=0.5, min_rate=10_000)
+        victim = attack(config, routes)
+        with _peer(victim, receive_buffer=65_536) as peer:
+            if victim.wire in {"h1", "h1s"}:
+                peer.send(_get("/large"))
+            else:
+                peer.send(_hello(2**31 - 1) + raw_frame(8, 0, 0, b"\x7f\xfe\x00\x00"))
+                peer.send(raw_frame(1, 5, 1, _head("/large")))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                victim.canary.echo()
+                with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+                    peer.bytes_in += len(peer.socket.recv(16_384))
+                threading.Event().wait(0.02)  # that is how slow it is
+            assert peer.bytes_in < size // 2
+            peer.pump(lambda: peer.bytes_in >= size)
+            assert peer.bytes_in >= size
         victim.settle()
 
     def test_fx_04_an_idle_connection_is_closed_without_a_response(
@@ -463,36 +491,6 @@ class TestFailingHandlers:
             assert peer.statuses[1003] == [200]
         victim.settle()
 
-    @H1_ONLY
-    def test_fx_13_a_blocked_loop_fires_no_timeout_for_what_had_arrived(
-        self, attack: Attack
-    ) -> None:
-        blocking, go_on = threading.Event(), threading.Event()
-
-        def routes(router: Router, ledger: Ledger) -> None:
-            async def block(request: Request) -> str:
-                blocking.set()
-                go_on.wait(10)
-                return "unblocked"
-
-            router.get("/block", block)
-
-        config = ServerConfig(header_read_timeout=0.5, keep_alive_timeout=30)
-        victim = attack(config, routes)
-        with _peer(victim) as slow, _peer(victim) as blocker:
-            slow.send(b"GET /x HTTP/1.1\r\nHost: ")
-            victim.canary.echo()
-            blocker.send(_get("/block"))
-            assert blocking.wait(5)
-            slow.send(b"a\r\n\r\n")  # in time; the loop is late
-            slow.pump(lambda: False, 0.7)
-            go_on.set()
-            assert slow.pump(lambda: b"/x 0" in slow.received), slow.received
-            assert blocker.pump(lambda: b"unblocked" in blocker.received)
-        victim.canary.echo()
-        victim.canary.worst = 0.0
-        victim.settle()
-
     @ONE_EACH
     @pytest.mark.parametrize(
         "error",
@@ -759,15 +757,12 @@ class TestProcess:
         ):
             assert isinstance(peer, RawH2)
             peer.send(HELLO)
-            _open_and_close(peer, range(1, 101, 2))
+            warm = 1 + count  # what the collector has not come to yet is no growth
+            _open_and_close(peer, range(1, warm, 2))
             before = victim.rss
-            _open_and_close(peer, range(101, 2 * count, 2))
+            _open_and_close(peer, range(warm, warm + 2 * count, 2))
             assert victim.rss - before < 2 * MB
-            if count == 10_000:
-                assert peer.pump(lambda: bool(peer.goaways))
-                assert peer.goaways[0] == (2**31 - 1, 0)
-            else:
-                assert not peer.goaways
+            assert not peer.goaways
 
     @H2_ONLY
     def test_fx_24_the_last_stream_id_is_served_and_then_goaway(
@@ -834,21 +829,3 @@ class _Upload:
             if isinstance(self.peer, RawH2):
                 return bytes(self.peer.data[1])
             return parse_answers(bytes(self.peer.received)).final[0].body
-
-
-_DEAF = [row for row in corpus() if len(row.data) < MB]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", _DEAF, ids=lambda row: row.id)
-def test_fx_26_a_row_whose_sender_does_not_read_costs_nobody_else(
-    credentials: Credentials, runtime: RuntimeName, row: Row
-) -> None:
-    config = ServerConfig(tls_shutdown_timeout=0.3, ws_close_timeout=0.3)
-    for wire in row.wires(encrypted=True):
-        with Victim(credentials, runtime, wire, config) as victim:
-            out = deliver(row, victim, wire, "whole")
-            with out.peer as peer:
-                peer.deaf = True
-                peer.pump(lambda: False, 0.1)
-            victim.settle()

@@ -184,6 +184,13 @@ def open_sockets() -> set[str]:
     return found
 
 
+def narrow(listener: tako.Listener, send_buffer: int | None) -> None:
+    """Let the kernel take few bytes of output for what ``listener`` accepts."""
+    if send_buffer is not None:
+        for sock in listener.sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+
+
 class RunningServer:
     """A server for ``router`` on a free port of 127.0.0.1."""
 
@@ -195,7 +202,9 @@ class RunningServer:
         runtime: RuntimeName,
         credentials: Credentials,
         config: tako.ServerConfig | None = None,
+        send_buffer: int | None = None,
     ) -> None:
+        """Make a server; ``send_buffer``: bytes that the kernel takes for a peer."""
         self.router = router
         self.wire = wire
         self.runtime = runtime
@@ -203,6 +212,7 @@ class RunningServer:
         self.error_log = ErrorLog()
         self._credentials = credentials
         self._config = config or tako.ServerConfig()
+        self._send_buffer = send_buffer
         self._shutdown = Gate()
         self._cancel = Gate()
         self._ready = threading.Event()
@@ -332,6 +342,7 @@ class RunningServer:
 
     async def _serve(self) -> None:
         listener = await tako.bind("127.0.0.1:0")
+        narrow(listener, self._send_buffer)
         host, _, port = str(listener.local_addr).rpartition(":")
         self.address = (host, int(port))
         self._ready.set()

@@ -49,13 +49,14 @@ async def main(wire: str, cert: str, key: str) -> None:
     router.post("/form", form)
     router.get("/download", download)
     listener = await tako.bind("127.0.0.1:0")
+    shutdown = tako.ctrl_c()
     print(str(listener.local_addr).rpartition(":")[2], flush=True)
     if wire == "h1":
-        await tako.serve(listener, router, shutdown=tako.ctrl_c())
+        await tako.serve(listener, router, shutdown=shutdown)
     elif wire == "h2c":
-        await tako.serve_h2c(listener, router, shutdown=tako.ctrl_c())
+        await tako.serve_h2c(listener, router, shutdown=shutdown)
     else:
-        await tako.serve_tls(listener, router, cert, key, shutdown=tako.ctrl_c())
+        await tako.serve_tls(listener, router, cert, key, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -307,6 +307,7 @@ class Victim:
         *,
         routes: Callable[[Router, Ledger], None] | None = None,
         tls: TlsCert | None = None,
+        send_buffer: int | None = None,
     ) -> None:
         self.wire = wire
         self.ledger = Ledger()
@@ -321,6 +322,7 @@ class Victim:
             runtime=runtime,
             credentials=credentials,
             config=config,
+            send_buffer=send_buffer,
         )
         if isinstance(self.server, CertifiedServer) and tls is not None:
             self.server.tls = tls

@@ -17,10 +17,11 @@ from typing import Self
 
 import tako
 from tests.support import lane
+from tests.support.attack import CONTEXTS, Attacker, RawH2
 from tests.support.peer import Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import H2Connection
-from tests.support.server import Credentials, RuntimeName
+from tests.support.server import Credentials, RuntimeName, narrow
 from tests.support.victim import Canary, Ledger, attacked_router
 
 
@@ -30,6 +31,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 class VictimProcess:
     """The server, its canary and its figures, seen from outside."""
+
+    ledger: Ledger
+    """Stays empty: what handlers see they do not tell. For ``runner.deliver``."""
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class VictimProcess:
         environment: dict[str, str] | None = None,
     ) -> None:
         self.wire = wire
+        self.ledger = Ledger()
         self._credentials = credentials
         self._command = [
             *python,
@@ -101,6 +106,14 @@ class VictimProcess:
         quiet: Wire = "h1s" if self.wire == "h2" else self.wire
         return connect(self.address, wire or quiet, self._credentials.client)
 
+    def attacker(
+        self, wire: Wire, *, receive_buffer: int | None = None
+    ) -> Attacker | RawH2:
+        """Connect over ``wire``, saying nothing yet."""
+        kind = RawH2 if wire in {"h2", "h2c"} else Attacker
+        context = CONTEXTS.get(wire)
+        return kind(self.address, context, receive_buffer=receive_buffer)
+
     @property
     def rss(self) -> int:
         """Resident memory of the server, in bytes."""
@@ -129,13 +142,16 @@ class VictimProcess:
 async def _serve(wire: str, cert: str, key: str) -> None:
     listener = await tako.bind("127.0.0.1:0")
     router = attacked_router(Ledger(limit=100))
+    send_buffer = os.environ.get("VICTIM_SNDBUF")
+    narrow(listener, None if send_buffer is None else int(send_buffer))
+    shutdown = tako.ctrl_c()
     print(str(listener.local_addr).rpartition(":")[2], flush=True)
     if wire == "h1":
-        await tako.serve(listener, router)
+        await tako.serve(listener, router, shutdown=shutdown)
     elif wire == "h2c":
-        await tako.serve_h2c(listener, router)
+        await tako.serve_h2c(listener, router, shutdown=shutdown)
     else:
-        await tako.serve_tls(listener, router, cert, key)
+        await tako.serve_tls(listener, router, cert, key, shutdown=shutdown)
 
 
 def _limit_files() -> None:

@@ -146,6 +146,9 @@ class FakeRuntime:
         self.timers.append(timer)
         return timer
 
+    def unacknowledged(self, transport: object) -> int:
+        return 0
+
     def signal(self) -> FakeSignal:
         return FakeSignal(self)
 

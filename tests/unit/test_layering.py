@@ -16,7 +16,7 @@ ROWS = """
     state byteloops tls_files proxy_tlv forms
     config request deadlines tls_context
     seams
-    body response tls proxy_protocol handlers half_closed
+    body response tls proxy_protocol handlers half_closed late pace
     tls_pipe proxy_policy
     h1 h2 ws prelude
     middleware problem sse routes entrance
