@@ -147,6 +147,17 @@ class BodySink:
         self._credit(len(chunk))
         return chunk
 
+    async def arrived(self, timeout: float) -> None:
+        """Wait ``timeout`` seconds at most until the body is there, or never will be.
+
+        Cancel safety: safe.
+        """
+        if self._readable is None:
+            self._readable = self._runtime.signal()
+        while not self._complete and self._error is None:
+            if not await self._readable.wait(timeout):
+                return
+
     async def drained(self) -> None:
         """Wait until the exchange takes more output, or is over.
 

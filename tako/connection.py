@@ -185,6 +185,7 @@ class Connection:
                 self._engine.connection_lost()
         except Exception:
             _logger.exception("connection from %s", self._peer)
+        self._pipe = None  # large, and who refers to us may live on
         self.deadlines.clear()
         self._on_lost(self)
 

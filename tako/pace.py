@@ -7,7 +7,7 @@ steady reader may need minutes for either. So while the transport takes no outpu
 still for ``send_timeout`` seconds; when it trickles it must do so at ``min_rate`` bytes
 a second, after ``min_rate_grace`` seconds to begin with.
 
-Invariant: the watch's deadline is set exactly while it watches.
+Invariant: the watch's deadline is set while output waits, and then for one look more.
 """
 
 from typing import Protocol
@@ -106,9 +106,12 @@ class OutputWatch:
         self._deadline.set(self._looked + TICK)
 
     def stop(self) -> None:
-        """The transport takes output again."""
+        """The transport takes output again.
+
+        The next look, not this, ends the watch: large messages fill and empty the
+        transport thousands of times a second.
+        """
         self._waited = False
-        self._deadline.set(None)
 
     def emptied(self) -> bool:
         """Tell whether nothing waits now nor did when this was asked before."""
@@ -125,7 +128,7 @@ class OutputWatch:
 
     def _look(self) -> None:
         output, before = self._output, self._taken
-        if not self._unsent():
+        if not self._waited or not self._unsent():
             return
         now = output.time()
         elapsed, self._looked = spell(now - self._looked), now

@@ -23,6 +23,7 @@ _logger = logging.getLogger("tako.server")
 Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _PIECE = 64 * 1024  # bytes of a large body that are queued at a time
+_MOMENT = 0.05  # seconds that an error waits for a small body, see ``body_due``
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 
 
@@ -73,6 +74,9 @@ async def _upgrade(exchange: Exchange, response: Response, upgrade: Upgrade) -> 
 async def _send(exchange: Exchange, response: Response) -> bool:
     """Send the response; tell whether the connection has taken all of it."""
     complete = True
+    sink = exchange.sink
+    if response.status >= 400 and exchange.body_due and isinstance(sink, BodySink):
+        await sink.arrived(_MOMENT)
     headers = response.headers.raw
     body = response.body
     if exchange.request.method == "HEAD" or response.status in _NO_BODY:

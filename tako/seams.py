@@ -126,6 +126,15 @@ class Exchange(Protocol):
         """Whether more output is welcome; a writer waits while not (and not over)."""
         ...
 
+    @property
+    def body_due(self) -> bool:
+        """A small body is on its way, behind a head that has arrived.
+
+        HTTP/2 only. Clients that get an error before they have sent such a body take it
+        badly (curl 7.88 hangs), so the answer had better wait for a moment.
+        """
+        ...
+
     def send_headers(
         self, status: int, headers: Sequence[RawHeader], *, end: bool = False
     ) -> None:

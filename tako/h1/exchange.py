@@ -146,6 +146,11 @@ class H1Exchange:
         """Whether more output is welcome."""
         return self.host.writable
 
+    @property
+    def body_due(self) -> bool:
+        """Of no consequence on HTTP/1.1; see ``seams.Exchange``."""
+        return False
+
     # ------------------------------------------------------------ the response
 
     def send_headers(

@@ -36,13 +36,14 @@ from tako.h2.frames import MAX_STREAM_ID, ErrorCode
 from tako.h2.gate import Gate
 from tako.h2.library import Library
 from tako.h2.lifecycle import Lifecycle
+from tako.h2.linger import Linger
 from tako.h2.output import Output
 from tako.h2.validate import Head, Refusal, check_head, check_trailers
 from tako.h2.watch import Watch
 from tako.half_closed import HalfClosed
 from tako.headers import Headers, RawHeader
 from tako.request import Request
-from tako.seams import Exchange, Host
+from tako.seams import Exchange, Host, ResetCode
 
 
 _RESET_REFILL = 30  # seconds in which the bucket of resets fills up
@@ -57,6 +58,7 @@ class H2Engine:
         "_head",
         "_host",
         "_lifecycle",
+        "_linger",
         "_output",
         "_requests",
         "_resets",
@@ -95,6 +97,7 @@ class H2Engine:
         self._gate = Gate(self, host, self._output, lane=lane)
         self._gate.start()
         self._lifecycle = Lifecycle(self, host, self._output)
+        self._linger = Linger(host)
         self._watch = Watch(host, self.exchanges, self._too_slow)
 
     # seams.Engine ------------------------------------------------------------------
@@ -142,6 +145,7 @@ class H2Engine:
         if self._shutting_down:
             return
         self._shutting_down = True
+        self._linger.end()
         # WebSockets say goodbye before GOAWAY: some clients drop them when they see it
         for exchange in list(self.exchanges.values()):
             if exchange.tunnel:
@@ -218,6 +222,13 @@ class H2Engine:
         self._forget(exchange, by_peer=False)
         exchange.sink.deliver_eof(Disconnected())
 
+    def answered_early(self, exchange: H2Exchange) -> None:
+        """Let the peer finish what nobody wants any more."""
+        if self._shutting_down:
+            exchange.reset(ResetCode.NO_ERROR)
+        else:
+            self._linger.add(exchange)
+
     def handler_ended(self, exchange: H2Exchange) -> None:
         """Take a handler's slot back."""
         if exchange.dispatched:
@@ -251,11 +262,9 @@ class H2Engine:
     def _request(self, event: RequestReceived) -> None:
         stream_id, ended = event.stream_id, event.stream_ended is not None
         config = self._host.config
+        most = config.h2_max_concurrent_streams
         self.streams_seen += 1
-        if (
-            self._lifecycle.refusing
-            or self._running >= config.h2_max_concurrent_streams
-        ):
+        if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
             # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return

@@ -161,6 +161,16 @@ class H2Exchange:
         """The peer waits for us: for 100 (Continue), or for its tunnel."""
         return self.connect or not self._continued
 
+    @property
+    def body_due(self) -> bool:
+        """A small body is on its way; see ``seams.Exchange``."""
+        size = self.expected
+        return (
+            size is not None
+            and size <= self.window
+            and not (self.peer_ended or self.awaits_handler or self.closed)
+        )
+
     # Application to network -------------------------------------------------------
 
     def send_headers(
@@ -298,9 +308,9 @@ class H2Exchange:
 
     def ended(self) -> None:
         """The handler has ended: its slot is free, and nobody will send any more."""
-        if not self.closed and not self.tunnel:  # a tunnel's sink sees to its end
-            complete = self.over or self._end_queued
-            self.reset(ResetCode.NO_ERROR if complete else ResetCode.INTERNAL_ERROR)
+        complete = self.over or self._end_queued
+        if not (self.closed or complete or self.tunnel):  # its sink ends a tunnel
+            self.reset(ResetCode.INTERNAL_ERROR)
         self._owner.handler_ended(self)
         if self.closed:
             self.body.release()
@@ -423,6 +433,8 @@ class H2Exchange:
         self._fast = False
         if self.peer_ended:
             self._owner.stream_closed(self)
-        elif not self.tunnel or self._unwanted:
-            # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
+        elif self._unwanted or (not self.tunnel and (self._muted or self.connect)):
             self._owner.reset(self, ResetCode.NO_ERROR)
+        elif not self.tunnel:
+            # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
+            self._owner.answered_early(self)

@@ -39,6 +39,10 @@ class Owner(Protocol):
         """Send RST_STREAM; the stream is closed."""
         ...
 
+    def answered_early(self, exchange: "H2Exchange") -> None:
+        """The exchange is answered, and its body still comes."""
+        ...
+
     def handler_ended(self, exchange: "H2Exchange") -> None:
         """The handler's slot is free."""
         ...

@@ -367,6 +367,7 @@ class TestConcurrency:  # RFC 9113 §5.1.2
         assert len(peer.send(*requests)) == 100
         assert peer.rst_codes() == [(201, ErrorCode.REFUSED_STREAM)]
         answer(peer.exchanges[0])
+        peer.send(data(1, b"", end=True))
         peer.frames()
         assert peer.request(203).request.method == "GET"
 

@@ -461,12 +461,59 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
         assert [(f.kind, f.ends) for f in peer.frames()] == [
             (HEADERS, False),
             (DATA, True),
-            (RST_STREAM, False),
         ]
         exchange.ended()
         peer.send(data(1, b"more"), data(1, b"", end=True))
         assert peer.frames() == []
         assert not peer.engine.busy
+        peer.advance(1)
+        assert peer.frames() == [], "the peer has ended the stream: no reset"
+
+    def test_a_peer_that_sends_on_after_the_answer_is_reset(self, peer: Peer) -> None:
+        for stream_id in (1, 3):
+            answer(peer.request(stream_id, POST, end=False))
+            peer.advance(0.3)
+        assert peer.rst_codes() == [(1, ErrorCode.NO_ERROR)]
+        peer.advance(0.1)
+        assert peer.rst_codes() == []
+        peer.advance(0.4)
+        assert peer.rst_codes() == [(3, ErrorCode.NO_ERROR)]
+        peer.send(data(1, b"more"), data(3, b"", end=True))
+        assert not peer.engine.busy
+        answer(peer.request(5))
+        assert DATA in [f.kind for f in peer.frames()]
+
+    def test_a_drain_does_not_wait_for_it(self, peer: Peer) -> None:
+        answer(peer.request(1, POST, end=False))
+        peer.frames()
+        peer.engine.shut_down()
+        assert (1, ErrorCode.NO_ERROR) in peer.rst_codes()
+        answer(peer.request(3, POST, end=False))
+        assert (3, ErrorCode.NO_ERROR) in peer.rst_codes()
+
+    def test_answered_streams_that_still_receive_count_as_open(
+        self, make: Make
+    ) -> None:
+        peer = make(config=ServerConfig(h2_max_concurrent_streams=2))
+        answer(peer.request(1, POST, end=False))
+        answer(peer.request(3, POST, end=False))
+        peer.frames()
+        assert peer.send(peer.headers(5)) == []
+        assert peer.rst_codes() == [(5, ErrorCode.REFUSED_STREAM)]
+
+    @pytest.mark.parametrize(
+        ("length", "end", "due"),
+        [(5, False, True), (5, True, False), (1 << 30, False, False)],
+    )
+    def test_a_body_is_due_that_fits_into_the_window(
+        self, peer: Peer, length: int, end: bool, due: bool
+    ) -> None:
+        exchange = peer.request(
+            1, POST, end=False, extra=[("content-length", str(length))]
+        )
+        if end:
+            peer.send(data(1, bytes(length), end=True))
+        assert exchange.body_due is due
 
     def test_mistakes_of_the_handler(self, peer: Peer) -> None:
         exchange = peer.request(1)

@@ -218,6 +218,25 @@ class TestFailures:
         assert (exchange.status, exchange.take()) == (500, b"Internal Server Error")
         assert "secret" in caplog.text
 
+    @pytest.mark.parametrize(("status", "waits"), [(200, False), (404, True)])
+    def test_an_error_waits_a_moment_for_a_small_body(
+        self, status: int, waits: bool
+    ) -> None:
+        exchange = FakeExchange()
+        exchange.body_due = True
+        start(Response(status), exchange)
+        assert (exchange.status is None) is waits
+        exchange.body.deliver_eof()
+        exchange.host.runtime.advance(0)
+        assert exchange.status == status
+
+    def test_but_no_longer(self) -> None:
+        exchange = FakeExchange()
+        exchange.body_due = True
+        start(Response(404), exchange)
+        exchange.host.runtime.advance(0.06)
+        assert exchange.status == 404
+
     def test_the_unread_body_is_credited(self) -> None:
         exchange = FakeExchange()
         exchange.body.deliver(b"12345")

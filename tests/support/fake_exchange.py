@@ -22,6 +22,7 @@ class FakeExchange:
         self.body = BodySink(self)
         self.sink: Sink = self.body
         self.task: Task | None = None
+        self.body_due = False
         self.request = Request(
             method,
             "/ws",
