@@ -94,7 +94,7 @@ class TlsPipe:
         self._write: _Write = _not_established
         self._reading = False  # established, and the data has not ended
         self._missing = 0  # bytes of the record that ``_incoming`` holds the start of
-        self._head = b""  # the next record's, as long as it is not complete
+        self._head: bytes = b""  # the next record's, as long as it is not complete
         self._sni: str | None = None
         self._close_sent = False
         self.established: bool = False

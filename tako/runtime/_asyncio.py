@@ -12,7 +12,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
-    Iterator,
+    Generator,
 )
 from typing import Any, cast
 
@@ -234,7 +234,7 @@ async def to_thread(function: Callable[[], object]) -> object:
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[], Awaitable[None]]]:
+def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
     """Take SIGINT and SIGTERM; yield what waits for the first of them."""
     loop = asyncio.get_running_loop()
     come = asyncio.Event()

@@ -10,7 +10,7 @@ Invariant: the handlers are ours exactly while ``_waiting`` has an entry.
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TypeAlias
 
 
@@ -25,7 +25,9 @@ _loop: object = None  # whose they are
 
 
 @contextlib.contextmanager
-def waiting(loop: object, wake: Callable[[], None], install: Install) -> Iterator[None]:
+def waiting(
+    loop: object, wake: Callable[[], None], install: Install
+) -> Generator[None, None, None]:
     """Call ``wake`` on ``loop`` at the first signal that comes while the block runs."""
     global _give_back, _loop  # noqa: PLW0603 - a process has one handler for a signal
     if loop is not _loop:

@@ -17,7 +17,7 @@ import heapq
 import logging
 import signal as signals
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from itertools import count
 from typing import cast
 
@@ -293,7 +293,7 @@ async def to_thread(function: Callable[[], object]) -> object:
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[], Awaitable[None]]]:
+def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
     """Take SIGINT and SIGTERM; yield what waits for the first of them."""
     token = trio.lowlevel.current_trio_token()
     come = trio.Event()
