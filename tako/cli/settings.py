@@ -1,6 +1,7 @@
 """Every field of ``ServerConfig`` as an option of the command line."""
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar, cast
@@ -126,7 +127,7 @@ def _as_option(text: str, names: Iterable[str]) -> str:
 
 def _descriptions() -> Iterator[tuple[str, str]]:
     """Yield each field's description, from the docstring of ``ServerConfig``."""
-    text = (ServerConfig.__doc__ or "").partition("Attributes:")[2]
-    for match in re.finditer(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", text, re.MULTILINE):
+    text = (inspect.getdoc(ServerConfig) or "").partition("Attributes:")[2]
+    for match in re.finditer(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE):
         words = " ".join(match[2].split()).replace("``", "").replace("None", _OFF)
         yield match[1], words[:1].upper() + words[1:]

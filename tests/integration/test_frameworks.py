@@ -53,6 +53,8 @@ def framework(
         assert host.process is not None
         with host.connect("h1s") as one, host.connect("h2") as two:
             open_ones = [one.websocket(ECHOES[name]), two.websocket(ECHOES[name])]
+            for ws in open_ones:
+                ws.echo("waits for more")
             host.process.send_signal(signal.SIGTERM)
             for ws in open_ones:
                 assert ws.expect_close() == (1001, "server shutting down")
