@@ -54,7 +54,8 @@ def framework(
         with host.connect("h1s") as one, host.connect("h2") as two:
             open_ones = [one.websocket(ECHOES[name]), two.websocket(ECHOES[name])]
             for ws in open_ones:
-                ws.echo("waits for more")
+                ws.send("its answer says that the app waits for more")
+                ws.receive()
             host.process.send_signal(signal.SIGTERM)
             for ws in open_ones:
                 assert ws.expect_close() == (1001, "server shutting down")
