@@ -119,6 +119,7 @@ class TlsPipe:
         size = len(ciphertext)
         if (
             self._missing
+            or self._head
             or not self._reading
             or size < _HEAD
             or size != _HEAD + (ciphertext[3] << 8 | ciphertext[4])

@@ -476,6 +476,16 @@ class TestData:
             got = pipe.receive_data(sent[:cut]) + pipe.receive_data(sent[cut:])
             assert got == b"y" * 40
 
+    def test_a_read_that_looks_like_a_record_but_goes_on_with_one(self) -> None:
+        pipe, client = connect()
+        data = random.Random(8).randbytes(5 * 16_384)
+        sent = client.encrypt(data)
+        start, rest = sent[:3], sent[3:]
+        size = 5 + int.from_bytes(rest[3:5])  # what a record's head would promise there
+        assert size <= len(rest)
+        received = [pipe.receive_data(start), pipe.receive_data(rest[:size])]
+        assert b"".join([*received, pipe.receive_data(rest[size:])]) == data
+
     def test_sends_queue_until_they_are_collected(self) -> None:
         pipe, client = connect()
         pipe.send(b"one, ")
