@@ -14,6 +14,7 @@ from collections.abc import (
     Coroutine,
     Generator,
 )
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, cast
 
 from tako.runtime import _kernel, _signals
@@ -68,6 +69,23 @@ def _expire(waiter: asyncio.Future[bool]) -> None:
         waiter.set_result(False)
 
 
+class _Task(asyncio.Task[object]):
+    """A task that begins even if it is cancelled at once.
+
+    asyncio drops a coroutine that it has not begun, so that nothing is given back that
+    the coroutine was to give back when it ends. On trio the first step is always taken.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: object = None) -> bool:
+        coroutine = cast("Coroutine[Any, Any, object]", self.get_coro())
+        if getcoroutinestate(coroutine) == CORO_CREATED:
+            self.get_loop().call_soon(super().cancel, msg)  # behind the first step
+            return True
+        return super().cancel(msg)
+
+
 class AsyncioRuntime:
     """``seams.Runtime`` on the running loop; owns the tasks that it starts."""
 
@@ -85,7 +103,7 @@ class AsyncioRuntime:
 
     def spawn(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` in a task of its own."""
-        task = self._loop.create_task(_coroutine(function(*args)))
+        task = _Task(_coroutine(function(*args)), loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return cast("Task", task)

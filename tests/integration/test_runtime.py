@@ -297,6 +297,27 @@ class TestTasks:
         on(runtime, main)
         assert ended == ["task"]
 
+    def test_one_cancelled_at_once_has_begun_all_the_same(
+        self, runtime: RuntimeName
+    ) -> None:
+        # what it was given to look after it can only give back in its ``finally``
+        async def main(served: ServerRuntime) -> None:
+            ended: list[str] = []
+
+            async def task() -> None:
+                try:
+                    await served.sleep(60)
+                finally:
+                    ended.append("task")
+
+            served.spawn(task).cancel()
+            served.spawn(task)
+            served.cancel_tasks()
+            await served.finished()
+            assert ended == ["task", "task"]
+
+        on(runtime, main)
+
     def test_even_one_that_swallows_a_cancellation(self, runtime: RuntimeName) -> None:
         ended: list[str] = []
 
