@@ -54,9 +54,11 @@ class ErrorCode(enum.IntEnum):
 
 
 class Setting(enum.IntEnum):
-    """The settings that have a meaning here (RFC 9113 §6.5.2, RFC 8441 §3)."""
+    """The settings that have a meaning here (RFC 9113 §6.5.2, RFC 8441 §3).
 
-    HEADER_TABLE_SIZE = 0x1
+    Not the size of the header table: our encoder has none (``hpack``).
+    """
+
     ENABLE_PUSH = 0x2
     MAX_CONCURRENT_STREAMS = 0x3
     INITIAL_WINDOW_SIZE = 0x4

@@ -33,7 +33,7 @@ from tako.h2.budgets import TokenBucket, WindowUpdateBudget
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import ErrorCode, Setting
 from tako.h2.header_block import HeaderBlock
-from tako.h2.library import DECODING_ERRORS, MAX_HEADER_TABLE, error_code
+from tako.h2.library import DECODING_ERRORS, error_code
 from tako.h2.output import Output
 from tako.h2.police import Fault, check_header, padding
 from tako.h2.windows import ReceiveWindow
@@ -392,17 +392,11 @@ class Gate:
         self._spend(_SETTINGS_COST)
         if len(payload) > 6 * _SETTINGS_ENTRIES:
             raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
-        values: dict[int, int] = {}
-        for setting, value in _ENTRY.iter_unpack(payload):
-            if setting == Setting.HEADER_TABLE_SIZE:
-                values[setting] = min(value, MAX_HEADER_TABLE)
-            elif setting in _KNOWN_SETTINGS:  # RFC 9113 §6.5.2: ignore the others
-                values[setting] = value
-        table = values.get(Setting.HEADER_TABLE_SIZE)
-        if table == self._library.remote_settings.header_table_size:
-            # No change; and said again before a block is encoded, it would make the
-            # encoder forget a change that it has yet to announce (RFC 7541 §4.2).
-            del values[Setting.HEADER_TABLE_SIZE]
+        values = {
+            setting: value
+            for setting, value in _ENTRY.iter_unpack(payload)
+            if setting in _KNOWN_SETTINGS  # RFC 9113 §6.5.2: ignore the others
+        }
         entries = b"".join([_ENTRY.pack(*entry) for entry in values.items()])
         self._feed(frames.frame(frames.SETTINGS, 0, 0, entries))
 

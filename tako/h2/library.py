@@ -46,10 +46,7 @@ from tako.h2.hpack import FieldDecoder, FieldEncoder
 from tako.headers import RawHeader
 
 
-MAX_HEADER_TABLE: Final = 4096
-"""Size of both HPACK tables: the peer's wish for a larger one is not granted, because
-our encoder searches its table from end to end."""
-
+_HEADER_TABLE: Final = 4096  # of the peer's encoder; ours has none
 _HEADER_LIST_LIMIT: Final = 32 * 1024  # decoded; beyond it the connection ends
 _BLOCK_LIMIT: Final = 1 << 20  # of h2's frame buffer; the gate enforces the real one
 _STREAMS_PER_SWEEP: Final = 16  # h2 would look at all open streams for each new one
@@ -129,7 +126,7 @@ class Library(h2.connection.H2Connection):
             )
         )
         values = {
-            SettingCodes.HEADER_TABLE_SIZE: MAX_HEADER_TABLE,
+            SettingCodes.HEADER_TABLE_SIZE: _HEADER_TABLE,
             SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
             SettingCodes.INITIAL_WINDOW_SIZE: config.h2_initial_window_size,
             SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
