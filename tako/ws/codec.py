@@ -168,9 +168,7 @@ class Codec:
         except WsError as error:
             self._failed(error)
         if self.finished:
-            self.pending = False
-            self._message = None
-            self._rest.clear()
+            self._forget()
         elif source is self._rest:
             del self._rest[:offset]
         elif offset < len(source):
@@ -182,12 +180,15 @@ class Codec:
             self._receive_payload(data, 0, [])
         except WsError as error:
             self._failed(error)
+            self._forget()
         return []
 
     def _failed(self, error: WsError) -> None:
         # without its traceback, which would keep this object and the input alive
         self.error = error.with_traceback(None)
         self.finished = True
+
+    def _forget(self) -> None:
         self.pending = False
         self._message = None
         self._rest.clear()
