@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks.tools import SERVER_CORE, Certificate, free_port, pinned
+from tests.benchmarks.tools import SERVER_CORE, Certificate, pinned
+from tests.support.ports import free_port
 
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.hosts import Host, free_port, host_command
+from tests.support.hosts import Host, host_command
 from tests.support.peer import Wire
 from tests.support.peer_io import EndOfStreamError, PeerError
+from tests.support.ports import free_port
 from tests.support.server import Credentials
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.hosts import ROOT, Host, free_port
+from tests.support.hosts import ROOT, Host
 from tests.support.peer_io import TIMEOUT
+from tests.support.ports import free_port
 from tests.support.server import Credentials
 
 

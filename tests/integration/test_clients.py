@@ -25,12 +25,12 @@ from tests.conformance.clients.catalogue import (
     ROOT,
     Client,
     Place,
-    free_port,
     no_chromium,
     wait_for_port,
 )
 from tests.conformance.clients.scenarios import Ending, scenario_router
 from tests.conftest import Serve
+from tests.support.ports import free_port
 from tests.support.server import Credentials, Reports
 
 

@@ -25,17 +25,12 @@ from websockets.typing import Subprotocol
 
 from tests.support.peer import connect as peer_connect, connect_h2
 from tests.support.peer_ws import Close
+from tests.support.ports import free_port
 
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PATIENCE = 30.0  # seconds; how long anything here may take before it counts as hung
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Program:

@@ -18,11 +18,11 @@ from tests.conformance.clients.catalogue import (
     NODE_SCRIPTS,
     PATIENCE,
     ROOT,
-    free_port,
     no_chromium,
     no_program,
     wait_for_port,
 )
+from tests.support.ports import free_port
 from tests.support.server import Credentials
 
 

@@ -107,15 +107,6 @@ class Host:
         return self.process.pid
 
 
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def host_command(name: str, app: str, port: int, credentials: Credentials) -> list[str]:
     """Return the command that serves ``app`` on ``port``: over TLS, uvicorn without.
 

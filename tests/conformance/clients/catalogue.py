@@ -22,6 +22,7 @@ from typing import Any
 
 from tests.support.peer import Wire
 from tests.support.peer_io import Address
+from tests.support.ports import free_port
 
 
 ROOT = Path(__file__).parents[3]
@@ -143,13 +144,6 @@ def no_node(package: str | None = None) -> str | None:
 def no_chromium() -> str | None:
     """Say what the browser is missing, if anything."""
     return no_program("chromium") or no_node("playwright-core")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
