@@ -786,23 +786,25 @@ class TestDeadlines:
         open_.runtime.advance(60.1)
         assert open_.take().startswith(b"HTTP/1.1 408 ")
 
-    def test_on_a_late_loop_input_comes_first(self) -> None:
+    @pytest.fixture
+    def late(self) -> Open:
+        """A connection in the middle of a head, its deadline two seconds overdue."""
         open_ = Open()
         open_.receive(b"GET / HT")
         open_.runtime.now += 62
-        open_.runtime.advance(0)
-        open_.receive(GET.removeprefix(b"GET / HT"))  # it had waited in the socket
-        open_.runtime.advance(10)
-        assert open_.take().endswith(b"hello")
+        return open_
 
-    def test_a_late_loop_does_not_save_who_is_slow(self) -> None:
-        open_ = Open()
-        open_.receive(b"GET / HT")
-        open_.runtime.now += 62
-        open_.runtime.advance(0.9)
-        assert not open_.take()
-        open_.runtime.advance(0.2)
-        assert open_.take().startswith(b"HTTP/1.1 408 ")
+    def test_on_a_late_loop_input_comes_first(self, late: Open) -> None:
+        late.runtime.advance(0)
+        late.receive(GET.removeprefix(b"GET / HT"))  # it had waited in the socket
+        late.runtime.advance(10)
+        assert late.take().endswith(b"hello")
+
+    def test_a_late_loop_does_not_save_who_is_slow(self, late: Open) -> None:
+        late.runtime.advance(0.9)
+        assert not late.take()
+        late.runtime.advance(0.2)
+        assert late.take().startswith(b"HTTP/1.1 408 ")
 
     def test_none_fires_after_the_loss(self) -> None:
         open_ = Open()

@@ -17,6 +17,7 @@ from typing import Literal, Self, TypeAlias
 
 import hpack
 
+from tests.support.peer import Wire
 from tests.support.peer_h2 import Frame, raw_frame
 from tests.support.peer_io import TIMEOUT, Address
 from tests.support.peer_ws import WsFrame, decode_frames, encode_frame
@@ -370,6 +371,14 @@ class RawH2(Attacker):
             self.credit[stream_id] = self.credit.get(stream_id, 0) + increment
         else:
             self.connection_window += increment
+
+
+def attacker_of(
+    address: Address, wire: Wire, *, receive_buffer: int | None = None
+) -> Attacker | RawH2:
+    """Connect over ``wire``, saying nothing yet."""
+    kind = RawH2 if wire in {"h2", "h2c"} else Attacker
+    return kind(address, CONTEXTS.get(wire), receive_buffer=receive_buffer)
 
 
 def literal_block(fields: Sequence[tuple[str | bytes, str | bytes]]) -> bytes:

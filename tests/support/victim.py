@@ -26,7 +26,7 @@ from tako import (
     TlsCert,
     WebSocket,
 )
-from tests.support.attack import CONTEXTS, Attacker, RawH2
+from tests.support.attack import Attacker, RawH2, attacker_of
 from tests.support.peer import PeerConnection, Wire
 from tests.support.peer_io import TIMEOUT
 from tests.support.server import (
@@ -371,9 +371,7 @@ class Victim:
         self, wire: Wire, *, receive_buffer: int | None = None
     ) -> Attacker | RawH2:
         """Connect over ``wire``, saying nothing yet."""
-        kind = RawH2 if wire in {"h2", "h2c"} else Attacker
-        context = CONTEXTS.get(wire)
-        return kind(self.address, context, receive_buffer=receive_buffer)
+        return attacker_of(self.address, wire, receive_buffer=receive_buffer)
 
     def h2(self) -> RawH2:
         """``attacker`` for HTTP/2."""

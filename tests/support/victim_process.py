@@ -17,7 +17,7 @@ from typing import Self
 
 import tako
 from tests.support import lane
-from tests.support.attack import CONTEXTS, Attacker, RawH2
+from tests.support.attack import Attacker, RawH2, attacker_of
 from tests.support.peer import Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import H2Connection
@@ -110,9 +110,7 @@ class VictimProcess:
         self, wire: Wire, *, receive_buffer: int | None = None
     ) -> Attacker | RawH2:
         """Connect over ``wire``, saying nothing yet."""
-        kind = RawH2 if wire in {"h2", "h2c"} else Attacker
-        context = CONTEXTS.get(wire)
-        return kind(self.address, context, receive_buffer=receive_buffer)
+        return attacker_of(self.address, wire, receive_buffer=receive_buffer)
 
     @property
     def rss(self) -> int:
