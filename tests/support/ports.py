@@ -1,27 +1,28 @@
 """Ports for servers that are processes of their own, and have to be told one."""
 
-import os
+import itertools
 import socket
-from collections import deque
 
 
-_HELD = 64
-_held: deque[int] = deque()  # file descriptors
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody has and nobody else is given for a while.
-
-    A socket that is bound and does not listen holds it, until 64 more were asked for: a
-    server may bind it all the same, since it sets SO_REUSEADDR, as all do. To whoever
-    asks for any port it is taken, so that a server of another run of the tests cannot
-    get it while the process that it is meant for starts.
-    """
+def _hold() -> int:
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
     port: int = holder.getsockname()[1]
-    _held.append(holder.detach())
-    if len(_held) > _HELD:
-        os.close(_held.popleft())
+    holder.detach()  # it is held until this process ends
     return port
+
+
+HELD = 256
+_ports = itertools.cycle([_hold() for _ in range(HELD)])
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody else gets; each of 256 in turn.
+
+    A socket that is bound and does not listen holds it: a server may bind it all the
+    same, since it sets SO_REUSEADDR, as all do. To whoever asks for any port it is
+    taken, so that a server of another run of the tests cannot get it while the process
+    that it is meant for starts.
+    """
+    return next(_ports)
