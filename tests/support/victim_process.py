@@ -126,9 +126,17 @@ class VictimProcess:
     @property
     def cpu(self) -> float:
         """CPU seconds of the server so far."""
+        return (self._stat(14) + self._stat(15)) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def page_faults(self) -> int:
+        """Pages that the kernel has had to give the server so far."""
+        return self._stat(10)
+
+    def _stat(self, field: int) -> int:
+        """Return a field of proc_pid_stat(5), by its number there."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return int(stat.rpartition(")")[2].split()[field - 3])
 
     def _stderr(self) -> str:
         if self.process.stderr is None:
