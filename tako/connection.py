@@ -35,15 +35,7 @@ from tako.h2.engine import H2Engine
 from tako.late import PatientTimer
 from tako.pace import OutputWatch
 from tako.prelude import Protocol
-from tako.seams import (
-    Clock,
-    Engine,
-    Exchange,
-    Pause,
-    ResetCode,
-    Runtime,
-    Transport,
-)
+from tako.seams import Clock, Engine, Exchange, Pause, ResetCode, Runtime, Transport
 from tako.tls import TlsSettings
 from tako.tls_pipe import TlsPipe
 
@@ -218,6 +210,16 @@ class Connection:
                 self.runtime.call_soon(self._flush_now)
         elif not self._receiving:
             self._flush_now()
+
+    def write(self, data: bytes) -> bool:
+        """Write ``data`` now if the flush rule lets us; tell whether it did."""
+        if self._receiving or self._flush_due or self._closed:
+            return False
+        try:
+            self._write(data)
+        except Exception as error:
+            self._crashed(error)
+        return True
 
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading until ``reason`` is taken back."""

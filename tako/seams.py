@@ -34,6 +34,7 @@ from tako.request import Request
 
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
+Clock: TypeAlias = Callable[[], float]  # seconds
 
 
 class ResetCode(enum.IntEnum):
@@ -296,6 +297,14 @@ class Host(Protocol):
         """
         ...
 
+    def write(self, data: bytes) -> bool:
+        """Write ``data`` now, for an engine that has queued nothing; tell whether.
+
+        The same as queueing and ``flush``, cheaper. ``False`` where those would wait:
+        nothing was done.
+        """
+        ...
+
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading from the transport until ``reason`` is taken back."""
         ...
@@ -310,14 +319,6 @@ class Host(Protocol):
 
     def abort(self) -> None:
         """Drop the connection now; what is queued is lost."""
-        ...
-
-
-class Clock(Protocol):
-    """What tells the time, in seconds."""
-
-    def __call__(self) -> float:
-        """Return it."""
         ...
 
 

@@ -317,8 +317,10 @@ class H1Exchange:
             self._send_tunnel(b"", end=False)
             return self.writable
         host = self.host
-        self._out.append(encode_frame(first_byte, payload))
-        host.flush(soon=soon)
+        frame = encode_frame(first_byte, payload)
+        if soon or self._out or not host.write(frame):
+            self._out.append(frame)
+            host.flush(soon=soon)
         return host.writable
 
     def _send_tunnel(self, data: bytes, *, end: bool) -> None:

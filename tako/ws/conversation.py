@@ -80,6 +80,7 @@ class Conversation:
         "close_reason",
         "close_received",
         "close_sent",
+        "direct",
         "end",
         "error",
         "exchange",
@@ -109,6 +110,7 @@ class Conversation:
         self._late_pong: bytes | None = None  # waits until output is welcome
         self.answered: list[bytes] = []
         self.close_sent: bool = False
+        self.direct: bool = deflate is None  # open for output, nothing to compress
         self.close_received: bool = False
         self.close_code: int | None = None
         self.close_reason: str = ""
@@ -163,7 +165,6 @@ class Conversation:
             self._answer_violation()
             self._end_output()
             self.exchange.flush()
-        # Both directions have ended: nothing is left to wait for.
         self._deadline.close()
         self.exchange.reset(ResetCode.NO_ERROR)
 
@@ -350,8 +351,8 @@ class Conversation:
                 return kept
             if isinstance(message, Message.Ping):
                 pings.append(message.data)
-            else:
-                self._pong_came(message.data)
+            elif (sent := self._pings_sent.pop(message.data, None)) is not None:
+                self.latency = self.exchange.host.time() - sent
             if self._controls < _CONTROLS_WAITING:
                 self._controls += 1
                 kept.append(message)
@@ -375,11 +376,6 @@ class Conversation:
             self._answer_pings([data])
             self.exchange.flush()
 
-    def _pong_came(self, data: bytes) -> None:
-        sent = self._pings_sent.pop(data, None)
-        if sent is not None:
-            self.latency = self.exchange.host.time() - sent
-
     def _close_came(self, message: Message.Close) -> None:
         # RFC 6455 §7.1.5: an empty Close frame is reported as 1005
         code = 1005 if message.code is None else message.code
@@ -398,6 +394,7 @@ class Conversation:
 
     def _send_close_frame(self, code: int | None, reason: str) -> None:
         self.close_sent = True
+        self.direct = False
         self.sent_code = 1005 if code is None else code
         self.exchange.send_data(encode_close(code, reason))
         self.writable.set()
@@ -418,13 +415,14 @@ class Conversation:
     def _end_output(self) -> None:
         if not self._output_ended:
             self._output_ended = True
+            self.direct = False
             if not self.exchange.over:
                 # RFC 8441 §5: END_STREAM stands for the FIN of RFC 6455 §7.1.1
                 self.exchange.send_data(b"", end=True)
             self.writable.set()
 
     def _over(self) -> None:
-        self._output_ended = True
+        self._end_output()
         self._deadline.close()
         self.readable.set()
         self.writable.set()

@@ -187,8 +187,12 @@ class WebSocket:
         else:
             await self._send_control(message)
             return
-        soon = bool(self._inbox)
-        if not self._conversation.send_message(first_byte, payload, soon=soon):
+        conversation = self._conversation
+        if conversation.direct:  # what send_message does, without a call
+            send = self._exchange.send_frame
+        else:
+            send = conversation.send_message
+        if not send(first_byte, payload, soon=bool(self._inbox)):
             await self._drained()
         elif self._checkpoint is not None:
             await self._checkpoint()

@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,7 +17,7 @@ from tako.connection import Connection
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
 from tako.prelude import Protocol
-from tako.seams import Exchange, Pause
+from tako.seams import Exchange, Pause, Sink
 from tako.tls import TlsCert, TlsSettings
 from tests.support.server import Credentials
 from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
@@ -26,6 +27,11 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SETTINGS_ACK = b"\0\0\0\4\1\0\0\0\0"
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nhost: localhost\r\n"
+    b"connection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 CONFIG = ServerConfig(
     tls_handshake_timeout=10,
     tls_shutdown_timeout=3,
@@ -323,6 +329,48 @@ class TestFlush:
         open_ = Open(handler)
         open_.receive(GET)
         assert written == [1]
+
+    def test_past_the_engine_it_keeps_the_rule(self) -> None:
+        told: list[bool] = []
+
+        async def handler(exchange: Exchange) -> None:
+            connection = open_.connection
+            told.append(connection.write(b"at once, "))
+            exchange.send_headers(200, [(b"content-length", b"0")], end=True)
+            exchange.flush(soon=True)
+            told.append(connection.write(b"never: the head is due"))
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        assert told == [True, False]
+        assert open_.take().startswith(b"at once, HTTP/1.1 200 ")
+        open_.connection.close()
+        assert not open_.connection.write(b"never: closed")
+        assert open_.take() == b""
+
+    def test_what_a_read_causes_is_not_written_past_the_engine(self) -> None:
+        class Echo:
+            def deliver(self, data: bytes) -> None:
+                exchanges[0].send_data(b"first, ")
+                assert not open_.connection.write(b"never: the read goes on")
+                assert exchanges[0].send_frame(0x81, data.decode(), soon=False)
+
+            def __getattr__(self, name: str) -> object:
+                return lambda *_: None
+
+        exchanges: list[Exchange] = []
+
+        async def handler(exchange: Exchange) -> None:
+            exchanges.append(exchange)
+            exchange.open_tunnel(101, [], cast("Sink", Echo()))
+
+        open_ = Open(handler)
+        open_.receive(UPGRADE)
+        open_.take()
+        open_.transport.writes = 0
+        open_.receive(b"then")
+        assert open_.take() == b"first, \x81\x04then"
+        assert open_.transport.writes == 1
 
     def test_nothing_is_written_when_nothing_is_queued(self) -> None:
         open_ = Open()

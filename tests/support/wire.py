@@ -249,6 +249,10 @@ class FakeHost:
         elif self.engine is not None:
             self.sent += self.engine.data_to_send()
 
+    def write(self, data: bytes) -> bool:
+        self.sent += data
+        return True
+
     def take(self) -> bytes:
         """Return what was sent since the last call, flushing first."""
         self.flush()
