@@ -6,7 +6,9 @@ Use them through ``tako.byteloops``, which picks the twin. Frames of a client ar
 """
 
 import struct
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 
 _BYTE = [bytes((value,)) for value in range(256)]
@@ -22,6 +24,7 @@ _SMALL_HEAD = struct.Struct("<BBI")  # first byte, mask bit and length, masking 
 _REPEAT = [int.from_bytes((b"\1\0\0\0" * 32)[:size], "little") for size in range(126)]
 _LOW_BYTES = [(1 << 8 * size) - 1 for size in range(126)]
 
+_SHARE = 16 * 1024  # bytes held from which each message gives its share back
 _FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream
 _MAX_H2_LENGTH = (1 << 24) - 1
 
@@ -213,3 +216,135 @@ def split_frames(
         # RFC 9113 §4.1: the reserved bit is ignored
         frames.append((kind, flags, stream_id & 0x7FFFFFFF, payload, start))
     return frames, start
+
+
+class Inbox:
+    """Messages that wait for their reader, and credit for the bytes they came with.
+
+    Each message read gives its share of ``held`` back, the last one all of it, but not
+    while ``held`` is ``least`` or less: that debt stops nobody.
+
+    Attributes:
+        messages: what waits.
+        held: how many bytes came with it.
+        least: how many bytes may be owed.
+        plain: bytes may be taken: nothing that came before waits to be decoded.
+    """
+
+    __slots__ = (
+        "_consumed",
+        "_max_payload",
+        "_most",
+        "_wake",
+        "held",
+        "least",
+        "messages",
+        "plain",
+    )
+
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        consumed: Callable[[int], None],
+        max_payload: int,
+        most: int,
+        least: int,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            wake: called when there are new messages.
+            consumed: called with the bytes to give back.
+            max_payload: the largest payload to take, in bytes.
+            most: how many messages may wait.
+            least: bytes that need not be given back.
+        """
+        self.messages: deque[Any] = deque()
+        self.held: int = 0
+        self.plain: bool = True
+        self._wake = wake
+        self._consumed = consumed
+        self._max_payload = max_payload
+        self._most = most
+        self.least: int = least
+
+    def take(self, data: bytes) -> bool:
+        """Take ``data`` if it is whole data messages and nothing else, else nothing."""
+        if not self.plain or not data:
+            return False
+        room = self._most - len(self.messages)
+        found, stop = scan_frames(data, 0, self._max_payload, room)
+        if stop != len(data):
+            return False
+        self.messages += found
+        self.held += stop
+        self._wake()
+        return True
+
+    def pop(self) -> Any:
+        """Return the first message.
+
+        Raises:
+            IndexError: there is none.
+        """
+        message = self.messages.popleft()
+        held, waiting = self.held, len(self.messages)
+        if held > self.least and (held >= _SHARE or not waiting):
+            share = held // (waiting + 1)
+            self.held = held - share
+            self._consumed(share)
+        return message
+
+
+class _Stream(Protocol):
+    window: int  # bytes that the peer may send
+
+
+def take_data(
+    buffer: bytes,
+    start: int,
+    left: int,
+    lane: Mapping[int, tuple[_Stream, Inbox | None]],
+    max_length: int,
+    limit: int,
+) -> tuple[int, int]:
+    """Take plain DATA frames (RFC 9113 §6.1) off the front of ``buffer``.
+
+    Stops at the first frame that is not for an ``Inbox``, does not fit into the
+    windows, or is not whole messages; the caller decides about it.
+
+    Args:
+        buffer: HTTP/2 frames.
+        start: where the first frame begins.
+        left: what the peer may send on the connection, in bytes.
+        lane: the streams to take, by their ids; their windows are counted down.
+        max_length: the largest payload that was allowed to the peer, in bytes.
+        limit: how many frames to take at most.
+
+    Returns:
+        where the first frame not taken begins, and what remains of ``left``.
+
+    Raises:
+        ValueError: ``start`` is outside of ``buffer``.
+    """
+    end = len(buffer)
+    if not 0 <= start <= end:
+        msg = "start is outside of the buffer"
+        raise ValueError(msg)
+    unpack = _FRAME_HEAD.unpack_from
+    while end - start >= 9 and limit > 0:
+        high, low, kind, flags, stream_id = unpack(buffer, start)
+        size = high << 8 | low
+        at = start + 9
+        if kind or flags or not size or size > min(left, max_length, end - at):
+            break
+        stream, inbox = lane.get(stream_id & 0x7FFFFFFF, (None, None))
+        if stream is None or inbox is None or size > stream.window:
+            break
+        if not inbox.take(buffer[at : at + size]):
+            break
+        stream.window -= size
+        left -= size
+        start = at + size
+        limit -= 1
+    return start, left

@@ -1,3 +1,5 @@
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 def unmask(
@@ -18,3 +20,28 @@ def split_frames(
     max_length: int = ...,
     limit: int = ...,
 ) -> tuple[list[tuple[int, int, int, int, int]], int]: ...
+
+class Inbox:
+    messages: deque[Any]
+    held: int
+    least: int
+    plain: bool
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        consumed: Callable[[int], None],
+        max_payload: int,
+        most: int,
+        least: int,
+    ) -> None: ...
+    def take(self, data: bytes) -> bool: ...
+    def pop(self) -> Any: ...
+
+def take_data(
+    buffer: bytes,
+    start: int,
+    left: int,
+    lane: dict[int, tuple[Any, Inbox | None]],
+    max_length: int,
+    limit: int,
+) -> tuple[int, int]: ...

@@ -1,9 +1,11 @@
 # cython: language_level=3
-"""The byte loops in C: the twin of ``_pure.py``, where each function is described.
+"""The byte loops in C: the twin of ``_pure.py``, where all of it is described.
 
 Every read is bounded by the length of a buffer that is locked while it is read
 (``Py_buffer``); payloads are copied once, unmasked on the way.
 """
+
+from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -21,8 +23,12 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 
+from tako._pure import _SHARE
+
+
 _MAX_H2_LENGTH = (1 << 24) - 1
 
+cdef Py_ssize_t SHARE = _SHARE
 cdef Py_ssize_t MAX_H2_LENGTH = _MAX_H2_LENGTH
 cdef uint64_t HIGH_BITS = 0x8080808080808080
 
@@ -282,3 +288,108 @@ def split_frames(
     finally:
         PyBuffer_Release(&view)
     return frames, start
+
+
+cdef class Inbox:
+    cdef readonly object messages
+    cdef public Py_ssize_t held
+    cdef public bint plain
+    cdef object append, popleft, wake, consumed
+    cdef readonly Py_ssize_t least
+    cdef Py_ssize_t max_payload, most
+
+    def __init__(
+        self,
+        wake not None,
+        consumed not None,
+        Py_ssize_t max_payload,
+        Py_ssize_t most,
+        Py_ssize_t least,
+    ):
+        self.messages = deque()
+        self.append = self.messages.append
+        self.popleft = self.messages.popleft
+        self.held = 0
+        self.plain = True
+        self.wake = wake
+        self.consumed = consumed
+        self.max_payload = max_payload
+        self.most = most
+        self.least = least
+
+    def pop(self):
+        cdef Py_ssize_t waiting, share
+        message = self.popleft()
+        if self.held > self.least:
+            waiting = len(self.messages)
+            if waiting == 0 or self.held >= SHARE:
+                share = self.held // (waiting + 1)
+                self.held -= share
+                self.consumed(share)
+        return message
+
+    cdef bint take_part(self, const unsigned char* data, Py_ssize_t size) except -1:
+        cdef list found = []
+        cdef Py_ssize_t room
+        if not self.plain or size == 0:
+            return False
+        room = self.most - len(self.messages)
+        if scan(data, size, 0, self.max_payload, room, found) != size:
+            return False
+        if len(found) == 1:
+            self.append(found[0])
+        else:
+            self.messages.extend(found)
+        self.held += size
+        self.wake()
+        return True
+
+    def take(self, data):
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self.take_part(<const unsigned char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+
+def take_data(
+    buffer,
+    Py_ssize_t start,
+    Py_ssize_t left,
+    dict lane not None,
+    Py_ssize_t max_length,
+    Py_ssize_t limit,
+):
+    cdef Py_buffer view
+    cdef const unsigned char* at
+    cdef Py_ssize_t length, window
+    cdef uint32_t stream_id
+    cdef tuple entry
+    cdef Inbox inbox
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        check_start(start, view.len)
+        while view.len - start >= 9 and limit > 0:
+            at = <const unsigned char*>view.buf + start
+            length = <Py_ssize_t>at[0] << 16 | <Py_ssize_t>at[1] << 8 | at[2]
+            if at[3] or at[4] or length == 0 or length > left:
+                break
+            if length > max_length or length > view.len - start - 9:
+                break
+            stream_id = <uint32_t>(at[5] & 0x7F) << 24 | <uint32_t>at[6] << 16
+            stream_id |= <uint32_t>at[7] << 8 | at[8]
+            entry = lane.get(stream_id)
+            if entry is None or entry[1] is None:
+                break
+            stream, inbox = entry
+            window = stream.window
+            if length > window or not inbox.take_part(at + 9, length):
+                break
+            stream.window = window - length
+            left -= length
+            start += 9 + length
+            limit -= 1
+    finally:
+        PyBuffer_Release(&view)
+    return start, left

@@ -20,6 +20,8 @@ from tako.seams import Exchange, Signal
 class BodySink:
     """The body of one request; implements ``Sink`` and ``request.BodyReader``."""
 
+    inbox: None = None  # of ``Sink``
+
     __slots__ = (
         "_chunks",
         "_complete",

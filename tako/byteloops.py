@@ -1,7 +1,7 @@
 """The loops over bytes that decide tako's speed: native where built, else Python.
 
 ``TAKO_PURE=1`` in the environment forces the Python twin. Both behave the same, except
-for speed; property tests hold them equal. The functions are described in ``_pure``.
+for speed; property tests hold them equal. What they do is described in ``_pure``.
 """
 
 import contextlib
@@ -9,21 +9,25 @@ import os
 
 from tako import _pure
 from tako._pure import (
+    Inbox,
     encode_data_frame,
     encode_frame,
     scan_frames,
     split_frames,
+    take_data,
     unmask,
 )
 
 
 if os.environ.get("TAKO_PURE") != "1":
     with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
-        from tako._speedups import (
+        from tako._speedups import (  # type: ignore[assignment]
+            Inbox,
             encode_data_frame,
             encode_frame,
             scan_frames,
             split_frames,
+            take_data,
             unmask,
         )
 
@@ -32,9 +36,11 @@ NATIVE: bool = unmask is not _pure.unmask
 
 __all__ = [
     "NATIVE",
+    "Inbox",
     "encode_data_frame",
     "encode_frame",
     "scan_frames",
     "split_frames",
+    "take_data",
     "unmask",
 ]

@@ -26,6 +26,7 @@ import enum
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from tako.byteloops import Inbox
 from tako.config import ServerConfig
 from tako.conn_info import ConnInfo
 from tako.deadlines import Deadlines
@@ -65,6 +66,11 @@ class Pause(enum.IntEnum):
 
 class Sink(Protocol):
     """Where an engine puts an exchange's bytes: a request body, or a WebSocket."""
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """What takes whole messages past ``deliver``, at less cost."""
+        ...
 
     def deliver(self, data: bytes) -> None:
         """Take ``data``; never raises. ``Exchange.consumed`` gives the credit back."""
@@ -162,10 +168,7 @@ class Exchange(Protocol):
         ...
 
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
-        """Queue a WebSocket frame in a tunnel, flush it, and return ``writable``.
-
-        The same as ``send_data`` with the encoded frame, ``flush`` and ``writable``, in
-        one call: this is what every message sent goes through.
+        """Queue a WebSocket frame in a tunnel, flush it and return ``writable``.
 
         Args:
             first_byte: FIN, RSV and opcode (RFC 6455 §5.2).
@@ -298,11 +301,7 @@ class Host(Protocol):
         ...
 
     def write(self, data: bytes) -> bool:
-        """Write ``data`` now, for an engine that has queued nothing; tell whether.
-
-        The same as queueing and ``flush``, cheaper. ``False`` where those would wait:
-        nothing was done.
-        """
+        """Queue ``data`` and flush; ``False``, and nothing done, where that waits."""
         ...
 
     def pause_reading(self, reason: Pause) -> None:

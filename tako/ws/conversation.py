@@ -24,20 +24,17 @@ Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5):
 
 Credit. Bytes are given back to the peer when the messages that came with them have been
 read. Bytes of incomplete messages are given back at once: the codec bounds them, and a
-message larger than the window could not arrive otherwise. ``_held`` counts the bytes
-that came with what is in the inbox; each message read gives its share back, the last
-one all of it, but not while it is ``_least`` or less: that debt stops nobody.
-``_uncredited`` counts bytes that are not decoded yet. Decoding stops while
-``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded than on the wire.
+message larger than the window could not arrive otherwise. ``Inbox`` counts the bytes
+that came with what is in it. ``_uncredited`` counts bytes that are not decoded yet.
+Decoding stops while ``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded
+than on the wire.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
-bytes consumed + ``_uncredited`` + ``_held``, of which at most ``_least`` are held while
-the inbox is empty; every deadline ends in a state from which nothing is waited for.
+bytes consumed + ``_uncredited`` + what the inbox holds, which is little while it is
+empty; every deadline ends in a state from which nothing is waited for.
 """
 
-from collections import deque
-
-from tako.byteloops import scan_frames
+from tako.byteloops import Inbox
 from tako.errors import ConnectionClosed, Disconnected, WsError
 from tako.seams import Exchange, ResetCode, Signal
 from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
@@ -51,7 +48,6 @@ _LINGER = 1.0  # seconds for the peer's end of stream once both Close frames are
 _PONGS_PER_READ = 16  # further Pings of one read are answered by the latest Pong only
 _CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
 _INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
-_SHARE = 16 * 1024  # bytes held from which each message read gives its share back
 
 _GOING_AWAY = "server shutting down"
 _RSV1 = 0x40  # RFC 7692 §6: the message is compressed
@@ -62,15 +58,11 @@ class Conversation:
 
     __slots__ = (
         "_codec",
-        "_controls",
         "_deadline",
         "_deflater",
         "_discarding",
-        "_held",
         "_keep_alive",
         "_late_pong",
-        "_least",
-        "_max_scan",
         "_output_ended",
         "_pings_sent",
         "_threshold",
@@ -80,13 +72,13 @@ class Conversation:
         "close_reason",
         "close_received",
         "close_sent",
+        "controls",
         "direct",
         "end",
         "error",
         "exchange",
         "inbox",
         "latency",
-        "plain",
         "readable",
         "sent_code",
         "writable",
@@ -102,8 +94,8 @@ class Conversation:
         )
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
-        self.inbox: deque[AnyMessage] = deque()
-        self._held = self._uncredited = self._controls = 0  # controls in the inbox
+        self._uncredited = 0
+        self.controls: int = 0  # Pings and Pongs in the inbox
         self._discarding = self._output_ended = False
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
@@ -122,28 +114,24 @@ class Conversation:
         self._deadline = exchange.host.deadlines.new(self._deadline_reached)
         watched = options.keep_alive.auto
         self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
-        self._max_scan = min(options.max_frame_size, options.max_message_size)
-        self.plain: bool = not watched
-        """Open, not watched, and nothing that was received waits to be decoded."""
         config = exchange.host.config
-        self._least = min(config.read_buffer, config.h2_initial_window_size) >> 5
+        self.inbox: Inbox = Inbox(
+            self.readable.set,
+            exchange.consumed,
+            min(options.max_frame_size, options.max_message_size),
+            _INBOX_MESSAGES,
+            min(config.read_buffer, config.h2_initial_window_size) >> 5,
+        )
+        self.inbox.plain = not watched
 
     # Input, called by the engine -------------------------------------------------
 
     def deliver(self, data: bytes) -> None:
         """Take bytes of the tunnel."""
-        if self.plain:
-            # The usual read: whole data messages and nothing else. Half the cost of
-            # _receive, which it must equal (tests/benchmarks/h2_engine.py).
-            inbox = self.inbox
-            messages, stop = scan_frames(
-                data, 0, self._max_scan, _INBOX_MESSAGES - len(inbox)
-            )
-            if stop == len(data):
-                inbox += messages
-                self._held += stop
-                self.readable.set()
-                return
+        # The usual read: whole data messages and nothing else. A third of the cost of
+        # _receive, which it must equal (tests/benchmarks/h2_engine.py).
+        if self.inbox.take(data):
+            return
         if self.end is not None:
             self.exchange.consumed(len(data))
             return
@@ -189,33 +177,29 @@ class Conversation:
         self._receive(b"")
         return True
 
-    def taken(self, message: AnyMessage) -> None:
-        """The session took ``message`` out of the inbox."""
-        held = self._held
-        if held > self._least:
-            waiting = len(self.inbox)
-            if not waiting or held >= _SHARE:
-                share = held // (waiting + 1)
-                self._held -= share
-                self.exchange.consumed(share)
-        if self._controls:
-            self._control_taken(message)
+    def take(self) -> AnyMessage:
+        """Return the first message of the inbox to the session."""
+        message: AnyMessage = self.inbox.pop()
+        if self.controls:
+            self.control_taken(message)
+        return message
 
-    def _control_taken(self, message: AnyMessage) -> None:
+    def control_taken(self, message: AnyMessage) -> None:
+        """See to what was taken out of the inbox while Pings or Pongs were in it."""
         if isinstance(message, Message.Ping):
             if len(self.answered) >= _CONTROLS_WAITING:
                 del self.answered[0]
             self.answered.append(message.data)
-        self._controls -= isinstance(message, (Message.Ping, Message.Pong))
+        self.controls -= isinstance(message, (Message.Ping, Message.Pong))
 
     def discard(self) -> None:
         """Drop what waits and what comes: only the peer's Close still matters."""
         self._discarding = True
-        self.plain = False
-        self.inbox.clear()
-        self._controls = 0
-        held, self._held = self._held, 0
-        if held:
+        self.inbox.plain = False
+        self.inbox.messages.clear()
+        self.controls = 0
+        if held := self.inbox.held:
+            self.inbox.held = 0
             self.exchange.consumed(held)
         while self.resume():
             pass
@@ -300,7 +284,7 @@ class Conversation:
 
     def _receive(self, data: bytes) -> None:
         codec, inbox = self._codec, self.inbox
-        messages = codec.receive(data, _INBOX_MESSAGES - len(inbox))
+        messages = codec.receive(data, _INBOX_MESSAGES - len(inbox.messages))
         if messages:
             for message in messages:
                 if type(message) is not str and type(message) is not bytes:
@@ -308,14 +292,14 @@ class Conversation:
                     break
             if self._discarding:
                 messages = []
-            inbox.extend(messages)
+            inbox.messages.extend(messages)
         if self._uncredited and not codec.pending:
             size, self._uncredited = self._uncredited, 0
-            if inbox:
-                self._held += size
+            if inbox.messages:
+                inbox.held += size
             else:
                 self.exchange.consumed(size)
-        self.plain = codec.idle and self._keep_alive is None and not self._discarding
+        inbox.plain = codec.idle and self._keep_alive is None and not self._discarding
         if codec.error is not None:
             self._violated(codec.error)
         elif messages:
@@ -323,7 +307,7 @@ class Conversation:
 
     def _violated(self, error: WsError) -> None:
         """The peer broke a rule; messages that came before may still be answered."""
-        if self.end is None and self.inbox and not self._discarding:
+        if self.end is None and self.inbox.messages and not self._discarding:
             self.error = error
             self._end_input(error, error.close_code, "")
             self._deadline.set(self.exchange.host.time() + _LINGER)
@@ -353,8 +337,8 @@ class Conversation:
                 pings.append(message.data)
             elif (sent := self._pings_sent.pop(message.data, None)) is not None:
                 self.latency = self.exchange.host.time() - sent
-            if self._controls < _CONTROLS_WAITING:
-                self._controls += 1
+            if self.controls < _CONTROLS_WAITING:
+                self.controls += 1
                 kept.append(message)
         self._answer_pings(pings)
         return kept
@@ -401,7 +385,7 @@ class Conversation:
 
     def _end_input(self, end: WsError, code: int, reason: str) -> None:
         self.end = end
-        self.plain = False
+        self.inbox.plain = False
         self.close_code, self.close_reason = code, reason
         if self._keep_alive is not None:
             self._keep_alive.stop()

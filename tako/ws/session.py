@@ -35,10 +35,10 @@ class WebSocket:
         "_checkpoint",
         "_conversation",
         "_exchange",
-        "_inbox",
         "_options",
         "_reading",
         "_sends",
+        "_waiting",
         "request",
     )
 
@@ -48,7 +48,7 @@ class WebSocket:
         self.request: Request = request
         self._conversation = conversation
         self._exchange = conversation.exchange
-        self._inbox = conversation.inbox
+        self._waiting = conversation.inbox.messages
         self._options = options
         self._reading = False
         self._sends = 0
@@ -101,19 +101,21 @@ class WebSocket:
         return self
 
     async def __anext__(self) -> AnyMessage:
-        inbox, conversation = self._inbox, self._conversation
+        waiting, conversation = self._waiting, self._conversation
         if self._checkpoint is None and not self._reading:
+            inbox = conversation.inbox
             # What read() does when nothing is out of the ordinary, without its
             # coroutine: a third of the time of an iteration (h2-small).
-            if not inbox and conversation.plain:
+            if not waiting and inbox.plain:
                 self._reading = True
                 try:
                     await conversation.readable.wait()
                 finally:
                     self._reading = False
-            if inbox:
-                message = inbox.popleft()
-                conversation.taken(message)
+            if waiting:
+                message: AnyMessage = inbox.pop()
+                if conversation.controls:
+                    conversation.control_taken(message)
                 return message
         try:
             return await self.read()
@@ -140,14 +142,14 @@ class WebSocket:
         if self._reading:
             msg = "another task is already reading"
             raise RuntimeError(msg)
-        inbox, conversation = self._inbox, self._conversation
-        if self._checkpoint is not None and inbox:
+        waiting, conversation = self._waiting, self._conversation
+        if self._checkpoint is not None and waiting:
             self._reading = True
             try:
                 await self._checkpoint()
             finally:
                 self._reading = False
-        while not inbox:
+        while not waiting:
             self._reading = True
             try:
                 if conversation.resume():
@@ -155,14 +157,12 @@ class WebSocket:
                     await self._exchange.host.runtime.sleep(0)
                 elif conversation.end is not None:
                     raise _fresh(conversation.end)
-                elif not await conversation.readable.wait(timeout) and not inbox:
+                elif not await conversation.readable.wait(timeout) and not waiting:
                     msg = f"no message within {timeout} s"
                     raise TimeoutError(msg)
             finally:
                 self._reading = False
-        message = inbox.popleft()
-        conversation.taken(message)
-        return message
+        return conversation.take()
 
     async def send(self, message: Sendable) -> None:
         """Send a message: ``str`` as text, bytes-like as binary, or a ``Message.*``.
@@ -192,7 +192,7 @@ class WebSocket:
             send = self._exchange.send_frame
         else:
             send = conversation.send_message
-        if not send(first_byte, payload, soon=bool(self._inbox)):
+        if not send(first_byte, payload, soon=bool(self._waiting)):
             await self._drained()
         elif self._checkpoint is not None:
             await self._checkpoint()
@@ -285,7 +285,7 @@ class WebSocket:
                 "for JSON write ws.send(json.dumps(value))"
             )
             raise TypeError(msg)
-        self._exchange.flush(soon=bool(self._inbox))
+        self._exchange.flush(soon=bool(self._waiting))
         await self._drained()
 
     async def _drained(self) -> None:

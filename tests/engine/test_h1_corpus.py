@@ -166,6 +166,8 @@ def test_accepted_row_is_accepted_in_pieces_of_any_size(row: Row, size: int) -> 
 class KeepingSink:
     """A tunnel's end that keeps what it gets."""
 
+    inbox = None
+
     def __init__(self, exchange: H1Exchange, *, hungry: bool) -> None:
         self.exchange = exchange
         self.hungry = hungry

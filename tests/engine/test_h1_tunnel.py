@@ -22,6 +22,8 @@ def upgrade(*fields: bytes) -> bytes:
 class Tunnel:
     """The sink of an accepted upgrade: notes what it is told."""
 
+    inbox = None
+
     def __init__(self, *, hungry: bool = True) -> None:
         self.hungry = hungry
         self.exchange: H1Exchange

@@ -11,6 +11,8 @@ from tako import connection
 from tako.config import ServerConfig
 from tako.h2 import H2Engine
 from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
+from tako.ws.conversation import Conversation
+from tako.ws.options import WsOptions
 from tests.support import lane
 from tests.support.h2wire import (
     CONNECT,
@@ -23,6 +25,7 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
+from tests.support.peer_ws import encode_frame
 from tests.support.wire import FakeHost, conn_info
 
 
@@ -100,6 +103,61 @@ def test_the_lane_changes_nothing(frames: list[bytes], size: int) -> None:
     with_lane = _outcome(True, stream, size)
     assert with_lane == _outcome(False, stream, size)
     assert with_lane == _outcome(True, stream, 1 << 20)
+
+
+_WS_FRAME = st.builds(
+    encode_frame,
+    st.sampled_from([1, 2, 2, 1, 0, 8, 9]),
+    st.one_of(st.binary(max_size=300), st.text(max_size=50).map(str.encode)),
+    fin=st.sampled_from([True, True, False]),
+) | st.binary(max_size=20)
+_TUNNEL_FRAME = st.one_of(
+    st.builds(data, st.sampled_from([1, 1, 3]), _WS_FRAME),
+    st.builds(data, st.sampled_from([1, 1, 3]), _WS_FRAME),
+    _FRAME,
+)
+
+
+def _conversations(
+    lane: bool, stream: bytes, sizes: list[int], *, read: bool
+) -> tuple[object, ...]:
+    """Echo on two WebSockets, each time that something came, if they ``read`` it."""
+    config = ServerConfig(h2_initial_window_size=1000)
+    peer = Peer(lane=lane, config=config, greet=False)
+    peer.send(PREFACE + settings() + SETTINGS_ACK)
+    sockets = []
+    for stream_id in (1, 3):
+        exchange = peer.request(stream_id, CONNECT, end=False)
+        sockets.append(Conversation(exchange, WsOptions()))
+        exchange.open_tunnel(200, [(b"date", b"x")], sockets[-1])
+    messages: list[object] = []
+    for size in sizes:
+        peer.send(stream[:size])
+        stream = stream[size:]
+        for socket in sockets:
+            while read and (socket.inbox.messages or socket.resume()):
+                if socket.inbox.messages:
+                    messages.append(socket.take())
+                    if socket.direct:
+                        socket.send_message(0x81, repr(messages[-1]))
+    sent = peer.host.take()
+    held = [(list(s.inbox.messages), s.inbox.held, s.close_code) for s in sockets]
+    states = [(e.over, e.closed, e.peer_ended, e.window) for e in peer.exchanges]
+    return sent, messages, held, states, peer.engine.closing
+
+
+@profile(max_examples=300, deadline=None)
+@given(
+    frames=st.lists(_TUNNEL_FRAME, max_size=30),
+    sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=9),
+    read=st.booleans(),
+)
+def test_the_lane_changes_nothing_for_websockets(
+    frames: list[bytes], sizes: list[int], *, read: bool
+) -> None:
+    stream = b"".join(frames)
+    with_lane = _conversations(True, stream, sizes, read=read)
+    assert with_lane == _conversations(False, stream, sizes, read=read)
 
 
 @profile(max_examples=300, deadline=None)

@@ -301,6 +301,8 @@ class TestAgainstTheLibrarysClient:
 class Echo:
     """Sends back what it gets, and gives credit for it."""
 
+    inbox = None
+
     def __init__(self, exchange: object) -> None:
         self.exchange = exchange
 

@@ -81,10 +81,9 @@ class Talk:
     def messages(self) -> list[AnyMessage]:
         """Read what is there as a session would."""
         found: list[AnyMessage] = []
-        while self.ws.inbox or self.ws.resume():
-            if self.ws.inbox:
-                found.append(self.ws.inbox.popleft())
-                self.ws.taken(found[-1])
+        while self.ws.inbox.messages or self.ws.resume():
+            if self.ws.inbox.messages:
+                found.append(self.ws.take())
         return found
 
     def at_deadline(self, seconds: float) -> None:
@@ -97,9 +96,9 @@ class Talk:
 
     def check_credit(self) -> None:
         """Check the invariant: what was delivered is consumed or held."""
-        ws = self.ws
-        assert ws.inbox or ws._held <= ws._least
-        assert self.exchange.credit + ws._uncredited + ws._held == self.delivered
+        inbox, uncredited = self.ws.inbox, self.ws._uncredited
+        assert inbox.messages or inbox.held <= inbox.least
+        assert self.exchange.credit + uncredited + inbox.held == self.delivered
 
     def idle(self) -> None:
         """Check that no deadline is left."""
@@ -458,7 +457,7 @@ class TestControlFrames:
     def test_unread_control_frames_are_kept_up_to_64(self, talk: Talk) -> None:
         for _ in range(500):
             talk.deliver(masked(PONG, b"x"))
-        assert len(talk.ws.inbox) == 64
+        assert len(talk.ws.inbox.messages) == 64
         talk.messages()
         talk.deliver(masked(PONG, b"y"))
         assert talk.messages() == [Message.Pong(b"y")]
@@ -521,12 +520,12 @@ class TestCredit:
         for _ in range(4):
             talk.deliver(masked(TEXT, b"a" * 5000))
         assert talk.exchange.credit == 0
-        talk.ws.taken(talk.ws.inbox.popleft())
+        talk.ws.take()
         assert talk.exchange.credit == 5008
-        talk.ws.taken(talk.ws.inbox.popleft())
-        talk.ws.taken(talk.ws.inbox.popleft())
+        talk.ws.take()
+        talk.ws.take()
         assert talk.exchange.credit == 5008  # little is held: the last returns it all
-        talk.ws.taken(talk.ws.inbox.popleft())
+        talk.ws.take()
         assert talk.exchange.credit == talk.delivered
 
     @pytest.mark.parametrize("window", [64 * 1024, 1024, 1])
@@ -556,7 +555,7 @@ class TestCredit:
     def test_a_discarding_session_gives_everything_back(self, talk: Talk) -> None:
         talk.deliver(masked(TEXT, b"a") * 3000)
         talk.ws.discard()
-        assert not talk.ws.inbox
+        assert not talk.ws.inbox.messages
         assert talk.exchange.credit == talk.delivered
         talk.deliver(masked(TEXT, b"b") * 3000)
         assert talk.exchange.credit == talk.delivered
@@ -564,7 +563,7 @@ class TestCredit:
     def test_the_inbox_holds_1024_messages_however_small(self, talk: Talk) -> None:
         for _ in range(20):
             talk.deliver(masked(TEXT) * 500)
-        assert len(talk.ws.inbox) == 1024
+        assert len(talk.ws.inbox.messages) == 1024
         assert len(talk.messages()) == 10_000
         assert talk.exchange.credit == talk.delivered
 
@@ -608,8 +607,8 @@ class TestCredit:
             elif step == "split":
                 split = 3
             elif step == "read":
-                if talk.ws.inbox:
-                    talk.ws.taken(talk.ws.inbox.popleft())
+                if talk.ws.inbox.messages:
+                    talk.ws.take()
             else:
                 talk.messages()
             check()

@@ -196,13 +196,13 @@ class TestRead:
             if not task.cancelled:
                 read.append(task.result)
             if number % 100 == 99:
-                while run.ws._inbox:
+                while run.ws._waiting:
                     read.append(run.runtime.run(run.ws.read))
         assert sorted(read, key=lambda text: int(str(text))) == [
             str(number) for number in range(1000)
         ]
-        conversation = run.ws._conversation
-        assert conversation._held <= conversation._least
+        inbox = run.ws._conversation.inbox
+        assert inbox.held <= inbox.least
 
     def test_a_flood_is_decoded_in_portions_and_others_run_between(self) -> None:
         run = quiet()

@@ -193,13 +193,16 @@ def test_scan_frames_leaves_lengths_that_are_wrong_or_huge(
     assert twin.scan_frames(buffer, 0, sys.maxsize, 99) == ([b"\xaa"], 7)
 
 
-@pytest.mark.parametrize("name", ["scan_frames", "split_frames"])
+@pytest.mark.parametrize("name", ["scan_frames", "split_frames", "take_data"])
 @pytest.mark.parametrize("start", [-1, 4, 2**40])
 def test_a_start_outside_of_the_buffer_is_refused(
     twin: ModuleType, name: str, start: int
 ) -> None:
+    more: tuple[object, ...] = (
+        (100, {}, 100, 100) if name == "take_data" else (100, 100)
+    )
     with pytest.raises(ValueError, match="outside of the buffer"):
-        getattr(twin, name)(b"abc", start, 100, 100)
+        getattr(twin, name)(b"abc", start, *more)
 
 
 def test_no_message_shares_memory_with_the_buffer(twin: ModuleType) -> None:
@@ -279,6 +282,141 @@ def test_split_frames(
     assert twin.split_frames(data) == plain_split(data, 0, 2**24 - 1, 2**24)
 
 
+class PlainInbox:
+    """The plainest ``Inbox``; ``credits`` and ``wakes`` are what it has said."""
+
+    def __init__(self, max_payload: int, most: int, least: int) -> None:
+        self.limits = max_payload, most, least
+        self.messages: list[str | bytes] = []
+        self.held = 0
+        self.plain = True
+        self.credits: list[int] = []
+        self.wakes = 0
+
+    def take(self, data: bytes) -> bool:
+        max_payload, most, _ = self.limits
+        room = most - len(self.messages)
+        messages, end = plain_scan(data, 0, max_payload, room)
+        if not data or not self.plain or end != len(data):
+            return False
+        self.messages += messages
+        self.held += end
+        self.wakes += 1
+        return True
+
+    def pop(self) -> str | bytes:
+        message = self.messages.pop(0)
+        waiting = len(self.messages)
+        if self.held > self.limits[2] and (not waiting or self.held >= 16 * 1024):
+            self.credits.append(self.held // (waiting + 1))
+            self.held -= self.credits[-1]
+        return message
+
+
+class Told:
+    """What an ``Inbox`` of a twin has said."""
+
+    def __init__(self, twin: ModuleType, *limits: int) -> None:
+        self.credits: list[int] = []
+        self.wakes = 0
+        self.inbox = twin.Inbox(self._wake, self.credits.append, *limits)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def equals(self, plain: PlainInbox) -> bool:
+        inbox = self.inbox
+        mine = list(inbox.messages), inbox.held, self.credits, self.wakes
+        return mine == (plain.messages, plain.held, plain.credits, plain.wakes)
+
+
+limits = st.tuples(
+    st.one_of(st.just(2**62), sizes), st.integers(0, 9), st.integers(0, 9000)
+)
+
+
+@given(
+    limits=limits,
+    steps=st.lists(
+        st.one_of(streams, good_frames, st.just("pop"), st.booleans()), max_size=20
+    ),
+)
+def test_an_inbox(
+    twin: ModuleType, limits: tuple[int, int, int], steps: list[bytes | str | bool]
+) -> None:
+    plain, told = PlainInbox(*limits), Told(twin, *limits)
+    assert told.inbox.least == limits[2]
+    for step in steps:
+        if isinstance(step, bool):
+            told.inbox.plain = plain.plain = step
+        elif isinstance(step, bytes):
+            assert told.inbox.take(step) is plain.take(step)
+        elif plain.messages:
+            message = plain.pop()
+            assert told.inbox.pop() == message
+        else:
+            with pytest.raises(IndexError):
+                told.inbox.pop()
+        assert told.equals(plain)
+
+
+class Stream:
+    def __init__(self, window: int) -> None:
+        self.window = window
+
+
+tunnel_frames = st.builds(
+    lambda stream_id, data: (
+        len(data).to_bytes(3, "big") + bytes(2) + stream_id.to_bytes(4, "big") + data
+    ),
+    st.sampled_from([1, 1, 3, 5, 7, 2**31 + 1]),
+    st.one_of(streams, good_frames, good_frames),
+)
+
+
+@given(
+    buffer=st.lists(st.one_of(tunnel_frames, tunnel_frames, h2_frames), max_size=8),
+    cut=st.integers(0, 12),
+    windows=st.tuples(sizes, sizes, sizes),
+    limits=limits,
+    max_length=st.one_of(st.just(16_384), sizes),
+    limit=st.integers(0, 9),
+)
+def test_take_data(
+    twin: ModuleType,
+    buffer: list[bytes],
+    cut: int,
+    windows: tuple[int, int, int],
+    limits: tuple[int, int, int],
+    max_length: int,
+    limit: int,
+) -> None:
+    data = b"".join(buffer)
+    data = data[: len(data) - cut] if cut < len(data) else data
+    left, *rest = windows
+    plain = {1: PlainInbox(*limits), 3: PlainInbox(*limits)}
+    told = {1: Told(twin, *limits), 3: Told(twin, *limits)}
+    sent = dict(zip(plain, rest, strict=True))
+    lane = {i: (Stream(sent[i]), told[i].inbox) for i in told}
+    lane[5] = (Stream(10_000), None)
+    position = twin.take_data(data, 0, left, lane, max_length, limit)
+    end = 0
+    for kind, flags, stream_id, start, stop in plain_split(data, 0, max_length, limit)[
+        0
+    ]:
+        size = stop - start
+        if kind or flags or stream_id not in plain or size > min(left, sent[stream_id]):
+            break
+        if not plain[stream_id].take(data[start:stop]):
+            break
+        sent[stream_id] -= size
+        left -= size
+        end = stop
+    assert position == (end, left)
+    assert {i: lane[i][0].window for i in sent} == sent
+    assert all(told[i].equals(plain[i]) for i in plain)
+
+
 def test_nothing_leaks(twin: ModuleType) -> None:
     text = "x" * 50_000
     frame = client_frame(0x81, text.encode(), b"1234", 0)
@@ -294,6 +432,12 @@ def test_nothing_leaks(twin: ModuleType) -> None:
             twin.encode_data_frame(1, 0x81, text + "é")
             twin.unmask(buffer, b"1234", 1)
             twin.split_frames(buffer)
+            inbox = twin.Inbox(int, int, 2**30, 10, 0)
+            lane = {1: (Stream(2**30), inbox)}
+            data = len(frame).to_bytes(3, "big") + b"\0\0\0\0\0\1" + frame
+            assert twin.take_data(data, 0, 2**30, lane, 2**24, 9)[0] == len(data)
+            assert inbox.pop() == text
+            assert not inbox.take(buffer)
             for function, *args in (
                 (twin.encode_frame, 0x81, text + "\ud800"),
                 (twin.scan_frames, buffer, -1, 1, 1),

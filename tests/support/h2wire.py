@@ -99,6 +99,8 @@ SETTINGS_ACK = frame(SETTINGS, ACK, 0)
 class RecordingSink:
     """The sink of a tunnel that remembers; ``greedy`` ones give credit at once."""
 
+    inbox = None
+
     def __init__(self, exchange: H2Exchange, *, greedy: bool = True) -> None:
         self.exchange = exchange
         self.greedy = greedy
