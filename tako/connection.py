@@ -33,9 +33,9 @@ from tako.errors import consists_of
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
 from tako.late import PatientTimer
-from tako.pace import OutputWatch
+from tako.pace import Clock, OutputWatch
 from tako.prelude import Protocol
-from tako.seams import Clock, Engine, Exchange, Pause, ResetCode, Runtime, Transport
+from tako.seams import Engine, Exchange, Pause, ResetCode, Runtime, Transport
 from tako.tls import TlsSettings
 from tako.tls_pipe import TlsPipe
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tako.config import ServerConfig
 from tako.deadlines import Deadlines
-from tako.seams import Clock, Runtime, Transport
+from tako.seams import Runtime, Transport
 
 
 TICK = 1.0  # seconds between looks
@@ -53,6 +53,14 @@ class Pace:
             return self._stalled < timeout
         stalled, self._stalled = self._stalled, 0.0
         return self.elapsed(stalled, moved)
+
+
+class Clock(Protocol):
+    """What tells the time, in seconds."""
+
+    def __call__(self) -> float:
+        """Return it."""
+        ...
 
 
 class Output(Protocol):

@@ -35,7 +35,6 @@ from tako.request import Request
 
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
-Clock: TypeAlias = Callable[[], float]  # seconds
 
 
 class ResetCode(enum.IntEnum):
