@@ -32,7 +32,7 @@ class AsyncioSignal:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiter: asyncio.Future[bool] | None = None
-        self._others: set[asyncio.Future[bool]] = set()
+        self._others: set[asyncio.Future[bool]] | None = None  # made when first needed
 
     def set(self) -> None:
         """Wake every task that waits now."""
@@ -42,7 +42,7 @@ class AsyncioSignal:
             if not waiter.done():
                 waiter.set_result(True)
         if self._others:
-            for other in self._others.copy():
+            for other in list(self._others):
                 if not other.done():
                     other.set_result(True)
 
@@ -52,6 +52,8 @@ class AsyncioSignal:
         if self._waiter is None or self._waiter.done():
             self._waiter = waiter
         else:
+            if self._others is None:
+                self._others = set()
             self._others.add(waiter)
             waiter.add_done_callback(self._others.discard)
         return waiter if timeout is None else self._wait(waiter, timeout)

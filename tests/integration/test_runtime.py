@@ -53,7 +53,7 @@ def waiting(signal_: Any) -> int:
     if hasattr(signal_, "_waiters"):  # trio
         return len(signal_._waiters)
     first = signal_._waiter
-    return len(signal_._others) + (first is not None and not first.done())
+    return len(signal_._others or ()) + (first is not None and not first.done())
 
 
 class TestSignals:
