@@ -54,7 +54,6 @@ class Connection:
         "_closed",
         "_dropped",
         "_engine",
-        "_flush_due",
         "_handler",
         "_handshake",
         "_linger",
@@ -74,6 +73,7 @@ class Connection:
         "config",
         "conn_info",
         "deadlines",
+        "flush_due",
         "runtime",
         "time",
         "writable",
@@ -99,6 +99,7 @@ class Connection:
         self.time: Clock = runtime.time
         self.deadlines: Deadlines = Deadlines(self._arm)
         self.writable: bool = True
+        self.flush_due: bool = False
         self.written: int = 0
         self._handler = handler
         self._protocol = protocol
@@ -111,7 +112,6 @@ class Connection:
         self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits
         self._receiving = False
-        self._flush_due = False
         self._closed = False
         self._said_eof = self._peer_eof = False
         self._dropped = 0  # bytes that came while lingering
@@ -205,15 +205,15 @@ class Connection:
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, see the flush rule above."""
         if soon:
-            if not (self._flush_due or self._receiving):
-                self._flush_due = True
+            if not (self.flush_due or self._receiving):
+                self.flush_due = True
                 self.runtime.call_soon(self._flush_now)
         elif not self._receiving:
             self._flush_now()
 
     def write(self, data: bytes) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did."""
-        if self._receiving or self._flush_due or self._closed:
+        if self._receiving or self.flush_due or self._closed:
             return False
         try:
             self._write(data)
@@ -372,7 +372,7 @@ class Connection:
             self._engine.receive_eof()
 
     def _flush_now(self) -> None:
-        self._flush_due = False
+        self.flush_due = False
         if self._closed or self._transport is None:
             return
         try:

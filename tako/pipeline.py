@@ -14,7 +14,7 @@ from tako.errors import LocalProtocolError
 from tako.headers import RawHeader
 from tako.request import Request
 from tako.response import Response
-from tako.seams import Exchange, ResetCode, Upgrade
+from tako.seams import Exchange, ResetCode
 from tako.sse import EventStream, HeartbeatTimer
 
 
@@ -42,8 +42,12 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
             response = _failure()
         status = response.status
         try:
-            if response.upgrade is not None:
-                await _upgrade(exchange, response, response.upgrade)
+            upgrade = response.upgrade
+            if upgrade is not None:
+                sink = upgrade.attach(exchange)
+                exchange.open_tunnel(response.status, response.headers.raw, sink)
+                exchange.flush(soon=True)
+                await upgrade.run()  # from here: each level costs every message
                 complete = True
             else:
                 complete = await _send(exchange, response)
@@ -61,14 +65,6 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
 
 def _failure() -> Response:
     return Response(500, body="Internal Server Error")
-
-
-async def _upgrade(exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
-    """Open the tunnel and have the conversation in this task."""
-    sink = upgrade.attach(exchange)
-    exchange.open_tunnel(response.status, response.headers.raw, sink)
-    exchange.flush(soon=True)
-    await upgrade.run()
 
 
 async def _send(exchange: Exchange, response: Response) -> bool:

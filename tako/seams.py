@@ -276,6 +276,8 @@ class Host(Protocol):
     config: ServerConfig
     conn_info: ConnInfo
     deadlines: Deadlines
+    flush_due: bool
+    """One with ``soon`` is: another would change nothing."""
 
     @property
     def runtime(self) -> "Runtime":

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tako.pace import Pace
 
 
+_HEAD_SIZE = HEAD.size
 _SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
 _NO_CONTENT = frozenset({204, 304})  # RFC 9110 §6.4.1
 
@@ -236,7 +237,7 @@ class H2Exchange:
         # equal is send_data. (tests/benchmarks/h2_engine.py)
         if self._fast and len(payload) < _SMALL and not self.outbox.size:
             frame = encode_data_frame(self.stream_id, first_byte, payload)
-            size = len(frame) - HEAD.size
+            size = len(frame) - _HEAD_SIZE
             stream, library, output = self._stream, self._library, self._output
             if (
                 size <= stream.outbound_flow_control_window
@@ -247,7 +248,8 @@ class H2Exchange:
                 library.outbound_flow_control_window -= size
                 output.data_frames += 1
                 output.frames.append(frame)
-                host.flush(soon=True)
+                if not host.flush_due:
+                    host.flush(soon=True)
                 return True
         self.send_data(encode_frame(first_byte, payload))
         self.flush(soon=soon)

@@ -221,6 +221,7 @@ class FakeHost:
         self.deadlines = Deadlines(self._arm)
         self.engine: Engine | None = None
         self.writable = True
+        self.flush_due = False
         self.pauses = 0
         self.sent = bytearray()
         self.closed = False
