@@ -24,7 +24,7 @@ from tako.seams import AsyncFunction, Receiver, Runtime, Signal
 
 
 _YOUNG_OBJECTS = 10_000  # that the collector lets come together before it looks
-_LARGE_BLOCK = 1 << 20  # bytes
+_LARGE_BLOCK = 4 << 20  # bytes
 _managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "tako_run", default=False
 )
@@ -153,7 +153,7 @@ def run(
     a second signal ends the process at once. The signals are taken before the server
     says that it listens; several servers drain together. While it runs, the garbage
     collector looks for cycles less often (``gc.set_threshold``), unless you have set
-    it so already; glibc's ``malloc`` keeps up to 2 MiB that are free, also afterwards.
+    it so already; glibc's ``malloc`` keeps up to 8 MiB that are free, also afterwards.
 
     Args:
         main: an async function.
