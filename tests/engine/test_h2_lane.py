@@ -4,13 +4,18 @@ Whatever a peer sends, in whatever pieces, the engine says and delivers the same
 the lane and without; and it never raises.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
 from hypothesis import given, settings as profile, strategies as st
 
 from tako import connection
 from tako.config import ServerConfig
 from tako.h2 import H2Engine
+from tako.h2.exchange import H2Exchange
 from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
+from tako.seams import Sink
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support import lane
@@ -28,6 +33,8 @@ from tests.support.h2wire import (
 from tests.support.peer_ws import encode_frame
 from tests.support.wire import FakeHost, conn_info
 
+
+AnySink = TypeVar("AnySink", bound=Sink)
 
 _STREAM = st.sampled_from([1, 1, 1, 3, 5, 7, 2, 0])
 _PIECE = st.binary(max_size=300)
@@ -78,22 +85,33 @@ def test_a_run_of_the_suite_chooses_the_lane(
         lane.obey()
 
 
-def _outcome(lane: bool, stream: bytes, size: int) -> tuple[object, ...]:
+def _tunnels(
+    lane: bool, make_sink: Callable[[H2Exchange], AnySink]
+) -> tuple[Peer, list[AnySink]]:
+    """Return a connection with tunnels on streams 1 and 3, and their sinks."""
     config = ServerConfig(h2_initial_window_size=1000)
     peer = Peer(lane=lane, config=config, greet=False)
     peer.send(PREFACE + settings() + SETTINGS_ACK)
     sinks = []
     for stream_id in (1, 3):
         exchange = peer.request(stream_id, CONNECT, end=False)
-        sinks.append(Talkative(exchange))
+        sinks.append(make_sink(exchange))
         exchange.open_tunnel(200, [(b"date", b"x")], sinks[-1])
+    return peer, sinks
+
+
+def _states(peer: Peer) -> list[tuple[object, ...]]:
+    return [(e.over, e.closed, e.peer_ended, e.window) for e in peer.exchanges]
+
+
+def _outcome(lane: bool, stream: bytes, size: int) -> tuple[object, ...]:
+    peer, sinks = _tunnels(lane, Talkative)
     peer.request(5, POST, end=False)
     for start in range(0, len(stream), size):
         peer.send(stream[start : start + size])
     sent = peer.host.take()
     delivered = [(bytes(s.data), [repr(e) for e in s.ends]) for s in sinks]
-    states = [(e.over, e.closed, e.peer_ended, e.window) for e in peer.exchanges]
-    return sent, delivered, states, peer.engine.closing
+    return sent, delivered, _states(peer), peer.engine.closing
 
 
 @profile(max_examples=300, deadline=None)
@@ -122,14 +140,7 @@ def _conversations(
     lane: bool, stream: bytes, sizes: list[int], *, read: bool
 ) -> tuple[object, ...]:
     """Echo on two WebSockets, each time that something came, if they ``read`` it."""
-    config = ServerConfig(h2_initial_window_size=1000)
-    peer = Peer(lane=lane, config=config, greet=False)
-    peer.send(PREFACE + settings() + SETTINGS_ACK)
-    sockets = []
-    for stream_id in (1, 3):
-        exchange = peer.request(stream_id, CONNECT, end=False)
-        sockets.append(Conversation(exchange, WsOptions()))
-        exchange.open_tunnel(200, [(b"date", b"x")], sockets[-1])
+    peer, sockets = _tunnels(lane, lambda it: Conversation(it, WsOptions()))
     messages: list[object] = []
     for size in sizes:
         peer.send(stream[:size])
@@ -142,8 +153,7 @@ def _conversations(
                         socket.send_message(0x81, repr(messages[-1]))
     sent = peer.host.take()
     held = [(list(s.inbox.messages), s.inbox.held, s.close_code) for s in sockets]
-    states = [(e.over, e.closed, e.peer_ended, e.window) for e in peer.exchanges]
-    return sent, messages, held, states, peer.engine.closing
+    return sent, messages, held, _states(peer), peer.engine.closing
 
 
 @profile(max_examples=300, deadline=None)
