@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PER_CONNECTION = 50  # WebSockets on one HTTP/2 connection
 CHURN = 0.01  # of the sockets that leave in a second
-WARM_UP = 600.0  # seconds until the heap has its size; before, memory does not count
+WARM_UP = 120.0  # seconds before memory counts
 SLOPE_LIMIT = 1 << 20  # bytes an hour
 
 
