@@ -231,8 +231,8 @@ class Gate:
     def _tunnel(self, stream_id: int, payload: bytes) -> bool:
         """Take DATA without flags past ``h2``, if it is for an accepted tunnel.
 
-        A third of what ``_data`` costs, which it must equal; ``take_data`` does the
-        same for whole messages, at a tenth (tests/benchmarks/h2_engine.py).
+        Cheaper than ``_data``, which it must equal; ``take_data`` does the same for
+        whole messages, and costs least (tests/benchmarks/h2_engine.py).
         """
         exchange, _ = self._lane.get(stream_id, _NOBODY)
         size = len(payload)

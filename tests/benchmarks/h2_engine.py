@@ -6,7 +6,17 @@ Run from the project's root: ``PYTHONPATH=. python -m tests.benchmarks.h2_engine
 import time
 from collections.abc import Callable
 
-from tests.support.h2wire import Peer, RecordingSink, answer, data, window_update
+from tako.ws.conversation import Conversation
+from tako.ws.options import WsOptions
+from tests.support.h2wire import (
+    CONNECT,
+    Peer,
+    RecordingSink,
+    answer,
+    data,
+    window_update,
+)
+from tests.support.peer_ws import encode_frame
 
 
 _MESSAGES = 20_000
@@ -50,6 +60,28 @@ def tunnel(*, lane: bool, batch: int) -> float:
     return _best(run)
 
 
+def messages(*, lane: bool, batch: int) -> float:
+    """Whole WebSocket messages, read one by one; ``batch`` of them in a read."""
+    peer = Peer(lane=lane)
+    exchange = peer.request(1, CONNECT, end=False)
+    conversation = Conversation(exchange, WsOptions())
+    exchange.open_tunnel(200, [], conversation)
+    read = data(1, encode_frame(2, bytes(_SIZE))) * batch
+    engine, waiting = peer.engine, conversation.inbox.messages
+
+    def run() -> int:
+        for _ in range(_MESSAGES // batch):
+            engine.receive_data(read)
+            while engine.backlog:
+                engine.receive_data(b"")
+            while waiting:
+                conversation.take()
+            engine.data_to_send()
+        return _MESSAGES
+
+    return _best(run)
+
+
 def gets() -> float:
     """GET requests of six fields, answered with five bytes."""
     peer = Peer()
@@ -74,6 +106,8 @@ def main() -> None:
         for batch in (1, 50):
             name = f"echo of {_SIZE} bytes, lane={lane}, {batch} a read"
             print(f"{name:45} {tunnel(lane=lane, batch=batch):7.2f} us")
+            name = f"message of {_SIZE} bytes, lane={lane}, {batch} a read"
+            print(f"{name:45} {messages(lane=lane, batch=batch):7.2f} us")
     print(f"{'GET':45} {gets():7.2f} us")
 
 
