@@ -12,6 +12,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from tako._pure import _SHARE
+
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -21,9 +23,6 @@ cdef extern from "Python.h":
     bytes PyUnicode_AsUTF8String(object text)
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
-
-
-from tako._pure import _SHARE
 
 
 _MAX_H2_LENGTH = (1 << 24) - 1

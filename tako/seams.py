@@ -277,7 +277,7 @@ class Host(Protocol):
     conn_info: ConnInfo
     deadlines: Deadlines
     flush_due: bool
-    """One with ``soon`` is: another would change nothing."""
+    """``flush(soon=True)`` was called and is still to happen."""
 
     @property
     def runtime(self) -> "Runtime":

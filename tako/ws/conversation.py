@@ -128,8 +128,8 @@ class Conversation:
 
     def deliver(self, data: bytes) -> None:
         """Take bytes of the tunnel."""
-        # The usual read: whole data messages and nothing else. A third of the cost of
-        # _receive, which it must equal (tests/benchmarks/h2_engine.py).
+        # The usual read: whole data messages and nothing else. Cheaper than _receive,
+        # which it must equal.
         if self.inbox.take(data):
             return
         if self.end is not None:
@@ -153,6 +153,7 @@ class Conversation:
             self._answer_violation()
             self._end_output()
             self.exchange.flush()
+        # Both directions have ended: nothing is left to wait for.
         self._deadline.close()
         self.exchange.reset(ResetCode.NO_ERROR)
 
@@ -335,8 +336,8 @@ class Conversation:
                 return kept
             if isinstance(message, Message.Ping):
                 pings.append(message.data)
-            elif (sent := self._pings_sent.pop(message.data, None)) is not None:
-                self.latency = self.exchange.host.time() - sent
+            else:
+                self._pong_came(message.data)
             if self.controls < _CONTROLS_WAITING:
                 self.controls += 1
                 kept.append(message)
@@ -359,6 +360,11 @@ class Conversation:
         if data is not None:
             self._answer_pings([data])
             self.exchange.flush()
+
+    def _pong_came(self, data: bytes) -> None:
+        sent = self._pings_sent.pop(data, None)
+        if sent is not None:
+            self.latency = self.exchange.host.time() - sent
 
     def _close_came(self, message: Message.Close) -> None:
         # RFC 6455 §7.1.5: an empty Close frame is reported as 1005
