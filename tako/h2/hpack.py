@@ -1,8 +1,10 @@
 """Header blocks: what tako adds to the ``hpack`` library (RFC 7541).
 
-*Decoding* is ``hpack``'s. A block of nothing but indexed fields changes no table, so as
-long as no other block has come in between it means what it meant before and is not
-decoded again. Clients that send one request many times send such blocks.
+*Decoding* is ``hpack``'s. A block that changes nothing in the table means what it meant
+before as long as no other block has come in between, and is not decoded again. Clients
+that send one request many times send such blocks: all indices, or literals that are not
+to be indexed. A block with a field that must never be indexed is not kept: who shares a
+proxy's connection could find out by the time it takes whether a guess at it is right.
 
 *Encoding* is stateless: fields of the static table by their index, everything else as a
 literal that enters no table. A head costs some bytes more than with a dynamic table
@@ -22,11 +24,14 @@ from tako.headers import RawHeader
 _INDEXED = 0x80  # RFC 7541 §6.1
 _NOT_INDEXED = 0x00  # RFC 7541 §6.2.2
 _NEVER_INDEXED = 0x10  # RFC 7541 §6.2.3
-_NO_TABLE = b"\x20"  # RFC 7541 §6.3: a size update to 0
+_SIZE_UPDATE = 0x20  # RFC 7541 §6.3
+_NO_TABLE = bytes([_SIZE_UPDATE])  # to 0
 
 _SENSITIVE = frozenset({b"set-cookie", b"www-authenticate"})  # RFC 7541 §7.1.3
 _LARGEST_KEPT = 64  # bytes of a field whose encoding is kept
 _MOST_KEPT = 512
+
+_LARGEST_BLOCK = 4096  # bytes of a received block that is kept, for each connection
 
 _STATIC = list(enumerate(HeaderTable.STATIC_TABLE, 1))  # RFC 7541 appendix A
 _STATIC_FIELDS = {
@@ -35,6 +40,16 @@ _STATIC_FIELDS = {
 _STATIC_NAMES = {name: index for index, (name, _) in reversed(_STATIC)}
 
 _kept: dict[RawHeader, bytes] = dict(_STATIC_FIELDS)
+
+
+class _Table(HeaderTable):
+    """A dynamic table that knows whether something was put into it."""
+
+    changed = False
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.changed = True
+        super().add(name, value)
 
 
 class FieldDecoder(Decoder):
@@ -48,6 +63,7 @@ class FieldDecoder(Decoder):
                 decoding gives up.
         """
         super().__init__(max_header_list_size=max_list_size)
+        self.header_table = self._table = _Table()
         self._last_block: bytes | None = None
         self._last_fields: list[RawHeader] = []
 
@@ -60,11 +76,17 @@ class FieldDecoder(Decoder):
         if block == self._last_block:
             return self._last_fields
         self._last_block = None
-        fields = [(name, value) for name, value in self.decode(block, raw=True)]
-        # RFC 7541 §5.1, §6.1: where each byte has its high bit set, each is an index
-        if block and min(block) >= _INDEXED:
+        self._table.changed = False
+        decoded = self.decode(block, raw=True)
+        fields = [(name, value) for name, value in decoded]
+        if self._may_be_kept(block) and all(field.indexable for field in decoded):
             self._last_block, self._last_fields = block, fields
         return fields
+
+    def _may_be_kept(self, block: bytes) -> bool:
+        # RFC 7541 §6.3: a size update comes first; it may empty the table
+        resized = block[:1] and block[0] & 0xE0 == _SIZE_UPDATE
+        return not (resized or self._table.changed or len(block) > _LARGEST_BLOCK)
 
 
 class FieldEncoder:
