@@ -265,6 +265,7 @@ class TlsPipe:
         if self._head:
             ciphertext, self._head = self._head + ciphertext, b""
         view, size = memoryview(ciphertext), len(ciphertext)
+        feed, read = self._incoming.write, self._read
         chunks: list[bytes] = []
         start, end = 0, self._missing
         while self._reading:
@@ -273,25 +274,18 @@ class TlsPipe:
                     self._head = ciphertext[start:]
                     break
                 end = _end_of_record(ciphertext, start)
-            self._incoming.write(view[start:end])
+            feed(view[start:end])
             if end > size:
                 break
-            self._drain_into(chunks)
             start = end
+            try:
+                chunk = read(_RECORD)
+            except ssl.SSLError as error:
+                self._note(error)
+            else:
+                chunks.append(chunk or self._end_of_data())
         self._missing = max(end - size, 0)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _drain_into(self, chunks: list[bytes]) -> None:
-        incoming, read = self._incoming, self._read
-        try:
-            while incoming.pending:
-                chunk = read(_RECORD)
-                chunks.append(chunk)
-                if not chunk:
-                    self._end_of_data()
-                    break
-        except ssl.SSLError as error:
-            self._note(error)
 
     def _end_of_data(self) -> bytes:
         """Take note of the peer's close_notify (a read that returned nothing)."""
