@@ -177,20 +177,29 @@ def _vector(data: bytes, at: int, width: int) -> tuple[bytes, int]:
     start = at + width
     end = start + int.from_bytes(data[at:start])
     if len(data) < start or len(data) < end:
-        raise ClientHelloError(Alert.DECODE_ERROR, "ClientHello cut short")
+        raise _cut_short()
     return data[start:end], end
+
+
+def _cut_short() -> ClientHelloError:
+    return ClientHelloError(Alert.DECODE_ERROR, "ClientHello cut short")
 
 
 def _extensions(block: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
-    at = 0
-    while at < len(block):
-        kind = int.from_bytes(block[at : at + 2])
-        value, at = _vector(block, at + 2, 2)
+    at, size = 0, len(block)
+    while at < size:
+        start = at + 4
+        if start > size:
+            raise _cut_short()
+        kind = block[at] << 8 | block[at + 1]
+        at = start + (block[at + 2] << 8 | block[at + 3])
+        if at > size:
+            raise _cut_short()
         if kind in found:
             # RFC 8446 §4.2: there MUST NOT be more than one extension of the same type
             raise ClientHelloError(Alert.ILLEGAL_PARAMETER, "repeated extension")
-        found[kind] = value
+        found[kind] = block[start:at]
     return found
 
 

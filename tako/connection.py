@@ -136,14 +136,17 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._closed:
-            self._drop(len(data))
+            self._dropped += len(data)
+            if self._dropped > _MAX_DROPPED:
+                self.abort()
             return
+        engine = self._engine
         self._receiving = answers = True
         try:
             pipe = self._pipe
             if pipe is not None:
                 data = pipe.receive_data(data)
-            if self._engine is not None or self._handshaken():
+            if engine is not None or self._handshaken():
                 if data:
                     answers = self._receive(data)
                 if pipe is not None and pipe.ended:
@@ -153,8 +156,10 @@ class Connection:
             self._crashed(error)
         finally:
             self._receiving = False
-        if answers:
+        if answers and self._engine is engine:
             self._flush_now()
+        elif answers:
+            self.flush(soon=True)  # session tickets leave with the first answer
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
@@ -421,11 +426,6 @@ class Connection:
             self._output = OutputWatch(self, self._transport)
         if self._output is not None:
             self._output.start()
-
-    def _drop(self, size: int) -> None:
-        self._dropped += size
-        if self._dropped > _MAX_DROPPED:
-            self.abort()
 
     def _linger_reached(self) -> None:
         """Give up waiting for the peer's FIN, unless it still takes our output."""

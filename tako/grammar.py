@@ -68,8 +68,8 @@ def has_token(values: list[bytes], token: bytes) -> bool:
 
     White space around members and ASCII case do not count (RFC 9110 §5.6.1).
     """
-    return any(
-        member.strip(b" \t").lower() == token
-        for value in values
-        for member in value.split(b",")
-    )
+    for value in values:
+        for member in value.lower().split(b","):
+            if member.strip(b" \t") == token:
+                return True
+    return False

@@ -389,12 +389,12 @@ def _prepare(sock: socket.socket) -> tuple[PeerAddr, PeerAddr]:
     Raises:
         OSError: it is gone already.
     """
-    peer = address_of(sock.family, sock.getpeername())
-    local = address_of(sock.family, sock.getsockname())
+    family = sock.family
     sock.setblocking(False)
-    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+    if family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return peer, local
+    peer = address_of(family, sock.getpeername())
+    return peer, address_of(family, sock.getsockname())
 
 
 async def _dispatch_own(

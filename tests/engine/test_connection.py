@@ -225,8 +225,10 @@ class TestProtocols:
             client.tls.do_handshake()
         client.exchange()
         client.tls.do_handshake()
+        secured.transport.writes = 0
         client.send(GET)  # together with the Finished
         assert client.read().endswith(b"hello")
+        assert secured.transport.writes == 1  # session tickets included
 
 
 class TestHandshake:
