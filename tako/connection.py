@@ -156,10 +156,8 @@ class Connection:
             self._crashed(error)
         finally:
             self._receiving = False
-        if answers and self._engine is engine:
-            self._flush_now()
-        elif answers:
-            self.flush(soon=True)  # session tickets leave with the first answer
+        if answers:  # session tickets leave with the first answer
+            self.flush(soon=self._engine is not engine)
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
@@ -218,10 +216,14 @@ class Connection:
 
     def write(self, data: bytes) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did."""
-        if self._receiving or self.flush_due or self._closed:
+        transport = self._transport
+        if self._receiving or self.flush_due or self._closed or transport is None:
             return False
         try:
-            self._write(data)
+            if self._pipe is not None:
+                data = self._pipe.data_to_send(data)
+            self.written += len(data)
+            transport.write(data)
         except Exception as error:
             self._crashed(error)
         return True
@@ -398,11 +400,8 @@ class Connection:
 
     def _write(self, data: bytes) -> None:
         """Encrypt and write ``data``, and what TLS itself has to say."""
-        pipe = self._pipe
-        if pipe is not None:
-            if data:
-                pipe.send(data)
-            data = pipe.data_to_send()
+        if self._pipe is not None:
+            data = self._pipe.data_to_send(data)
         if data and self._transport is not None:
             self.written += len(data)
             self._transport.write(data)

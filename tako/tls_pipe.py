@@ -9,9 +9,10 @@ Theory of operation. Three phases.
    picked), and a peer that says nothing, or no TLS, costs next to nothing. Refusals are
    plaintext alerts.
 2. *Handshake*, between the two memory BIOs, until ``established``.
-3. *Data*. ``receive_data`` decrypts, ``send`` encrypts. To OpenSSL a record that is not
-   complete is an error, which costs as much as decrypting 8 KiB. So ``_missing`` keeps
-   track of where records end, and OpenSSL is asked once for each that is there.
+3. *Data*. ``receive_data`` decrypts, ``data_to_send`` encrypts. To OpenSSL a record
+   that is not complete is an error, which costs as much as decrypting 8 KiB. So
+   ``_missing`` keeps track of where records end, and OpenSSL is asked once for each
+   that is there.
 
 Invariants: ``receive_data`` never raises because of input; once ``error`` is set
 nothing is read or written any more, but what ``data_to_send`` still returns (an alert,
@@ -141,30 +142,29 @@ class TlsPipe:
         else:
             self._fail("connection closed during the TLS handshake")
 
-    def send(self, plaintext: bytes) -> None:
-        """Encrypt ``plaintext``; dropped after a failure and after ``close_notify``.
+    def data_to_send(self, plaintext: bytes = b"") -> bytes:
+        """Return the ciphertext that is queued for the peer, and forget it.
+
+        Args:
+            plaintext: to encrypt behind what is queued; dropped after a failure and
+                after ``close_notify``.
 
         Raises:
-            LocalProtocolError: the handshake is not complete.
+            LocalProtocolError: there is plaintext, and the handshake is not complete.
         """
-        if self._close_sent or self.error is not None or not plaintext:
-            return
-        try:
-            if len(plaintext) <= _RECORD:
-                self._write(plaintext)
-            else:
-                self._send_slices(memoryview(plaintext))
-        except ssl.SSLError as error:
-            self._note(error)
-
-    def data_to_send(self) -> bytes:
-        """Return the ciphertext that is queued for the peer and forget it."""
-        if self._queued:
-            self._queued.append(self._outgoing.read())
-            data = b"".join(self._queued)
-            self._queued.clear()
-            return data
-        return self._outgoing.read()
+        if plaintext and not self._close_sent and self.error is None:
+            try:
+                if len(plaintext) <= _RECORD:
+                    self._write(plaintext)
+                else:
+                    self._send_slices(memoryview(plaintext))
+            except ssl.SSLError as error:
+                self._note(error)
+        if not self._queued:
+            return self._outgoing.read()
+        data = b"".join([*self._queued, self._outgoing.read()])
+        self._queued.clear()
+        return data
 
     def close_notify(self) -> None:
         """Queue our close_notify (RFC 8446 §6.1). Repeats are no-ops.

@@ -101,9 +101,10 @@ class H1Engine:
         """Take bytes from the peer; return the request that they began, if any."""
         tunnel = self._tunnel
         if tunnel is not None:
-            gate = self._gate
+            gate, inbox = self._gate, tunnel.inbox
             gate.unread += len(data)
-            tunnel.deliver(data)
+            if inbox is None or not inbox.take(data):
+                tunnel.deliver(data)
             if gate.unread > gate.limit:
                 gate.settle()
             return () if self._out or self._tunnel is None else None

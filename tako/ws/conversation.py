@@ -127,11 +127,7 @@ class Conversation:
     # Input, called by the engine -------------------------------------------------
 
     def deliver(self, data: bytes) -> None:
-        """Take bytes of the tunnel."""
-        # The usual read: whole data messages and nothing else. Cheaper than _receive,
-        # which it must equal.
-        if self.inbox.take(data):
-            return
+        """Take bytes of the tunnel that ``inbox`` did not take as whole messages."""
         if self.end is not None:
             self.exchange.consumed(len(data))
             return

@@ -352,6 +352,8 @@ class TestFlush:
 
     def test_what_a_read_causes_is_not_written_past_the_engine(self) -> None:
         class Echo:
+            inbox = None
+
             def deliver(self, data: bytes) -> None:
                 exchanges[0].send_data(b"first, ")
                 assert not open_.connection.write(b"never: the read goes on")

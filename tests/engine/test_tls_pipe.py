@@ -188,7 +188,7 @@ class TestHandshake:
 
     def test_nothing_can_be_sent_before_the_handshake_is_complete(self) -> None:
         with pytest.raises(LocalProtocolError):
-            TlsPipe(settings()).send(b"too early")
+            TlsPipe(settings()).data_to_send(b"too early")
 
     def test_close_notify_before_the_handshake_is_complete_says_nothing(self) -> None:
         pipe = TlsPipe(settings())
@@ -251,7 +251,7 @@ class TestAlpn:
         pipe.receive_data(Client(client_context(("foo",))).step())
         assert pipe.data_to_send() == Alert.NO_APPLICATION_PROTOCOL.record
         assert pipe.receive_data(b"more") == b""
-        pipe.send(b"late")
+        assert pipe.data_to_send(b"late") == b""
         pipe.close_notify()
         pipe.receive_eof()
         assert pipe.data_to_send() == b""
@@ -450,8 +450,7 @@ class TestData:
         pipe, client = connect(context=client_context(BOTH, version))
         data = random.Random(size).randbytes(size)
         assert pipe.receive_data(client.encrypt(data)) == data
-        pipe.send(data)
-        assert client.receive(pipe.data_to_send()) == data
+        assert client.receive(pipe.data_to_send(data)) == data
         assert pipe.data_to_send() == b""
 
     def test_any_split_of_the_ciphertext_gives_the_same_plaintext(self) -> None:
@@ -486,19 +485,27 @@ class TestData:
         received = [pipe.receive_data(start), pipe.receive_data(rest[:size])]
         assert b"".join([*received, pipe.receive_data(rest[size:])]) == data
 
-    def test_sends_queue_until_they_are_collected(self) -> None:
+    def test_what_is_sent_comes_behind_what_is_queued(self) -> None:
         pipe, client = connect()
-        pipe.send(b"one, ")
-        pipe.send(b"")
-        pipe.send(b"two")
-        assert client.receive(pipe.data_to_send()) == b"one, two"
+        sent = [pipe.data_to_send(data) for data in (b"one, ", b"", b"two")]
+        pipe.close_notify()
+        sent.append(pipe.data_to_send(b"too late"))
+        assert client.receive(b"".join(sent)) == b"one, two"
+        assert client.ended
 
     def test_large_send_leaves_the_memory_bio_small(self) -> None:
         # a BIO keeps its largest size, so this is what an idle connection costs
         pipe, client = connect()
-        pipe.send(bytes(1_000_000))
-        assert pipe._outgoing.pending < 40_000
-        assert client.receive(pipe.data_to_send()) == bytes(1_000_000)
+        write, sizes = pipe._write, list[int]()
+
+        def watched(data: bytes | memoryview) -> int:
+            size = write(data)
+            sizes.append(pipe._outgoing.pending)
+            return size
+
+        pipe._write = watched
+        assert client.receive(pipe.data_to_send(bytes(1_000_000))) == bytes(1_000_000)
+        assert 0 < max(sizes) < 40_000
 
     def test_empty_read_is_nothing(self) -> None:
         pipe, client = connect()
@@ -524,14 +531,12 @@ class TestData:
 
         pipe, _ = connect()
         pipe._write = broken
-        pipe.send(b"x")
+        assert pipe.data_to_send(b"x") == b""
         assert pipe.error == "internal error"
-        assert pipe.data_to_send() == b""
 
     def test_alert_of_the_peer_fails_the_connection(self) -> None:
         pipe, client = connect(context=client_context(BOTH, VERSIONS[0]))
-        pipe.send(b"x")
-        damaged = bytearray(pipe.data_to_send())
+        damaged = bytearray(pipe.data_to_send(b"x"))
         damaged[-1] ^= 1
         with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
             client.receive(bytes(damaged))
@@ -547,12 +552,12 @@ class TestEnd:
         self, version: ssl.TLSVersion
     ) -> None:
         pipe, client = connect(context=client_context(BOTH, version))
-        pipe.send(b"bye")
+        assert client.receive(pipe.data_to_send(b"bye")) == b"bye"
         pipe.close_notify()
         pipe.close_notify()
-        assert client.receive(pipe.data_to_send()) == b"bye"
+        assert client.receive(pipe.data_to_send()) == b""
         assert client.ended
-        pipe.send(b"dropped")
+        assert pipe.data_to_send(b"dropped") == b""
         pipe.close_notify()
         assert pipe.data_to_send() == b""
         assert pipe.error is None
@@ -599,9 +604,8 @@ class TestEnd:
         # RFC 8446 §6.1: each side closes its own direction
         pipe, client = connect(context=client_context(BOTH, VERSIONS[1]))
         pipe.receive_data(client.encrypt(b"request") + client.goodbye())
-        pipe.send(b"answer")
+        assert client.receive(pipe.data_to_send(b"answer")) == b"answer"
         pipe.close_notify()
-        assert client.receive(pipe.data_to_send()) == b"answer"
 
     @pytest.mark.parametrize("version", VERSIONS)
     def test_data_is_still_received_after_our_close_notify(
