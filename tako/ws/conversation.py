@@ -127,7 +127,7 @@ class Conversation:
     # Input, called by the engine -------------------------------------------------
 
     def deliver(self, data: bytes) -> None:
-        """Take bytes of the tunnel that ``inbox`` did not take as whole messages."""
+        """Take bytes of the tunnel, also such as ``inbox`` would not take."""
         if self.end is not None:
             self.exchange.consumed(len(data))
             return
