@@ -45,7 +45,7 @@ _kept: dict[RawHeader, bytes] = dict(_STATIC_FIELDS)
 class _Table(HeaderTable):
     """A dynamic table that knows whether something was put into it."""
 
-    changed = False
+    changed: bool = False
 
     def add(self, name: bytes, value: bytes) -> None:
         self.changed = True
@@ -63,7 +63,8 @@ class FieldDecoder(Decoder):
                 decoding gives up.
         """
         super().__init__(max_header_list_size=max_list_size)
-        self.header_table = self._table = _Table()
+        self._table = _Table()
+        self.header_table: HeaderTable = self._table
         self._last_block: bytes | None = None
         self._last_fields: list[RawHeader] = []
 

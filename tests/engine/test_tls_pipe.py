@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gc
+import itertools
 import random
 import shutil
 import socket
@@ -12,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trustme
@@ -293,6 +295,30 @@ class TestVersionsAndSuites:
         pipe, _ = connect(context=context)
         assert pipe.info is not None
         assert pipe.info.cipher == suite
+
+    @pytest.mark.parametrize(
+        "suites",
+        list(
+            itertools.permutations(
+                [
+                    "ECDHE-ECDSA-AES128-GCM-SHA256",
+                    "ECDHE-ECDSA-AES256-GCM-SHA384",
+                    "ECDHE-ECDSA-CHACHA20-POLY1305",
+                ]
+            )
+        ),
+        ids="-then-".join,
+    )
+    def test_the_client_s_order_of_suites_decides(
+        self, suites: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        leaf, file = authority().issue_cert("a.test"), tmp_path / "cert.pem"
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(file))
+        context = client_context(BOTH, ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(":".join(suites))
+        pipe, _ = connect(TlsSettings(TlsCert.pem_paths(file, file)), context)
+        assert pipe.info is not None
+        assert pipe.info.cipher == suites[0]
 
     @pytest.mark.parametrize("version", VERSIONS)
     def test_nothing_is_compressed(self, version: ssl.TLSVersion) -> None:
