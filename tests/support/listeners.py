@@ -9,7 +9,7 @@ import tako
 from tests.support.peer import ALPN, PeerConnection, Wire
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
-from tests.support.peer_io import TIMEOUT, Address, Socket
+from tests.support.peer_io import TIMEOUT, Address, Socket, shake_hands
 from tests.support.server import Credentials, RunningServer, RuntimeName
 
 
@@ -51,16 +51,18 @@ class ConnectedSocket(Socket):
     """A client's socket that was connected before, by whatever family."""
 
     def __init__(  # replaces how the socket is made, and nothing else
-        self, raw: socket.socket, tls: ssl.SSLContext | None, first: bytes
+        self,
+        raw: socket.socket,
+        tls: ssl.SSLContext | None,
+        first: bytes,
+        alpn: str | None,
     ) -> None:
         try:
             raw.settimeout(TIMEOUT)
             raw.sendall(first)
             self._socket = raw
             if tls is not None:
-                self._socket = tls.wrap_socket(
-                    raw, server_hostname="localhost", suppress_ragged_eofs=False
-                )
+                self._socket = shake_hands(raw, tls, alpn=alpn)
         except BaseException:
             raw.close()
             raise
@@ -87,8 +89,7 @@ def connect_to(
     encrypted = wire in ALPN
     if encrypted:
         assert tls is not None
-        tls.set_alpn_protocols([ALPN[wire]])
-    sock = ConnectedSocket(raw, tls if encrypted else None, first)
+    sock = ConnectedSocket(raw, tls if encrypted else None, first, ALPN.get(wire))
     if wire in {"h1", "h1s"}:
         return H1Connection(sock, "localhost")
     scheme = "https" if encrypted else "http"

@@ -45,8 +45,12 @@ def connect(
     encrypted = wire in ALPN
     if encrypted:
         assert tls is not None, f"{wire} needs a TLS context"
-        tls.set_alpn_protocols([ALPN[wire]])
-    sock = Socket(address, tls if encrypted else None, receive_buffer=receive_buffer)
+    sock = Socket(
+        address,
+        tls if encrypted else None,
+        alpn=ALPN.get(wire),
+        receive_buffer=receive_buffer,
+    )
     authority = f"localhost:{address[1]}"
     try:
         if sock.tls is not None:

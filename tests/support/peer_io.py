@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,39 @@ class StreamResetError(PeerError):
     def __init__(self, code: int | None = None) -> None:
         super().__init__("TCP reset" if code is None else f"RST_STREAM({code})")
         self.code = code
+
+
+_making = threading.Lock()
+
+
+def shake_hands(
+    raw: socket.socket,
+    tls: ssl.SSLContext,
+    *,
+    alpn: str | None = None,
+    server_name: str = "localhost",
+) -> ssl.SSLSocket:
+    """Return ``raw`` encrypted; it is closed if that fails.
+
+    ``alpn`` is what ``tls`` offers from now on. OpenSSL copies that list without the
+    GIL when a connection is made, so threads that share a context make one at a time:
+    else one of them sends what another has just freed.
+    """
+    with _making:
+        if alpn is not None:
+            tls.set_alpn_protocols([alpn])
+        wrapped = tls.wrap_socket(
+            raw,
+            server_hostname=server_name,
+            suppress_ragged_eofs=False,
+            do_handshake_on_connect=False,
+        )
+    try:
+        wrapped.do_handshake()
+    except BaseException:
+        wrapped.close()
+        raise
+    return wrapped
 
 
 class Deadline:
@@ -86,6 +120,7 @@ class Socket:
         address: Address,
         tls: ssl.SSLContext | None = None,
         *,
+        alpn: str | None = None,
         server_name: str = "localhost",
         receive_buffer: int | None = None,
     ) -> None:
@@ -98,9 +133,7 @@ class Socket:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = raw
             if tls is not None:
-                self._socket = tls.wrap_socket(
-                    raw, server_hostname=server_name, suppress_ragged_eofs=False
-                )
+                self._socket = shake_hands(raw, tls, alpn=alpn, server_name=server_name)
         except BaseException:
             raw.close()
             raise
