@@ -177,29 +177,20 @@ def _vector(data: bytes, at: int, width: int) -> tuple[bytes, int]:
     start = at + width
     end = start + int.from_bytes(data[at:start])
     if len(data) < start or len(data) < end:
-        raise _cut_short()
+        raise ClientHelloError(Alert.DECODE_ERROR, "ClientHello cut short")
     return data[start:end], end
-
-
-def _cut_short() -> ClientHelloError:
-    return ClientHelloError(Alert.DECODE_ERROR, "ClientHello cut short")
 
 
 def _extensions(block: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
-    at, size = 0, len(block)
-    while at < size:
-        start = at + 4
-        if start > size:
-            raise _cut_short()
-        kind = block[at] << 8 | block[at + 1]
-        at = start + (block[at + 2] << 8 | block[at + 3])
-        if at > size:
-            raise _cut_short()
+    at = 0
+    while at < len(block):
+        kind = int.from_bytes(block[at : at + 2])
+        value, at = _vector(block, at + 2, 2)
         if kind in found:
             # RFC 8446 §4.2: there MUST NOT be more than one extension of the same type
             raise ClientHelloError(Alert.ILLEGAL_PARAMETER, "repeated extension")
-        found[kind] = block[start:at]
+        found[kind] = value
     return found
 
 

@@ -136,9 +136,7 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._closed:
-            self._dropped += len(data)
-            if self._dropped > _MAX_DROPPED:
-                self.abort()
+            self._drop(len(data))
             return
         engine = self._engine
         self._receiving = answers = True
@@ -216,14 +214,10 @@ class Connection:
 
     def write(self, data: bytes) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did."""
-        transport = self._transport
-        if self._receiving or self.flush_due or self._closed or transport is None:
+        if self._receiving or self.flush_due or self._closed:
             return False
         try:
-            if self._pipe is not None:
-                data = self._pipe.data_to_send(data)
-            self.written += len(data)
-            transport.write(data)
+            self._write(data)
         except Exception as error:
             self._crashed(error)
         return True
@@ -425,6 +419,11 @@ class Connection:
             self._output = OutputWatch(self, self._transport)
         if self._output is not None:
             self._output.start()
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > _MAX_DROPPED:
+            self.abort()
 
     def _linger_reached(self) -> None:
         """Give up waiting for the peer's FIN, unless it still takes our output."""
