@@ -313,7 +313,7 @@ def open_multipart(
     try:
         multipart = import_module("multipart")  # optional: imported where it is needed
     except ImportError as error:
-        msg = "multipart forms need a package: pip install 'tako[multipart]'"
+        msg = "multipart forms need a package: pip install 'tako-server[multipart]'"
         raise ConfigError(msg) from error
     if essence(headers) != "multipart/form-data":
         raise HttpError(415, "Invalid content type; expected multipart/form-data")

@@ -381,7 +381,7 @@ class Request:
         Raises:
             HttpError: 415, the content type is another one; 400, it names no boundary;
                 413, the body is larger than ``limit``.
-            ConfigError: the package for it is missing: ``tako[multipart]``.
+            ConfigError: the package for it is missing: ``tako-server[multipart]``.
             RuntimeError: the body was taken by ``stream`` before.
 
         Cancel safety: safe.

@@ -1,4 +1,4 @@
-"""The ``tako`` command. ``import tako`` never imports this; it needs ``tako[cli]``."""
+"""The ``tako`` command, which ``import tako`` leaves alone; ``tako-server[cli]``."""
 
 import sys
 
@@ -10,6 +10,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        sys.stderr.write("tako: the command needs click: pip install 'tako[cli]'\n")
+        hint = "the command needs click: pip install 'tako-server[cli]'"
+        sys.stderr.write(f"tako: {hint}\n")
         sys.exit(2)
     sys.exit(run(sys.argv[1:]))

@@ -145,7 +145,7 @@ def _authority() -> Any:
     try:
         import trustme
     except ModuleNotFoundError as error:
-        msg = "local certificates need trustme: pip install 'tako[cli]'"
+        msg = "local certificates need trustme: pip install 'tako-server[cli]'"
         raise CliError(msg) from error
     folder = data_folder()
     cert, key = folder / "ca.pem", folder / "ca-key.pem"

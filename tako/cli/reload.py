@@ -23,7 +23,7 @@ def watched(folders: tuple[Path, ...]) -> Watch | None:
     try:
         import watchfiles
     except ModuleNotFoundError as error:
-        msg = "--reload needs watchfiles: pip install 'tako[cli]'"
+        msg = "--reload needs watchfiles: pip install 'tako-server[cli]'"
         raise CliError(msg) from error
     for folder in folders:
         if not folder.is_dir():

@@ -128,7 +128,7 @@ def _backend(name: str) -> Backend:
         try:
             from tako.runtime import _trio
         except ImportError:
-            msg = "trio is not installed: pip install 'tako[trio]'"
+            msg = "trio is not installed: pip install 'tako-server[trio]'"
             raise RuntimeError(msg) from None
         return _trio
     msg = f'runtime is "asyncio" or "trio", not {name!r}'
@@ -158,7 +158,7 @@ def run(
     Args:
         main: an async function.
         args: its arguments.
-        runtime: ``"asyncio"`` or ``"trio"`` (extra ``tako[trio]``).
+        runtime: ``"asyncio"`` or ``"trio"`` (extra ``tako-server[trio]``).
         loop: for asyncio: ``"auto"`` takes uvloop where it is installed, ``"uvloop"``
             insists on it, ``"asyncio"`` takes the standard loop.
 

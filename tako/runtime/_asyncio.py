@@ -283,7 +283,7 @@ def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
             import uvloop
         except ImportError:
             if loop == "uvloop":
-                msg = "uvloop is not installed: pip install 'tako[uvloop]'"
+                msg = "uvloop is not installed: pip install 'tako-server[uvloop]'"
                 raise RuntimeError(msg) from None
         else:
             factory = uvloop.new_event_loop

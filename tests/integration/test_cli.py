@@ -207,7 +207,8 @@ class TestErrors:
             "raise ModuleNotFoundError('no click', name='click')\n"
         )
         done = run(folder, "serve", "apps:router", PYTHONPATH=f"{folder}:{ROOT}")
-        assert error_of(done) == "the command needs click: pip install 'tako[cli]'"
+        hint = "the command needs click: pip install 'tako-server[cli]'"
+        assert error_of(done) == hint
 
     def test_help_and_version(self, folder: Path) -> None:
         assert run(folder, "--version").stdout.startswith("tako ")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_named_make_targets_exist(document: str) -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"^make (\w+)|`make (\w+)", (ROOT / document).read_text()))
     assert {name for pair in named for name in pair if name} <= targets
+
+
+def test_what_is_to_be_installed_is_called_tako_server() -> None:
+    # `tako` on the package index is another project
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, timeout=60
+    ).stdout.decode()
+    wrong = re.compile(r"""\btako\[[a-z]|install\s+(-\S+\s+)*['"]?tako\b(?!-server)""")
+    found = [
+        f"{name}:{number}: {line.strip()}"
+        for name in tracked.split("\0")
+        if name and Path(name).suffix not in {".png", ".jsonl"}
+        for number, line in enumerate((ROOT / name).read_text().splitlines(), 1)
+        if wrong.search(line)
+    ]
+    assert found == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "tako-server"
 
 
 def test_the_example_uses_what_there_is() -> None:
