@@ -360,6 +360,7 @@ class H2Exchange:
         """Note that the stream is gone; nothing is sent or delivered any more."""
         self.closed = self.over = True
         self._fast = False
+        self._library.forget(self.stream_id)
         self.outbox.clear()
         self._early.clear()
 

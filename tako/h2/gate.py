@@ -1,6 +1,6 @@
 """``Gate``: the first reader of every frame.
 
-Theory of operation. The gate cuts the input into frames and does three jobs.
+Theory of operation. The gate cuts the input into frames and does four jobs.
 
 *Police.* A frame is judged by its nine-byte header before its payload is buffered: its
 size, its place, the size of the header block it belongs to. Whole frames are charged to
@@ -13,6 +13,10 @@ contain only what is known and granted. It never sees GOAWAY.
 *Express lane.* Plain DATA of an accepted tunnel goes straight to the tunnel's sink: the
 frame changes nothing in ``h2``'s state. DATA with END_STREAM does, and goes through.
 
+*Memory of closed streams* (RFC 9113 §5.1). ``exchanges`` holds the streams that are
+open; what was closed, and how, is remembered here and nowhere else. So what arrives for
+a closed stream is answered here: neither ``h2`` nor the engine ever sees it.
+
 A frame that breaks the connection raises ``Fault``, which never leaves the gate:
 ``receive_data`` turns it into ``Receiver.fail`` and reads nothing any more.
 
@@ -20,6 +24,7 @@ Invariant: ``_rest`` holds at most one incomplete frame, or input that was put o
 """
 
 import struct
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -33,7 +38,7 @@ from tako.h2.budgets import TokenBucket, WindowUpdateBudget
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import ErrorCode, Setting
 from tako.h2.header_block import HeaderBlock
-from tako.h2.library import DECODING_ERRORS, error_code
+from tako.h2.library import error_code
 from tako.h2.output import Output
 from tako.h2.police import Fault, check_header, padding
 from tako.h2.windows import ReceiveWindow
@@ -50,7 +55,7 @@ _SETTINGS_ENTRIES = 32
 _SETTINGS_COST = 10
 _CONTROL_FRAMES = 1000  # tokens
 _CONTROL_RATE = 100  # tokens a second
-_REMEMBERED = 1024  # streams that were reset
+_REMEMBERED = 1024  # streams that were reset, and as many that ended
 
 _NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE})
 _KNOWN_SETTINGS = frozenset(Setting)
@@ -75,7 +80,7 @@ class Receiver(Protocol):
         ...
 
     def fail_stream(self, stream_id: int, code: int) -> None:
-        """The peer broke a rule on an open stream: reset it, and count that."""
+        """The peer broke a rule on a stream that is open, or was just opened."""
         ...
 
     def fail(self, code: int) -> None:
@@ -90,6 +95,7 @@ class Gate:
         "_block",
         "_budget",
         "_deadline",
+        "_ended",
         "_express",
         "_host",
         "_lane",
@@ -131,6 +137,7 @@ class Gate:
         self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, host.time())
         self._window_updates = WindowUpdateBudget()
         self._reset: dict[int, bool] = {}  # id: whether a late frame was answered
+        self._ended: deque[int] = deque(maxlen=_REMEMBERED)  # ids
         self._block = HeaderBlock(host.config.max_header_bytes)
         self._deadline = host.deadlines.new(self._block_late)
         self.stopped: bool = False
@@ -170,8 +177,9 @@ class Gate:
             self._lane[exchange.stream_id] = (exchange, exchange.sink.inbox)
 
     def stream_closed(self, stream_id: int) -> None:
-        """Forget a stream that both sides have ended."""
+        """Remember a stream that both sides have ended."""
         self._lane.pop(stream_id, None)
+        self._ended.append(stream_id)
 
     def stream_reset(self, stream_id: int, *, by_peer: bool) -> None:
         """Remember a stream that was reset; frames for it may still be on their way."""
@@ -357,9 +365,15 @@ class Gate:
             return
         if self._deadline.when is not None:
             self._deadline.set(None)
-        if stream_id in self._reset:
+        exchange = self._receiver.exchanges.get(stream_id)
+        if exchange is None and not self._idle(stream_id):
             self._decode(block)
-            self._late(stream_id, ErrorCode.STREAM_CLOSED)
+            self._late_headers(stream_id)
+            return
+        if exchange is not None and exchange.peer_ended:
+            # RFC 9113 §5.1, half-closed (remote)
+            self._decode(block)
+            self._receiver.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
             return
         end = bool(self._block.end)
         read = partial(self._library.receive_headers, stream_id, block, end=end)
@@ -373,7 +387,7 @@ class Gate:
     def _decode(self, block: bytes) -> None:
         try:
             self._library.decode(block)
-        except DECODING_ERRORS as error:
+        except H2Error as error:
             raise Fault(error_code(error)) from error
 
     def _window_update(self, stream_id: int, payload: bytes) -> None:
@@ -434,6 +448,14 @@ class Gate:
             raise Fault(code)  # RFC 9113 §6.4: no RST_STREAM for an idle stream
         else:
             self._late(stream_id, code)
+
+    def _late_headers(self, stream_id: int) -> None:
+        if stream_id in self._reset:
+            self._late(stream_id, ErrorCode.STREAM_CLOSED)
+        elif stream_id in self._ended:  # RFC 9113 §5.1, closed
+            raise Fault(ErrorCode.STREAM_CLOSED)
+        else:  # RFC 9113 §5.1.1: never opened, or closed long ago
+            raise Fault(ErrorCode.PROTOCOL_ERROR)
 
     def _late(self, stream_id: int, code: ErrorCode) -> None:
         """Answer a frame for a closed stream: once, then it is only counted."""

@@ -7,6 +7,7 @@ the outbound windows. tako keeps for itself, and takes away here:
 * the inbound windows (§5.2): tunnel DATA never enters ``h2``, so ``h2`` cannot count;
 * GOAWAY (§6.8): having sent or seen one, ``h2`` would refuse to finish open streams;
 * the refusal of streams above the limit (§5.1.2): a stream error, not the end of all;
+* the memory of closed streams (§5.1): the gate's, so ``h2`` forgets a stream at its end;
 * header blocks, which the gate has put together: they are not framed and parsed again.
 
 This is the only module that touches names of ``h2`` which start with an underscore.
@@ -20,7 +21,7 @@ import h2.errors
 import h2.settings
 import h2.stream
 import h2.windows
-from h2.connection import AllowedStreamIDs, ConnectionInputs
+from h2.connection import ConnectionInputs
 from h2.events import (
     DataReceived,
     Event,
@@ -28,12 +29,7 @@ from h2.events import (
     StreamEnded,
     TrailersReceived,
 )
-from h2.exceptions import (
-    DenialOfServiceError,
-    ProtocolError,
-    StreamClosedError,
-    StreamIDTooLowError,
-)
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.settings import SettingCodes
 from h2.stream import StreamInputs as _Input
 from hpack import HPACKError, OversizedHeaderListError
@@ -49,7 +45,6 @@ from tako.headers import RawHeader
 _HEADER_TABLE: Final = 4096  # of the peer's encoder; ours has none
 _HEADER_LIST_LIMIT: Final = 32 * 1024  # decoded; beyond it the connection ends
 _BLOCK_LIMIT: Final = 1 << 20  # of h2's frame buffer; the gate enforces the real one
-_STREAMS_PER_SWEEP: Final = 16  # h2 would look at all open streams for each new one
 
 _HPACK_ERRORS = (HPACKError, IndexError, TypeError, UnicodeDecodeError)
 
@@ -111,8 +106,8 @@ class Stream(h2.stream.H2Stream):
 class Library(h2.connection.H2Connection):
     """``h2``'s connection in the role of a server, configured for ``config``."""
 
-    MAX_CLOSED_STREAMS = 1024
     streams: dict[int, h2.stream.H2Stream]
+    """Those that are open or half-closed, and no others."""
 
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(
@@ -148,7 +143,6 @@ class Library(h2.connection.H2Connection):
         )
         self._field_encoder = FieldEncoder()
         self._inbound_flow_control_window_manager = _Window()
-        self._opened = 0  # streams
 
     def start(self) -> bytes:
         """Return our preface: the first SETTINGS (RFC 9113 §3.4)."""
@@ -161,24 +155,15 @@ class Library(h2.connection.H2Connection):
     ) -> list[Event]:
         """Take a whole header block; ``end``: it came with END_STREAM.
 
+        The stream is one of ``streams`` whose peer has not ended it, or a new one.
+
         Raises:
             H2Error: the connection must end; see ``error_code``.
         """
         fields = self._decoded(block)
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
-        stream = self.streams.get(stream_id)
-        try:
-            if stream is None:
-                stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
-            return cast("Stream", stream).take_headers(fields, end=end)
-        except (StreamClosedError, StreamIDTooLowError) as error:
-            if self._stream_is_closed_by_reset(stream_id):  # RFC 9113 §5.1
-                reset = frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED)
-                self._data_to_send += reset
-                return getattr(error, "_events", [])
-            if self._stream_is_closed_by_end(stream_id):
-                raise StreamClosedError(stream_id) from error
-            raise
+        stream = self.streams.get(stream_id) or self._open(stream_id)
+        return cast("Stream", stream).take_headers(fields, end=end)
 
     def header_frames(
         self, stream_id: int, fields: list[RawHeader], *, end: bool
@@ -211,13 +196,17 @@ class Library(h2.connection.H2Connection):
         """Note that a frame with END_STREAM is being sent."""
         self.streams[stream_id].state_machine.process_input(_Input.SEND_END_STREAM)
 
+    def forget(self, stream_id: int) -> None:
+        """Let go of a stream that is closed; repeats are no-ops."""
+        self.streams.pop(stream_id, None)
+
     def decode(self, block: bytes) -> None:
         """Decode a header block only to keep the HPACK state true (RFC 9113 §4.3).
 
         Raises:
-            HPACKError: or one of its relatives; see ``error_code``.
+            H2Error: the connection must end; see ``error_code``.
         """
-        self._field_decoder.decode_block(block)
+        self._decoded(block)
 
     def _decoded(self, block: bytes) -> list[RawHeader]:
         try:
@@ -227,18 +216,8 @@ class Library(h2.connection.H2Connection):
         except _HPACK_ERRORS as error:
             raise ProtocolError(str(error)) from error
 
-    def _begin_new_stream(
-        self, stream_id: int, allowed_ids: AllowedStreamIDs
-    ) -> h2.stream.H2Stream:
-        if stream_id <= self.highest_inbound_stream_id:
-            raise StreamIDTooLowError(stream_id, self.highest_inbound_stream_id)
-        if stream_id % 2 != allowed_ids:  # RFC 9113 §5.1.1
-            msg = "a client opens streams with odd identifiers"
-            raise ProtocolError(msg)
+    def _open(self, stream_id: int) -> Stream:
         self.highest_inbound_stream_id = stream_id
-        self._opened += 1
-        if self._opened % _STREAMS_PER_SWEEP == 0:
-            self._open_streams(1)  # moves those that are closed out of ``streams``
         stream = Stream(
             stream_id,
             config=self.config,
@@ -253,15 +232,11 @@ class Library(h2.connection.H2Connection):
         """Leave GOAWAY to tako: what was asked before the error is still answered."""
 
 
-DECODING_ERRORS: Final = _HPACK_ERRORS
-"""What ``Library.decode`` may raise."""
-
-
 def error_code(error: Exception) -> ErrorCode:
     """Return the GOAWAY code for what ``h2`` or HPACK raised on input (RFC 9113 §7)."""
     if isinstance(error, DenialOfServiceError):
         return ErrorCode.ENHANCE_YOUR_CALM
-    if isinstance(error, _HPACK_ERRORS) or isinstance(error.__cause__, _HPACK_ERRORS):
+    if isinstance(error.__cause__, _HPACK_ERRORS):
         return ErrorCode.COMPRESSION_ERROR  # RFC 9113 §4.3
     if isinstance(error, ProtocolError):
         return ErrorCode(error.error_code)

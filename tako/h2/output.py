@@ -1,16 +1,16 @@
 """``Output``: everything one connection sends, in order.
 
-Theory of operation. ``h2`` writes HEADERS, END_STREAM, RST_STREAM and acknowledgements;
-tako writes DATA, WINDOW_UPDATE and GOAWAY. Both end up in ``frames``. ``h2``'s own
-buffer is moved there after each call that may have filled it, so the order of calls is
-the order on the wire.
+Theory of operation. ``h2`` writes acknowledgements, and RST_STREAM where a window
+overflows; tako writes the rest. Both end up in ``frames``. ``h2``'s own buffer is moved
+there after each call that may have filled it, so the order of calls is the order on the
+wire.
 
 Invariant: between calls ``h2``'s buffer is empty.
 """
 
 from typing import TYPE_CHECKING, Protocol
 
-from tako.h2.frames import DATA, END_STREAM, HEAD, frame
+from tako.h2.frames import DATA, END_STREAM, HEAD, frame, rst_stream
 from tako.h2.library import Library
 from tako.h2.windows import SendQueue
 from tako.headers import RawHeader
@@ -110,7 +110,6 @@ class Output:
         self.frames.append(frame(DATA, END_STREAM, stream_id))
 
     def reset(self, stream_id: int, code: int) -> None:
-        """Send RST_STREAM, unless ``h2`` has done so already."""
-        if not self.library.streams[stream_id].closed:
-            self.library.reset_stream(stream_id, code)
-            self.collect()
+        """Send RST_STREAM, the last frame of a stream (RFC 9113 §5.4.2)."""
+        self.library.forget(stream_id)
+        self.frames.append(rst_stream(stream_id, code))

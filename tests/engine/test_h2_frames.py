@@ -230,6 +230,12 @@ class TestHeaderCompression:  # RFC 9113 §4.3, RFC 7541
         late = frame(HEADERS, END_HEADERS, 1, b"\x80")
         fails(peer, ErrorCode.COMPRESSION_ERROR, rst(1), late)
 
+    def test_late_headers_that_are_too_large(self, peer: Peer) -> None:
+        peer.request(1, POST, end=False)
+        peer.request(3, extra=[("x", "y" * 4000)])  # in the table from now on
+        late = frame(HEADERS, END_HEADERS, 1, b"\xbe" * 10)
+        fails(peer, ErrorCode.ENHANCE_YOUR_CALM, rst(1), late)
+
     @pytest.mark.parametrize(
         "between",
         [
@@ -344,6 +350,93 @@ class TestStreamStates:  # RFC 9113 §5.1
         peer.send(data(1, b"x") * 3000)
         assert peer.goaway_codes() == []
         assert serves(peer)
+
+
+class TestForgottenStreams:  # RFC 9113 §5.1, §5.4
+    """What is remembered of closed streams is bounded; none of it is needed."""
+
+    def flood(self, peer: Peer, first: int, count: int) -> None:
+        """Close more streams than are remembered: by DATA on such as were skipped."""
+        for stream_id in range(first, first + 2 * count, 2):
+            peer.send(data(stream_id, b"x"))
+            peer.advance(0.02)  # within the budget of control frames
+        peer.frames()
+
+    def depends_on_itself(self, peer: Peer, stream_id: int) -> bytes:
+        flags = END_HEADERS | END_STREAM | HAS_PRIORITY
+        priority = stream_id.to_bytes(4) + b"\0"
+        return frame(HEADERS, flags, stream_id, priority + peer.encode(GET))
+
+    @pytest.fixture(params=["reset", "reset by us", "answered", "refused", "skipped"])
+    def forgotten(self, request: pytest.FixtureRequest, make: Make) -> Peer:
+        """Return a connection on which stream 1 is closed, and forgotten."""
+        peer = make(config=ServerConfig(h2_max_concurrent_streams=2))
+        match request.param:
+            case "reset":
+                peer.send(peer.headers(1), rst(1))
+            case "reset by us":
+                peer.request(1).reset()
+            case "answered":
+                answer(peer.request(1))
+            case "refused":
+                peer.request(3)
+                peer.request(5)
+                peer.send(peer.headers(7), data(1, b"x"))
+        for stream_id in range(9, 89, 2):
+            peer.send(peer.headers(stream_id), rst(stream_id))
+        peer.send(peer.headers(100_001))
+        self.flood(peer, 1001, 1100)
+        return peer
+
+    def test_headers(self, forgotten: Peer) -> None:
+        forgotten.send(forgotten.headers(1))
+        assert forgotten.goaway_codes() in ([1], [5])
+
+    def test_headers_that_depend_on_themselves(self, forgotten: Peer) -> None:
+        forgotten.send(self.depends_on_itself(forgotten, 1))
+        assert forgotten.goaway_codes() in ([1], [5])
+
+    @pytest.mark.parametrize(
+        ("late", "codes"),
+        [
+            (data(1, b"x"), [(1, ErrorCode.STREAM_CLOSED)]),
+            (data(1, b"", end=True), [(1, ErrorCode.STREAM_CLOSED)]),
+            (frame(PRIORITY, 0, 1, bytes(4)), [(1, ErrorCode.FRAME_SIZE_ERROR)]),
+            (frame(PRIORITY, 0, 1, b"\0\0\0\1\0"), [(1, ErrorCode.PROTOCOL_ERROR)]),
+            (frame(PRIORITY, 0, 1, bytes(5)), []),
+            (rst(1), []),
+            (window_update(1, 1), []),
+            (window_update(1, 0), []),
+            (window_update(1, 2**31 - 1), []),
+        ],
+    )
+    def test_other_frames(
+        self, forgotten: Peer, late: bytes, codes: list[tuple[int, int]]
+    ) -> None:
+        forgotten.send(late, late)
+        assert forgotten.rst_codes() == codes
+        assert pings(forgotten)
+
+    def test_those_that_ended_do_not_displace_those_that_were_reset(
+        self, peer: Peer
+    ) -> None:
+        peer.request(1, POST, end=False).reset()
+        for stream_id in range(3, 3003, 2):
+            answer(peer.request(stream_id))
+        peer.frames()
+        peer.send(peer.headers(1, [("a", "b")]))  # trailers that were under way
+        assert peer.frames() == []
+
+    def test_the_library_knows_open_streams_only(self, peer: Peer) -> None:
+        library = peer.engine._output.library
+        open_ones = [peer.request(i, POST, end=False) for i in (1, 3, 5, 7)]
+        answer(peer.request(9))
+        peer.send(peer.headers(11, extra=[("Bad", "x")]))
+        assert set(library.streams) == {1, 3, 5, 7}
+        peer.send(rst(1), window_update(3, 2**31 - 1))
+        open_ones[2].reset()
+        peer.engine.connection_lost()
+        assert not library.streams
 
 
 class TestStreamIdentifiers:  # RFC 9113 §5.1.1
