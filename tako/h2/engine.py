@@ -348,8 +348,10 @@ class H2Engine:
         well_formed = event.stream_ended is not None and check_trailers(
             raw, self._host.config
         )
-        if exchange.connect or not well_formed:
-            # RFC 9113 §8.5: only DATA on a tunnel; §8.1: trailers end the stream
+        if exchange.connect:  # RFC 9113 §8.5: only DATA on a tunnel
+            self.fail_stream(event.stream_id, ErrorCode.PROTOCOL_ERROR)
+            return
+        if not well_formed:  # RFC 9113 §8.1: trailers end the stream
             self._content_fault(exchange, ErrorCode.PROTOCOL_ERROR)
             return
         exchange.body.trailers += raw
@@ -359,8 +361,8 @@ class H2Engine:
 
     def _content_fault(self, exchange: H2Exchange, code: int) -> None:
         """Reset a stream whose body is malformed; its reader is told."""
-        exchange.sink.deliver_eof(RemoteProtocolError("the request body is malformed"))
         counted = not exchange.over
+        exchange.sink.deliver_eof(RemoteProtocolError("the request body is malformed"))
         if not exchange.closed:
             self.reset(exchange, code)
         if counted:

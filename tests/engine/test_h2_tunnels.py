@@ -8,6 +8,8 @@ from tako.config import ServerConfig
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, ErrorCode
 from tako.seams import ResetCode
+from tako.ws.conversation import Conversation
+from tako.ws.options import WsOptions
 from tests.support.h2wire import (
     CONNECT,
     GET,
@@ -21,6 +23,7 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
+from tests.support.peer_ws import encode_frame
 
 
 Make = Callable[..., Peer]
@@ -297,19 +300,75 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         assert library.outbound_flow_control_window == 65_535 - 11_000
         assert library.streams[1].outbound_flow_control_window == 65_535 - 11_000
 
-    def test_headers_are_no_part_of_a_tunnel(self, peer: Peer) -> None:
+    @pytest.mark.parametrize("end", [True, False])
+    def test_headers_are_no_part_of_a_tunnel(self, peer: Peer, end: bool) -> None:
         _, sink = peer.tunnel()
         other, _ = peer.tunnel(3)
-        peer.send(peer.headers(1, [("a", "b")]))
+        peer.send(peer.headers(1, [("a", "b")], end=end))
         assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
-        assert len(sink.ends) >= 1
+        assert [type(e) for e in sink.ends] == [Disconnected]
         assert not other.closed
 
-    def test_headers_before_acceptance_neither(self, peer: Peer) -> None:
+    @pytest.mark.parametrize("end", [True, False])
+    def test_headers_on_a_websocket_are_an_abnormal_end(
+        self, peer: Peer, end: bool
+    ) -> None:
         exchange = peer.request(1, CONNECT, end=False)
-        peer.send(peer.headers(1, [("a", "b")]))
+        ws = Conversation(exchange, WsOptions())
+        exchange.open_tunnel(200, [], ws)
+        peer.send(data(1, encode_frame(1, b"before")))
+        peer.frames()
+        peer.send(peer.headers(1, [("a", "b")], end=end))
+        assert [(f.kind, f.number) for f in peer.frames()] == [(RST_STREAM, 1)]
+        assert ws.take() == "before"
+        assert ws.close_code == 1006
+
+    @pytest.mark.parametrize("end", [True, False])
+    def test_headers_before_acceptance_neither(self, peer: Peer, end: bool) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        peer.send(data(1, b"early"), peer.headers(1, [("a", "b")], end=end))
         assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
+        assert exchange.task is not None
+        assert exchange.task.cancels == 1  # type: ignore[attr-defined]
+        sink = RecordingSink(exchange)
+        exchange.open_tunnel(200, [], sink)
+        assert [type(e) for e in sink.ends] == [Disconnected]
+        assert not sink.data
+        exchange.ended()
+        assert peer.frames() == []
+
+    def test_headers_after_the_peers_end(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        peer.send(data(1, b"", end=True))
+        assert sink.ends == [None]
+        peer.send(peer.headers(1, [("a", "b")]))  # RFC 9113 §5.1
+        assert peer.rst_codes() == [(1, ErrorCode.STREAM_CLOSED)]
+        assert [type(e) for e in sink.ends] == [type(None), Disconnected]
         assert exchange.over
+
+    @pytest.mark.parametrize("end", [True, False])
+    def test_headers_after_our_end(self, peer: Peer, end: bool) -> None:
+        exchange, sink = peer.tunnel()
+        exchange.send_data(b"", end=True)
+        peer.frames()
+        peer.send(peer.headers(1, [("a", "b")], end=end))
+        assert peer.rst_codes() == [(1, ErrorCode.PROTOCOL_ERROR)]
+        assert [type(e) for e in sink.ends] == [Disconnected]
+
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_headers_on_a_tunnel_count_as_a_reset(
+        self, make: Make, accepted: bool
+    ) -> None:
+        config = ServerConfig(h2_max_pending_accept_reset_streams=3)
+        peer = make(config=config)
+        for stream_id in (1, 3, 5, 7):
+            assert peer.goaway_codes() == []
+            if accepted:
+                peer.tunnel(stream_id)
+            else:
+                peer.request(stream_id, CONNECT, end=False)
+            peer.send(peer.headers(stream_id, [("a", "b")]))
+        assert peer.goaway_codes() == [ErrorCode.ENHANCE_YOUR_CALM]
 
     def test_the_peer_resets(self, peer: Peer) -> None:
         exchange, sink = peer.tunnel()
