@@ -138,7 +138,8 @@ class ServerConfig:
         h2_max_send_buf_size: bytes queued for one stream before its producer waits.
         h2_max_pending_accept_reset_streams: resets of unanswered streams that are let
             pass at once; the allowance refills by a thirtieth of it (at least one) a
-            second.
+            second. Beyond it the connection drains, beyond as many again it ends.
+        h2_reset_drain_timeout: how long open streams may then go on.
         h2_keep_alive_interval: seconds of silence before a PING is sent; ``None``:
             never.
         h2_enable_connect_protocol: accept WebSockets over HTTP/2 (RFC 8441).
@@ -173,6 +174,7 @@ class ServerConfig:
     h2_max_header_list_size: int = 16 * 1024
     h2_max_send_buf_size: int = 64 * 1024
     h2_max_pending_accept_reset_streams: int = 1000
+    h2_reset_drain_timeout: Seconds = Seconds(5.0)
     h2_keep_alive_interval: OptionalSeconds = OptionalSeconds(None)
     h2_enable_connect_protocol: bool = True
     h2_initial_window_size: int = 256 * 1024

@@ -9,7 +9,9 @@ Everything that is sent goes through ``Output``. How the connection ends is
 A handler holds a slot from its dispatch until ``Exchange.ended``, whatever becomes of
 its stream. So a peer that resets what it asked for cannot have more handlers running
 than it was allowed streams; and resets of unanswered streams, the peer's own and those
-that it provokes, are counted against a bucket.
+that it provokes, are counted against a bucket. When that is empty the connection drains
+with ENHANCE_YOUR_CALM: the peer may be a proxy, and what is open somebody else's. Once
+more as many resets, or streams to refuse, end it at once.
 
 Invariants: ``exchanges`` holds exactly the streams that are open or half-closed;
 ``_running`` <= ``h2_max_concurrent_streams``; after ``closing`` nothing is queued.
@@ -90,10 +92,8 @@ class H2Engine:
         self._requests: list[H2Exchange] = []
         self._checked: list[RawHeader] | None = None
         self._head: Head | Refusal | None = None
-        config = host.config
-        size = config.h2_max_pending_accept_reset_streams
-        self._resets = TokenBucket(size, max(size / _RESET_REFILL, 1), host.time())
-        self._output = Output(host, Library(config))
+        self._resets = self._bucket()
+        self._output = Output(host, Library(host.config))
         self._gate = Gate(self, host, self._output, lane=lane)
         self._gate.start()
         self._lifecycle = Lifecycle(self, host, self._output)
@@ -147,9 +147,7 @@ class H2Engine:
         self._shutting_down = True
         self._linger.end()
         # WebSockets say goodbye before GOAWAY: some clients drop them when they see it
-        for exchange in list(self.exchanges.values()):
-            if exchange.tunnel:
-                exchange.sink.shut_down()
+        self.say_goodbye()
         self._lifecycle.begin_drain()
 
     # What the gate says -----------------------------------------------------------
@@ -198,8 +196,8 @@ class H2Engine:
         """End the connection with an error (RFC 9113 §5.4.1)."""
         self._gate.stop()
         self.backlog = False
-        self._cut_incomplete()
         self._lifecycle.fail(code)
+        self._cut_incomplete()
 
     # What an exchange says --------------------------------------------------------
 
@@ -252,6 +250,12 @@ class H2Engine:
         self.backlog = False
         self.closing = True
 
+    def say_goodbye(self) -> None:
+        """Let every tunnel tell its peer that this is the end."""
+        for exchange in list(self.exchanges.values()):
+            if exchange.tunnel:
+                exchange.sink.shut_down()
+
     def cut_all(self) -> None:
         """Close every stream without a word."""
         for exchange in list(self.exchanges.values()):
@@ -267,6 +271,8 @@ class H2Engine:
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
             # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
+            if self._lifecycle.calming:
+                self._count_reset()
             return
         fields = event.headers
         if fields is not self._checked:  # else it is the same block once more
@@ -407,9 +413,20 @@ class H2Engine:
             if exchange.tunnel or not exchange.peer_ended:
                 self._drop(exchange)
 
+    def _bucket(self) -> TokenBucket:
+        size = self._host.config.h2_max_pending_accept_reset_streams
+        rate = max(size / _RESET_REFILL, 1)
+        return TokenBucket(size, rate, self._host.time())
+
     def _count_reset(self) -> None:
-        if not self._resets.spend(1, self._host.time()):
+        if self._resets.spend(1, self._host.time()):
+            return
+        if self._lifecycle.calming:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM)
+            self.cut_all()
+        else:
+            self._resets = self._bucket()
+            self._lifecycle.calm_down()
 
     def _too_slow(self, exchange: H2Exchange) -> None:
         self._output.reset(exchange.stream_id, ErrorCode.CANCEL)

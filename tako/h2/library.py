@@ -7,7 +7,7 @@ the outbound windows. tako keeps for itself, and takes away here:
 * the inbound windows (§5.2): tunnel DATA never enters ``h2``, so ``h2`` cannot count;
 * GOAWAY (§6.8): having sent or seen one, ``h2`` would refuse to finish open streams;
 * the refusal of streams above the limit (§5.1.2): a stream error, not the end of all;
-* the memory of closed streams (§5.1): the gate's, so ``h2`` forgets a stream at its end;
+* the memory of closed streams (§5.1): the gate has it, ``h2`` forgets what has ended;
 * header blocks, which the gate has put together: they are not framed and parsed again.
 
 This is the only module that touches names of ``h2`` which start with an underscore.

@@ -4,10 +4,13 @@ Theory of operation. ``h2`` would stop working at the first GOAWAY, so the frame
 written here. A connection is *serving*; then *draining*, from a first GOAWAY that names
 no stream (RFC 9113 §6.8: 2^31-1) until the answer to a PING shows that the peer has
 read it, or a second has passed; then *refusing*, after a GOAWAY with the last stream
-that will be answered. It *lingers* when the peer broke the connection: nothing is read
-any more, but what it asked before is answered. It ends when no stream is left.
+that will be answered. It is *calming* when the peer resets too much: refusing, for some
+seconds, after which what is left is cut. It *lingers* when the peer broke the
+connection: nothing is read any more, but what it asked before is answered. It ends when
+no stream is left.
 
-Invariant: ``refusing`` and ``lingering`` imply that the last GOAWAY has been sent.
+Invariants: ``refusing`` and ``lingering`` imply that the last GOAWAY has been sent;
+``calming`` implies ``refusing``; no GOAWAY names a later stream than one before it.
 """
 
 from typing import Protocol
@@ -41,6 +44,10 @@ class Streams(Protocol):
         """The connection has nothing more to say."""
         ...
 
+    def say_goodbye(self) -> None:
+        """Let every tunnel tell its peer that this is the end."""
+        ...
+
     def cut_all(self) -> None:
         """Close every stream; nobody will read the answers."""
         ...
@@ -62,10 +69,12 @@ class Lifecycle:
         "_host",
         "_idle_deadline",
         "_interval",
+        "_last_stream",
         "_output",
         "_ping_deadline",
         "_ping_sent",
         "_streams",
+        "calming",
         "lingering",
         "peer_leaves",
         "refusing",
@@ -76,8 +85,11 @@ class Lifecycle:
         self._host = host
         self._output = output
         self._draining = False
+        self._last_stream = MAX_STREAM_ID  # in the latest GOAWAY
         self.refusing: bool = False
         """The last GOAWAY was sent: new streams are refused."""
+        self.calming: bool = False
+        """So they are because the peer resets too much."""
         self.lingering: bool = False
         """The peer is not listened to any more."""
         self.peer_leaves: bool = False
@@ -151,6 +163,18 @@ class Lifecycle:
         self._end_deadline.set(self._host.time() + _DRAIN_TIMEOUT)
         self._host.flush()
 
+    def calm_down(self) -> None:
+        """Accept nothing new, and give what is open some seconds."""
+        self._draining = False
+        self.refusing = self.calming = True
+        self._idle_deadline.set(None)
+        self._goaway(ErrorCode.ENHANCE_YOUR_CALM)
+        timeout = self._host.config.h2_reset_drain_timeout
+        self._end_deadline.set(self._host.time() + timeout)
+        if not self._streams.busy:
+            self._close()
+        self._host.flush()
+
     def fail(self, code: int) -> None:
         """End the connection with an error; what can be answered, is."""
         if self.lingering:
@@ -176,7 +200,9 @@ class Lifecycle:
     # Inside -----------------------------------------------------------------------
 
     def _goaway(self, code: int) -> None:
-        last = self._output.library.highest_inbound_stream_id
+        # RFC 9113 §6.8: it never grows; what came after the last one was refused
+        last = min(self._last_stream, self._output.library.highest_inbound_stream_id)
+        self._last_stream = last
         self._output.frames.append(frames.goaway(last, code))
 
     def _finish_drain(self) -> None:
@@ -189,7 +215,8 @@ class Lifecycle:
         self._host.flush()
 
     def _end_reached(self) -> None:
-        if self.lingering:
+        if self.lingering or self.calming:
+            self._streams.say_goodbye()
             self._streams.cut_all()
             self._close()
         else:
@@ -201,8 +228,7 @@ class Lifecycle:
         self._host.flush()
 
     def _settings_late(self) -> None:
-        self._streams.cut_all()
-        self.fail(ErrorCode.SETTINGS_TIMEOUT)  # RFC 9113 §6.5.3
+        self._give_up(ErrorCode.SETTINGS_TIMEOUT)  # RFC 9113 §6.5.3
 
     def _silent(self) -> None:
         """Nothing was heard for a while: ask, and end if there is no answer."""
@@ -216,5 +242,8 @@ class Lifecycle:
             self._ping_deadline.set(now + _PING_TIMEOUT)
             self._host.flush()
         else:
-            self._streams.cut_all()
-            self.fail(ErrorCode.NO_ERROR)
+            self._give_up(ErrorCode.NO_ERROR)
+
+    def _give_up(self, code: int) -> None:
+        self.fail(code)
+        self._streams.cut_all()

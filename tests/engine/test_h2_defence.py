@@ -10,8 +10,10 @@ from tako.h2.budgets import TokenBucket, WindowUpdateBudget
 from tako.h2.frames import (
     CONTINUATION,
     DATA,
+    END_HEADERS,
     END_STREAM,
     GOAWAY,
+    HAS_PRIORITY,
     HEADERS,
     PING,
     PRIORITY,
@@ -21,10 +23,13 @@ from tako.h2.frames import (
 )
 from tako.pace import Pace
 from tests.support.h2wire import (
+    CONNECT,
     GET,
     POST,
     SETTINGS_ACK,
+    Frame,
     Peer,
+    RecordingSink,
     answer,
     data,
     parse,
@@ -258,6 +263,103 @@ class TestResets:
         peer.advance(4.9)
         answer(exchange)
         assert [f.kind for f in peer.frames()][-2:] == [HEADERS, DATA]
+        assert peer.engine.closing
+
+    @pytest.mark.parametrize("by", ["the peer", "us"])
+    def test_what_is_open_goes_on(self, make: Make, by: str) -> None:
+        peer = make(config=ServerConfig(h2_max_pending_accept_reset_streams=30))
+        tunnel, sink = peer.tunnel(1)
+        upload = peer.request(3, POST, end=False)
+        opening = peer.request(5, CONNECT, end=False)
+        for stream_id in range(7, 69, 2):
+            assert peer.goaway_codes() == []
+            provocation = rst(stream_id) if by == "the peer" else data(stream_id, b"x")
+            peer.send(peer.headers(stream_id), provocation)
+        goaways = [f for f in peer.frames() if f.kind == GOAWAY]
+        assert goaways == [Frame(GOAWAY, 0, 0, b"\0\0\0\x43\0\0\0\x0b")]
+        assert not peer.engine.closing
+        peer.send(data(1, b"x"), data(3, b"body", end=True))
+        assert sink.data == b"x"
+        tunnel.send_data(b"y")
+        answer(upload)
+        late = RecordingSink(opening)
+        opening.open_tunnel(200, [(b"date", b"x")], late)
+        kinds = [(f.kind, f.stream_id) for f in peer.frames()]
+        assert kinds == [(DATA, 1), (HEADERS, 3), (DATA, 3), (HEADERS, 5)]
+        assert peer.send(peer.headers(101)) == []
+        assert peer.rst_codes() == [(101, ErrorCode.REFUSED_STREAM)]
+        peer.advance(4.9)
+        assert sink.ends == []
+        tunnel.reset()
+        opening.reset()
+        assert peer.engine.closing
+
+    @pytest.mark.parametrize("limit", [5.0, 2.0])
+    def test_but_only_for_some_seconds(self, make: Make, limit: float) -> None:
+        config = ServerConfig(
+            h2_max_pending_accept_reset_streams=1, h2_reset_drain_timeout=limit
+        )
+        peer = make(config=config)
+        _, sink = peer.tunnel(1)
+        slow = peer.request(3)
+        self.reset_requests(peer, 5, 2)
+        peer.advance(limit - 0.1)
+        peer.send(data(1, b"x"))
+        assert not peer.engine.closing
+        peer.advance(0.1)
+        assert peer.engine.closing
+        assert sink.shut_downs == 1  # before it is cut
+        assert [type(e) for e in sink.ends] == [Disconnected]
+        assert slow.task.cancels == 1  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("what", ["refused", "provoked", "unknown"])
+    def test_as_many_again_end_it_at_once(self, make: Make, what: str) -> None:
+        config = ServerConfig(h2_max_pending_accept_reset_streams=20)
+        peer = make(config=config)
+        _, sink = peer.tunnel(1)
+        open_ones = [peer.request(i) for i in range(3, 45, 2)]
+        self.reset_requests(peer, 101, 21)
+        assert peer.goaway_codes() == CALM
+        for count, exchange in enumerate(open_ones):
+            assert (count, sink.ends) == (count, [])
+            if what == "refused":
+                peer.send(peer.headers(201 + 2 * count))
+            elif what == "provoked":
+                peer.send(data(exchange.stream_id, b"x"))
+            else:
+                flags = END_HEADERS | HAS_PRIORITY
+                stream_id = 201 + 2 * count
+                block = stream_id.to_bytes(4) + b"\0" + peer.encode(GET)
+                peer.send(frame(HEADERS, flags, stream_id, block))
+        assert [type(e) for e in sink.ends] == [Disconnected]
+        goaways = [f.payload for f in peer.frames() if f.kind == GOAWAY]
+        assert goaways == [b"\0\0\0\x8d\0\0\0\x0b"]
+        assert peer.engine.closing
+        assert [e.over for e in open_ones] == [True] * len(open_ones)
+
+    def test_a_shutdown_while_it_drains_says_goodbye(self, make: Make) -> None:
+        peer = make(config=ServerConfig(h2_max_pending_accept_reset_streams=1))
+        _, sink = peer.tunnel(1)
+        self.reset_requests(peer, 3, 2)
+        peer.frames()
+        peer.engine.shut_down()
+        assert sink.shut_downs == 1
+        assert peer.frames() == []
+        peer.advance(5)
+        assert peer.engine.closing
+
+    def test_a_drain_that_was_in_order_becomes_one(self, make: Make) -> None:
+        peer = make(config=ServerConfig(h2_max_pending_accept_reset_streams=1))
+        peer.tunnel(1)
+        open_ones = [peer.request(i) for i in (3, 5)]
+        peer.engine.shut_down()
+        peer.advance(1)
+        assert peer.goaway_codes() == [0, 0]
+        for exchange in open_ones:
+            peer.send(rst(exchange.stream_id))
+        assert peer.goaway_codes() == CALM
+        assert not peer.engine.closing
+        peer.advance(5)
         assert peer.engine.closing
 
     def test_handlers_never_outnumber_the_limit(self, make: Make) -> None:

@@ -107,6 +107,40 @@ class TestDrain:  # RFC 9113 §6.8
         exchange.open_tunnel(200, [], sink)
         assert sink.shut_downs == 1
 
+    def test_a_goaway_never_names_a_later_stream_than_one_before(
+        self, peer: Peer
+    ) -> None:
+        peer.tunnel(1)
+        peer.engine.shut_down()
+        peer.advance(1)
+        assert peer.frames()[-1] == last(1)
+        peer.send(peer.headers(3))  # refused: it is for another connection
+        assert peer.rst_codes() == [(3, ErrorCode.REFUSED_STREAM)]
+        peer.send(frame(PING, 0, 0, b"short"))
+        assert [f.payload for f in peer.frames()] == [b"\0\0\0\1\0\0\0\6"]
+        assert peer.engine.closing
+
+    def test_an_error_at_its_end_is_said_before_the_connection_closes(
+        self, peer: Peer
+    ) -> None:
+        peer.tunnel(1)
+        peer.engine.shut_down()
+        peer.advance(1)
+        peer.frames()
+        peer.send(peer.headers(3)[:12])  # never completed
+        seen: list[tuple[bool, bytes]] = []
+        flush = peer.host.flush
+
+        def note(*, soon: bool = False) -> None:
+            flush(soon=soon)
+            seen.append((peer.engine.closing, bytes(peer.host.sent)))
+
+        peer.host.flush = note  # type: ignore[method-assign]
+        peer.advance(10)
+        assert peer.engine.closing
+        goaway = frame(GOAWAY, 0, 0, b"\0\0\0\1\0\0\0\x0b")
+        assert {sent for closing, sent in seen if closing} == {goaway}
+
     def test_after_enough_requests(self, make: Make) -> None:
         peer = make(config=ServerConfig(h2_max_requests=3))
         _, sink = peer.tunnel(1)
