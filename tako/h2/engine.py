@@ -169,7 +169,7 @@ class H2Engine:
                 self._output.settings_changed()
                 self._window_updated(0)
             case SettingsAcknowledged():
-                self._lifecycle.settings_acknowledged()
+                self._settings_acknowledged()
             case PingAckReceived():
                 self._lifecycle.ping_acknowledged(event.ping_data or b"")
             case _:
@@ -432,7 +432,16 @@ class H2Engine:
         self._output.reset(exchange.stream_id, ErrorCode.CANCEL)
         self._drop(exchange)
 
-    # Output -----------------------------------------------------------------------
+    # Windows ----------------------------------------------------------------------
+
+    def _settings_acknowledged(self) -> None:
+        """Our settings are in force, on open streams as well (RFC 9113 §6.9.2)."""
+        self._lifecycle.settings_acknowledged()
+        library, size = self._output.library, self._host.config.h2_initial_window_size
+        change = size - library.inbound_window
+        library.inbound_window = size
+        for exchange in self.exchanges.values():
+            exchange.window += change
 
     def _window_updated(self, stream_id: int) -> None:
         """A window has grown: let those that waited for it send."""

@@ -7,7 +7,8 @@ bytes that the windows have no room for wait in ``outbox``; the send queue calls
 ``peer_ended`` that the peer's has, ``closed`` that the stream is gone.
 
 Invariants: ``closed`` implies ``over``; nothing is pending once ``over``; ``window`` +
-``_unacked`` + what the sink has not consumed = the initial window.
+``_unacked`` + what the sink has not consumed = the inbound window of a new stream. That
+may shrink below what the peer has sent: then ``window`` is negative (RFC 9113 §6.9.2).
 """
 
 from collections.abc import Sequence
@@ -127,8 +128,8 @@ class H2Exchange:
         self.tunnel = self._fast = False
         self.head_sent = self.over = self.closed = self.peer_ended = False
         # Inbound
-        self.window: int = host.config.h2_initial_window_size
-        self._step = self.window + 1 >> 1
+        self.window: int = output.library.inbound_window
+        self._step = host.config.h2_initial_window_size + 1 >> 1
         self._unacked = 0
         self._early: list[bytes] = []
         self.expected: int | None = None  # content-length of the request

@@ -349,7 +349,7 @@ class Gate:
         exchange.window -= size
         if exchange.peer_ended:  # RFC 9113 §5.1, half-closed (remote)
             self._receiver.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
-        elif exchange.window < 0:  # RFC 9113 §6.9.1
+        elif size and exchange.window < 0:  # RFC 9113 §6.9.1
             self._receiver.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         else:
             if size > len(data):  # RFC 9113 §6.1: padding counts, nobody consumes it

@@ -37,7 +37,7 @@ from hyperframe.frame import Frame
 
 from tako.config import ServerConfig
 from tako.h2 import frames
-from tako.h2.frames import MAX_FRAME_SIZE, PREFACE, ErrorCode
+from tako.h2.frames import DEFAULT_WINDOW, MAX_FRAME_SIZE, PREFACE, ErrorCode
 from tako.h2.hpack import FieldDecoder, FieldEncoder
 from tako.headers import RawHeader
 
@@ -143,6 +143,9 @@ class Library(h2.connection.H2Connection):
         )
         self._field_encoder = FieldEncoder()
         self._inbound_flow_control_window_manager = _Window()
+        # RFC 9113 §6.9.3: until the peer has acknowledged our settings
+        self.inbound_window: int = max(config.h2_initial_window_size, DEFAULT_WINDOW)
+        """What the peer may send on a new stream, in bytes."""
 
     def start(self) -> bytes:
         """Return our preface: the first SETTINGS (RFC 9113 §3.4)."""

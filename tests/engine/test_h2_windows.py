@@ -8,15 +8,30 @@ import h2.events
 import pytest
 
 from tako.config import ServerConfig
-from tako.h2.frames import DATA, GOAWAY, HEADERS, WINDOW_UPDATE, ErrorCode, frame
+from tako.h2.frames import (
+    DATA,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PREFACE,
+    WINDOW_UPDATE,
+    ErrorCode,
+    frame,
+)
+from tako.ws.conversation import Conversation
+from tako.ws.options import WsOptions
 from tests.support.h2wire import (
+    CONNECT,
     POST,
+    SETTINGS_ACK,
     Peer,
+    RecordingSink,
     answer,
     data,
     settings,
     window_update,
 )
+from tests.support.peer_ws import encode_frame
 
 
 Make = Callable[..., Peer]
@@ -77,6 +92,78 @@ class TestInbound:
         assert exchange.closed
         answer(peer.request(3))
         assert DATA in [f.kind for f in peer.frames()]
+
+    @pytest.mark.parametrize("carrier", ["body", "early", "tunnel", "websocket"])
+    def test_the_first_flight_may_use_the_default_window(  # RFC 9113 §6.9.3
+        self, make: Make, carrier: str
+    ) -> None:
+        peer = make(config=self.SMALL, greet=False)
+        peer.send(PREFACE + settings())
+        head = POST if carrier == "body" else CONNECT
+        exchange = peer.request(1, head, end=False)
+        patient = RecordingSink(exchange, greedy=False)
+        ws = Conversation(exchange, WsOptions())
+        if carrier == "tunnel":
+            exchange.open_tunnel(200, [], patient)
+        elif carrier == "websocket":
+            exchange.open_tunnel(200, [], ws)
+        piece = encode_frame(2, bytes(13_099))
+        assert len(piece) * 5 == 65_535
+        peer.send(*[data(1, piece)] * 5)
+        peer.send(SETTINGS_ACK)
+        assert exchange.window == 1000 - 65_535
+        peer.frames()
+        if carrier == "early":
+            exchange.open_tunnel(200, [(b"date", b"x")], patient)
+        for _ in range(5):
+            if carrier == "body":
+                peer.host.runtime.run(exchange.body.next_chunk)
+            elif carrier == "websocket":
+                assert ws.take() == bytes(13_099)
+            else:
+                exchange.consumed(len(piece))
+        credited = [f.number for f in peer.frames() if f.kind == WINDOW_UPDATE]
+        assert sum(credited) == 65_535
+        assert exchange.window == 1000
+        peer.send(data(1, bytes(1001)))
+        assert peer.rst_codes() == [(1, ErrorCode.FLOW_CONTROL_ERROR)]
+
+    @pytest.mark.parametrize("size", [1, 1000, 65_534, 65_535, 65_536, 1 << 20])
+    def test_the_window_is_ours_once_the_peer_has_acknowledged(
+        self, make: Make, size: int
+    ) -> None:
+        config = ServerConfig(h2_initial_window_size=size)
+        peer = make(config=config, greet=False)
+        peer.send(PREFACE + settings())
+        early = peer.request(1, POST, end=False)
+        peer.send(SETTINGS_ACK, SETTINGS_ACK)  # one of them acknowledges nothing
+        late = peer.request(3, POST, end=False)
+        assert (early.window, late.window) == (size, size)
+
+    def test_beyond_the_default_window_before_that(self, make: Make) -> None:
+        peer = make(config=self.SMALL, greet=False)
+        peer.send(PREFACE + settings())
+        peer.request(1, POST, end=False)
+        peer.send(*[data(1, bytes(13_107))] * 5, data(1, b""))
+        assert peer.rst_codes() == []
+        peer.send(data(1, b"x"))
+        assert peer.rst_codes() == [(1, ErrorCode.FLOW_CONTROL_ERROR)]
+
+    def test_an_end_needs_no_window(self, make: Make) -> None:
+        peer = make(config=self.SMALL, greet=False)
+        peer.send(PREFACE + settings())
+        exchange = peer.request(1, POST, end=False)
+        peer.send(data(1, bytes(10_000)), SETTINGS_ACK, data(1, b"", end=True))
+        assert exchange.peer_ended
+        assert peer.rst_codes() == []
+
+    def test_a_window_below_zero_takes_no_padding(self, make: Make) -> None:
+        peer = make(config=self.SMALL, greet=False)
+        peer.send(PREFACE + settings())
+        peer.request(1, POST, end=False)
+        padded = frame(DATA, PADDED, 1, b"\0")
+        peer.send(data(1, bytes(10_000)), SETTINGS_ACK, padded)
+        assert peer.rst_codes() == [(1, ErrorCode.FLOW_CONTROL_ERROR)]
 
     def test_padding_counts(self, make: Make) -> None:
         peer = make(config=self.SMALL)
