@@ -419,13 +419,13 @@ class Gate:
         self._spend(_SETTINGS_COST)
         if len(payload) > 6 * _SETTINGS_ENTRIES:
             raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
-        values = {
-            setting: value
+        entries = [
+            (setting, value)
             for setting, value in _ENTRY.iter_unpack(payload)
             if setting in _KNOWN_SETTINGS  # RFC 9113 §6.5.2: ignore the others
-        }
-        entries = b"".join([_ENTRY.pack(*entry) for entry in values.items()])
-        self._feed(frames.frame(frames.SETTINGS, 0, 0, entries))
+        ]
+        for event in self._understood(partial(self._library.receive_settings, entries)):
+            self._receiver.receive_event(event)
 
     def _ignorable(self, kind: int, stream_id: int, payload: bytes) -> None:
         """PRIORITY, GOAWAY and what RFC 9113 §4.1 and §5.5 tell us to ignore."""

@@ -29,15 +29,21 @@ from h2.events import (
     StreamEnded,
     TrailersReceived,
 )
-from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.exceptions import DenialOfServiceError, FlowControlError, ProtocolError
 from h2.settings import SettingCodes
 from h2.stream import StreamInputs as _Input
 from hpack import HPACKError, OversizedHeaderListError
-from hyperframe.frame import Frame
+from hyperframe.frame import Frame, SettingsFrame
 
 from tako.config import ServerConfig
 from tako.h2 import frames
-from tako.h2.frames import DEFAULT_WINDOW, MAX_FRAME_SIZE, PREFACE, ErrorCode
+from tako.h2.frames import (
+    DEFAULT_WINDOW,
+    MAX_FRAME_SIZE,
+    MAX_WINDOW,
+    PREFACE,
+    ErrorCode,
+)
 from tako.h2.hpack import FieldDecoder, FieldEncoder
 from tako.headers import RawHeader
 
@@ -167,6 +173,24 @@ class Library(h2.connection.H2Connection):
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         stream = self.streams.get(stream_id) or self._open(stream_id)
         return cast("Stream", stream).take_headers(fields, end=end)
+
+    def receive_settings(self, entries: list[tuple[int, int]]) -> list[Event]:
+        """Take the peer's settings, as ids and values in the order of their frame.
+
+        Each is judged, the last of its kind counts (RFC 9113 §6.5.3).
+
+        Raises:
+            H2Error: the connection must end; see ``error_code``.
+        """
+        windows = [s.outbound_flow_control_window for s in self.streams.values()]
+        above = max(windows, default=0) - self.remote_settings.initial_window_size
+        for setting, value in entries:
+            self.remote_settings.validate_received_setting(setting, value)
+            window = setting == SettingCodes.INITIAL_WINDOW_SIZE
+            if window and above + value > MAX_WINDOW:  # RFC 9113 §6.9.2
+                msg = "a stream's window would become too large"
+                raise FlowControlError(msg)
+        return self._receive_frame(SettingsFrame(0, dict(entries)))
 
     def header_frames(
         self, stream_id: int, fields: list[RawHeader], *, end: bool

@@ -657,6 +657,42 @@ class TestSettings:  # RFC 9113 §6.5
     def test_bad_ones(self, peer: Peer, bad: bytes, code: ErrorCode) -> None:
         fails(peer, code, bad)
 
+    @pytest.mark.parametrize(
+        ("entries", "code"),
+        [
+            ([(2, 2), (2, 0)], ErrorCode.PROTOCOL_ERROR),
+            ([(4, 2**31), (4, 65_535)], ErrorCode.FLOW_CONTROL_ERROR),
+            ([(4, 2**32 - 1), (3, 1), (4, 0)], ErrorCode.FLOW_CONTROL_ERROR),
+            ([(5, 1), (5, 16_384)], ErrorCode.PROTOCOL_ERROR),
+            ([(5, 2**24), (5, 16_384)], ErrorCode.PROTOCOL_ERROR),
+            ([(5, 16_384), (5, 1), (5, 16_384)], ErrorCode.PROTOCOL_ERROR),
+            ([(8, 2), (8, 1)], ErrorCode.PROTOCOL_ERROR),
+            ([(8, 1), (8, 2), (8, 1)], ErrorCode.PROTOCOL_ERROR),
+            ([(5, 1), (4, 2**31)], ErrorCode.PROTOCOL_ERROR),  # the first one decides
+            ([(4, 2**31), (5, 1)], ErrorCode.FLOW_CONTROL_ERROR),
+        ],
+    )
+    def test_a_good_value_makes_up_for_no_bad_one(  # RFC 9113 §6.5.3
+        self, peer: Peer, entries: list[tuple[int, int]], code: ErrorCode
+    ) -> None:
+        fails(peer, code, settings(*entries))
+
+    def test_a_window_must_not_overflow_for_a_moment(self, peer: Peer) -> None:
+        peer.request(1)
+        peer.send(settings((4, 2**31 - 1), (4, 65_535)))  # exactly the largest
+        assert pings(peer)
+        peer.send(window_update(1, 1))
+        fails(
+            peer,
+            ErrorCode.FLOW_CONTROL_ERROR,
+            settings((4, 2**31 - 1), (4, 65_535)),
+        )
+
+    def test_windows_of_closed_streams_do_not_overflow(self, peer: Peer) -> None:
+        peer.send(peer.headers(1), window_update(1, 2**31 - 1 - 65_535), rst(1))
+        peer.send(settings((4, 70_000)))
+        assert pings(peer)
+
     def test_unknown_ones_are_not_even_stored(self, peer: Peer) -> None:
         peer.send(settings((0x7, 1), (0x9, 1), (0xF000, 1)))
         assert peer.frames() == [Frame(SETTINGS, ACK, 0, b"")]
