@@ -396,13 +396,14 @@ class Gate:
         ):
             raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
         live = stream_id in self._receiver.exchanges
-        if not int.from_bytes(payload) & frames.MAX_WINDOW:
+        increment = int.from_bytes(payload) & frames.MAX_WINDOW  # RFC 9113 §6.9
+        if not increment:
             if not stream_id:  # RFC 9113 §6.9
                 raise Fault(ErrorCode.PROTOCOL_ERROR)
             if live:
                 self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
         elif live or not stream_id:
-            self._feed(frames.frame(frames.WINDOW_UPDATE, 0, stream_id, payload))
+            self._feed(frames.window_update(stream_id, increment))
 
     def _rst_stream(self, stream_id: int, payload: bytes) -> None:
         if stream_id in self._receiver.exchanges:

@@ -279,6 +279,16 @@ class TestOutbound:
         answer(peer.request(3))
         assert DATA in [f.kind for f in peer.frames()]
 
+    @pytest.mark.parametrize("stream_id", [0, 1])
+    def test_the_reserved_bit_of_an_increment_is_ignored(
+        self, peer: Peer, stream_id: int
+    ) -> None:
+        exchange, _ = peer.tunnel()
+        window_of = peer.engine._output.library if not stream_id else exchange._stream
+        peer.send(frame(WINDOW_UPDATE, 0, stream_id, b"\x80\0\0\x05"))
+        assert peer.frames() == []
+        assert window_of.outbound_flow_control_window == 65_540
+
     def test_the_connections_window_that_overflows(self, peer: Peer) -> None:
         peer.send(window_update(0, 2**31 - 1))
         assert peer.goaway_codes() == [ErrorCode.FLOW_CONTROL_ERROR]
