@@ -268,6 +268,8 @@ class H2Engine:
         config = self._host.config
         most = config.h2_max_concurrent_streams
         self.streams_seen += 1
+        if self.streams_seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
+            self._lifecycle.begin_drain()
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
             # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
@@ -288,11 +290,6 @@ class H2Engine:
             self._refuse(stream_id, head, ended=ended)
         else:
             self._dispatch(stream_id, head, ended=ended)
-        if (
-            self.streams_seen >= config.h2_max_requests
-            or self._output.library.highest_inbound_stream_id >= MAX_STREAM_ID
-        ):
-            self._lifecycle.begin_drain()
 
     def _open(self, exchange: H2Exchange, *, ended: bool) -> None:
         self.exchanges[exchange.stream_id] = exchange

@@ -453,6 +453,18 @@ class TestStreamIdentifiers:  # RFC 9113 §5.1.1
         answer(exchange)
         assert DATA in [f.kind for f in peer.frames()]
 
+    @pytest.mark.parametrize("name", ["Bad", "good"])
+    def test_behind_the_last_one_the_connection_drains(
+        self, make: Make, name: str
+    ) -> None:
+        peer = make(config=ServerConfig(h2_max_concurrent_streams=1))
+        other = peer.request(1)
+        peer.send(peer.headers(2**31 - 1, extra=[(name, "refused or malformed")]))
+        assert peer.goaway_codes() == [0]
+        answer(other)
+        peer.advance(1)
+        assert peer.engine.closing
+
 
 class TestConcurrency:  # RFC 9113 §5.1.2
     def test_streams_above_the_limit_are_refused(self, peer: Peer) -> None:
