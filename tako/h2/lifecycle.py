@@ -195,6 +195,7 @@ class Lifecycle:
         self._idle_deadline.set(None)
         self._ack_deadline.set(None)
         self._ping_deadline.set(None)
+        self._ping_sent = False  # what is still heard sets none again
         self._end_deadline.set(None)
 
     # Inside -----------------------------------------------------------------------

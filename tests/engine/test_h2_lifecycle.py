@@ -243,6 +243,23 @@ class TestKeepAlive:
         assert peer.engine.closing
         assert [type(e) for e in sink.ends] == [Disconnected]
 
+    @pytest.mark.parametrize("end", ["lost", "broken", "over"])
+    def test_none_once_the_connection_is_over(self, make: Make, end: str) -> None:
+        peer = make(config=self.CONFIG)
+        if end == "broken":
+            peer.request(1)
+        peer.advance(15)
+        peer.frames()
+        if end == "lost":
+            peer.engine.connection_lost()
+        else:
+            kind = PING if end == "broken" else GOAWAY
+            peer.send(frame(kind, 0, 0, bytes(7 if end == "broken" else 8)))
+        peer.frames()
+        peer.send(data(1, b"x"))  # what was under way
+        peer.advance(100)
+        assert peer.frames() == []
+
     def test_data_is_an_answer(self, make: Make) -> None:
         peer = make(config=self.CONFIG)
         peer.tunnel()
