@@ -14,16 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 import trustme
 
 import tako
 from tako.service import Service
-from tests.support import lane
+from tests.support import backstop, lane
 from tests.support.matrix import matrix_of, thinned
 from tests.support.peer import Wire
 from tests.support.server import Credentials, RunningServer, RuntimeName, watched
 
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "tako", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tako")
 
 WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2", "h2c")
 
@@ -42,9 +49,10 @@ def _runtimes() -> list[object]:
     return parameters
 
 
-def pytest_configure() -> None:
-    """Obey what the environment says about the servers."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Obey what the environment says about the servers; let no test hang."""
     lane.obey()
+    backstop.pytest_configure(config)
 
 
 def pytest_collection_modifyitems(

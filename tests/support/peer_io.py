@@ -1,6 +1,7 @@
 """What both wires of the test client share: a socket with deadlines, a response."""
 
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -12,8 +13,14 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 
-TIMEOUT = 15.0
-"""Seconds that the client waits for what must happen at once, on a slow machine."""
+PATIENCE = float(os.environ.get("TAKO_TEST_PATIENCE", "1"))
+"""Every limit of the tests is multiplied with it."""
+
+TIMEOUT = 60.0 * PATIENCE
+"""Seconds that a test waits for what must happen at once: only a hang takes longer."""
+
+NEVER = 100 * TIMEOUT
+"""A limit of the server that a test must not wait for: its own is over before."""
 
 READ_SIZE = 65_536
 
