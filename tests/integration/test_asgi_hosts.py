@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.hosts import Host, host_command
 from tests.support.peer import Wire
-from tests.support.peer_io import EndOfStreamError, PeerError
+from tests.support.peer_io import TIMEOUT, EndOfStreamError, PeerError
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 
@@ -111,7 +111,8 @@ class Client:
 
     def seen(self, key: str) -> Any:
         """Return what the app has noted under ``key``, once it has."""
-        for _ in range(200):
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
             with self._host.connect(self._wire) as connection:
                 text = connection.request("GET", f"/seen?{key}").body.decode()
             if text != "None":
@@ -336,7 +337,7 @@ class TestRouterElsewhere:
             ws.close(4000, "bye")
             ws.expect_close()
         told: list[Any] = []
-        end = time.monotonic() + 5
+        end = time.monotonic() + TIMEOUT
         while not told and time.monotonic() < end:
             with router_host.connect(wire) as connection:
                 told = json.loads(connection.request("GET", "/closed").body)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.support.children import Child, run_child
 from tests.support.hosts import ROOT, Host
 from tests.support.peer_io import TIMEOUT
 from tests.support.ports import free_port
@@ -85,15 +86,7 @@ def command(*arguments: str | Path) -> list[str]:
 def run(
     folder: Path, *arguments: str | Path, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=environment(folder, **env),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT * 2,
-        check=False,
-    )
+    return run_child(command(*arguments), cwd=folder, env=environment(folder, **env))
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -333,17 +326,15 @@ class TestServing:
     ) -> None:
         plain = ("--plain", "--bind", "127.0.0.1:0")
         for _ in range(5):
-            with subprocess.Popen(
+            with Child(
                 command("serve", "apps:router", *plain, *options),
                 cwd=folder,
                 env=environment(folder),
-                stderr=subprocess.PIPE,
-                text=True,
+                stderr=subprocess.STDOUT,
             ) as process:
-                assert process.stderr is not None
-                assert any("listening on" in line for line in process.stderr)
+                process.wait_line("listening on")
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(TIMEOUT) == 0
+                assert process.wait() == 0
 
     def test_sigterm_drains_and_a_second_one_ends(
         self, folder: Path, credentials: Credentials

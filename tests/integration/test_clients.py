@@ -9,7 +9,6 @@ that vanishes.
 import json
 import shutil
 import ssl
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tako import Request
 from tests.conformance.clients.catalogue import (
     CLIENTS,
     NODE_SCRIPTS,
-    PATIENCE,
     ROOT,
     Client,
     Place,
@@ -30,12 +28,14 @@ from tests.conformance.clients.catalogue import (
 )
 from tests.conformance.clients.scenarios import Ending, scenario_router
 from tests.conftest import Serve
+from tests.support.children import Child, run_child
+from tests.support.peer_io import TIMEOUT
 from tests.support.ports import free_port
-from tests.support.server import Credentials, Reports
+from tests.support.server import UNHURRIED, Credentials, Reports
 
 
-PROMPT = 2.0
-"""Seconds that a close may take; every timeout of tako and of the clients is longer."""
+CLIENTS_OWN_LIMIT = 10.0
+"""Seconds that a client waits for a server that does not answer its Close, at least."""
 
 MATRIX = [
     pytest.param(client, wire, scenario, id=f"{client.name}-{wire}-{scenario}")
@@ -58,7 +58,7 @@ def test_a_real_client(
     if missing := client.missing():
         pytest.skip(missing)
     endings = Reports()
-    server = serve(scenario_router(endings))
+    server = serve(scenario_router(endings), UNHURRIED)
     place = Place(server.address, ca_file)
     if client.front is None:
         outcome = client.play(wire, scenario, place)
@@ -72,7 +72,7 @@ def test_a_real_client(
         assert ending.code == 1006
         return
     assert outcome.seconds is not None
-    assert outcome.seconds < PROMPT
+    assert outcome.seconds < CLIENTS_OWN_LIMIT
     code = 4001 if scenario == "bye" else 1000
     if client.shows_code:
         assert outcome.code == code
@@ -118,30 +118,21 @@ def test_the_demo_page_uses_http_2_in_a_browser(
     shutil.copy(credentials.key, folder / "key.pem")
     port = free_port()
     example = ROOT / "examples" / "websocket_http2.py"
-    server = subprocess.Popen(
+    with Child(
         [sys.executable, str(example), f"127.0.0.1:{port}"],
+        limit=3 * TIMEOUT,
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-    )
-    try:
+    ) as server:
         wait_for_port(port, server)
         program = shutil.which("chromium") or "chromium"
         shot = tmp_path / "demo.png"
         script = str(NODE_SCRIPTS / "browser.mjs")
         page = f"https://localhost:{port}/"
-        done = subprocess.run(
-            ["node", script, program, page, "demo", str(shot)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = run_child(["node", script, program, page, "demo", str(shot)])
         assert done.returncode == 0, done.stderr
         seen = json.loads(done.stdout)
         assert seen["protocol"] == "h2"
         assert "HTTP/2" in seen["echo"]
         assert "HTTP/2" in seen["tick"]
         assert shot.stat().st_size > 5000
-    finally:
-        server.terminate()
-        server.wait(15)

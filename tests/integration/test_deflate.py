@@ -4,7 +4,6 @@ The client compresses with wsproto where it plays by the rules and with zlib whe
 """
 
 import random
-import time
 import zlib
 from typing import Any
 
@@ -176,11 +175,9 @@ class TestViolations:
         with serve(router, QUICK).connect() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             process = psutil.Process()
-            before, started = process.memory_info().rss, time.process_time()
+            before = process.memory_info().rss
             ws.pipe.send(bomb)
             assert ws.expect_close()[0] == 1009
             grown = process.memory_info().rss - before
-            spent = time.process_time() - started
             assert reports.get()[0] == 1009
-        assert grown < 4 * MIB
-        assert spent < 0.1  # client and server; inflating all of it takes 0.3 s
+        assert grown < 4 * MIB  # what it costs in time: tests/engine/test_ws_deflate.py

@@ -1,11 +1,11 @@
 """Programs that people have, against the examples: curl, nghttp and httpx."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,13 @@ import pytest
 
 from tests.conformance.clients.catalogue import (
     NODE_SCRIPTS,
-    PATIENCE,
     ROOT,
     no_chromium,
     no_program,
     wait_for_port,
 )
+from tests.support.children import Child, run_child
+from tests.support.peer_io import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 
@@ -38,41 +39,36 @@ def start(tmp_path: Path, credentials: Credentials) -> Iterator[Start]:
     """Start examples by name, with certificates where they look for them."""
     shutil.copy(credentials.cert, tmp_path / "cert.pem")
     shutil.copy(credentials.key, tmp_path / "key.pem")
-    running = []
+    running = contextlib.ExitStack()
+    processes: list[Child] = []
 
     def start(name: str) -> int:
         port = free_port()
         example = str(ROOT / "examples" / f"{name}.py")
-        process = subprocess.Popen(
-            [sys.executable, example, f"127.0.0.1:{port}"],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        process = running.enter_context(
+            Child(
+                [sys.executable, example, f"127.0.0.1:{port}"],
+                limit=3 * TIMEOUT,
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )
         )
-        running.append(process)
+        processes.append(process)
         wait_for_port(port, process)
         return port
 
-    yield start
-    for process in running:
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(15) == 0
-        finally:
-            process.kill()
-            process.wait()
+    with running:
+        yield start
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 0
 
 
 def output(program: str, *options: str, status: int = 0) -> str:
     """Return what ``program`` printed; skip the test where there is none."""
     if missing := no_program(program):
         pytest.skip(missing)
-    done = subprocess.run(
-        [program, *options],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = run_child([program, *options])
     assert done.returncode == status, (done.stdout, done.stderr)
     return done.stdout
 
@@ -163,13 +159,7 @@ def test_a_browser_reads_the_events_of_the_example(start: Start) -> None:
     base = f"http://127.0.0.1:{start('streams')}"
     script = str(NODE_SCRIPTS / "eventsource.mjs")
     program = shutil.which("chromium") or "chromium"
-    done = subprocess.run(
-        ["node", script, program, base, "/events", "3"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = run_child(["node", script, program, base, "/events", "3"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["events"] == [
         {"type": "message", "data": f"tick: {n}", "lastEventId": ""} for n in range(3)

@@ -25,7 +25,12 @@ from tests.support.peer_h2 import (
     H2Stream,
     raw_frame,
 )
-from tests.support.peer_io import EndOfStreamError, HeaderList, StreamResetError
+from tests.support.peer_io import (
+    TIMEOUT,
+    EndOfStreamError,
+    HeaderList,
+    StreamResetError,
+)
 from tests.support.peer_ws import PeerWebSocket
 from tests.support.server import Reports, RunningServer
 
@@ -377,7 +382,7 @@ class TestNoise:
     ) -> None:
         server = serve(ws_router(echo_session))
         with canary(server) as ws:
-            with socket.create_connection(server.address, timeout=15) as raw:
+            with socket.create_connection(server.address, timeout=TIMEOUT) as raw:
                 raw.sendall(noise)
                 raw.shutdown(socket.SHUT_WR)
                 with contextlib.suppress(ConnectionError):
@@ -390,7 +395,7 @@ class TestNoise:
         server = serve(ws_router(echo_session))
         with canary(server) as ws:
             context = ssl.create_default_context()
-            raw = socket.create_connection(server.address, timeout=15)
+            raw = socket.create_connection(server.address, timeout=TIMEOUT)
             with raw, pytest.raises(ssl.SSLError):
                 context.wrap_socket(raw, server_hostname="localhost")
             ws.echo("during")

@@ -3,7 +3,6 @@
 import json
 import logging
 import socket
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,6 +14,7 @@ from tests.engine.test_proxy_protocol import IPV4, UNIX, V1, tlv, v2
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import ALPN, PeerConnection, Wire
+from tests.support.peer_io import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -166,9 +166,7 @@ class TestRefusals:
         self, start: Start, caplog: pytest.LogCaptureFixture
     ) -> None:
         server = start(config=tako.ServerConfig(proxy_read_timeout=0.2))
-        started = time.monotonic()
         assert exchange(server, V1[:-1]) == b""
-        assert 0.2 <= time.monotonic() - started < 5
         assert warned(caplog, "PROXY header timeout after 0.2 s")
 
     def test_who_is_not_trusted_is_refused(
@@ -211,13 +209,13 @@ class TestDrain:
             with connect_to(server.address, "h1", first=V1) as connection:
                 asked(connection)
             server.shut_down()
-            assert server.join() < 5
+            server.join()
             assert exchange_end(silent) == b""
 
 
 def exchange(server: ListeningServer, data: bytes) -> bytes:
     """Send ``data`` and return all that comes back."""
-    with socket.create_connection(server.address, timeout=15) as sock:
+    with socket.create_connection(server.address, timeout=TIMEOUT) as sock:
         sock.sendall(data)
         return received(sock)
 

@@ -16,6 +16,7 @@ from tests.engine.test_proxy_protocol import IPV4, V1, tlv, v2
 from tests.integration.test_proxy import asked, exchange, received, router
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import ALPN, Wire
+from tests.support.peer_io import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -84,7 +85,7 @@ class TestEveryWire:
         finally:
             for connection in connections:
                 connection.close()
-        assert server.join() < 5
+        server.join()
 
     def test_without_a_certificate_there_is_no_tls(self, start: Start) -> None:
         server = start(tls=False)
@@ -192,22 +193,22 @@ class TestTime:
     def test_silence_ends_the_connection(self, start: Start) -> None:
         server = start(config=tako.ServerConfig(tls_handshake_timeout=0.2))
         for first in (b"", b"PRI * "):
-            with socket.create_connection(server.address, timeout=15) as sock:
+            with socket.create_connection(server.address, timeout=TIMEOUT) as sock:
                 sock.sendall(first)
                 assert received(sock) == b""
 
     def test_a_drain_does_not_wait_for_it(self, start: Start) -> None:
         server = start()
-        with socket.create_connection(server.address, timeout=15) as sock:
+        with socket.create_connection(server.address, timeout=TIMEOUT) as sock:
             with connect_to(server.address, "h1") as connection:
                 asked(connection)  # so the silent one was accepted, too
             server.shut_down()
-            assert server.join() < 5
+            server.join()
             assert received(sock) == b""
 
     def test_silent_connections_are_bounded(self, start: Start) -> None:
         server = start(config=tako.ServerConfig(max_tls_handshakes=1))
-        with socket.create_connection(server.address, timeout=15) as sock:
+        with socket.create_connection(server.address, timeout=TIMEOUT) as sock:
             with connect_to(server.address, "h1") as connection:
                 asked(connection)
             assert received(sock) == b""

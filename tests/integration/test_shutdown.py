@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 
 import pytest
 
@@ -11,45 +10,43 @@ from tako import Request, Router, ServerConfig, WebSocket
 from tests.conftest import Serve
 from tests.support.apps import echo_router, echo_session, reporting, ws_router
 from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import EndOfStreamError, StreamResetError
+from tests.support.peer_io import NEVER, TIMEOUT, EndOfStreamError, StreamResetError
 from tests.support.peer_ws import Close, PeerWebSocket
-from tests.support.server import Gate, Reports
+from tests.support.server import UNHURRIED, Gate, Reports
 
 
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
 H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
 REFUSED_STREAM = 0x7
-PROMPT = 3.0
-"""Seconds for a drain that waits for nobody."""
 
 
 class TestNobodyToWaitFor:
     def test_without_connections_it_returns_at_once(self, serve: Serve) -> None:
-        server = serve(echo_router())
+        server = serve(echo_router(), UNHURRIED)
         server.shut_down()
-        assert server.join() < PROMPT
+        server.join()
 
     def test_an_idle_connection_is_closed(self, serve: Serve) -> None:
-        server = serve(echo_router())
+        server = serve(echo_router(), UNHURRIED)
         with server.connect() as connection:
             assert connection.request("GET", "/").status == 200
             server.shut_down()
             connection.expect_closed()
             if isinstance(connection, H2Connection):
                 assert connection.goaways[-1].code == 0
-        assert server.join() < PROMPT
+        server.join()
 
     def test_a_connection_that_never_said_anything_is_closed(
         self, serve: Serve
     ) -> None:
-        server = serve(echo_router())
-        with socket.create_connection(server.address, timeout=15) as raw:
+        server = serve(echo_router(), UNHURRIED)
+        with socket.create_connection(server.address, timeout=TIMEOUT) as raw:
             with server.connect() as connection:
                 connection.request("GET", "/")  # the silent one was accepted before
             server.shut_down()
             while raw.recv(1000):
                 pass
-        assert server.join() < PROMPT
+        server.join()
 
     def test_new_connections_are_refused(self, serve: Serve) -> None:
         gate = Gate()
@@ -69,15 +66,15 @@ class TestNobodyToWaitFor:
         self, serve: Serve
     ) -> None:
         for _ in range(10):
-            server = serve(echo_router())
+            server = serve(echo_router(), UNHURRIED)
             with server.connect() as connection:
                 assert connection.request("GET", "/").status == 200
             server.shut_down()
             server.wait_refusing()  # connects again and again until it is refused
-            assert server.join() < PROMPT
+            server.join()
 
     def test_a_second_shutdown_is_a_no_op(self, serve: Serve) -> None:
-        server = serve(echo_router())
+        server = serve(echo_router(), UNHURRIED)
         server.shut_down()
         server.shut_down()
         server.join()
@@ -116,7 +113,7 @@ class TestRequestsInProgress:
     def test_a_first_request_that_was_on_its_way_is_answered(
         self, serve: Serve
     ) -> None:
-        server = serve(echo_router())
+        server = serve(echo_router(), UNHURRIED)
         with server.connect_h1() as connection:
             with server.connect() as other:
                 other.request("GET", "/")  # the first one was accepted before
@@ -126,7 +123,7 @@ class TestRequestsInProgress:
             assert response.status == 200
             assert response.header("connection") == "close"
             connection.expect_closed()
-        assert server.join() < PROMPT
+        server.join()
 
     @H2_ONLY
     def test_http_2_finishes_open_streams_and_refuses_new_ones(
@@ -157,7 +154,7 @@ class TestRequestsInProgress:
         async def endless(request: Request) -> str:
             entered.put("entered")
             try:
-                await tako.sleep(60)
+                await tako.sleep(NEVER)
             finally:
                 ended.put("finally")
             return "never"
@@ -171,14 +168,14 @@ class TestRequestsInProgress:
             with pytest.raises((EndOfStreamError, StreamResetError)):
                 pending.read_response()
             assert ended.get() == "finally"
-        assert server.join() < PROMPT
+        server.join()
         assert any("Drain timeout" in record.message for record in caplog.records)
 
 
 class TestWebSockets:
     def test_they_get_1001(self, serve: Serve) -> None:
         reports = Reports()
-        server = serve(ws_router(reporting(echo_session, reports)))
+        server = serve(ws_router(reporting(echo_session, reports)), UNHURRIED)
         with server.connect() as connection:
             ws = connection.websocket("/ws")
             ws.echo("open")
@@ -186,7 +183,7 @@ class TestWebSockets:
             assert ws.expect_close() == (1001, "server shutting down")
             ws.expect_end()
             assert reports.get()[0] == 1001
-        assert server.join() < PROMPT
+        server.join()
 
     def test_the_session_runs_on_until_it_returns(self, serve: Serve) -> None:
         gate, reports = Gate(), Reports()
@@ -197,7 +194,7 @@ class TestWebSockets:
             await gate.wait()
             reports.put("cleaned up")
 
-        server = serve(ws_router(session))
+        server = serve(ws_router(session), UNHURRIED)
         with server.connect() as connection:
             ws = connection.websocket("/ws")
             server.shut_down()
@@ -205,14 +202,14 @@ class TestWebSockets:
             assert reports.empty
             gate.open()
             assert reports.get() == "cleaned up"
-        assert server.join() < PROMPT
+        server.join()
 
     def test_a_session_that_does_not_end_is_cancelled(self, serve: Serve) -> None:
         reports = Reports()
 
         async def session(ws: WebSocket) -> None:
             try:
-                await tako.sleep(60)
+                await tako.sleep(NEVER)
             finally:
                 reports.put("finally")
 
@@ -222,7 +219,7 @@ class TestWebSockets:
             server.shut_down()
             assert ws.expect_close()[0] == 1001
             assert reports.get() == "finally"
-        assert server.join() < PROMPT
+        server.join()
 
     @H2_ONLY
     def test_the_close_comes_before_or_with_the_goaway(self, serve: Serve) -> None:
@@ -243,14 +240,12 @@ class TestWebSockets:
 class TestCancellation:
     def test_it_aborts_at_once_and_leaves_no_task(self, serve: Serve) -> None:
         """Spec 7.1: cancelling ``serve`` is an abort, not a drain."""
-        server = serve(echo_router())
+        server = serve(echo_router(), UNHURRIED)
         with server.connect() as connection:
             ws = connection.websocket("/ws")
             ws.echo("open")
             server.cancel()
-            started = time.monotonic()
             _expect_the_end(ws)
-            assert time.monotonic() - started < PROMPT
         server.join()
 
 
@@ -286,7 +281,7 @@ class TestShutdownArgument:
             if kind != "awaitable":
                 forms["awaitable"].close()  # type: ignore[attr-defined]
             listener = await tako.bind("127.0.0.1:0")
-            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as group:
                 serving = tako.serve(listener, echo_router(), shutdown=chosen)
                 group.create_task(serving)
                 await asyncio.sleep(0)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tako import _pure
+from tests.support.peer_io import TIMEOUT
 
 
 def _native() -> ModuleType | None:
@@ -477,6 +478,7 @@ def test_byteloops_picks_the_twin(twin: ModuleType, pure: str) -> None:
         env={**os.environ, "TAKO_PURE": pure, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
+        timeout=TIMEOUT,
         check=True,
     )
     assert result.stdout.split() == [str(expected is not _pure), expected.__name__]

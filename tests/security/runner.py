@@ -32,6 +32,7 @@ from tests.support.attack import (
 )
 from tests.support.peer import Wire
 from tests.support.peer_h2 import raw_frame
+from tests.support.peer_io import TIMEOUT
 from tests.support.peer_ws import WsFrame
 from tests.support.server import Gate
 from tests.support.victim import Entry, Victim
@@ -43,7 +44,7 @@ Delivery: TypeAlias = Literal["whole", "beside", "unread"] | int
 CORPUS = Path(__file__).with_name("corpus.jsonl")
 SPLIT_UP_TO = 2048
 _HEAVY = 500_000
-PROMPT = 5.0
+PROMPT = TIMEOUT
 """Seconds for a verdict; a second is asked for, the rest is for busy machines (I6)."""
 
 _BARE = frozenset({"H2-01", "H2-02", "H2-34"})  # the row is all there is, or nearly
@@ -118,7 +119,7 @@ def config_for(row: Row) -> ServerConfig | None:
     if row.id == "H2-41":
         return ServerConfig(h2_initial_window_size=65_535)
     if row.id == "H2-34":
-        return ServerConfig(settings_timeout=0.2)
+        return ServerConfig(settings_timeout=1)
     if row.id == "H2-44":
         return ServerConfig(min_rate_grace=0.2, send_timeout=0.4)
     if row.id == "H2-45":

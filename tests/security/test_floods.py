@@ -17,7 +17,6 @@ from tests.benchmarks.floods import (
     measure,
 )
 from tests.support.server import Credentials, RuntimeName
-from tests.support.victim import crowding
 from tests.support.victim_process import VictimProcess
 
 
@@ -33,27 +32,27 @@ def process(
 def _least_disturbed(
     process: VictimProcess, flood: Callable[[], bytes], times: int
 ) -> Cost:
-    """Measure up to three times: other programs disturb an echo, never shorten it."""
+    """Measure up to five times: other programs disturb an echo, never shorten it."""
     costs = []
-    for _ in range(3):
+    for _ in range(5):
         costs.append(measure(process, flood, times=times))
-        if costs[-1].canary < CANARY_LIMIT:
+        if costs[-1].work < CANARY_LIMIT:
             break
-    return min(costs, key=lambda cost: cost.canary)
+    return min(costs, key=lambda cost: cost.work)
 
 
 @pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
 def test_a_flood_is_cheap(process: VictimProcess, flood: Callable[[], bytes]) -> None:
     cost = _least_disturbed(process, flood, 3)
     print(flood.__name__, cost)
-    assert cost.canary < CANARY_LIMIT * crowding()
+    assert cost.work < CANARY_LIMIT
     assert cost.growth < GROWTH_LIMIT
     assert cost.ratio < RATIO_LIMIT
 
 
 def test_thousands_of_requests_leave_time_for_others(process: VictimProcess) -> None:
     cost = _least_disturbed(process, many_requests, 2)
-    assert cost.canary < CANARY_LIMIT * crowding()
+    assert cost.work < CANARY_LIMIT
     assert cost.growth < GROWTH_LIMIT
 
 

@@ -296,7 +296,7 @@ def _early_flood(out: Outcome) -> None:
         out.h2.send_stream(out.stream, flood[200_000:])
     wanted = out.row.data.count(b"\x82\xfe\xea\x60\x12\x34\x56\x78")
     assert wanted == 170
-    out.wait(lambda: len(out.peer.received) >= wanted * 60_004, timeout=30)
+    out.wait(lambda: len(out.peer.received) >= wanted * 60_004)
     lengths = [len(message) for message in out.sessions()[-1].messages]
     assert lengths == [60_000] * wanted
 
@@ -515,13 +515,13 @@ def _padding_credited(out: Outcome) -> None:
 
 
 def _slow_read(out: Outcome) -> None:
-    out.wait(lambda: out.h2.gone(out.stream), timeout=6)
+    out.wait(lambda: out.h2.gone(out.stream))
     assert len(out.h2.data[out.stream]) <= 200
     assert out.h2.resets[out.stream] == CODES["CANCEL"]
 
 
 def _never_read(out: Outcome) -> None:
-    out.wait(lambda: len(out.h2.resets) >= 100, timeout=8)
+    out.wait(lambda: len(out.h2.resets) >= 100)
     assert set(out.h2.resets.values()) == {CODES["CANCEL"]}
     assert len(out.h2.resets) == 100
     assert not any(out.h2.data.get(stream) for stream in out.h2.resets)

@@ -88,8 +88,8 @@ def _tail(descriptor: int) -> str:
 class Child(subprocess.Popen[str]):
     """A process that is ended after ``limit`` seconds: so nobody waits for longer.
 
-    As a context manager it is killed at the end of the block, and the test fails with
-    what the process was doing if its limit ended it.
+    As a context manager it is ended with the block. What it was doing is told if that
+    was its limit, or if the block failed while it ran.
     """
 
     def __init__(
@@ -97,10 +97,17 @@ class Child(subprocess.Popen[str]):
     ) -> None:
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed at the exit
         self._last_words: str | None = None
+        self._timer: threading.Timer | None = None
         options = {"stdout": subprocess.PIPE, "stderr": self._stderr, **options}
         super().__init__(command, text=True, **options)
-        self._limit = limit
-        self._timer = threading.Timer(limit, self._end)
+        self.allow(limit)
+
+    def allow(self, seconds: float) -> None:
+        """End it so many seconds from now, and not when it was to be before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._limit = seconds
+        self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
         self._timer.start()
 
@@ -110,9 +117,12 @@ class Child(subprocess.Popen[str]):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        assert self._timer is not None
         self._timer.cancel()
         self._timer.join(TIMEOUT)
         with self._stderr:
+            if value is not None and self.poll() is None:
+                value.add_note(last_words([self.pid]))
             self.kill()
             self.wait(TIMEOUT)
             for stream in (self.stdin, self.stdout):
@@ -145,3 +155,19 @@ class Child(subprocess.Popen[str]):
 
     def _end(self) -> None:
         self._last_words = last_words([self.pid])
+
+
+def run_child(
+    command: Sequence[str], *, limit: float = TIMEOUT, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, as ``subprocess.run`` does, with what ``Child`` adds.
+
+    ``input`` is what it reads.
+    """
+    given = options.pop("input", None)
+    if given is not None:
+        options["stdin"] = subprocess.PIPE
+    with Child(command, limit=limit, **options) as process:
+        output, _ = process.communicate(given)
+        code, errors = process.returncode, process.error_text
+    return subprocess.CompletedProcess(command, code, output, errors)

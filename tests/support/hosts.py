@@ -18,6 +18,7 @@ import tako
 from tako import Request, Response, Router, Sse, TakoWs, WebSocket
 from tako.asgi import from_router
 from tests.support.apps import echo_session, read_session, reference_session
+from tests.support.children import last_words
 from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_io import TIMEOUT, Address, Socket
 from tests.support.server import Credentials
@@ -56,10 +57,14 @@ class Host:
             start_new_session=True,  # hypercorn has children that outlive it
         )
         end = time.monotonic() + TIMEOUT
-        while not self.listens():
-            assert self.process.poll() is None, self.output()
-            assert time.monotonic() < end, self.output()
-            time.sleep(0.05)  # there is nothing to wait on in another's process
+        try:
+            while not self.listens():
+                assert self.process.poll() is None, self.output()
+                assert time.monotonic() < end, self.output()
+                time.sleep(0.05)  # there is nothing to wait on in another's process
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
@@ -70,9 +75,11 @@ class Host:
     ) -> None:
         process = self.process
         if process is not None and process.poll() is None:
+            if value is not None:
+                value.add_note(last_words([process.pid]))
             os.killpg(process.pid, signal.SIGKILL)
         if process is not None:
-            process.wait()
+            process.wait(TIMEOUT)
         self._log.close()
 
     def listens(self) -> bool:

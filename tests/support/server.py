@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,10 +27,19 @@ from tako.service import Service
 from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
-from tests.support.peer_io import TIMEOUT, Address
+from tests.support.peer_io import NEVER, TIMEOUT, Address
 
 
 RuntimeName: TypeAlias = Literal["asyncio", "uvloop", "trio"]
+
+UNHURRIED = tako.ServerConfig(
+    drain_timeout=NEVER,
+    min_rate=0,
+    send_timeout=NEVER,
+    tls_shutdown_timeout=NEVER,
+    ws_close_timeout=NEVER,
+)
+"""For what has to end by itself: no limit of the server ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,9 @@ class RunningServer:
         self.error_log = ErrorLog()
         self._credentials = credentials
         self._config = config or tako.ServerConfig()
+        if self._config.drain_timeout == tako.ServerConfig().drain_timeout:
+            # a drain is to end by itself
+            self._config = replace(self._config, drain_timeout=NEVER)
         self._send_buffer = send_buffer
         self._shutdown = Gate()
         self._cancel = Gate()
@@ -220,14 +232,14 @@ class RunningServer:
         self._left_behind: list[str] = []
         self.services: list[Service] = []
         self._sockets_before = open_sockets()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
 
     # -- life ------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread and wait until the server listens."""
         logging.getLogger().addHandler(self.error_log)
-        self._thread.start()
+        self.thread.start()
         assert self._ready.wait(TIMEOUT), "the server did not start"
         if self._failure is not None:
             raise self._failure
@@ -252,8 +264,8 @@ class RunningServer:
     def join(self, timeout: float = TIMEOUT) -> float:
         """Wait until ``serve`` has returned; return the seconds that took."""
         started = time.monotonic()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        self.thread.join(timeout)
+        if self.thread.is_alive():
             faulthandler.dump_traceback(file=sys.stderr)
             msg = f"the server did not stop within {timeout} s"
             raise AssertionError(msg)
@@ -263,7 +275,7 @@ class RunningServer:
 
     def stop(self) -> None:
         """Drain, join, and check that nothing was left behind."""
-        if not self._thread.ident:
+        if not self.thread.ident:
             return
         try:
             self.shut_down()

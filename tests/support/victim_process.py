@@ -8,7 +8,6 @@ prints the port and serves until SIGTERM.
 import os
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +17,13 @@ from typing import Self
 import tako
 from tests.support import lane
 from tests.support.attack import Attacker, RawH2, attacker_of
+from tests.support.children import Child
 from tests.support.peer import Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import H2Connection
-from tests.support.server import Credentials, RuntimeName, narrow
-from tests.support.victim import Canary, Ledger, attacked_router
+from tests.support.peer_io import NEVER, TIMEOUT
+from tests.support.server import UNHURRIED, Credentials, RuntimeName, narrow
+from tests.support.victim import Canary, Ledger, attacked_router, process_clock
 
 
 ROOT = Path(__file__).parents[2]
@@ -63,20 +64,14 @@ class VictimProcess:
         }
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            self._command,
-            cwd=ROOT,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = Child(self._command, cwd=ROOT, env=self._environment)
         assert self.process.stdout is not None
         port = self.process.stdout.readline().strip()
-        assert port, self._stderr()
+        assert port, self.process.error_text
+        self.process.allow(NEVER)  # for as long as the test's clients wait
         self.address = ("127.0.0.1", int(port))
         self._bird = self.connect()
-        self.canary = Canary(self._bird)
+        self.canary = Canary(self._bird, process_clock(self.process.pid))
         return self
 
     def __exit__(
@@ -86,15 +81,17 @@ class VictimProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.release_canary()
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
-        errors = self._stderr()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        with self.process:
+            self.process.allow(TIMEOUT)
+            self.process.send_signal(signal.SIGTERM)
+            code = self.process.wait()
+            errors = self.process.error_text
         if kind is None:
             assert code == 0, errors
             assert "Traceback" not in errors, errors
             assert "never retrieved" not in errors, errors
+        elif value is not None:
+            value.add_note(errors)
 
     def release_canary(self) -> None:
         """Stop the canary and drop its connection, which a drain would wait for."""
@@ -138,12 +135,6 @@ class VictimProcess:
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
         return int(stat.rpartition(")")[2].split()[field - 3])
 
-    def _stderr(self) -> str:
-        if self.process.stderr is None:
-            return ""
-        with self.process.stderr as stream:
-            return stream.read()
-
 
 async def _serve(wire: str, cert: str, key: str) -> None:
     listener = await tako.bind("127.0.0.1:0")
@@ -151,13 +142,16 @@ async def _serve(wire: str, cert: str, key: str) -> None:
     send_buffer = os.environ.get("VICTIM_SNDBUF")
     narrow(listener, None if send_buffer is None else int(send_buffer))
     shutdown = tako.ctrl_c()
+    config = UNHURRIED if os.environ.get("VICTIM_UNHURRIED") else None
     print(str(listener.local_addr).rpartition(":")[2], flush=True)
     if wire == "h1":
-        await tako.serve(listener, router, shutdown=shutdown)
+        await tako.serve(listener, router, shutdown=shutdown, config=config)
     elif wire == "h2c":
-        await tako.serve_h2c(listener, router, shutdown=shutdown)
+        await tako.serve_h2c(listener, router, shutdown=shutdown, config=config)
     else:
-        await tako.serve_tls(listener, router, cert, key, shutdown=shutdown)
+        await tako.serve_tls(
+            listener, router, cert, key, shutdown=shutdown, config=config
+        )
 
 
 def _limit_files() -> None:

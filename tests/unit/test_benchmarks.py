@@ -3,7 +3,6 @@
 import importlib
 import json
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from tests.benchmarks import report, router, runner, tools
 from tests.benchmarks.measure import Bench, Figures, MeasurementError
 from tests.benchmarks.rows import ROWS, Row
 from tests.benchmarks.servers import SERVERS
+from tests.support.children import run_child
+from tests.support.peer_io import TIMEOUT
 
 
 BENCHMARKS = Path(tools.__file__).parent
@@ -124,16 +125,12 @@ WRONG: dict[str, tuple[Answer, str]] = {
 def test_the_generator_accepts_nothing_but_the_echo(load: Path, case: str) -> None:
     answer, complaint = WRONG[case]
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_play, args=(server, answer))
+        server.settimeout(TIMEOUT)
+        thread = threading.Thread(target=_play, args=(server, answer), daemon=True)
         thread.start()
-        done = subprocess.run(
-            [load, "--size", str(SIZE), str(server.getsockname()[1])],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        thread.join()
+        done = run_child([str(load), "--size", str(SIZE), str(server.getsockname()[1])])
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
     assert done.returncode == 1
     assert complaint in json.loads(done.stdout)["error"]
 
@@ -143,6 +140,7 @@ def _play(server: socket.socket, answer: Answer) -> None:
     from tako.ws.handshake import accept_key
 
     connection, _ = server.accept()
+    connection.settimeout(TIMEOUT)
     with connection, connection.makefile("rb") as stream:
         head = b"".join(iter(stream.readline, b"\r\n"))
         key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]

@@ -16,6 +16,7 @@ from tako.listener import (
     bind_with_port_fallback,
     split_address,
 )
+from tests.support.peer_io import TIMEOUT
 
 
 def bound(address: str | tuple[str, int], *, reuse_port: bool = False) -> Listener:
@@ -74,7 +75,9 @@ class TestBind:
 
     def test_it_listens_before_it_returns(self) -> None:
         with bound("127.0.0.1:0") as listener:
-            socket.create_connection(("127.0.0.1", listener.port), timeout=5).close()
+            socket.create_connection(
+                ("127.0.0.1", listener.port), timeout=TIMEOUT
+            ).close()
 
     def test_its_sockets_do_not_block(self) -> None:
         with bound("127.0.0.1:0") as listener:
@@ -290,7 +293,7 @@ class TestPortFallback:
 
             def prompt(_: str) -> str:
                 # answered only once the loop has run something meanwhile
-                asyncio.run_coroutine_threadsafe(note(), loop).result(timeout=10)
+                asyncio.run_coroutine_threadsafe(note(), loop).result(timeout=TIMEOUT)
                 return "n"
 
             async def note() -> None:

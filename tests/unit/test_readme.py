@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tako
+from tests.support.children import run_child
 
 
 ROOT = Path(__file__).parents[2]
@@ -82,14 +82,12 @@ def options(text: str) -> set[str]:
 
 def help_of(module: str, *arguments: str) -> set[str]:
     """Return the options that a command's help lists."""
-    done = subprocess.run(
+    done = run_child(
         [sys.executable, "-m", module, *arguments, "--help"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "200"},  # no option is broken at its hyphens
-        capture_output=True,
-        text=True,
-        check=True,
     )
+    assert done.returncode == 0, done.stderr
     return options(done.stdout)
 
 

@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tako import ConfigError, ListenFds
+from tests.support.children import run_child
 
 
 ROOT = Path(__file__).parents[2]
@@ -34,14 +34,10 @@ def child(program: str, *fds: int, **env: str) -> object:
     redirections = " ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(moved))
     script = PREAMBLE + textwrap.dedent(program)
     try:
-        done = subprocess.run(
+        done = run_child(
             ["bash", "-c", f'exec "$0" -c "$1" {redirections}', sys.executable, script],
             env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
             pass_fds=moved,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
         )
     finally:
         for fd in moved:

@@ -15,6 +15,7 @@ from tako.state import (
     get_state,
     set_state,
 )
+from tests.support.peer_io import TIMEOUT
 
 
 class Pool:
@@ -68,7 +69,7 @@ def test_the_process_store_holds_one_value_a_type() -> None:
 
 def test_initialising_is_atomic() -> None:
     calls: list[Pool] = []
-    go = threading.Barrier(4)
+    go = threading.Barrier(4, timeout=TIMEOUT)
     got: list[Pool] = []
 
     def init() -> Pool:
@@ -79,11 +80,11 @@ def test_initialising_is_atomic() -> None:
         go.wait()
         got.append(get_or_init_state(Pool, init))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(TIMEOUT)
     assert len(calls) == 1
     assert got == calls * 4
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.children import Child, run_child
 from tests.support.peer import Wire
-from tests.support.peer_io import Address
+from tests.support.peer_io import TIMEOUT, Address
 from tests.support.ports import free_port
 
 
@@ -78,14 +79,7 @@ class Client:
 
     def play(self, wire: str, scenario: str, place: Place) -> Outcome:
         """Run ``scenario``; raise ``AssertionError`` with its output if it fails."""
-        done = subprocess.run(
-            self.command(wire, scenario, place),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            cwd=ROOT,
-            check=False,
-        )
+        done = run_child(self.command(wire, scenario, place), cwd=ROOT)
         lines = done.stdout.strip().splitlines()
         if done.returncode or not lines:
             msg = f"{self.name} failed:\n{done.stdout}\n{done.stderr}"
@@ -146,9 +140,9 @@ def no_chromium() -> str | None:
     return no_program("chromium") or no_node("playwright-core")
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:
     """Wait until ``process`` listens on ``port``."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -162,15 +156,9 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _proxy(command: list[str], port: int, ca: Path) -> Iterator[Place]:
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
+    with Child(command, limit=3 * TIMEOUT, stdout=subprocess.DEVNULL) as process:
         wait_for_port(port, process)
         yield Place(("127.0.0.1", port), ca)
-    finally:
-        process.terminate()
-        process.wait(15)
 
 
 @contextlib.contextmanager
