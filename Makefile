@@ -75,6 +75,7 @@ demo: $(VENV)/demo.stamp certs/cert.pem
 environment: $(VENV)/dev.stamp
 
 test: $(VENV)/dev.stamp
+	@echo 'The suite takes about 8 minutes on two idle cores, longer beside other work.'
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 security: $(VENV)/dev.stamp

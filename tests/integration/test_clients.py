@@ -95,7 +95,11 @@ def test_httpx(serve: Serve, wire: str, ca_file: Path) -> None:
     url = f"{scheme}://localhost:{server.address[1]}/"
     context = ssl.create_default_context(cafile=str(ca_file))
     with httpx.Client(
-        http1=wire != "h2", http2=wire == "h2", verify=context, trust_env=False
+        http1=wire != "h2",
+        http2=wire == "h2",
+        verify=context,
+        trust_env=False,
+        timeout=TIMEOUT,
     ) as client:
         for size in (0, 10, 1 << 20):
             response = client.post(url, content=b"x" * size)

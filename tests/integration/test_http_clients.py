@@ -144,7 +144,9 @@ def test_h2load(start: Start) -> None:
 def test_httpx(start: Start, ca_file: Path, *, http2: bool) -> None:
     url = f"https://localhost:{start('websocket_http2')}/"
     context = ssl.create_default_context(cafile=str(ca_file))
-    with httpx.Client(http2=http2, verify=context, trust_env=False) as client:
+    with httpx.Client(
+        http2=http2, verify=context, trust_env=False, timeout=TIMEOUT
+    ) as client:
         for _ in range(3):
             response = client.get(url)
             assert response.status_code == 200

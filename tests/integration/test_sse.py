@@ -87,11 +87,11 @@ def test_silence_is_filled_and_no_event_is_lost(serve: Serve) -> None:
 
     router = _router(lambda: Sse(source()).keep_alive(PERIOD))
     with serve(router).connect() as connection:
+        began = time.monotonic()
         _, receive = _open(connection)
         assert receive() == b"data: before\n\n"
-        silent_since = time.monotonic()
         assert receive() == b":keepalive\n\n"
-        assert time.monotonic() - silent_since > PERIOD / 2
+        assert time.monotonic() - began > PERIOD / 2
         assert receive() == b":keepalive\n\n"
         gate.open()
         rest = b"".join(iter(receive, b"")).replace(b":keepalive\n\n", b"")
@@ -104,7 +104,7 @@ def test_events_put_the_keep_alive_off(serve: Serve) -> None:
             yield str(number)
             await tako.sleep(PERIOD / 10)
 
-    router = _router(lambda: Sse(source()).keep_alive(10 * PERIOD))
+    router = _router(lambda: Sse(source()).keep_alive(100 * PERIOD))
     with serve(router).connect() as connection:
         assert b"keepalive" not in connection.request("GET", "/events").body
 
