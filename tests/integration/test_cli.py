@@ -292,6 +292,7 @@ class TestServing:
         with serving(folder, credentials, *options) as host:
             host.wait_output(f"unix:{path}")
             with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(TIMEOUT)
                 client.connect(str(path))
                 client.sendall(
                     b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

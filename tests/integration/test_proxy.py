@@ -16,6 +16,7 @@ from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import ALPN, PeerConnection, Wire
 from tests.support.peer_io import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
+from tests.support.victim import eventually
 
 
 WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2")  # h2c: see test_serve_any
@@ -235,7 +236,13 @@ def exchange_end(connection: PeerConnection) -> bytes:
 
 
 def warned(caplog: pytest.LogCaptureFixture, text: str) -> bool:
-    return any(
-        text in record.getMessage() and record.levelno == logging.WARNING
-        for record in caplog.records
-    )
+    """Wait for the warning; the server's thread may close before it says why."""
+
+    def said() -> bool:
+        return any(
+            text in record.getMessage() and record.levelno == logging.WARNING
+            for record in list(caplog.records)
+        )
+
+    eventually(said, f"a warning with {text!r}")
+    return True

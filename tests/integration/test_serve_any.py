@@ -122,7 +122,10 @@ class TestProxyHeaders:
         self, start: Start, caplog: pytest.LogCaptureFixture
     ) -> None:
         request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-        assert exchange(start(proxy=LOCALHOST), request) == b""
+        server = start(proxy=LOCALHOST)
+        assert exchange(server, request) == b""
+        server.shut_down()
+        server.join()  # it has said what it says
         assert [r.levelno for r in caplog.records if "PROXY" in r.message] == [
             logging.WARNING
         ]

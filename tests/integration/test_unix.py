@@ -18,6 +18,7 @@ from tests.engine.test_proxy_protocol import V1
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import Wire
+from tests.support.peer_io import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -104,7 +105,7 @@ class TestServing:
     def test_a_client_with_a_name_of_its_own(self, start: Start, path: str) -> None:
         start(path, tako.serve)
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(15)
+            sock.settimeout(TIMEOUT)
             sock.bind(b"\0tako-\xff-%d" % os.getpid())
             sock.connect(path)
             sock.sendall(b"GET /whoami HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -33,6 +33,9 @@ from tests.support.peer_io import PATIENCE
 LIMIT = 300.0 * PATIENCE
 """Seconds for a test's setup, its call and its teardown each."""
 
+SLOW = 3600.0 * PATIENCE
+"""The same for tests that are marked as slow."""
+
 AGAIN = 30.0
 """Seconds until a test that took no notice is interrupted again."""
 
@@ -79,8 +82,9 @@ class Backstop:
 
     @contextlib.contextmanager
     def _limited(self, item: pytest.Item, phase: str) -> Iterator[None]:
-        marker = item.get_closest_marker("limit")
-        limit = LIMIT if marker is None else float(marker.args[0]) * PATIENCE
+        limit = SLOW if item.get_closest_marker("slow") else LIMIT
+        if marker := item.get_closest_marker("limit"):
+            limit = float(marker.args[0]) * PATIENCE
         began = time.time()
 
         reports = list[str]()

@@ -4,10 +4,24 @@ import itertools
 import socket
 
 
-def _hold() -> int:
+def hold(port: int) -> socket.socket:
+    """Keep ``port`` (0: any) free for a server of ours, until the socket is closed.
+
+    Raises:
+        OSError: somebody has it.
+    """
     holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def _hold() -> int:
+    holder = hold(0)
     port: int = holder.getsockname()[1]
     holder.detach()  # it is held until this process ends
     return port

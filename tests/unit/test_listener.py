@@ -17,6 +17,7 @@ from tako.listener import (
     split_address,
 )
 from tests.support.peer_io import TIMEOUT
+from tests.support.ports import hold
 
 
 def bound(address: str | tuple[str, int], *, reuse_port: bool = False) -> Listener:
@@ -161,14 +162,12 @@ class Taken:
         while True:
             self.sock = socket.create_server(("127.0.0.1", 0))
             self.port = int(self.sock.getsockname()[1])
-            if self.port < 65535:
-                try:
-                    socket.create_server(("127.0.0.1", self.port + 1)).close()
-                except OSError:
-                    self.sock.close()
-                    continue
+            try:
+                self.after = hold(self.port + 1)
+            except (OSError, OverflowError):  # it is taken, or there is none
+                self.sock.close()
+            else:
                 return
-            self.sock.close()
 
     @property
     def question(self) -> str:
@@ -179,7 +178,7 @@ class Taken:
 @pytest.fixture
 def taken() -> Iterator[Taken]:
     port = Taken()
-    with port.sock:
+    with port.sock, port.after:
         yield port
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import tako
 from tako import listener as listeners
+from tests.support.ports import hold
 
 
 Prompt = Callable[[str], str]
@@ -39,12 +40,12 @@ def taken() -> Iterator[int]:
         first = socket.create_server(("127.0.0.1", 0))
         port: int = first.getsockname()[1]
         try:
-            socket.create_server(("127.0.0.1", port + 1)).close()
-        except OSError:
+            after = hold(port + 1)
+        except (OSError, OverflowError):  # it is taken, or there is none
             first.close()
         else:
             break
-    with first:
+    with first, after:
         yield port
 
 
