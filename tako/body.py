@@ -18,7 +18,10 @@ from tako.seams import Exchange, Signal
 
 
 class BodySink:
-    """The body of one request; implements ``Sink`` and ``request.BodyReader``."""
+    """The body of one request, and whether its client is there.
+
+    Implements ``Sink``, ``request.BodyReader`` and ``request.Client``.
+    """
 
     inbox: None = None  # of ``Sink``
 
@@ -28,11 +31,14 @@ class BodySink:
         "_discard",
         "_error",
         "_exchange",
+        "_gone",
         "_on_first_read",
         "_readable",
         "_runtime",
         "_writable",
+        "left",
         "on_disconnect",
+        "on_leave",
         "trailers",
     )
 
@@ -55,6 +61,11 @@ class BodySink:
         self._error: Exception | None = None
         self._readable: Signal | None = None
         self._writable: Signal | None = None
+        self._gone: Signal | None = None
+        self.left: bool = False
+        """The peer has ended its direction of the connection, or is gone."""
+        self.on_leave: Callable[[], None] | None = None
+        """Called when ``left`` becomes true; the peer may still read."""
         self.on_disconnect: Callable[[], None] | None = None
         """Called when the peer is gone: reset, or connection lost."""
         self.trailers: list[tuple[bytes, bytes]] = []
@@ -77,8 +88,19 @@ class BodySink:
         self._wake_reader()
         if isinstance(error, Disconnected):
             self.wake_writer()
+            self.leave()
             if self.on_disconnect is not None:
                 self.on_disconnect()
+
+    def leave(self) -> None:
+        """The peer has ended its direction of the connection, or is gone."""
+        if self.left:
+            return
+        self.left = True
+        if self._gone is not None:
+            self._gone.set()
+        if self.on_leave is not None:
+            self.on_leave()
 
     def wake_writer(self) -> None:
         """Wake the task that waits in ``drained``."""
@@ -120,7 +142,7 @@ class BodySink:
     def release(self) -> None:
         """Let go of the exchange: it is over, and its handler has ended."""
         self._exchange = None
-        self._on_first_read = None
+        self._on_first_read = self.on_leave = self.on_disconnect = None
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, ``b""`` at the end.
@@ -159,6 +181,19 @@ class BodySink:
         while not self._complete and self._error is None:
             if not await self._readable.wait(timeout):
                 return
+
+    async def until_left(self) -> None:
+        """Wait until ``left``.
+
+        Cancel safety: safe.
+        """
+        checkpoint = self._runtime.checkpoint
+        if checkpoint is not None and self.left:
+            await checkpoint()
+        while not self.left:
+            if self._gone is None:
+                self._gone = self._runtime.signal()
+            await self._gone.wait()
 
     async def drained(self) -> None:
         """Wait until the exchange takes more output, or is over.

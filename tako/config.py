@@ -161,6 +161,11 @@ class ServerConfig:
             at, after ``min_rate_grace`` seconds; 0 switches it off.
         min_rate_grace: seconds before ``min_rate`` applies.
         send_timeout: seconds that a response may wait without any progress.
+        half_closed_timeout: seconds that an answer may stand still after its client
+            has ended its sending direction (FIN, or TLS's close_notify), before it is
+            given up as if the client had reset it: most such clients are gone, and do
+            not say so. An answer that goes on reaching its client has no limit.
+            ``None``: wait for ever.
         settings_timeout: seconds for the acknowledgement of our HTTP/2 SETTINGS.
         read_buffer: bytes that HTTP/1.1 keeps unread before it stops reading.
     """
@@ -194,6 +199,7 @@ class ServerConfig:
     min_rate: int = 240
     min_rate_grace: OptionalSeconds = OptionalSeconds(5.0)
     send_timeout: OptionalSeconds = OptionalSeconds(30.0)
+    half_closed_timeout: OptionalSeconds = OptionalSeconds(30.0)
     settings_timeout: OptionalSeconds = OptionalSeconds(10.0)
     read_buffer: int = 64 * 1024
 

@@ -212,6 +212,14 @@ class Connection:
         elif not self._receiving:
             self._flush_now()
 
+    def delivery(self) -> tuple[int, int] | None:
+        """Return how much output the peer has got and lacks; ``None``: it is gone."""
+        transport, runtime = self._transport, self.runtime
+        if transport is None or runtime.hung_up(transport):
+            return None
+        lacks = transport.get_write_buffer_size() + runtime.unacknowledged(transport)
+        return self.written - lacks, lacks
+
     def write(self, data: bytes) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did."""
         if self._receiving or self.flush_due or self._closed:

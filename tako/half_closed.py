@@ -1,19 +1,26 @@
 """``HalfClosed``: what becomes of the answers to a peer that has sent FIN.
 
 Theory of operation. A peer that half-closed and reads on (RFC 9112 §9.6 lets it) and
-one that went away look the same until something is written to them. So an answer that
-has begun and then says nothing for ``_SILENCE`` seconds is taken to have no reader, and
-given up; one that has not begun is waited for, and one that moves goes on.
+one that went away look the same until something is written to them: then the first
+acknowledges, and the kernel of the other resets. So an answer that moves, and arrives,
+goes on; the connection is dropped as soon as the kernel knows of a reset, or when
+nothing was acknowledged for ``send_timeout``. An answer that says nothing, or has not
+begun, cannot find out: it is given up after ``half_closed_timeout``, each by itself.
+While an answer has no room to move it is for the limits of slow readers to judge.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tako.request import Request
 from tako.seams import Host
 
 
-_SILENCE = 0.5  # seconds
+_TICK = 1.0  # seconds between looks
+_NEVER = float("inf")
+
+Progress: TypeAlias = tuple[bool, int]
+"""Whether the answer has begun, and the bytes of its body so far."""
 
 
 class Answered(Protocol):
@@ -26,6 +33,11 @@ class Answered(Protocol):
         """The answer has begun."""
         ...
 
+    @property
+    def writable(self) -> bool:
+        """More output is welcome."""
+        ...
+
 
 Exchange = TypeVar("Exchange", bound=Answered)
 
@@ -33,7 +45,17 @@ Exchange = TypeVar("Exchange", bound=Answered)
 class HalfClosed(Generic[Exchange]):
     """The watch over one connection, from the peer's FIN to the last answer."""
 
-    __slots__ = ("_deadline", "_exchanges", "_give_up", "_host", "_sent")
+    __slots__ = (
+        "_deadline",
+        "_exchanges",
+        "_give_up",
+        "_host",
+        "_limit",
+        "_seen",
+        "_taken",
+        "_taken_at",
+        "_timeout",
+    )
 
     def __init__(
         self,
@@ -48,23 +70,50 @@ class HalfClosed(Generic[Exchange]):
             exchanges: returns those that are not answered in full.
             give_up: ends one as if its peer had reset it.
         """
+        config = host.config
         self._host = host
         self._exchanges = exchanges
         self._give_up = give_up
-        self._sent: dict[Exchange, int] = {}
+        self._limit = config.half_closed_timeout or _NEVER
+        self._timeout = config.send_timeout or _NEVER
+        self._seen: dict[Exchange, tuple[Progress, float]] = {}  # and since when
+        self._taken = -1  # bytes that the peer has acknowledged
+        self._taken_at = 0.0
         self._deadline = host.deadlines.new(self._look)
 
     def start(self) -> None:
-        """The peer's FIN is here."""
-        self._sent = {each: each.request.bytes_sent for each in self._exchanges()}
-        if self._sent:
-            self._deadline.set(self._host.time() + _SILENCE)
+        """The peer's FIN is here, or a request that it sent before begins now."""
+        if self._deadline.when is None:
+            self._taken_at = self._host.time()
+            self._see()
 
     def _look(self) -> None:
-        if self._host.writable:  # else there is a reader, or ``send_timeout`` decides
-            for exchange in list(self._exchanges()):
-                silent = exchange.request.bytes_sent == self._sent.get(exchange)
-                if exchange.head_sent and silent:
-                    self._give_up(exchange)
-        self.start()
-        self._host.flush()
+        delivery = self._host.delivery()
+        if delivery is None or self._stuck(*delivery):
+            self._host.abort()
+        else:
+            self._see()
+            self._host.flush()
+
+    def _stuck(self, taken: int, lacking: int) -> bool:
+        """Tell whether output has been on its way for too long."""
+        now = self._host.time()
+        if not lacking or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        return now - self._taken_at >= self._timeout
+
+    def _see(self) -> None:
+        """Give up what has stood still for too long; look again if anything is left."""
+        now = self._host.time()
+        before, self._seen = self._seen, {}
+        for exchange in list(self._exchanges()):
+            progress = exchange.head_sent, exchange.request.bytes_sent
+            seen, since = before.get(exchange, (progress, now))
+            if progress != seen or not exchange.writable:
+                since = now
+            if now - since >= self._limit:
+                self._give_up(exchange)
+            else:
+                self._seen[exchange] = progress, since
+        if self._seen:
+            self._deadline.set(now + min(_TICK, self._limit))

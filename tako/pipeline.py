@@ -146,6 +146,8 @@ async def _send_stream(
         if timer is not None:
             timer.stop()
         await _close(body)
+    if exchange.over:  # the client left, and the source has ended because of that
+        return False
     if response.trailers:
         exchange.send_trailers(response.trailers.raw)
     else:

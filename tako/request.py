@@ -38,6 +38,19 @@ class BodyReader(Protocol):
         ...
 
 
+class Client(Protocol):
+    """Who asked; ``body.BodySink`` on a connection."""
+
+    @property
+    def left(self) -> bool:
+        """It will send nothing more; see ``Request.disconnected``."""
+        ...
+
+    async def until_left(self) -> None:
+        """Wait until ``left``."""
+        ...
+
+
 class Extensions(TypeMap):
     """Facts attached to a request, one for each type: ``extensions[ConnInfo]``."""
 
@@ -85,6 +98,7 @@ class Request:
     __slots__ = (
         "_body",
         "_body_taken",
+        "_client",
         "_extensions",
         "_path_params",
         "_query_multi",
@@ -122,6 +136,7 @@ class Request:
         protocol: str | None = None,
         body_reader: BodyReader | None = None,
         conn_info: ConnInfo | None = None,
+        client: Client | None = None,
     ) -> None:
         self.method: str = method
         self.target: str = target
@@ -142,6 +157,7 @@ class Request:
         self._extensions: Extensions | None = None
         self._body: bytes | None = None
         self._body_taken = False
+        self._client = client
         self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
 
@@ -240,6 +256,33 @@ class Request:
                 self._extensions.insert(self.conn_info)
                 self._extensions.insert(self.conn_info.peer)
         return self._extensions
+
+    @property
+    def disconnected(self) -> bool:
+        """The client has left; false for a request without a connection.
+
+        That is: it has reset the request, the connection was lost, or the client has
+        ended its direction of it (FIN, or TLS's close_notify). In the last case it may
+        still read: it gets the answer, as long as that does not stand still for
+        ``ServerConfig.half_closed_timeout``.
+
+        In a router on another ASGI server the first look begins to watch, so that only
+        a later one can tell.
+        """
+        return self._client is not None and self._client.left
+
+    async def wait_disconnected(self) -> None:
+        """Wait until the client has left; see ``disconnected``.
+
+        Raises:
+            RuntimeError: the request has no connection, so that this would never end.
+
+        Cancel safety: safe.
+        """
+        if self._client is None:
+            msg = "the request has no connection: nobody is there who could leave"
+            raise RuntimeError(msg)
+        await self._client.until_left()
 
     def match(
         self,

@@ -293,6 +293,13 @@ class Host(Protocol):
         """Return the runtime's clock, in seconds."""
         ...
 
+    def delivery(self) -> tuple[int, int] | None:
+        """Return how many bytes of output the peer has got, and how many it lacks.
+
+        ``None``: it takes nothing any more. All as far as the kernel tells.
+        """
+        ...
+
     def flush(self, *, soon: bool = False) -> None:
         """Collect, encrypt and write what the engine has queued.
 
@@ -438,6 +445,14 @@ class Runtime(Protocol):
         """Return how many bytes ``transport`` gave to the kernel and the peer lacks.
 
         0 where the kernel does not tell.
+        """
+        ...
+
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer takes nothing any more: it has reset, or is gone.
+
+        An end of its direction alone (FIN) is not that. ``False`` where the kernel does
+        not tell.
         """
         ...
 

@@ -6,6 +6,9 @@ leaves does not cancel an app: ASGI tells it, by a disconnect event and by an
 ``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach;
 the handler's task ends, and frees its slot, when the app has understood.
 
+The event comes when the client has ended its direction of the connection: hardly one
+that does so is still there. But some read on, so ``send`` goes on until it is certain.
+
 Invariants: the app's task is cancelled if the handler's task is; nothing that the app
 raises is lost: the handler's task raises it, or it is logged here.
 """
@@ -17,7 +20,7 @@ from tako.asgi.protocol import App, Event, Scope, is_farewell
 from tako.asgi.responding import Responding
 from tako.body import BodySink
 from tako.response import Response
-from tako.seams import Exchange, Task
+from tako.seams import Exchange, ResetCode, Task
 
 
 _logger = logging.getLogger("tako.asgi")
@@ -49,7 +52,10 @@ class Conversation:
         exchange, responding = self._exchange, self._responding
         exchange.task = None
         if isinstance(exchange.sink, BodySink):
+            exchange.sink.on_leave = responding.client_left
             exchange.sink.on_disconnect = responding.client_gone
+            if exchange.sink.left:
+                responding.client_left()
         if exchange.over:
             responding.client_gone()
         self._task = exchange.host.runtime.spawn(self._run, app, scope)
@@ -78,7 +84,7 @@ class Conversation:
 
     def _judged(self, error: BaseException, path: str) -> BaseException | None:
         """Return what is left to report of what the app raised."""
-        if self._responding.gone and is_farewell(error):
+        if self._responding.left and is_farewell(error):
             _logger.debug("%s: the client left: %r", path, error)
             return None
         if self._responding.stage == "complete":
@@ -96,7 +102,9 @@ class Conversation:
                 what is missing.
         """
         error = self._responding.error
-        if self._responding.gone and error is None:
+        if self._responding.left and error is None:
+            # One that only half-closed is told that there is no answer
+            self._exchange.reset(ResetCode.CANCEL)
             return Response(499)  # for access logs only: nobody is left to read it
         if isinstance(error, Exception):
             raise error

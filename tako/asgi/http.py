@@ -41,7 +41,7 @@ class HttpConversation(Conversation):
         responding = self._responding
         if self._body_read or responding.stage == "complete":
             await responding.until(
-                lambda: responding.gone or responding.stage == "complete"
+                lambda: responding.left or responding.stage == "complete"
             )
             return {"type": "http.disconnect"}
         self._reading += 1

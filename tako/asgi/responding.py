@@ -28,7 +28,7 @@ from tako.asgi.protocol import (
 from tako.errors import LocalProtocolError
 from tako.headers import Headers
 from tako.response import Response
-from tako.seams import Exchange, Signal
+from tako.seams import Exchange, ResetCode, Signal
 
 
 Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
@@ -50,6 +50,7 @@ class Responding:
         "ended",
         "error",
         "gone",
+        "left",
         "stage",
     )
 
@@ -72,8 +73,10 @@ class Responding:
         """The app has returned or raised."""
         self.error: BaseException | None = None
         """What it raised."""
+        self.left: bool = False
+        """The client will send nothing more; it may still read."""
         self.gone: bool = False
-        """The client is."""
+        """Nothing can be sent to it any more."""
 
     # What the app's task does ----------------------------------------------------
 
@@ -107,10 +110,15 @@ class Responding:
         self.error = error
         self.changed.set()
 
+    def client_left(self) -> None:
+        """The client will send nothing more."""
+        self.left = True
+        self.changed.set()
+
     def client_gone(self) -> None:
         """Nothing can be sent any more."""
         self.gone = True
-        self.changed.set()
+        self.client_left()
 
     def _expected(self, prefix: str) -> str:
         return "nothing more" if self.stage == "complete" else prefix + self.stage
@@ -227,6 +235,9 @@ class Responding:
             if self.ended:
                 if isinstance(self.error, Exception):
                     raise self.error
+                if self.left:  # and so the app has ended, rightly
+                    self._exchange.reset(ResetCode.CANCEL)
+                    return b""
                 msg = "the app returned in the middle of its response"
                 raise LocalProtocolError(msg)
             await self.changed.wait()

@@ -135,7 +135,7 @@ class WebSocketConversation(Conversation):
             try:
                 await ws.send(event["text"] if data is None else data)
             except ConnectionClosed as closed:
-                self._responding.gone = True
+                self._responding.client_gone()
                 raise ClientDisconnectedError(str(closed)) from None
         elif event["type"] == "websocket.close":
             code = event.get("code", 1000)
@@ -153,7 +153,7 @@ class WebSocketConversation(Conversation):
             lambda: (
                 self._ws is not None
                 or self._refused
-                or responding.gone
+                or responding.left
                 or responding.stage == "complete"
             )
         )
@@ -203,7 +203,7 @@ class WebSocketConversation(Conversation):
 
     def _disconnect(self, ws: WebSocket) -> Event:
         """Return the last event; 1006 without a Close frame (RFC 6455 §7.1.5)."""
-        self._responding.gone = True
+        self._responding.client_gone()
         code = 1006 if ws.close_code is None else ws.close_code
         return {"type": "websocket.disconnect", "code": code, "reason": ws.close_reason}
 

@@ -62,6 +62,7 @@ class H1Engine:
         "_eof",
         "_exchange",
         "_gate",
+        "_half_closed",
         "_head",
         "_out",
         "_rate",
@@ -94,6 +95,7 @@ class H1Engine:
         self._rate = BodyRate(host, self._body_too_slow)
         self._gate = ReadGate(host, self._rate)
         self._clock = HeadClock(host, self._head_too_slow)
+        self._half_closed: HalfClosed[H1Exchange] | None = None  # made at FIN
 
     # ----------------------------------------------------------------- receiving
 
@@ -162,6 +164,8 @@ class H1Engine:
                 self._exchange = None
                 return ()
         self._hold(exchange)
+        if self._eof:
+            self._client_left(exchange)
         return (exchange,)
 
     def _hold(self, exchange: H1Exchange) -> None:
@@ -240,14 +244,24 @@ class H1Engine:
         if exchange is None:
             if not self.backlog:
                 self.close()
-        elif exchange.tunnel:
+            return
+        if exchange.tunnel:
             exchange.sink.deliver_eof()
             if self.half_closed:
                 self.close()
         elif self._body is not None:  # RFC 9112 §8: incomplete, never a success
             self._fail_body(exchange, HttpError(400, "Request body ended early"))
-        else:
-            HalfClosed(self.host, self._unanswered, self._give_up).start()
+        self._client_left(exchange)
+        self.settle()
+
+    def _client_left(self, exchange: H1Exchange) -> None:
+        """Tell the handler; let the answer go on for as long as it arrives."""
+        exchange.body.leave()
+        if exchange in self._unanswered():
+            if self._half_closed is None:
+                host = self.host
+                self._half_closed = HalfClosed(host, self._unanswered, self._give_up)
+            self._half_closed.start()
 
     def _unanswered(self) -> tuple[H1Exchange, ...]:
         exchange = self._exchange
@@ -268,6 +282,7 @@ class H1Engine:
             return
         answered = exchange.over and not exchange.cut_off
         exchange.cut()
+        exchange.body.leave()
         exchange.sink.deliver_eof(Disconnected())
         # A session ends in its own way, and so does what runs after a whole answer.
         if exchange.task is not None and not exchange.tunnel and not answered:
@@ -335,6 +350,8 @@ class H1Engine:
     def _reusable(self, exchange: H1Exchange) -> bool:
         if exchange.head.websocket and self._head.data:
             return False  # frames sent early: never to be parsed as HTTP
+        if self._eof and not self._head.data:
+            return False  # there will be no other request
         return exchange.persistent and self.keeps_alive
 
     def _finish(self, exchange: H1Exchange) -> None:
@@ -348,8 +365,6 @@ class H1Engine:
         if self._head.data:
             self.backlog = True
             self._clock.expect()
-        elif self._eof:
-            self.close()
         else:
             self._clock.idle()
 

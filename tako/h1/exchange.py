@@ -139,6 +139,7 @@ class H1Exchange:
             protocol="websocket" if head.websocket else None,
             body_reader=self.body,
             conn_info=conn_info,
+            client=self.body,
         )
 
     @property

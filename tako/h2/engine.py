@@ -56,6 +56,7 @@ class H2Engine:
 
     __slots__ = (
         "_checked",
+        "_eof",
         "_gate",
         "_head",
         "_host",
@@ -88,6 +89,7 @@ class H2Engine:
         self.exchanges: dict[int, H2Exchange] = {}
         self.streams_seen: int = 0
         self._running = 0
+        self._eof = False
         self._shutting_down = False
         self._requests: list[H2Exchange] = []
         self._checked: list[RawHeader] | None = None
@@ -106,6 +108,8 @@ class H2Engine:
         """Take bytes from the peer; see ``seams.Engine``."""
         self._lifecycle.heard()
         self.backlog = self._gate.receive_data(data)
+        if self._eof and not self.backlog:
+            self._all_received()
         if not self._requests:
             return ()
         requests, self._requests = self._requests, []
@@ -113,11 +117,19 @@ class H2Engine:
 
     def receive_eof(self) -> None:
         """Take the end of the peer's direction; complete requests are answered."""
+        if not self._eof:
+            self._eof = True
+            if not self.backlog:
+                self._all_received()
+
+    def _all_received(self) -> None:
+        """Take the end of the peer's direction, now that all before it is known."""
         self._gate.stop()
-        self.backlog = False
         self._cut_incomplete()
-        self._lifecycle.leave()
-        HalfClosed(self._host, self.exchanges.values, self._drop).start()
+        self._lifecycle.silenced()
+        for exchange in self.exchanges.values():
+            exchange.body.leave()
+        HalfClosed(self._host, self.exchanges.values, self._too_slow).start()
 
     def connection_lost(self) -> None:
         """Tell every exchange that the transport is gone."""
@@ -327,6 +339,7 @@ class H2Engine:
             protocol="websocket" if connect else None,
             body_reader=exchange.body,
             conn_info=self._host.conn_info,
+            client=exchange.body,
         )
         exchange.dispatched = True
         self._running += 1
@@ -394,6 +407,7 @@ class H2Engine:
         if exchange.task is None and exchange in self._requests:
             self._requests.remove(exchange)  # its handler never started
             self.handler_ended(exchange)
+        exchange.body.leave()
         exchange.sink.deliver_eof(Disconnected())
         if exchange.task is not None and not exchange.tunnel:
             exchange.task.cancel()

@@ -148,6 +148,13 @@ class Lifecycle:
         if not self._streams.busy:
             self._close()
 
+    def silenced(self) -> None:
+        """The peer has ended its direction: it cannot acknowledge anything any more."""
+        self._interval = None
+        self._ping_deadline.set(None)
+        self._ack_deadline.set(None)
+        self.leave()
+
     # What is done -----------------------------------------------------------------
 
     def begin_drain(self) -> None:

@@ -116,8 +116,11 @@ class AsyncioRuntime:
 
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
-        sock = cast("asyncio.Transport", transport).get_extra_info("socket")
-        return 0 if sock is None else _kernel.unacknowledged(sock.fileno())
+        return _kernel.unacknowledged(_fileno(transport))
+
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer of ``transport`` takes nothing any more."""
+        return _kernel.hung_up(_fileno(transport))
 
     def signal(self) -> AsyncioSignal:
         """Return a new signal."""
@@ -199,6 +202,11 @@ class AsyncioRuntime:
 def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
     """Return what an async function returned as what it is."""
     return cast("Coroutine[Any, Any, object]", awaitable)
+
+
+def _fileno(transport: Transport) -> int:
+    sock = cast("asyncio.Transport", transport).get_extra_info("socket")
+    return -1 if sock is None else cast("int", sock.fileno())
 
 
 def _ready(future: asyncio.Future[None]) -> None:

@@ -1,5 +1,6 @@
 """What the kernel knows about a connection."""
 
+import select
 import struct
 import sys
 
@@ -20,3 +21,12 @@ def unacknowledged(fd: int) -> int:
         return 0
     size: int = _INT.unpack(answer)[0]
     return size
+
+
+def hung_up(fd: int) -> bool:
+    """Tell whether the kernel knows that the peer takes nothing any more."""
+    if sys.platform != "linux" or fd < 0:
+        return False
+    poll = select.poll()
+    poll.register(fd, 0)  # POLLHUP and POLLERR are always reported, poll(2)
+    return bool(poll.poll(0))

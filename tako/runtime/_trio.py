@@ -128,6 +128,10 @@ class TrioRuntime:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
         return _kernel.unacknowledged(cast("TrioTransport", transport).fileno())
 
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer of ``transport`` takes nothing any more."""
+        return _kernel.hung_up(cast("TrioTransport", transport).fileno())
+
     def signal(self) -> TrioSignal:
         """Return a new signal."""
         return TrioSignal()

@@ -128,6 +128,8 @@ class FakeRuntime:
         self.timers: list[FakeTimer] = []
         self.tasks: list[FakeTask] = []
         self.current: FakeTask
+        self.held = 0  # bytes that the kernel holds for the peer
+        self.peer_hung_up = False
 
     def time(self) -> float:
         return self.now
@@ -147,7 +149,10 @@ class FakeRuntime:
         return timer
 
     def unacknowledged(self, transport: object) -> int:
-        return 0
+        return self.held
+
+    def hung_up(self, transport: object) -> bool:
+        return self.peer_hung_up
 
     def signal(self) -> FakeSignal:
         return FakeSignal(self)
@@ -226,6 +231,7 @@ class FakeHost:
         self.sent = bytearray()
         self.closed = False
         self.aborted = False
+        self.delivered: tuple[int, int] | None = (0, 0)  # got, lacking
         self._timer: FakeTimer | None = None
 
     def _arm(self) -> None:
@@ -249,6 +255,9 @@ class FakeHost:
             self.runtime.call_soon(self.flush)
         elif self.engine is not None:
             self.sent += self.engine.data_to_send()
+
+    def delivery(self) -> tuple[int, int] | None:
+        return self.delivered
 
     def write(self, data: bytes) -> bool:
         self.sent += data

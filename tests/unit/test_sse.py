@@ -192,6 +192,7 @@ class FakeExchange:
 
     def __init__(self) -> None:
         self.host = FakeHost()
+        self.request = Request.build()
         self.writable = True
         self.over = False
         self.log: list[tuple[float, bytes]] = []
