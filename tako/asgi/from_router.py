@@ -13,6 +13,7 @@ What needs tako's own server, and what becomes of it elsewhere:
 ``keep_alive``           the host's; ``ws.ping`` does nothing, ``ws.latency`` is None
 ``upgrade_timeout``      the host's
 ``ws.close``             does not wait for the peer's Close
+``disconnected``         known from the first look on; when depends on the host
 ``conn_info.tls``        where the host has the ``tls`` extension
 trailers                 where the host has the ``http.response.trailers`` extension
 ``make_socket``          refused, 500: a session without what a middleware adds to its
@@ -25,6 +26,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from tako import runtime
+from tako.asgi.hosted_client import HostedClient
 from tako.asgi.hosted_request import HostedBody, http_request, websocket_request
 from tako.asgi.hosted_response import send_response
 from tako.asgi.hosted_websocket import HostedWebSocket, run_session, run_within
@@ -66,27 +69,29 @@ class RouterApp:
         Cancel safety: that of the handler.
         """
         kind = scope["type"]
-        if kind == "http":
-            await self._http(scope, receive, send)
-        elif kind == "websocket":
-            await self._websocket(scope, receive, send)
+        if kind in {"http", "websocket"}:
+            answer = self._http if kind == "http" else self._websocket
+            async with runtime.current().open_runtime() as own:
+                await answer(scope, HostedClient(receive, own), send)
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         else:
             msg = f"a router has no use for a scope of type {kind!r}"
             raise ValueError(msg)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = http_request(scope, HostedBody(receive))
+    async def _http(self, scope: Scope, client: HostedClient, send: Send) -> None:
+        receive = client.receive
+        request = http_request(scope, HostedBody(receive), client)
         response = await self._dispatch(request)
         if response.upgrade is not None:  # a handshake that the host did not take
             response = Response(501, body="the server does not pass WebSockets on")
         await send_response(request, response, scope, receive, send)
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _websocket(self, scope: Scope, client: HostedClient, send: Send) -> None:
+        receive = client.receive
         if (await receive())["type"] != "websocket.connect":
             return  # the client has left
-        request = websocket_request(scope)
+        request = websocket_request(scope, client)
         response = await self._handshake(request)
         upgrade = response.upgrade
         if not isinstance(upgrade, WebSocketUpgrade):

@@ -10,7 +10,7 @@ from tako.asgi.scope import cipher_name, tls_version_name
 from tako.conn_info import ConnInfo, IpPeer, PeerAddr, TlsInfo, Transport, UnixPeer
 from tako.errors import Disconnected
 from tako.headers import Headers, RawHeader
-from tako.request import HttpVersion, Request
+from tako.request import Client, HttpVersion, Request
 
 
 # The host has verified the handshake; not every host shows what it verified.
@@ -54,24 +54,27 @@ class HostedBody:
         return b""
 
 
-def http_request(scope: Scope, body: HostedBody) -> Request:
+def http_request(
+    scope: Scope, body: HostedBody, client: Client | None = None
+) -> Request:
     """Return the request that a scope of type ``http`` describes."""
     fields = _fields(scope)
-    return _request(scope, fields, scope["method"], body=body)
+    return _request(scope, fields, scope["method"], client, body=body)
 
 
-def websocket_request(scope: Scope) -> Request:
+def websocket_request(scope: Scope, client: Client | None = None) -> Request:
     """Return the handshake that a scope of type ``websocket`` describes."""
     fields = [field for field in _fields(scope) if field[0] not in _REPLACED]
     version = (b"sec-websocket-version", b"13")
     fields += (version,) if _version(scope) == "2" else _HANDSHAKE
-    return _request(scope, fields, "GET", protocol="websocket")
+    return _request(scope, fields, "GET", client, protocol="websocket")
 
 
 def _request(
     scope: Scope,
     fields: list[RawHeader],
     method: str,
+    client: Client | None,
     *,
     body: HostedBody | None = None,
     protocol: str | None = None,
@@ -87,6 +90,7 @@ def _request(
         protocol=protocol,
         body_reader=body,
         conn_info=_conn_info(scope),
+        client=client,
     )
 
 

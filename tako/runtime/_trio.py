@@ -102,7 +102,7 @@ class TrioRuntime:
         self._order = count()
         self._earlier = TrioSignal()
         self._helpers = trio.CancelScope(shield=True)
-        nursery.start_soon(self._help)
+        self._helping = False
 
     def spawn(self, function: AsyncFunction, *args: object) -> trio.CancelScope:
         """Run ``function(*args)`` in a task and a cancel scope of its own."""
@@ -115,6 +115,7 @@ class TrioRuntime:
         """Call ``callback`` once the tasks that are due have run."""
         self._soon.append(callback)
         self._soon_due.set()
+        self._need_help()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> TrioTimer:
         """Call ``callback`` at ``when``."""
@@ -122,6 +123,7 @@ class TrioRuntime:
         if not self._timers or when < self._timers[0][0]:
             self._earlier.set()
         heapq.heappush(self._timers, (when, next(self._order), timer))
+        self._need_help()
         return timer
 
     def unacknowledged(self, transport: Transport) -> int:
@@ -200,6 +202,12 @@ class TrioRuntime:
         finally:
             self._scopes.discard(scope)
             self._ended.set()
+
+    def _need_help(self) -> None:
+        """Start the helpers; a runtime for one request seldom needs any."""
+        if not self._helping:
+            self._helping = True
+            self._nursery.start_soon(self._help)
 
     async def _help(self) -> None:
         with self._helpers:

@@ -8,6 +8,7 @@ import pytest
 
 from tako.errors import ConfigError
 from tako.headers import Headers
+from tako.request import Request
 from tako.response import Response, into_response
 from tako.sse import (
     EventStream,
