@@ -160,6 +160,9 @@ class ServerConfig:
         min_rate: bytes per second that a request body or a blocked response must move
             at, after ``min_rate_grace`` seconds; 0 switches it off.
         min_rate_grace: seconds before ``min_rate`` applies.
+        trust_scheme: believe the scheme that a request names (``:scheme``, or a target
+            in absolute-form), which is that of the connection otherwise. For servers
+            that only proxies can reach, and only if those set it themselves.
         send_timeout: seconds that a response may wait without any progress.
         half_closed_timeout: seconds that an answer may stand still after its client
             has ended its sending direction (FIN, or TLS's close_notify), before it is
@@ -198,6 +201,7 @@ class ServerConfig:
     max_target_bytes: int = 8 * 1024
     min_rate: int = 240
     min_rate_grace: OptionalSeconds = OptionalSeconds(5.0)
+    trust_scheme: bool = False
     send_timeout: OptionalSeconds = OptionalSeconds(30.0)
     half_closed_timeout: OptionalSeconds = OptionalSeconds(30.0)
     settings_timeout: OptionalSeconds = OptionalSeconds(10.0)

@@ -21,6 +21,9 @@ Handler: TypeAlias = Callable[..., Any]
 BoundHandler: TypeAlias = Callable[[Request], object]
 """A handler with its arguments settled; the result may have to be awaited."""
 
+MOUNT = "is_mount"
+"""An attribute, true of a handler that answers for a whole tree of paths by itself."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _REQUEST_NAMES = frozenset({"req", "request"})
 _KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)

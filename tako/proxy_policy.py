@@ -82,7 +82,7 @@ def _network(name: Network) -> IPv4Network | IPv6Network:
 
 
 def adopt_header(request: Request, header: ProxyHeader | None) -> None:
-    """Let ``request`` say who its client is according to the proxy.
+    """Let ``request`` say who its client is according to the proxy, and its scheme.
 
     The fields that other proxies use for that are removed, as a client could have sent
     them; ``Forwarded`` (RFC 7239 §4) is there if, and only if, the PROXY header named
@@ -97,5 +97,7 @@ def adopt_header(request: Request, header: ProxyHeader | None) -> None:
         if isinstance(header.source, IpPeer):
             # RFC 7239 §6: an IPv6 address is in brackets, and so a port needs quotes
             fields.append((b"forwarded", b'for="%b"' % str(header.source).encode()))
+        if header.tls is not None and header.tls.encrypted:
+            request.scheme = "https"
         request.extensions.insert(header)
     request.headers = Headers.from_raw(fields)

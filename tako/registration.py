@@ -8,10 +8,10 @@ from typing import Protocol, Self, TypeVar, overload
 from tako import grammar
 from tako.config import Duration, seconds
 from tako.errors import ConfigError, RouteConflictError
-from tako.handlers import BoundHandler, Handler, bind_handler
+from tako.handlers import MOUNT, BoundHandler, Handler, bind_handler
 from tako.method import Method
 from tako.middleware import IntoMiddleware, Middleware, Next, as_middleware, chain
-from tako.routes import PathTable, Pattern, parse_path
+from tako.routes import EMPTY, PathTable, Pattern, parse_path
 from tako.state import TypeMap
 
 
@@ -35,6 +35,7 @@ class Route:
         method: the method that it answers.
         path: its path as registered, with the prefixes of scopes and routers around it.
         tsr: whether its path with, or without, a slash at the end is redirected to it.
+        mount: whether an app is mounted here, with its index and what is below.
         http_version: the only version that it answers, ``None`` for all.
         seconds: its timeout, ``None`` for its router's.
         states: where the requests that it answers find application state.
@@ -46,6 +47,7 @@ class Route:
         "_middlewares",
         "http_version",
         "method",
+        "mount",
         "path",
         "pattern",
         "seconds",
@@ -61,11 +63,13 @@ class Route:
         states: tuple[TypeMap, ...],
         *,
         tsr: bool = False,
+        mount: bool = False,
     ) -> None:
         self.method: str = method
         self.pattern: Pattern = pattern
         self.path: str = pattern.path
         self.tsr: bool = tsr
+        self.mount: bool = mount
         self.http_version: str | None = None
         self.seconds: float | None = None
         self.states: tuple[TypeMap, ...] = states
@@ -153,6 +157,7 @@ class Route:
             self._call,
             (*self.states, state),
             tsr=self.tsr,
+            mount=self.mount,
         )
         route.http_version = self.http_version
         route.seconds = self.seconds
@@ -163,10 +168,13 @@ class Route:
         return f"<Route {self.method} {self.path}>"
 
 
-def join(prefix: str, path: str) -> str:
-    """Return ``path`` below ``prefix``; the bare prefix for ``"/"`` and ``""``."""
+def join(prefix: str, path: str, *, mount: bool = False) -> str:
+    """Return ``path`` below ``prefix``; the bare prefix for ``"/"`` and ``""``.
+
+    The index of what is mounted keeps its slash: links in it are relative to that.
+    """
     if prefix and path in {"", "/"}:
-        return prefix
+        return prefix + "/" if mount else prefix
     if not path.startswith("/"):
         msg = f"a route's path starts with '/', unlike {path!r}"
         raise ConfigError(msg)
@@ -343,9 +351,15 @@ class Registrar:
     def _register(
         self, method: str, path: str, handler: Handler, *, tsr: bool = False
     ) -> Route:
-        pattern = parse_path(join(self._prefix, path))
+        app = bool(getattr(handler, MOUNT, False))
+        pattern = parse_path(join(self._prefix, path, mount=app))
+        last = pattern.segments[-1]
+        mount = app and (last.catch_all or last == EMPTY)
         call = bind_handler(handler, pattern.names)
-        route = Route(checked_method(method), pattern, call, (self._state,), tsr=tsr)
+        states = (self._state,)
+        route = Route(
+            checked_method(method), pattern, call, states, tsr=tsr, mount=mount
+        )
         self._check(route, "Failed to register route")
         self._add(route)
         return route
@@ -365,5 +379,5 @@ class Registrar:
         table = self._tables.get(route.method)
         if table is None:
             table = self._tables[route.method] = PathTable()
-        table.add(route.pattern, route)
+        table.add(route.pattern, route, mounted=route.mount)
         self._routes.append(route)

@@ -129,7 +129,9 @@ class Router(Registrar):
         """
         prefix = self._prefix + normal_prefix(prefix)
         self._copy_routes(
-            child, lambda route: join(prefix, route.path), "Failed to nest route"
+            child,
+            lambda route: join(prefix, route.path, mount=route.mount),
+            "Failed to nest route",
         )
         return self
 
@@ -139,7 +141,10 @@ class Router(Registrar):
         Raises:
             RouteConflictError: two routes match the same requests; none is copied.
         """
-        self._copy_routes(other, lambda route: join(self._prefix, route.path), None)
+        prefix = self._prefix
+        self._copy_routes(
+            other, lambda route: join(prefix, route.path, mount=route.mount), None
+        )
 
     def _copy_routes(
         self, child: "Router", path_of: Callable[[Route], str], failed: str | None
@@ -331,7 +336,8 @@ class Router(Registrar):
         path = request.path
         other = path.rstrip("/") if path.endswith("/") else path + "/"
         found = self._find(request.method, other)
-        if found is None or not found[0].tsr:
+        # As Starlette's Mount: its app's index is at the slash, where links in it lead
+        if found is None or not (found[0].tsr or found[0].mount):
             return None
         location = f"{other}?{request.query}" if request.query else other
         if location[1:2] in {"/", "\\"}:

@@ -1,8 +1,9 @@
 """The path table: which registered path a request path matches.
 
 Theory of operation. A registered path is parsed into segments, each a literal, a
-parameter (perhaps with a literal prefix and suffix) or, at the end, a catch-all. Paths
-without parameters are found in one dictionary. The others form a tree with one level
+parameter (perhaps with a literal prefix and suffix) or, at the end, a catch-all, which
+takes nothing as well only where something is mounted: a file server or a proxy would
+not expect it, but an app has its index there. Paths without parameters are found in one dictionary. The others form a tree with one level
 for each segment; a lookup walks it depth first, literals before parameters with a
 prefix or suffix (longest first) before plain parameters or the catch-all, and goes back
 when a branch does not lead to a route. So the order of registration never matters.
@@ -35,6 +36,10 @@ class Segment(NamedTuple):
     suffix: str = ""
     name: str | None = None
     catch_all: bool = False
+
+
+EMPTY = Segment("")
+"""What is behind a slash at the end."""
 
 
 class Pattern(NamedTuple):
@@ -117,13 +122,14 @@ def _checked_name(name: str, path: str) -> str:
 class _Node(Generic[T]):
     """The routes that share their first segments."""
 
-    __slots__ = ("affixed", "leaf", "literals", "param", "rest")
+    __slots__ = ("affixed", "leaf", "literals", "mounted", "param", "rest")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node[T]] = {}
         self.affixed: list[_Affixed[T]] = []  # longest first
         self.param: _Node[T] | None = None
         self.rest: T | None = None  # the route that ends in a catch-all here
+        self.mounted = False  # which takes nothing as well
         self.leaf: T | None = None  # the route that ends here
 
     def child(self, segment: Segment) -> "_Node[T] | None":
@@ -202,8 +208,11 @@ class PathTable(Generic[T]):
             node = node.child(segment)
         return None if node is None else node.leaf
 
-    def add(self, pattern: Pattern, route: T) -> None:
-        """Add a route that has no ``conflict``."""
+    def add(self, pattern: Pattern, route: T, *, mounted: bool = False) -> None:
+        """Add a route that has no ``conflict``.
+
+        ``mounted``: a catch-all matches nothing, too, unless another route does so.
+        """
         literal = pattern.literal
         if literal is not None:
             self._literal[literal] = route
@@ -211,7 +220,7 @@ class PathTable(Generic[T]):
         node = self._root
         for segment in pattern.segments:
             if segment.catch_all:
-                node.rest = route
+                node.rest, node.mounted = route, mounted
                 return
             node = node.add_child(segment)
         node.leaf = route
@@ -237,6 +246,9 @@ def _walk(
     route = None if child is None else _walk(child, segments, depth + 1, values)
     if route is None and node.affixed:
         route = _walk_affixed(node, segments, depth, values)
+    if route is None and node.mounted and segments[depth:] == [""]:
+        values.append("")
+        return node.rest
     if route is not None or not segment:
         return route  # no parameter is empty, and no catch-all begins with a slash
     if node.rest is not None:

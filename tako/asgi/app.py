@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from tako.asgi.http import HttpConversation
 from tako.asgi.lifespan import Mode, checked_mode, lifespan
@@ -23,7 +23,8 @@ class AsgiApp:
     """Serves an ASGI 3 app: ``http``, ``websocket`` and ``lifespan``.
 
     As a handler of a route (``router.get("/api/{*rest}", AsgiApp(app))``) it answers
-    what the route matches; the part of the path in front of the catch-all becomes the
+    what the route matches, and ``/api/``, its index; ``/api`` is redirected there. The
+    part of the path in front of the catch-all, or of the slash at its end, becomes the
     scope's ``root_path``. In place of a router (``serve_tls(address, AsgiApp(app))``)
     it answers everything, and the server runs the app's lifespan.
 
@@ -41,6 +42,8 @@ class AsgiApp:
         ConfigError: a value that cannot work.
         TypeError: ``app`` cannot be called.
     """
+
+    is_mount: Final = True  # see ``handlers.MOUNT``
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ from tako.asgi.hosted_request import HostedBody, http_request, websocket_request
 from tako.asgi.hosted_response import send_response
 from tako.asgi.hosted_websocket import HostedWebSocket, run_session, run_within
 from tako.asgi.protocol import Receive, Scope, Send
+from tako.errors import LocalProtocolError
 from tako.request import Request
 from tako.response import Response
 from tako.router import Router
@@ -138,7 +139,11 @@ class RouterApp:
     async def _dispatch(self, request: Request) -> Response:
         """Return the router's answer: the isolation boundary of its handlers."""
         try:
-            return await self._router.dispatch(request, timer=_Timer())
+            response = await self._router.dispatch(request, timer=_Timer())
+            if response.status < 200 and response.upgrade is None:
+                msg = f"a response of {response.status} is no answer"
+                raise LocalProtocolError(msg)  # noqa: TRY301 - a handler's error
+            return response
         except Exception:
             _logger.exception("handler of %s failed", request.path)
             return Response(500, body="Internal Server Error")

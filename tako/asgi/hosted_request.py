@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from tako.asgi.protocol import Receive, Scope
-from tako.asgi.scope import cipher_name, tls_version_name
+from tako.asgi.scope import cipher_name, decoded, tls_version_name
 from tako.conn_info import ConnInfo, IpPeer, PeerAddr, TlsInfo, Transport, UnixPeer
 from tako.errors import Disconnected
 from tako.headers import Headers, RawHeader
@@ -107,11 +107,23 @@ def _target(scope: Scope) -> str:
     """Return path and query, below the app's ``root_path``."""
     raw: bytes | None = scope.get("raw_path")
     path = quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode()
-    prefix = quote(scope.get("root_path") or "").rstrip("/")
-    if prefix and path.startswith(prefix + "/"):
-        path = path[len(prefix) :]
+    path = _below((scope.get("root_path") or "").rstrip("/"), path)
     query = bytes(scope.get("query_string") or b"").decode("latin-1")
     return f"{path}?{query}" if query else path
+
+
+def _below(root: str, path: str) -> str:
+    """Return what is left of ``path``, which is encoded, below ``root``, which is not.
+
+    An older host leaves ``root`` out of the path.
+    """
+    size = len(root.encode())
+    at = path.find("/", len(root)) if root else -1
+    while 0 <= at <= 3 * size:  # encoded in full
+        if decoded(path[:at]) == root:
+            return path[at:]
+        at = path.find("/", at + 1)
+    return path
 
 
 def _conn_info(scope: Scope) -> ConnInfo:

@@ -22,6 +22,7 @@ from typing import Literal, Self, TypeAlias
 from tako.asgi.protocol import (
     ClientDisconnectedError,
     Event,
+    EventError,
     response_headers,
     unexpected,
 )
@@ -124,7 +125,12 @@ class Responding:
         return "nothing more" if self.stage == "complete" else prefix + self.stage
 
     def _start(self, event: Event) -> None:
-        response = Response(event["status"])
+        status = event["status"]
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            # RFC 9110 §15.2: an interim response is no answer; above, three digits
+            msg = f"{status!r} is no status of a response: it is from 200 to 999"
+            raise EventError(msg)
+        response = Response(status)
         response.headers = response_headers(event.get("headers", ()))
         if event.get("trailers"):
             response.trailers = self._trailer_fields = Headers()

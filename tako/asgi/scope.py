@@ -8,7 +8,7 @@ not in it.
 import functools
 import ssl
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from cryptography import x509
 
@@ -48,15 +48,21 @@ def offered_subprotocols(request: Request) -> list[str]:
 
 
 def mount_point(request: Request) -> str:
-    """Return the part of the path in front of its route's catch-all, if it has one."""
+    """Return the part of the path in front of its route's catch-all, if it has one.
+
+    A route that ends in a slash is the index of a mounted app.
+    """
     pattern = request.matched_path
-    if pattern is None or not pattern.endswith("}"):
+    if pattern is None or not pattern.endswith(("/", "}")):
         return ""
-    name = pattern.rpartition("{*")[2]
-    if name == pattern or "{" in name:
-        return ""
-    rest = request.raw_path_params.get(name[:-1], "")
-    return decoded(request.path[: len(request.path) - len(rest)]).rstrip("/")
+    rest = ""
+    if pattern.endswith("}"):
+        name = pattern.rpartition("{*")[2]
+        if name == pattern or "{" in name:
+            return ""
+        rest = request.raw_path_params.get(name[:-1], "")
+    point = request.path[: len(request.path) - len(rest)]
+    return decoded(point.removesuffix("/"))
 
 
 def decoded(path: str) -> str:
@@ -77,7 +83,7 @@ def _scope(request: Request, root_path: str) -> Scope:
         # The prefix that a proxy took away belongs to the path, one that a route
         # consumed still is a part of it.
         "path": root_path + decoded(request.path),
-        "raw_path": (root_path + request.path).encode("latin-1", "replace"),
+        "raw_path": (quote(root_path) + request.path).encode("latin-1", "replace"),
         "root_path": root_path + mount_point(request),
         "query_string": request.query.encode("latin-1"),
         "client": None if info is None else _client(info.peer),

@@ -20,6 +20,7 @@ from tako.asgi.protocol import (
     Event,
     EventError,
     Scope,
+    is_hop_by_hop,
     response_headers,
     unexpected,
 )
@@ -188,7 +189,10 @@ class WebSocketConversation(Conversation):
                 msg = f"the client does not offer the subprotocol {subprotocol!r}"
                 raise EventError(msg)
             self._protocols = (subprotocol,)
-        self._headers = response_headers(event.get("headers") or ())
+        headers = response_headers(event.get("headers") or ())
+        # Fields of the connection are not the app's, as in any other response
+        fields = [field for field in headers.raw if not is_hop_by_hop(field)]
+        self._headers = Headers.from_raw(fields)
         for name, _ in self._headers.raw:
             if name in _OURS:
                 msg = f"{name.decode()} is not the app's to send; see subprotocol"

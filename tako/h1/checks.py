@@ -47,6 +47,7 @@ class RequestHead:
         persistent: the client lets the connection live on.
         expects_continue: it waits for ``100`` before it sends the body.
         websocket: it asks for an upgrade to ``websocket``.
+        scheme: what a target in absolute-form names, else ``None``.
     """
 
     method: str
@@ -58,6 +59,7 @@ class RequestHead:
     persistent: bool
     expects_continue: bool
     websocket: bool
+    scheme: str | None = None
 
     @property
     def has_body(self) -> bool:
@@ -99,6 +101,7 @@ def check_head(
             and has_token(upgrade, b"websocket")
             and b"upgrade" in connection
         ),
+        scheme=_scheme(target),
     )
 
 
@@ -134,6 +137,13 @@ def _target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if path != b"*" and not is_path(path):
         raise HttpError(400, "Invalid request target")
     return path, match[1]
+
+
+def _scheme(target: bytes) -> str | None:
+    """Return the scheme of an accepted target (RFC 9112 §3.2.2)."""
+    if target.startswith(b"/") or target == b"*":
+        return None
+    return target.partition(b":")[0].decode("ascii").lower()  # RFC 3986 §3.1
 
 
 def _length(relevant: _Fields, version: HttpVersion) -> int | None:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from tako.body import BodySink
 from tako.byteloops import encode_frame
+from tako.conn_info import scheme_of
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1.checks import RequestHead
 from tako.h1.response_head import (
@@ -134,7 +135,9 @@ class H1Exchange:
             head.target,
             Headers.from_raw(list(head.fields)),
             http_version=head.version,
-            scheme="http" if conn_info.tls is None else "https",
+            scheme=scheme_of(
+                conn_info, head.scheme, trusted=self.host.config.trust_scheme
+            ),
             authority=head.authority,
             protocol="websocket" if head.websocket else None,
             body_reader=self.body,
@@ -300,6 +303,7 @@ class H1Exchange:
             self._awaits_continue = False
             self._out.append(CONTINUE)
         lines, ours = split(headers)
+        ours.upgrade = b"websocket"  # RFC 6455 §4.2.2, whatever an app says
         # RFC 9110 §8.6, RFC 9112 §6.1: no framing fields on 1xx
         lines.insert(0, status_line(status))
         lines += (

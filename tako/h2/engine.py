@@ -31,6 +31,7 @@ from h2.events import (
     WindowUpdated,
 )
 
+from tako.conn_info import scheme_of
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.budgets import TokenBucket
 from tako.h2.exchange import H2Exchange
@@ -326,19 +327,19 @@ class H2Engine:
         if not ended and (b"expect", b"100-continue") in head.fields:
             exchange.expect_continue()
         exchange.expected = head.content_length
-        encrypted = self._host.conn_info.tls is not None
+        info = self._host.conn_info
+        trusted = self._host.config.trust_scheme
         exchange.request = Request(
             # An extended CONNECT is presented as the GET that it replaces
             "GET" if connect else head.method.decode("latin-1"),
             head.path.decode("latin-1"),
             Headers.from_raw(list(head.fields)),
             http_version="2",
-            # RFC 9113 §8.3.1: :scheme may name what a proxy has translated, either way
-            scheme="http" if head.scheme == b"http" and not encrypted else "https",
+            scheme=scheme_of(info, head.scheme.decode("latin-1"), trusted=trusted),
             authority=head.authority.decode("latin-1"),
             protocol="websocket" if connect else None,
             body_reader=exchange.body,
-            conn_info=self._host.conn_info,
+            conn_info=info,
             client=exchange.body,
         )
         exchange.dispatched = True

@@ -228,8 +228,16 @@ class TestRefusals:
         request = make(tls=True).request(1, with_(":scheme", "http")).request
         assert request.scheme == "https"
 
-    def test_encrypted_scheme_behind_a_proxy(self, peer: Peer) -> None:
-        assert peer.request(1, with_(":scheme", "https")).request.scheme == "https"
+    def test_an_encrypted_scheme_in_the_clear_is_a_claim(self, peer: Peer) -> None:
+        assert peer.request(1, with_(":scheme", "https")).request.scheme == "http"
+
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_the_scheme_of_a_proxy_is_believed_where_configured(
+        self, make: Make, scheme: str, *, tls: bool
+    ) -> None:
+        peer = make(tls=tls, config=ServerConfig(trust_scheme=True))
+        assert peer.request(1, with_(":scheme", scheme)).request.scheme == scheme
 
     def test_a_refusal_does_not_wait_for_the_body(self, peer: Peer) -> None:
         peer.send(peer.headers(1, with_(":path", "/" + "x" * 8192), end=False))
