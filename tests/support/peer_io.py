@@ -183,6 +183,13 @@ class Socket:
         """Send FIN and stay able to read; over TLS without a close_notify before it."""
         socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
+    def close_notify(self) -> None:
+        """Send TLS's close_notify, no FIN, and stay able to read."""
+        assert self.tls is not None
+        self.tls.settimeout(0)
+        with contextlib.suppress(ssl.SSLError):  # sent; what it reads then is no answer
+            self.tls.unwrap()
+
     def abort(self) -> None:
         """Vanish: close with a TCP RST."""
         linger = struct.pack("ii", 1, 0)
