@@ -39,6 +39,7 @@ class BodySink:
         "left",
         "on_disconnect",
         "on_leave",
+        "taken",
         "trailers",
     )
 
@@ -69,6 +70,8 @@ class BodySink:
         self.on_disconnect: Callable[[], None] | None = None
         """Called when the peer is gone: reset, or connection lost."""
         self.trailers: list[tuple[bytes, bytes]] = []
+        self.taken: int = 0
+        """Bytes that the handler has read."""
 
     def deliver(self, data: bytes) -> None:
         """Take a chunk from the engine."""
@@ -168,6 +171,7 @@ class BodySink:
                 self._readable = self._runtime.signal()
             await self._readable.wait()
         chunk = self._chunks.popleft()
+        self.taken += len(chunk)
         self._credit(len(chunk))
         return chunk
 

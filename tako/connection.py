@@ -220,6 +220,11 @@ class Connection:
         lacks = transport.get_write_buffer_size() + runtime.unacknowledged(transport)
         return self.written - lacks, lacks
 
+    def peer_ended(self) -> bool:
+        """Tell whether the peer's FIN is here, perhaps behind data not read yet."""
+        transport = self._transport
+        return transport is not None and self.runtime.peer_ended(transport)
+
     def write(self, data: bytes) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did."""
         if self._receiving or self.flush_due or self._closed:

@@ -5,13 +5,15 @@ one that went away look the same until something is written to them: then the fi
 acknowledges, and the kernel of the other resets. So an answer that moves, and arrives,
 goes on; the connection is dropped as soon as the kernel knows of a reset, or when
 nothing was acknowledged for ``send_timeout``. An answer that says nothing, or has not
-begun, cannot find out: it is given up after ``half_closed_timeout``, each by itself.
+begun, cannot find out: it is given up after ``half_closed_timeout``, each by itself. A
+handler that still reads what came before the FIN is not silent.
 While an answer has no room to move it is for the limits of slow readers to judge.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from tako.body import BodySink
 from tako.request import Request
 from tako.seams import Host
 
@@ -19,14 +21,15 @@ from tako.seams import Host
 _TICK = 1.0  # seconds between looks
 _NEVER = float("inf")
 
-Progress: TypeAlias = tuple[bool, int]
-"""Whether the answer has begun, and the bytes of its body so far."""
+Progress: TypeAlias = tuple[bool, int, int]
+"""Whether the answer has begun, and the bytes of both bodies that moved so far."""
 
 
 class Answered(Protocol):
     """The exchanges that are watched."""
 
     request: Request
+    body: BodySink
 
     @property
     def head_sent(self) -> bool:
@@ -88,6 +91,8 @@ class HalfClosed(Generic[Exchange]):
             self._see()
 
     def _look(self) -> None:
+        if not any(True for _ in self._exchanges()):
+            return  # the rest is written and closed in order
         delivery = self._host.delivery()
         if delivery is None or self._stuck(*delivery):
             self._host.abort()
@@ -107,7 +112,8 @@ class HalfClosed(Generic[Exchange]):
         now = self._host.time()
         before, self._seen = self._seen, {}
         for exchange in list(self._exchanges()):
-            progress = exchange.head_sent, exchange.request.bytes_sent
+            moved = exchange.request.bytes_sent, exchange.body.taken
+            progress = exchange.head_sent, *moved
             seen, since = before.get(exchange, (progress, now))
             if progress != seen or not exchange.writable:
                 since = now

@@ -300,6 +300,10 @@ class Host(Protocol):
         """
         ...
 
+    def peer_ended(self) -> bool:
+        """Tell whether the peer's FIN waits behind input that is not read."""
+        ...
+
     def flush(self, *, soon: bool = False) -> None:
         """Collect, encrypt and write what the engine has queued.
 
@@ -453,6 +457,13 @@ class Runtime(Protocol):
 
         An end of its direction alone (FIN) is not that. ``False`` where the kernel does
         not tell.
+        """
+        ...
+
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the peer's FIN is here, perhaps behind data that is not read.
+
+        ``False`` where the kernel does not tell.
         """
         ...
 

@@ -93,7 +93,7 @@ class H1Engine:
         self._eof = False
         self._deaf = False
         self._rate = BodyRate(host, self._body_too_slow)
-        self._gate = ReadGate(host, self._rate)
+        self._gate = ReadGate(host, self._rate, self._eof_waits)
         self._clock = HeadClock(host, self._head_too_slow)
         self._half_closed: HalfClosed[H1Exchange] | None = None  # made at FIN
 
@@ -254,6 +254,11 @@ class H1Engine:
         self._client_left(exchange)
         self.settle()
 
+    def _eof_waits(self) -> None:
+        """The peer's end is behind input that is not read for now."""
+        if self._exchange is not None:
+            self._client_left(self._exchange)
+
     def _client_left(self, exchange: H1Exchange) -> None:
         """Tell the handler; let the answer go on for as long as it arrives."""
         exchange.body.leave()
@@ -378,6 +383,7 @@ class H1Engine:
         self._head.close()
         self._clock.stop()
         self._rate.stop()
+        self._gate.stop()
 
     def shut_down(self) -> None:
         """Begin to drain: finish the current exchange, begin no other.

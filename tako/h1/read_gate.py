@@ -5,28 +5,47 @@ that were delivered and not consumed close the gate above ``read_buffer`` and op
 again below a quarter of that, so that it does not flap with every chunk. Input that
 waits behind a request closes it by its size alone.
 
+Behind a shut gate a FIN or a reset would not be noticed. So the kernel is asked once a
+second; it knows, unless the peer could not send that far.
+
 Invariant: ``unread`` is what was delivered to the current sink and not consumed.
 """
 
+from collections.abc import Callable
+
+from tako.deadlines import Deadline
 from tako.h1.body_rate import BodyRate
 from tako.seams import Host, Pause
 
 
 MAX_WAITING = 64 * 1024  # bytes behind a request that is being answered
+_TICK = 1.0  # seconds between looks
 
 
 class ReadGate:
     """Decides for one connection whether it reads."""
 
-    __slots__ = ("_host", "_rate", "body_shut", "limit", "queue_shut", "unread")
+    __slots__ = (
+        "_deadline",
+        "_host",
+        "_left",
+        "_rate",
+        "body_shut",
+        "limit",
+        "queue_shut",
+        "unread",
+    )
 
-    def __init__(self, host: Host, rate: BodyRate) -> None:
+    def __init__(self, host: Host, rate: BodyRate, left: Callable[[], None]) -> None:
         """Make an open gate.
 
         Args:
             host: what is told to pause and resume.
             rate: the watch on a body's rate; it does not run while the gate is shut.
+            left: called when the peer's FIN waits behind the gate; perhaps repeatedly.
         """
+        self._left = left
+        self._deadline: Deadline | None = None  # made when first needed
         self._host = host
         self._rate = rate
         self.body_shut: bool = False
@@ -48,6 +67,7 @@ class ReadGate:
         if not self.body_shut:
             self.body_shut = True
             self._host.pause_reading(Pause.BODY)
+            self._watch()
             self._rate.pause()
 
     def forget(self) -> None:
@@ -61,6 +81,29 @@ class ReadGate:
             if not self.queue_shut:
                 self.queue_shut = True
                 self._host.pause_reading(Pause.PIPELINE)
+                self._watch()
         elif self.queue_shut:
             self.queue_shut = False
             self._host.resume_reading(Pause.PIPELINE)
+
+    def stop(self) -> None:
+        """The connection closes: what comes is of no interest any more."""
+        if self._deadline is not None:
+            self._deadline.set(None)
+
+    def _watch(self) -> None:
+        if self._deadline is None:
+            self._deadline = self._host.deadlines.new(self._look)
+        if self._deadline.when is None:
+            self._deadline.set(self._host.time() + _TICK)
+
+    def _look(self) -> None:
+        host = self._host
+        if not (self.body_shut or self.queue_shut):
+            return
+        if host.delivery() is None:
+            host.abort()
+            return
+        if host.peer_ended():
+            self._left()
+        self._watch()

@@ -122,6 +122,10 @@ class AsyncioRuntime:
         """Tell whether the peer of ``transport`` takes nothing any more."""
         return _kernel.hung_up(_fileno(transport))
 
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the end of what ``transport`` will receive is here."""
+        return _kernel.peer_ended(_fileno(transport))
+
     def signal(self) -> AsyncioSignal:
         """Return a new signal."""
         return AsyncioSignal(self._loop)

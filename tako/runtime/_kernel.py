@@ -6,6 +6,7 @@ import sys
 
 
 _INT = struct.Struct("i")
+_RDHUP: int = getattr(select, "POLLRDHUP", 0)  # Linux only
 
 
 def unacknowledged(fd: int) -> int:
@@ -25,8 +26,19 @@ def unacknowledged(fd: int) -> int:
 
 def hung_up(fd: int) -> bool:
     """Tell whether the kernel knows that the peer takes nothing any more."""
+    return bool(_events(fd) & ~_RDHUP)
+
+
+def peer_ended(fd: int) -> bool:
+    """Tell whether the peer's end of its direction is here, perhaps behind data."""
+    return bool(_events(fd))
+
+
+def _events(fd: int) -> int:
+    """Return what poll(2) reports: POLLRDHUP, and POLLHUP and POLLERR in any case."""
     if sys.platform != "linux" or fd < 0:
-        return False
+        return 0
     poll = select.poll()
-    poll.register(fd, 0)  # POLLHUP and POLLERR are always reported, poll(2)
-    return bool(poll.poll(0))
+    poll.register(fd, _RDHUP)
+    found = poll.poll(0)
+    return found[0][1] if found else 0

@@ -134,6 +134,10 @@ class TrioRuntime:
         """Tell whether the peer of ``transport`` takes nothing any more."""
         return _kernel.hung_up(cast("TrioTransport", transport).fileno())
 
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the end of what ``transport`` will receive is here."""
+        return _kernel.peer_ended(cast("TrioTransport", transport).fileno())
+
     def signal(self) -> TrioSignal:
         """Return a new signal."""
         return TrioSignal()

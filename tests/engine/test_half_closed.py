@@ -213,6 +213,55 @@ class TestHttp1:
         assert peer.host.aborted
 
 
+class TestBehindAShutGate:
+    """Input waits unread, so that the FIN behind it is not delivered."""
+
+    @pytest.fixture(params=["pipeline", "body"])
+    def peer(self, request: pytest.FixtureRequest) -> H1Peer:
+        peer = h1(wait_for_ever)
+        if request.param == "pipeline":
+            peer.send(REQUEST + REQUEST * 3000)
+        else:
+            peer.send(POST.replace(b": 9", b": 99999") + bytes(70_000))
+        assert peer.host.pauses
+        return peer
+
+    def test_it_is_seen_within_a_second_and_bounded(self, peer: H1Peer) -> None:
+        peer.runtime.advance(100)
+        assert not peer.exchanges[0].request.disconnected
+        peer.host.fin_waits = True
+        peer.runtime.advance(1)
+        assert peer.exchanges[0].request.disconnected
+        assert not peer.host.aborted
+        peer.runtime.advance(31)
+        assert peer.host.aborted
+        assert peer.runtime.tasks[0].cancelled
+
+    def test_a_reset_is_seen_within_a_second(self, peer: H1Peer) -> None:
+        peer.runtime.advance(100)
+        peer.host.delivered = None
+        peer.runtime.advance(1)
+        assert peer.host.aborted
+
+    def test_a_handler_that_reads_on_is_not_silent(self) -> None:
+        async def slow_reader(exchange: H1Exchange) -> None:
+            while await exchange.body.next_chunk():
+                await exchange.host.runtime.sleep(20)
+            exchange.send_headers(204, [], end=True)
+
+        peer = h1(slow_reader)
+        head = POST.replace(b": 9", b": 300004")
+        peer.send(head)
+        peer.send(bytes(300_000), size=60_000)
+        peer.host.fin_waits = True
+        for _ in range(20):
+            peer.runtime.advance(10)
+            peer.go_on()
+        peer.engine.receive_eof()
+        assert [a.status for a in peer.answers()] == [204]
+        assert not peer.host.aborted
+
+
 class TestHttp2:
     def test_each_stream_is_judged_by_itself(self) -> None:
         peer = Peer(config=LIMIT)

@@ -178,6 +178,39 @@ class TestTheEvent:
             assert reports.get() == (1006, True)
 
 
+class TestBehindInputThatIsNotRead:
+    """Reading is paused, so the FIN is not read either; a second later it is known."""
+
+    @pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
+    @pytest.mark.parametrize("what", ["requests", "body"])
+    @pytest.mark.parametrize("way", ["close", "abort"])
+    def test_the_handler_is_told(self, serve: Serve, what: str, way: str) -> None:
+        reports = Reports()
+
+        async def handler(request: Request) -> str:
+            reports.put("asked")
+            try:
+                await request.wait_disconnected()
+            finally:
+                reports.put(request.disconnected)
+            return "late"
+
+        router = native(handler)
+        router.post("/", handler)
+        server = serve(router)
+        with server.connect_h1() as connection:
+            assert connection.request("GET", "/warm").status == 200
+            if what == "body":
+                connection.send_request("POST", "/", body=bytes(90_000))
+            else:
+                get = connection.head("GET", "/")
+                connection.send_raw(get * (90_000 // len(get)))
+            assert reports.get() == "asked"
+            if way == "abort":
+                connection.abort()
+        assert reports.get() is True
+
+
 class TestThoseWhoStillRead:
     @pytest.mark.parametrize("wire", ["h1", "h1s", "h2c", "h2"], indirect=True)
     def test_a_slow_answer_arrives_whole(self, serve: Serve) -> None:

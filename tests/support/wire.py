@@ -130,6 +130,7 @@ class FakeRuntime:
         self.current: FakeTask
         self.held = 0  # bytes that the kernel holds for the peer
         self.peer_hung_up = False
+        self.fin_waits = False
 
     def time(self) -> float:
         return self.now
@@ -153,6 +154,9 @@ class FakeRuntime:
 
     def hung_up(self, transport: object) -> bool:
         return self.peer_hung_up
+
+    def peer_ended(self, transport: object) -> bool:
+        return self.fin_waits
 
     def signal(self) -> FakeSignal:
         return FakeSignal(self)
@@ -232,6 +236,7 @@ class FakeHost:
         self.closed = False
         self.aborted = False
         self.delivered: tuple[int, int] | None = (0, 0)  # got, lacking
+        self.fin_waits = False
         self._timer: FakeTimer | None = None
 
     def _arm(self) -> None:
@@ -258,6 +263,9 @@ class FakeHost:
 
     def delivery(self) -> tuple[int, int] | None:
         return self.delivered
+
+    def peer_ended(self) -> bool:
+        return self.fin_waits
 
     def write(self, data: bytes) -> bool:
         self.sent += data

@@ -16,8 +16,8 @@ ROWS = """
     state byteloops tls_files proxy_tlv forms
     config request deadlines tls_context
     seams
-    body response tls proxy_protocol handlers half_closed late pace
-    tls_pipe proxy_policy
+    body response tls proxy_protocol handlers late pace
+    tls_pipe proxy_policy half_closed
     h1 h2 ws prelude
     middleware problem sse routes entrance
     registration request_ids
