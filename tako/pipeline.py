@@ -146,6 +146,10 @@ async def _send_stream(
         if timer is not None:
             timer.stop()
         await _close(body)
+    return _end_stream(exchange, response)
+
+
+def _end_stream(exchange: Exchange, response: Response) -> bool:
     if exchange.over:  # the client left, and the source has ended because of that
         return False
     if response.trailers:

@@ -3,10 +3,11 @@
 Theory of operation. A registered path is parsed into segments, each a literal, a
 parameter (perhaps with a literal prefix and suffix) or, at the end, a catch-all, which
 takes nothing as well only where something is mounted: a file server or a proxy would
-not expect it, but an app has its index there. Paths without parameters are found in one dictionary. The others form a tree with one level
-for each segment; a lookup walks it depth first, literals before parameters with a
-prefix or suffix (longest first) before plain parameters or the catch-all, and goes back
-when a branch does not lead to a route. So the order of registration never matters.
+not expect it, but an app has its index there. Paths without parameters are found in one
+dictionary. The others form a tree with one level for each segment; a lookup walks it
+depth first, literals before parameters with a prefix or suffix (longest first) before
+plain parameters or the catch-all, and goes back when a branch does not lead to a route.
+So the order of registration never matters.
 
 Invariants: a node has a plain parameter or a catch-all, never both; a lookup visits
 each node at most once, so it takes no more steps than there are nodes.

@@ -140,13 +140,22 @@ class RouterApp:
         """Return the router's answer: the isolation boundary of its handlers."""
         try:
             response = await self._router.dispatch(request, timer=_Timer())
-            if response.status < 200 and response.upgrade is None:
-                msg = f"a response of {response.status} is no answer"
-                raise LocalProtocolError(msg)  # noqa: TRY301 - a handler's error
-            return response
+            return _final(response)
         except Exception:
             _logger.exception("handler of %s failed", request.path)
             return Response(500, body="Internal Server Error")
+
+
+def _final(response: Response) -> Response:
+    """Return ``response`` unless it is an interim one (RFC 9110 §15.2).
+
+    Raises:
+        LocalProtocolError: it is.
+    """
+    if response.status < 200 and response.upgrade is None:
+        msg = f"a response of {response.status} is no answer"
+        raise LocalProtocolError(msg)
+    return response
 
 
 class _Timer:

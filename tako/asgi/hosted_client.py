@@ -7,10 +7,15 @@ the first question on a task of its own takes them, one ahead of who wants them 
 Invariant: one task at a time awaits the host's ``receive``.
 """
 
+from typing import TYPE_CHECKING
+
 from tako import runtime
 from tako.asgi.protocol import Event, Receive
 from tako.runtime import ServerRuntime
-from tako.seams import Signal
+
+
+if TYPE_CHECKING:
+    from tako.seams import Signal
 
 
 class HostedClient:

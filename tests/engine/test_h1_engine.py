@@ -54,6 +54,19 @@ def test_request_carries_the_facts() -> None:
     assert request.body_reader is peer.exchanges[0].body
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("named", ["http", "HTTPS", None])
+def test_the_scheme_of_a_target_is_believed_where_configured(
+    named: str | None, *, trusted: bool, tls: bool
+) -> None:
+    peer = H1Peer(config=ServerConfig(trust_scheme=trusted), tls=tls)
+    peer.send(get("/" if named is None else f"{named}://a/"))
+    connection = "https" if tls else "http"
+    expected = named.lower() if named is not None and trusted else connection
+    assert peer.exchanges[0].request.scheme == expected
+
+
 def test_websocket_request_carries_its_protocol() -> None:
     peer = H1Peer(ok)
     peer.send(get("/", "Connection: upgrade", "Upgrade: websocket"))

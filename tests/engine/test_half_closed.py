@@ -1,24 +1,13 @@
 """A peer that ends its direction before its answer: who is told, who may go on."""
 
-from collections.abc import Callable
-
 import pytest
 
 from tako.config import ServerConfig
 from tako.h1 import H1Exchange
 from tako.h2.exchange import H2Exchange
-from tests.support.h1_peer import H1Peer
-from tests.support.h2wire import (
-    DATA,
-    GET,
-    HEADERS,
-    PREFACE,
-    RST_STREAM,
-    Peer,
-    RecordingTask,
-    answer,
-    settings,
-)
+from tako.h2.frames import DATA, HEADERS, PREFACE, RST_STREAM
+from tests.support.h1_peer import H1Peer, Handler
+from tests.support.h2wire import GET, Peer, RecordingTask, answer, settings
 
 
 CANCEL = 0x8
@@ -34,7 +23,7 @@ async def wait_for_ever(exchange: H1Exchange) -> None:
     await exchange.host.runtime.sleep(1e9)
 
 
-def parts(pauses: list[float]) -> Callable[[H1Exchange], object]:
+def parts(pauses: list[float]) -> Handler:
     """Return a handler that sends a part before and after each pause."""
 
     async def handler(exchange: H1Exchange) -> None:
@@ -46,11 +35,11 @@ def parts(pauses: list[float]) -> Callable[[H1Exchange], object]:
             await exchange.host.runtime.sleep(pause)
         exchange.send_data(b"part", end=True)
 
-    return handler  # type: ignore[return-value]
+    return handler
 
 
-def h1(handler: Callable[..., object], config: ServerConfig = LIMIT) -> H1Peer:
-    return H1Peer(handler, config)  # type: ignore[arg-type]
+def h1(handler: Handler, config: ServerConfig = LIMIT) -> H1Peer:
+    return H1Peer(handler, config)
 
 
 class TestHttp1:

@@ -491,6 +491,17 @@ class TestForwardedFields:
         assert request.headers.items() == expected
         assert request.extensions[ProxyHeader] is header
 
+    @pytest.mark.parametrize(
+        ("flags", "scheme"), [(None, "http"), (0, "http"), (1, "https")]
+    )
+    def test_what_reached_the_proxy_encrypted_is_https(
+        self, flags: int | None, scheme: str
+    ) -> None:
+        tls = None if flags is None else ProxyTlsInfo(flags=flags, verify=0)
+        request = Request.build(headers=SPOOFED)
+        adopt_header(request, ProxyHeader(ProxyVersion.V2, tls=tls))
+        assert request.scheme == scheme
+
     def test_without_a_header_they_are_removed_as_well(self) -> None:
         request = Request.build(headers=SPOOFED)
         adopt_header(request, None)

@@ -227,6 +227,23 @@ class TestHttp:
             assert connection.request("GET", "/nothing").status == 500
             assert "without answering" in str(server.wait_error().exc_info)
 
+    @pytest.mark.parametrize("status", [100, 101, 103, 199, 0, 1000, "200", True])
+    def test_a_status_that_is_no_answers_is_an_error_of_the_app(
+        self, serve: Serve, status: object
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": status})
+            await send({"type": "http.response.body", "body": b"x"})
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            response = connection.request("GET", "/")
+            assert (response.status, response.interim) == (500, [])
+            assert "no status of a response" in str(server.wait_error().exc_info)
+            assert connection.request("GET", "/").status == 500
+            server.wait_error()
+
     @pytest.mark.parametrize("fail", [True, False])
     def test_an_app_that_ends_midway_ends_the_stream_badly(
         self, serve: Serve, fail: bool
@@ -419,6 +436,47 @@ class TestWebSocket:
             "subprotocols": ["one", "two"],
             "state": {},
         }
+
+    @pytest.mark.parametrize("name", [b"upgrade", b"connection", b"Upgrade"])
+    def test_fields_of_the_connection_are_not_the_apps(
+        self, serve: Serve, name: bytes
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            headers = [(name, b"close"), (b"x-own", b"yes")]
+            await send({"type": "websocket.accept", "headers": headers})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+
+        with host(serve, app).connect() as connection:
+            ws = connection.websocket("/")  # checks our fields
+            assert ws.response.header("x-own") == "yes"
+            ws.close(1000)
+            ws.expect_close()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            b"sec-websocket-accept",
+            b"sec-websocket-extensions",
+            b"Sec-WebSocket-Protocol",
+        ],
+    )
+    def test_fields_of_the_handshake_are_an_error_of_the_app(
+        self, serve: Serve, name: bytes
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept", "headers": [(name, b"x")]})
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            with pytest.raises(HandshakeRefusedError) as refused:
+                connection.websocket("/")
+            assert refused.value.response.status == 500
+            assert "not the app's" in str(server.wait_error().exc_info)
 
     def test_messages_close_code_and_reason(self, serve: Serve) -> None:
         events = Reports()

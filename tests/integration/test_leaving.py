@@ -143,10 +143,13 @@ class TestTheEvent:
         server = serve(hosted(app))
         connection = server.connect()
         assert connection.request("GET", "/warm").status == 200
+
+        def ask_and_leave() -> None:
+            assert reports.get()["type"] == "websocket.connect"
+            leave(connection, way)
+
         with connection, pytest.raises((PeerError, OSError)):
-            connection.handshake(
-                "/chat", meanwhile=lambda: (reports.get(), leave(connection, way))
-            )
+            connection.handshake("/chat", meanwhile=ask_and_leave)
         assert reports.get() == {
             "type": "websocket.disconnect",
             "code": 1006,
@@ -171,9 +174,12 @@ class TestTheEvent:
 
         server = serve(native(handler))
         with server.connect_h1() as connection:
-            response = connection.handshake(
-                "/", meanwhile=lambda: (reports.get(), leave(connection, "fin"))
-            )
+
+            def leave_once_asked() -> None:
+                reports.get()
+                leave(connection, "fin")
+
+            response = connection.handshake("/", meanwhile=leave_once_asked)
             assert response.status == 101
             assert reports.get() == (1006, True)
 
@@ -273,7 +279,7 @@ class TestPlaces:
         config = ServerConfig(max_connections=1, half_closed_timeout=0.2)
         server = serve(native(handler) if kind == "native" else hosted(app), config)
         for _ in range(3):
-            with asked(server) as connection:
+            with asked(server):
                 assert reports.get() == "asked"
         with server.connect() as connection:
             assert connection.request("GET", "/warm").body == b"warm"
@@ -295,9 +301,10 @@ class TestPlaces:
                 reports.put("ended")
 
         server = serve(
-            native(lambda: Response(body=body())), ServerConfig(half_closed_timeout=None)
+            native(lambda: Response(body=body())),
+            ServerConfig(half_closed_timeout=None),
         )
-        with asked(server) as connection:
+        with asked(server):
             assert reports.get() == "begun"
         gate.open()
         assert reports.get() == "ended"

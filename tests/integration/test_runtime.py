@@ -17,7 +17,7 @@ import pytest
 import tako
 from tako import Request, Response, Router, ServerConfig, runtime as runtimes
 from tako.runtime import ServerRuntime
-from tako.runtime._kernel import unacknowledged
+from tako.runtime._kernel import hung_up, peer_ended, unacknowledged
 from tests.conftest import Serve
 from tests.support.apps import giving_up_after, together
 from tests.support.children import Child
@@ -463,6 +463,33 @@ class TestTheKernel:
                         got += len(data)
                 assert got == sent
         assert unacknowledged(-1) == 0, "nobody knows about a closed socket"
+        assert not hung_up(-1)
+        assert not peer_ended(-1)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+    @pytest.mark.parametrize("family", ["tcp", "unix"])
+    def test_it_tells_a_peer_that_reads_on_from_one_that_is_gone(
+        self, family: str
+    ) -> None:
+        if family == "unix":
+            ours, peer = socket.socketpair()
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                ours = socket.create_connection(listener.getsockname())
+                peer, _ = listener.accept()
+        with ours, peer:
+            fd = ours.fileno()
+            assert not peer_ended(fd)
+            assert not hung_up(fd)
+            peer.send(b"unread")
+            peer.shutdown(socket.SHUT_WR)
+            assert peer_ended(fd)
+            assert not hung_up(fd), "it reads"
+            peer.close()
+            if family == "tcp":
+                assert not hung_up(fd), "nobody can know"
+                ours.send(b"to nobody")
+            assert hung_up(fd)
 
 
 class TestSignalsOfTheProcess:

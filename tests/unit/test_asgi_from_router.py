@@ -9,6 +9,7 @@ import tako
 from tako import Next, Request, Response, Router, TakoWs, WebSocket
 from tako.asgi import from_router
 from tako.ws.session import WebSocketUpgrade
+from tests.support.server import Gate
 
 
 SCOPE = {
@@ -104,3 +105,116 @@ def test_an_access_log_changes_nothing_and_says_nothing(
         "websocket.send hello",
     ]
     assert not caplog.records
+
+
+def ask(
+    runtime: str,
+    router: Router,
+    events: list[dict[str, Any]],
+    *,
+    left: Gate | None = None,
+) -> list[str]:
+    """Return what a client gets whose events these are; ``left``: then it leaves."""
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        if not events and left is not None:
+            await left.wait()
+        return events.pop(0) if events else {"type": "http.disconnect"}
+
+    async def send(event: Any) -> None:
+        sent.append(" ".join([event["type"], *map(str, _facts(event))]))
+
+    scope = {**SCOPE, "type": "http", "method": "POST", "path": "/", "scheme": "http"}
+    tako.run(from_router(router), scope, receive, send, runtime=runtime)
+    return sent
+
+
+def pieces(*bodies: bytes) -> list[dict[str, Any]]:
+    event = {"type": "http.request", "more_body": True}
+    events = [{**event, "body": body} for body in bodies]
+    events[-1]["more_body"] = False
+    return events
+
+
+@pytest.mark.parametrize("first", ["the body", "nothing"])
+def test_a_handler_can_wait_until_its_client_has_left(runtime: str, first: str) -> None:
+    left, router, seen = Gate(), Router(), list[object]()
+
+    async def handler(request: Request) -> str:
+        seen.append(request.disconnected)
+        if first == "the body":
+            seen.append(await request.body())
+        left.open()
+        if first == "nothing":
+            seen.append(await request.body())
+        await request.wait_disconnected()
+        seen.append(request.disconnected)
+        return "for nobody"
+
+    router.post("/", handler)
+    sent = ask(runtime, router, pieces(b"one ", b"two ", b"three"), left=left)
+    assert seen == [False, b"one two three", True]
+    assert sent == ["http.response.start 200", "http.response.body b'for nobody'"]
+
+
+def test_a_handler_can_look_again_and_again(runtime: str) -> None:
+    left, router = Gate(), Router()
+
+    async def handler(request: Request) -> str:
+        await request.body()
+        looks = 0
+        while not request.disconnected:
+            looks += 1
+            left.open()
+            await tako.runtime.sleep(0.001)
+        return f"{looks > 0}"
+
+    router.post("/", handler)
+    assert ask(runtime, router, pieces(b""), left=left)[-1].endswith("b'True'")
+
+
+def test_a_body_that_is_cut_short_ends_in_both_ways(runtime: str) -> None:
+    router, seen = Router(), list[object]()
+
+    async def handler(request: Request) -> str:
+        try:
+            await request.body()
+        except tako.Disconnected:
+            seen.append(request.disconnected)
+        await request.wait_disconnected()
+        return "for nobody"
+
+    router.post("/", handler)
+    events = pieces(b"one", b"two")[:1]
+    ask(runtime, router, events)
+    assert seen == [True]
+
+
+def test_a_session_can_look_without_missing_a_message(runtime: str) -> None:
+    router, seen = Router(), list[object]()
+
+    async def session(ws: WebSocket) -> None:
+        seen.append(ws.request.disconnected)
+        async for message in ws:
+            seen.append(message)
+        await ws.request.wait_disconnected()
+        seen.append(ws.request.disconnected)
+
+    async def handler(request: Request) -> TakoWs:
+        return TakoWs(request, session)
+
+    router.get("/ws", handler)
+    assert converse(runtime, router)[0] == "websocket.accept"
+    assert seen[:2] == [False, "hello"]
+    assert seen[-1] is True
+
+
+@pytest.mark.parametrize("status", [100, 103])
+def test_an_interim_response_is_no_answer(
+    runtime: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = Router()
+    router.post("/", lambda: Response(status))
+    assert ask(runtime, router, pieces(b""))[0] == "http.response.start 500"
+    assert "no answer" in caplog.text

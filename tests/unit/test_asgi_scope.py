@@ -61,12 +61,22 @@ class TestScope:
         scope = http_scope(Request.build(path="/x"), "/app")
         assert (scope["root_path"], scope["path"]) == ("/app", "/app/x")
         assert scope["raw_path"] == b"/app/x"
+        scope = http_scope(Request.build(path="/%20"), "/ä b")
+        assert (scope["root_path"], scope["path"]) == ("/ä b", "/ä b/ ")
+        assert scope["raw_path"] == b"/%C3%A4%20b/%20"
 
     @pytest.mark.parametrize(
         ("pattern", "params", "path", "prefix"),
         [
             ("/api/{*rest}", {"rest": "a/b"}, "/api/a/b", "/api"),
+            ("/api/{*rest}", {"rest": ""}, "/api/", "/api"),
+            ("/api/", {}, "/api/", "/api"),
+            ("/", {}, "/", ""),
+            ("/{*rest}", {"rest": ""}, "/", ""),
             ("/{*rest}", {"rest": "a"}, "/a", ""),
+            ("/x/{id}/{*rest}", {"id": "a%20b"}, "/x/a%20b/", "/x/a b"),
+            ("/x/{id}/{*rest}", {"id": "a%2F", "rest": "y"}, "/x/a%2F/y", "/x/a/"),
+            ("/x/{id}/", {"id": "7"}, "/x/7/", "/x/7"),
             ("/x/{id}/{*rest}", {"id": "7", "rest": "a"}, "/x/7/a", "/x/7"),
             ("/x/{id}", {"id": "7"}, "/x/7", ""),
             ("/exact", {}, "/exact", ""),
@@ -198,6 +208,25 @@ class TestHostedRequest:
             UnixPeer("/run/x"),
         )
         assert info.tls == TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
+
+    @pytest.mark.parametrize(
+        ("root", "raw", "target"),
+        [
+            ("/app", b"/app/x", "/x"),
+            ("/app/", b"/app/x", "/x"),
+            ("/a b", b"/a%20b/x%2Fy", "/x%2Fy"),
+            ("/~me", b"/%7Eme/", "/"),
+            ("/a/b", b"/a%2fb/c/d", "/c/d"),
+            ("/app", b"/application/x", "/application/x"),
+            ("/app", b"/x/y", "/x/y"),
+            ("/app", b"/app", "/app"),
+        ],
+    )
+    def test_the_target_is_below_the_root(
+        self, root: str, raw: bytes, target: str
+    ) -> None:
+        scope = {**self.SCOPE, "root_path": root, "raw_path": raw, "query_string": b""}
+        assert http_request(scope, HostedBody(receiving())).target == target
 
     def test_what_is_optional_may_be_missing(self) -> None:
         scope = {"type": "http", "method": "GET", "path": "/a b", "headers": []}

@@ -361,3 +361,10 @@ def test_what_is_no_form_is_a_400(data: bytes) -> None:
         400,
         "Failed to deserialize form",
     )
+
+
+def test_nobody_leaves_a_request_without_a_connection() -> None:
+    request = Request.build()
+    assert not request.disconnected
+    with pytest.raises(RuntimeError, match="no connection"):
+        FakeRuntime().run(request.wait_disconnected)

@@ -508,6 +508,84 @@ def test_only_routes_registered_so_and_of_the_same_method_redirect() -> None:
     assert get(router, "/tsr") == (200, "ok")
 
 
+class Mounted:
+    """A handler that answers for all that is below its path."""
+
+    is_mount = True
+
+    def __call__(self, request: Request) -> str:
+        return f"{request.matched_path} {dict(request.path_params)}"
+
+
+@pytest.mark.parametrize("method", ["GET", "PROPFIND"])
+@pytest.mark.parametrize(
+    ("pattern", "path", "params"),
+    [
+        ("/api/{*rest}", "/api/", {"rest": ""}),
+        ("/api/{*rest}", "/api/a/", {"rest": "a/"}),
+        ("/{*rest}", "/", {"rest": ""}),
+        ("/t/{name}/{*rest}", "/t/a%20b/", {"name": "a b", "rest": ""}),
+    ],
+)
+def test_a_mount_has_an_index(
+    pattern: str, path: str, params: dict[str, str], method: str
+) -> None:
+    router = Router()
+    router.route(method, pattern, Mounted())
+    assert text(ask(router, method, path)) == f"{pattern} {params}"
+
+
+def test_the_path_without_its_slash_is_redirected_to_a_mounts_index() -> None:
+    router = Router()
+    router.get("/api/{*rest}", Mounted())
+    response = ask(router, "GET", "/api?x=1")
+    assert response.status == 308
+    assert response.headers["location"] == "/api/?x=1"
+    assert ask(router, "POST", "/api").status == 404
+    assert ask(router, "POST", "/api/").headers["allow"] == "GET, HEAD"
+    assert ask(router, "GET", "/api//x").status == 404
+
+
+def test_a_route_of_its_own_wins_over_a_mounts_index() -> None:
+    for first in (True, False):
+        router = Router()
+        if first:
+            router.get("/api/", ok)
+        router.get("/api/{*rest}", Mounted())
+        if not first:
+            router.get("/api/", ok)
+        assert get(router, "/api/") == (200, "ok")
+
+
+def test_an_ordinary_catch_all_still_wants_something() -> None:
+    router = Router()
+    router.get("/files/{*rest}", whole_path)
+    assert ask(router, "GET", "/files/").status == 404
+    assert ask(router, "GET", "/files").status == 404
+
+
+@pytest.mark.parametrize("how", ["scope", "nest", "merge"])
+def test_a_mount_in_another_router_keeps_its_index(how: str) -> None:
+    router = Router()
+    if how == "scope":
+        with router.scope("/api"):
+            router.get("/", Mounted())
+            router.get("/x/{*rest}", Mounted())
+    else:
+        child = Router()
+        prefix = "/api" if how == "merge" else ""
+        child.get(prefix + "/", Mounted())
+        child.get(prefix + "/x/{*rest}", Mounted())
+        if how == "nest":
+            router.nest("/api", child)
+        else:
+            router.merge(child)
+    assert get(router, "/api/") == (200, "/api/ {}")
+    assert get(router, "/api/x/") == (200, "/api/x/{*rest} {'rest': ''}")
+    for bare in ("/api", "/api/x"):
+        assert ask(router, "GET", bare).headers["location"] == bare + "/"
+
+
 def test_an_own_route_wins_over_the_redirect() -> None:
     router = Router()
     router.route_with_tsr("GET", "/x", lambda: "bare")
