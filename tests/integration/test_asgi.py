@@ -50,6 +50,60 @@ def with_lifespan(app: App) -> App:
     return wrapped
 
 
+class TestMounted:
+    """``router.get("/api/{*rest}", AsgiApp(app))`` with the frameworks' own routing."""
+
+    @pytest.mark.parametrize("name", ["starlette", "fastapi"])
+    def test_an_index_and_what_is_below(self, serve: Serve, name: str) -> None:
+        async def facts(request: Any) -> Any:
+            scope = request.scope
+            text = f"{scope['root_path']} {scope['path']} {scope['raw_path'].decode()}"
+            return responses.PlainTextResponse(text)
+
+        responses: Any = pytest.importorskip("starlette.responses")
+        requests: Any = pytest.importorskip("starlette.requests")
+        facts.__annotations__["request"] = requests.Request
+        app: Any
+        if name == "fastapi":
+            app = pytest.importorskip("fastapi").FastAPI()
+            app.get("/")(facts)
+            app.get("/x")(facts)
+        else:
+            from starlette.applications import Starlette
+            from starlette.routing import Route
+
+            app = Starlette(routes=[Route("/", facts), Route("/x", facts)])
+        router = Router()
+        router.get("/t/{tenant}/{*rest}", AsgiApp(app))
+        with serve(router).connect() as connection:
+            for path in ("/t/a%20b/", "/t/a%20b/x"):
+                response = connection.request("GET", path)
+                decoded = path.replace("%20", " ")
+                expected = f"/t/a b {decoded} {path}".encode()
+                assert (response.status, response.body) == (200, expected)
+            response = connection.request("GET", "/t/a%20b")
+            assert (response.status, response.header("location")) == (308, "/t/a%20b/")
+
+    def test_a_websocket_at_the_index(self, serve: Serve) -> None:
+        scopes = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scopes.put((scope["type"], scope["root_path"], scope["path"]))
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close"})
+
+        router, child, mounted = Router(), Router(), AsgiApp(app)
+        child.get("/", mounted)
+        child.get("/{*rest}", mounted)
+        router.nest("/api", child)
+        with serve(router).connect() as connection:
+            ws = connection.websocket("/api/")
+            ws.expect_close()
+            assert scopes.get() == ("websocket", "/api", "/api/")
+
+
 class TestHttp:
     def test_a_response_comes_as_the_app_sent_it(self, serve: Serve) -> None:
         @with_lifespan

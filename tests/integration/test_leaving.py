@@ -372,3 +372,25 @@ class TestFrameworks:
             assert reports.get() == "begun"
             leave(connection, "close")
             assert reports.get() == "stopped"
+
+    def test_quart_cancels_its_handler(self, serve: Serve) -> None:
+        quart: Any = pytest.importorskip("quart")
+        reports = Reports()
+        app = quart.Quart(__name__)
+
+        async def endpoint() -> str:
+            reports.put("asked")
+            try:
+                await Gate().wait()
+            finally:
+                reports.put("cancelled")
+            return "never"
+
+        app.route("/")(endpoint)
+        server = serve(hosted(cast("App", app)))
+        if server.runtime == "trio":
+            pytest.skip("quart is for asyncio")
+        with asked(server) as connection:
+            assert reports.get() == "asked"
+            leave(connection, "close")
+            assert reports.get() == "cancelled"
