@@ -254,5 +254,5 @@ def test_headers_of_a_part_are_limited(head: str) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "multipart", None)
-    with pytest.raises(ConfigError, match=r"tako\[multipart\]"):
+    with pytest.raises(ConfigError, match=r"tako-server\[multipart\]"):
         run(posted(form(FIELD)).multipart)
