@@ -147,3 +147,15 @@ class Headers:
 
     def __repr__(self) -> str:
         return f"Headers({self.items()!r})"
+
+
+def with_host(fields: list[RawHeader], authority: bytes) -> list[RawHeader]:
+    """Return ``fields`` with ``host`` saying ``authority``: where it was, else first.
+
+    For engines. RFC 9112 §3.2.2: a received Host is ignored where the target has an
+    authority. Whoever reads the field later has to find the name that was asked for.
+    """
+    host = (b"host", authority)
+    if all(name != b"host" for name, _ in fields):
+        return [host, *fields]
+    return [host if field[0] == b"host" else field for field in fields]

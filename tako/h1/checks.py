@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tako.errors import HttpError
 from tako.grammar import content_length, has_token, is_authority, is_path
-from tako.headers import RawHeader
+from tako.headers import RawHeader, with_host
 from tako.request import HttpVersion
 
 
@@ -41,7 +41,7 @@ class RequestHead:
         method: the method.
         target: origin-form or ``*``, whatever form the client used.
         version: ``"1.0"`` or ``"1.1"``.
-        fields: all fields in order, names in lower case.
+        fields: all fields in order, names in lower case; ``host`` is ``authority``.
         authority: from the target or from ``Host``; ``None`` only in HTTP/1.0.
         length: the body's length; ``None`` if it is chunked.
         persistent: the client lets the connection live on.
@@ -81,8 +81,10 @@ def check_head(
             relevant.setdefault(name, []).append(value)
     host = _host(relevant.get(b"host", _NONE), version)
     path, authority = _target(method, target)
-    if authority is None:  # RFC 9112 §3.2.2: a target's authority replaces Host
+    if authority is None:
         authority = host
+    elif authority != host:
+        fields = with_host(fields, authority)
     connection = _options(relevant.get(b"connection", _NONE))
     upgrade = relevant.get(b"upgrade")
     return RequestHead(

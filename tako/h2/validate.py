@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from tako import grammar
 from tako.config import ServerConfig
-from tako.headers import RawHeader
+from tako.headers import RawHeader, with_host
 
 
 _PSEUDO: Final = frozenset(
@@ -97,8 +97,8 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
             return None
     if b"cookie" in special:
         fields = _join_cookies(fields)
-    if b"host" not in special:
-        fields = [(b"host", authority), *fields]
+    if special.get(b"host") != authority:
+        fields = with_host(fields, authority)
     return Head(
         method,
         pseudo.get(b":scheme", b""),

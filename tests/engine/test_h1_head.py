@@ -179,11 +179,41 @@ def test_known_methods_are_accepted(method: str) -> None:
         (b"GET HTTPS://b:443/x?y HTTP/1.1", "/x?y", "b:443"),
         (b"GET http://b?y HTTP/1.1", "/?y", "b"),
         (b"GET http://[::1]:80/ HTTP/1.1", "/", "[::1]:80"),
+        (b"GET http://A/ HTTP/1.1", "/", "A"),
+        (b"GET http://b:/ HTTP/1.1", "/", "b:"),
     ],
 )
 def test_target_forms(line: bytes, target: str, authority: str) -> None:
-    head = accepted(request(HOST, line=line))
+    head = accepted(request(b"X: 1", HOST, b"Y: 2", line=line))
     assert (head.target, head.authority) == (target, authority)
+    # RFC 9112 §3.2.2: whoever reads the field finds the same name, in the same place
+    assert head.fields == [
+        (b"x", b"1"),
+        (b"host", authority.encode()),
+        (b"y", b"2"),
+    ]
+
+
+def test_a_target_in_absolute_form_brings_the_host_that_http_1_0_lacks() -> None:
+    head = accepted(request(b"X: 1", line=b"GET http://b:81/ HTTP/1.0"))
+    assert head.authority == "b:81"
+    assert head.fields == [(b"host", b"b:81"), (b"x", b"1")]
+
+
+def test_an_upgrade_in_absolute_form_is_for_the_host_of_the_target() -> None:
+    fields = (HOST, b"Connection: Upgrade", b"Upgrade: websocket")
+    head = accepted(request(*fields, line=b"GET http://b/ws HTTP/1.1"))
+    assert head.websocket
+    assert head.fields[0] == (b"host", b"b")
+
+
+def test_a_head_that_is_repeated_keeps_the_host_of_its_target() -> None:
+    buffer = HeadBuffer(ServerConfig())
+    for _ in range(2):
+        buffer.data += request(HOST, line=b"GET http://b/ HTTP/1.1")
+        head = buffer.take()
+        assert head is not None
+        assert head.fields == [(b"host", b"b")]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,17 @@ class TestHead:  # RFC 9113 §8.3.1
     @pytest.mark.parametrize("host", ["example.org", "EXAMPLE.org", "example.org:80"])
     def test_host_beside_the_same_authority(self, peer: Peer, host: str) -> None:
         request = peer.request(1, extra=[("host", host)]).request
-        assert request.headers.raw == [(b"host", host.encode())]
+        # RFC 9113 §8.3.1: one name, however the two are spelt
+        assert request.headers.raw == [(b"host", b"example.org")]
+
+    def test_the_authority_takes_the_place_of_a_host(self, peer: Peer) -> None:
+        extra = [("a", "1"), ("host", "EXAMPLE.ORG:80"), ("b", "2")]
+        request = peer.request(1, extra=extra).request
+        assert request.headers.raw == [
+            (b"a", b"1"),
+            (b"host", b"example.org"),
+            (b"b", b"2"),
+        ]
 
     def test_cookie_crumbs_are_joined(self, peer: Peer) -> None:  # RFC 9113 §8.2.3
         request = peer.request(

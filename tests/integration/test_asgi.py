@@ -384,6 +384,32 @@ class TestScope:
             assert facts["cipher_suite"] in {0x1301, 0x1302, 0x1303}
             assert facts["client_cert_name"] is None
 
+    def test_host_is_the_authority_whatever_else_the_client_says(
+        self, serve: Serve
+    ) -> None:
+        hosts = Reports()
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            hosts.put([value for name, value in scope["headers"] if name == b"host"])
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close"})
+            else:
+                await respond(send)
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            if isinstance(connection, H2Connection):
+                path, authority = "/x", connection.authority
+                other = authority.upper()  # RFC 9113 §8.3.1: the same, spelt otherwise
+            else:
+                path, authority = "http://a.test:81/x", "a.test:81"
+                other = "b.test"
+            connection.request("GET", path, [("host", other)])
+            assert hosts.get() == [authority.encode()]
+            connection.handshake(path, headers=[("host", other)])
+            assert hosts.get() == [authority.encode()]
+
     def test_lifespan_state_is_given_to_every_request(self, serve: Serve) -> None:
         seen = Reports()
 
