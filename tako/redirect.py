@@ -1,16 +1,27 @@
 """Redirects (RFC 9110 §15.4), and a router that sends everybody to HTTPS."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from http.cookies import Morsel
+from types import MappingProxyType
+from typing import TypeAlias
 
 from tako import grammar
 from tako.config import positive
 from tako.errors import ConfigError
+from tako.headers import Headers, HeadersLike
 from tako.request import Request
 from tako.response import Response
 from tako.router import Router
 
 
+Cookies: TypeAlias = "Mapping[str, str] | Mapping[str, Morsel[str]]"
+
 _HTTPS_PORT = 443
+_NO_COOKIES: Mapping[str, str] = MappingProxyType({})
+_COOKIE_VALUE = re.compile(  # RFC 6265 §4.1.1: cookie-octets, perhaps in quotes
+    r"(\"?)[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*\1"
+)
 
 
 class Redirect:
@@ -19,16 +30,31 @@ class Redirect:
     Args:
         status: 301, 302, 303, 307 or 308; see the functions below.
         location: a URI or a reference relative to the request's; percent-encoded.
+        headers: further fields, in any form that ``Response`` takes.
+        cookies: values by name, each sent as a ``Set-Cookie`` of its own; for their
+            attributes give an ``http.cookies.SimpleCookie``.
+
+    Raises:
+        ValueError: the status is another one, or a header or a cookie cannot be sent.
     """
 
-    __slots__ = ("location", "status")
+    __slots__ = ("headers", "location", "status")
 
-    def __init__(self, status: int, location: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        location: str,
+        headers: HeadersLike = (),
+        cookies: Cookies = _NO_COOKIES,
+    ) -> None:
         if status not in {301, 302, 303, 307, 308}:
             msg = f"{status} is no redirect (RFC 9110 §15.4)"
             raise ValueError(msg)
         self.status: int = status
         self.location: str = location
+        self.headers: Headers = Headers(headers)
+        for name, value in cookies.items():
+            self.headers.add("set-cookie", _set_cookie(name, value))
 
     def into_response(self) -> Response:
         """Return the response; a 500 if ``location`` cannot be in a header."""
@@ -36,35 +62,58 @@ class Redirect:
         if not location.isascii() or not grammar.is_field_value(location.encode()):
             body = "redirect location contains invalid header characters"
             return Response(500, body=body)
-        return Response(self.status, {"location": location})
+        response = Response(self.status, {"location": location})
+        others = [field for field in self.headers.raw if field[0] != b"location"]
+        response.headers.raw += others
+        return response
 
     def __repr__(self) -> str:
         return f"Redirect({self.status}, {self.location!r})"
 
 
-def found(location: str) -> Redirect:
+def _set_cookie(name: str, value: "str | Morsel[str]") -> str:
+    """Return the value of a ``Set-Cookie`` (RFC 6265 §4.1.1)."""
+    if isinstance(value, Morsel):
+        return value.OutputString()
+    if not grammar.is_token(name.encode()) or not _COOKIE_VALUE.fullmatch(value):
+        msg = f"{name}={value!r} is no cookie: encode the value (RFC 6265 §4.1.1)"
+        raise ValueError(msg)
+    return f"{name}={value}"
+
+
+def found(
+    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
+) -> Redirect:
     """Return a 302: for now elsewhere; clients repeat a POST as GET."""
-    return Redirect(302, location)
+    return Redirect(302, location, headers, cookies)
 
 
-def see_other(location: str) -> Redirect:
+def see_other(
+    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
+) -> Redirect:
     """Return a 303: the answer is elsewhere, to be had with GET."""
-    return Redirect(303, location)
+    return Redirect(303, location, headers, cookies)
 
 
-def temporary(location: str) -> Redirect:
+def temporary(
+    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
+) -> Redirect:
     """Return a 307: for now elsewhere, with the same method."""
-    return Redirect(307, location)
+    return Redirect(307, location, headers, cookies)
 
 
-def permanent_moved(location: str) -> Redirect:
+def permanent_moved(
+    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
+) -> Redirect:
     """Return a 301: for good elsewhere; clients repeat a POST as GET."""
-    return Redirect(301, location)
+    return Redirect(301, location, headers, cookies)
 
 
-def permanent(location: str) -> Redirect:
+def permanent(
+    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
+) -> Redirect:
     """Return a 308: for good elsewhere, with the same method."""
-    return Redirect(308, location)
+    return Redirect(308, location, headers, cookies)
 
 
 def http_to_https_router(port: int = _HTTPS_PORT) -> Router:

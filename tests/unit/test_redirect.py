@@ -1,6 +1,7 @@
 """Redirects, and the router that sends everybody to HTTPS."""
 
 from collections.abc import Callable
+from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
@@ -48,6 +49,57 @@ def test_each_redirect_has_its_status(
     assert (response.status, response.body) == (status, b"")
     assert response.headers.items() == [("location", "/new?x=1")]
     assert repr(make("/x")) == f"Redirect({status}, '/x')"
+
+
+@pytest.mark.parametrize(
+    "make", [found, see_other, temporary, permanent_moved, permanent]
+)
+def test_a_redirect_takes_headers_and_cookies(make: Callable[..., Redirect]) -> None:
+    many = [("X-A", "1"), ("x-a", "2"), ("Location", "/other")]
+    response = make("/new", headers=many, cookies={"id": "a=b", "q": '"c"'})
+    again = make("/new", headers=Headers(many), cookies={"id": "a=b", "q": '"c"'})
+    for each in (response, again):
+        assert into_response(each).headers.items() == [
+            ("location", "/new"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+            ("set-cookie", "id=a=b"),
+            ("set-cookie", 'q="c"'),
+        ]
+
+
+def test_a_cookie_has_the_attributes_that_its_morsel_has() -> None:
+    cookies: SimpleCookie = SimpleCookie()
+    cookies["id"] = "7"
+    cookies["id"]["path"] = "/"
+    cookies["id"]["httponly"] = True
+    cookies["id"]["samesite"] = "Lax"
+    response = see_other("/", headers={"cache-control": "no-store"}, cookies=cookies)
+    assert into_response(response).headers.items() == [
+        ("location", "/"),
+        ("cache-control", "no-store"),
+        ("set-cookie", "id=7; HttpOnly; Path=/; SameSite=Lax"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "a; Path=/"),
+        ("id", "a b"),
+        ("id", "a\r\nx: y"),
+        ("id", "ä"),
+        ("i d", "a"),
+    ],
+)
+def test_what_is_no_cookie_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match="is no cookie"):
+        see_other("/", cookies={name: value})
+
+
+def test_a_header_that_cannot_be_sent_is_refused() -> None:
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        see_other("/", headers={"x": "a\r\nb: c"})
 
 
 @pytest.mark.parametrize("status", [200, 300, 304, 305, 400])
