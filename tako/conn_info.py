@@ -1,7 +1,7 @@
 """Facts about a connection that a handler may ask for."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 
@@ -59,6 +59,7 @@ class TlsInfo:
         alpn: ``"h2"``, ``"http/1.1"`` or ``None`` (the client offered none).
         sni: the server name that the client asked for, in lower case.
         peer_cert: the client's certificate in DER, if it presented one.
+        answered_by: for tako; equal where one certificate answered two handshakes.
     """
 
     version: str
@@ -66,6 +67,7 @@ class TlsInfo:
     alpn: str | None = None
     sni: str | None = None
     peer_cert: bytes | None = None
+    answered_by: object = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

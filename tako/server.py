@@ -21,7 +21,7 @@ from tako.serving import (
     lifespan_of,
     proxied_offer,
 )
-from tako.tls import TlsCert, TlsSettings
+from tako.tls import TlsCert, TlsLike, TlsSettings, as_cert
 from tako.unix import bind_unix
 
 
@@ -103,15 +103,19 @@ class Server:
 
     Args:
         config: timeouts and limits for all of them.
-        tls: the certificate of ``spawn_tls``.
+        tls: the certificate of ``spawn_tls``: a ``TlsCert``, an ``ssl.SSLContext``, a
+            ``trustme.LeafCert`` or the paths ``(cert, key)``.
+
+    Raises:
+        TlsConfigError: ``tls`` is something else.
     """
 
     def __init__(
-        self, *, config: ServerConfig | None = None, tls: TlsCert | None = None
+        self, *, config: ServerConfig | None = None, tls: TlsLike | None = None
     ) -> None:
         check_config(config)
         self.config: ServerConfig = config or ServerConfig()
-        self._tls = tls
+        self._tls: TlsCert | None = None if tls is None else as_cert(tls)
 
     @classmethod
     def builder(cls) -> "ServerBuilder":
@@ -303,15 +307,15 @@ class ServerBuilder:
     """Collects what a ``Server`` is made of."""
 
     _config: ServerConfig | None = None
-    _tls: TlsCert | None = None
+    _tls: TlsLike | None = None
 
     def config(self, config: ServerConfig) -> Self:
         """Set timeouts and limits."""
         self._config = config
         return self
 
-    def tls(self, tls: TlsCert) -> Self:
-        """Set the certificate."""
+    def tls(self, tls: TlsLike) -> Self:
+        """Set the certificate, in any form that ``Server`` takes."""
         self._tls = tls
         return self
 

@@ -38,7 +38,7 @@ from tako.request import Request
 from tako.response import Response
 from tako.runtime import ServerRuntime
 from tako.seams import Exchange
-from tako.tls import ReloadableResolver, TlsSettings
+from tako.tls import TlsSettings
 
 
 _logger = logging.getLogger("tako.server")
@@ -47,6 +47,7 @@ Shutdown: TypeAlias = Any
 """An awaitable, an async function without arguments, or an event with ``wait()``."""
 
 _WATCH_EVERY = 1.0  # seconds between looks at the certificate files
+_WATCH_TURN = 32  # certificates looked at before others have a turn
 _ACCEPT_TURN = 32  # connections accepted before others have a turn
 
 
@@ -137,8 +138,8 @@ class Service:
         beside = [spawn(self._accept, sock) for sock in self._listener.sockets]
         if shutdown is not None:
             beside.append(spawn(self._wait_for, shutdown))
-        if self._tls is not None and self._tls.reloadables:
-            beside.append(spawn(self._watch, self._tls.reloadables))
+        if self._tls is not None:
+            beside.append(spawn(self._watch, self._tls))
         loop_watch = LoopWatch(self._runtime)
         try:
             while not self._stopping and self._error is None:
@@ -170,11 +171,13 @@ class Service:
                 _logger.info("Shutdown signal received, draining connections...")
                 self.stop()
 
-    async def _watch(self, certificates: list[ReloadableResolver]) -> None:
+    async def _watch(self, tls: TlsSettings) -> None:
         """Load certificates whose files change; a bad file changes nothing."""
         while True:
             await self._runtime.sleep(_WATCH_EVERY)
-            for certificate in certificates:
+            for count, certificate in enumerate(tls.reloadables(), start=1):
+                if count % _WATCH_TURN == 0:
+                    await self._runtime.sleep(0)
                 if certificate.changed():
                     try:
                         certificate.reload_from_pem()
@@ -182,6 +185,7 @@ class Service:
                         _logger.error("keeping the old certificate: %s", error)  # noqa: TRY400 - its text says it all
                     else:
                         _logger.info("certificate reloaded")
+                    await self._runtime.sleep(0)  # that took milliseconds
 
     async def _accept(self, listener: socket.socket) -> None:
         self._accepting += 1
@@ -402,8 +406,7 @@ async def _dispatch_own(
 ) -> Response:
     """Dispatch, unless the request is for a host with another certificate."""
     info = None if request.conn_info is None else request.conn_info.tls
-    sni = None if info is None else info.sni
-    if tls.authority_allowed(sni, request.authority or sni or ""):
+    if tls.authority_allowed(info, request.authority):
         return await dispatch(request)
     # RFC 9110 §15.5.20: the client is to try again on a connection of its own
     return Response(421, body="Misdirected Request")

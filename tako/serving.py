@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import ssl
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
@@ -16,7 +15,7 @@ from tako.prelude import ListenerProtocol
 from tako.proxy_policy import ProxyPolicy
 from tako.router import Router
 from tako.service import Dispatcher, Offer, Service, Shutdown
-from tako.tls import ReloadableResolver, TlsCert, TlsSettings, default_cert
+from tako.tls import TlsCert, TlsLike, TlsSettings, as_cert, default_cert
 from tako.unix import bind_unix
 
 
@@ -63,7 +62,7 @@ async def serve_tls(
     cert: Path | None = None,
     key: Path | None = None,
     *,
-    tls: TlsCert | ssl.SSLContext | None = None,
+    tls: TlsLike | None = None,
     shutdown: Shutdown = None,
     config: ServerConfig | None = None,
 ) -> None:
@@ -75,7 +74,9 @@ async def serve_tls(
         cert: PEM file of the certificate chain; without it ``certs/cert.pem`` with
             ``certs/key.pem``, else ``cert.pem`` with ``key.pem``.
         key: PEM file of the private key.
-        tls: certificates in any other form, in place of ``cert`` and ``key``.
+        tls: certificates in any other form, in place of ``cert`` and ``key``: a
+            ``TlsCert``, an ``ssl.SSLContext``, a ``trustme.LeafCert`` or ``(cert,
+            key)``.
         shutdown: as for ``serve``.
         config: as for ``serve``.
 
@@ -142,7 +143,7 @@ async def serve_http_with_proxy_protocol(
     listener: ListenerLike,
     router: Dispatcher,
     *,
-    tls: TlsCert | ssl.SSLContext | None = None,
+    tls: TlsLike | None = None,
     proxy: ProxyPolicy | None = None,
     shutdown: Shutdown = None,
     config: ServerConfig | None = None,
@@ -180,7 +181,7 @@ async def serve_any(
     cert: Path | None = None,
     key: Path | None = None,
     *,
-    tls: TlsCert | ssl.SSLContext | None = None,
+    tls: TlsLike | None = None,
     redirect_to_https: bool | int = False,
     proxy: ProxyPolicy | None = None,
     shutdown: Shutdown = None,
@@ -196,7 +197,9 @@ async def serve_any(
         router: as for ``serve``.
         cert: PEM file of the certificate chain; with no certificate there is no TLS.
         key: PEM file of the private key.
-        tls: certificates in any other form, in place of ``cert`` and ``key``.
+        tls: certificates in any other form, in place of ``cert`` and ``key``: a
+            ``TlsCert``, an ``ssl.SSLContext``, a ``trustme.LeafCert`` or ``(cert,
+            key)``.
         redirect_to_https: answer requests that came in the clear with a 308 to the same
             URL over HTTPS, on this port; a number names another port, which is what
             clients can reach from outside.
@@ -226,7 +229,7 @@ async def serve_any(
 
 
 def proxied_offer(
-    tls: TlsCert | ssl.SSLContext | None,
+    tls: TlsLike | None,
     proxy: ProxyPolicy | None,
     config: ServerConfig,
 ) -> Offer:
@@ -268,9 +271,7 @@ def any_offer(
     return Offer(protocol="any", tls=tls, proxy=proxy, https_port=port)
 
 
-def certificate(
-    cert: Path | None, key: Path | None, tls: TlsCert | ssl.SSLContext | None
-) -> TlsCert:
+def certificate(cert: Path | None, key: Path | None, tls: TlsLike | None) -> TlsCert:
     """Return what ``cert`` and ``key``, or ``tls``, stand for; for ``serve*``.
 
     Raises:
@@ -280,13 +281,13 @@ def certificate(
         if cert is not None or key is not None:
             msg = "give either cert and key or tls=, not both"
             raise TlsConfigError(msg)
-        return TlsCert.context(tls) if isinstance(tls, ssl.SSLContext) else tls
+        return as_cert(tls)
     if cert is None and key is None:
         return default_cert()
     if cert is None or key is None:
         msg = "cert and key go together: give both files or neither"
         raise TlsConfigError(msg)
-    return TlsCert.resolver(ReloadableResolver.from_pem(cert, key))
+    return TlsCert.pem_paths(cert, key)
 
 
 async def serve_listener(

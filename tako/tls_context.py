@@ -6,9 +6,10 @@ prohibits. ``ClientAuth`` adds client certificates; ``ReloadableResolver`` swaps
 contexts.
 """
 
+import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeAlias, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -16,14 +17,11 @@ from tako.errors import TlsConfigError
 from tako.tls_files import (
     FilePath,
     Password,
+    Stamp,
     file_stamp,
     load_pem_chain,
     parse_roots,
 )
-
-
-Selector: TypeAlias = Callable[[str | None], ssl.SSLContext | None]
-"""Returns the context for a server name (``None``: there was none), or refuses."""
 
 
 @runtime_checkable
@@ -45,6 +43,16 @@ class CertAuthority(Protocol):
         ...
 
 
+@runtime_checkable
+class LeafCert(Protocol):
+    """What ``trustme.LeafCert`` looks like."""
+
+    @property
+    def private_key_and_cert_chain_pem(self) -> PemBlob:
+        """The key, and behind it the chain."""
+        ...
+
+
 Root: TypeAlias = bytes | FilePath | CertAuthority
 Roots: TypeAlias = Root | Sequence[Root]
 
@@ -55,11 +63,16 @@ class ClientAuth:
 
     Made by ``optional`` and ``required``. ``roots`` are the trusted authorities: PEM or
     DER bytes, the path of a file, an object like ``trustme.CA``, or a sequence of
-    these.
+    these. Files are read again when they change, and so is the certificate then; but
+    of an ``SSLContext`` of your own the authorities stay what they are.
     """
 
     mode: ssl.VerifyMode
     roots: bytes
+    source: Roots = field(default=b"", repr=False, compare=False)
+    stamps: tuple[tuple[FilePath, Stamp], ...] = field(
+        default=(), repr=False, compare=False
+    )
 
     @classmethod
     def optional(cls, roots: Roots) -> Self:
@@ -68,7 +81,7 @@ class ClientAuth:
         Raises:
             TlsConfigError: there is no usable certificate in ``roots``.
         """
-        return cls(ssl.CERT_OPTIONAL, _roots(roots))
+        return cls._read(ssl.CERT_OPTIONAL, roots)
 
     @classmethod
     def required(cls, roots: Roots) -> Self:
@@ -77,7 +90,29 @@ class ClientAuth:
         Raises:
             TlsConfigError: there is no usable certificate in ``roots``.
         """
-        return cls(ssl.CERT_REQUIRED, _roots(roots))
+        return cls._read(ssl.CERT_REQUIRED, roots)
+
+    def again(self) -> "ClientAuth":
+        """Return the same with the files read again; for listeners.
+
+        Raises:
+            TlsConfigError: one of them cannot be used.
+        """
+        return self._read(self.mode, self.source) if self.stamps else self
+
+    @classmethod
+    def _read(cls, mode: ssl.VerifyMode, roots: Roots) -> Self:
+        # looked at before reading, so that what changes meanwhile is seen
+        stamps = tuple((path, file_stamp(path)) for path in _paths(roots))
+        return cls(mode, _roots(roots), roots, stamps)
+
+
+def _paths(roots: Roots) -> list[FilePath]:
+    if isinstance(roots, (str, os.PathLike)):
+        return [roots]
+    if isinstance(roots, (bytes, CertAuthority)):
+        return []
+    return [path for root in roots for path in _paths(root)]
 
 
 def _roots(roots: Roots) -> bytes:
@@ -221,6 +256,14 @@ def check_server_context(context: ssl.SSLContext) -> None:
         raise TlsConfigError(msg)
     if context.protocol not in {ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS}:
         msg = "the SSLContext is not one for servers: use ssl.PROTOCOL_TLS_SERVER"
+        raise TlsConfigError(msg)
+    if context.sni_callback is not None:
+        # what it switches to has neither our rules nor our ALPN list, and nobody could
+        # tell which authorities belong to it
+        msg = (
+            "the SSLContext chooses certificates itself by its sni_callback: write "
+            "TlsCert.sni(...) or TlsCert.resolver(...) instead"
+        )
         raise TlsConfigError(msg)
 
 

@@ -15,11 +15,13 @@ from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_der_private_key,
     load_pem_private_key,
 )
@@ -29,6 +31,7 @@ from tako.errors import TlsConfigError
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Password: TypeAlias = str | bytes
+Stamp: TypeAlias = tuple[int, int, int] | None
 
 HINT = "make one with: python certs/generate.py"
 
@@ -41,6 +44,10 @@ _MISMATCHES = {
     "NO_CERTIFICATE_ASSIGNED",  # none for a key of this type: an RSA key, an EC chain
 }
 _BAD_KEY = (ValueError, TypeError, UnsupportedAlgorithm)
+_PUBLIC = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+_ENCRYPTED = (
+    "it is encrypted; give its password: TlsCert.pem_paths(cert, key, password=...)"
+)
 
 
 def load_certs(path: FilePath) -> list[bytes]:
@@ -49,12 +56,7 @@ def load_certs(path: FilePath) -> list[bytes]:
     Raises:
         TlsConfigError: the file cannot be read or has no certificate in it.
     """
-    data = _read(path, "cert")
-    try:
-        return _der_certs(data)
-    except ValueError as error:
-        msg = f"failed to parse certs from '{_show(path)}': {error}"
-        raise TlsConfigError(msg) from error
+    return _certs_in(_read(path, "cert"), f"'{_show(path)}'")
 
 
 def load_key(path: FilePath, password: Password | None = None) -> bytes:
@@ -64,22 +66,7 @@ def load_key(path: FilePath, password: Password | None = None) -> bytes:
         TlsConfigError: the file cannot be read, or there is no key in it, or not one
             that ``password`` (none, for a key that is not encrypted) opens.
     """
-    found = _KEY.search(_read(path, "key"))
-    if found is None:
-        msg = (
-            "no PEM private key (PKCS#8, PKCS#1 or SEC1) found in "
-            f"'{_show(path)}'; {HINT}"
-        )
-        raise TlsConfigError(msg)
-    secret = password.encode() if isinstance(password, str) else password
-    if b"ENCRYPTED" not in found[0]:
-        secret = None  # a password that is not needed does no harm
-    try:
-        key = load_pem_private_key(found[0], secret)
-    except _BAD_KEY as error:
-        msg = f"bad private key in '{_show(path)}': {error}"
-        raise TlsConfigError(msg) from error
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return _key_in(_read(path, "key"), f"'{_show(path)}'", password)
 
 
 def load_pem_chain(
@@ -88,11 +75,26 @@ def load_pem_chain(
     """Load a PEM chain and its key into ``context``.
 
     Raises:
-        TlsConfigError: see ``load_certs`` and ``load_key``; or they do not match.
+        TlsConfigError: see ``load_certs`` and ``load_key``; they are swapped, or do not
+            match; or the leaf is not the first of the chain.
     """
-    chain = load_certs(cert)
+    certs, keys = _read(cert, "cert"), _read(key, "key")
     names = f"cert file '{_show(cert)}' and key file '{_show(key)}'"
-    _load(context, chain, load_key(key, password), names)
+    if _is_key(certs) and not _is_cert(certs) and _is_cert(keys) and not _is_key(keys):
+        msg = f"{names} are swapped: the certificate comes first, then its key"
+        raise TlsConfigError(msg)
+    chain = _certs_in(certs, f"'{_show(cert)}'")
+    _load(context, chain, _key_in(keys, f"'{_show(key)}'", password), names)
+
+
+def load_pem_bytes(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load a chain and its key, in PEM one behind the other, into ``context``.
+
+    Raises:
+        TlsConfigError: see ``load_pem_chain``.
+    """
+    name = "PEM bytes"
+    _load(context, _certs_in(pem, name), _key_in(pem, name, None), f"certs in {name}")
 
 
 def load_der_chain(context: ssl.SSLContext, certs: Sequence[bytes], key: bytes) -> None:
@@ -101,6 +103,9 @@ def load_der_chain(context: ssl.SSLContext, certs: Sequence[bytes], key: bytes) 
     Raises:
         TlsConfigError: one of them cannot be parsed, or they do not match.
     """
+    if len(certs) == 1 and _is_der_key(certs[0]) and _is_der_cert(key):
+        msg = "DER certificate and key are swapped: the certificate comes first"
+        raise TlsConfigError(msg)
     try:
         chain = [der for cert in certs for der in _der_certs(cert)]
     except ValueError as error:
@@ -127,7 +132,7 @@ def parse_roots(source: bytes | FilePath) -> bytes:
         raise TlsConfigError(msg) from error
 
 
-def file_stamp(path: FilePath) -> tuple[int, int, int] | None:
+def file_stamp(path: FilePath) -> Stamp:
     """Return what changes when a file is replaced; ``None`` if there is none."""
     try:
         status = os.stat(path)
@@ -152,19 +157,105 @@ def _load(
     except _BAD_KEY as error:
         msg = f"bad DER private key: {error}"
         raise TlsConfigError(msg) from error
+    _check_order(chain, private.public_key(), names)
     pem = key_pem + "".join(map(ssl.DER_cert_to_PEM_cert, chain)).encode()
-    handle, path = tempfile.mkstemp(prefix="tako-", suffix=".pem")  # mode 0600
     try:
-        with open(handle, "wb") as file:
-            file.write(pem)
-        context.load_cert_chain(path, password=secret)
+        _load_by_file(context, pem, secret)
     except ssl.SSLError as error:
         mismatch = error.reason in _MISMATCHES
         problem = "do not match" if mismatch else f"cannot be used: {error}"
         msg = f"{names} {problem}"
         raise TlsConfigError(msg) from error
+    except OSError as error:
+        msg = f"{names} cannot be handed to OpenSSL by a temporary file: {error}"
+        raise TlsConfigError(msg) from error
+
+
+def _load_by_file(context: ssl.SSLContext, pem: bytes, secret: str) -> None:
+    handle, path = tempfile.mkstemp(prefix="tako-", suffix=".pem")  # mode 0600
+    try:
+        with open(handle, "wb") as file:
+            file.write(pem)
+        context.load_cert_chain(path, password=secret)
     finally:
         os.unlink(path)
+
+
+def _check_order(chain: Sequence[bytes], key: PublicKeyTypes, names: str) -> None:
+    """Say so if the key's own certificate is there, but not the first."""
+    wanted = key.public_bytes(*_PUBLIC)
+    if _public_key(chain[0]) == wanted:
+        return
+    for number, der in enumerate(chain[1:], start=2):
+        if _public_key(der) == wanted:
+            # RFC 8446 §4.4.2: the sender's certificate MUST come first
+            msg = (
+                f"{names}: the chain is in wrong order: the certificate of the key is "
+                f"number {number} and must be the first"
+            )
+            raise TlsConfigError(msg)
+
+
+def _public_key(cert: bytes) -> bytes | None:
+    """Return the public key of a certificate, ``None`` if it is of no known kind."""
+    try:
+        return x509.load_der_x509_certificate(cert).public_key().public_bytes(*_PUBLIC)
+    except _BAD_KEY:
+        return None
+
+
+def _is_key(data: bytes) -> bool:
+    return _KEY.search(data) is not None
+
+
+def _is_cert(data: bytes) -> bool:
+    return b"-----BEGIN CERTIFICATE-----" in data or _is_der_cert(data)
+
+
+def _is_der_cert(data: bytes) -> bool:
+    try:
+        x509.load_der_x509_certificate(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_der_key(data: bytes) -> bool:
+    try:
+        load_der_private_key(data, None)
+    except _BAD_KEY:
+        return False
+    return True
+
+
+def _certs_in(data: bytes, name: str) -> list[bytes]:
+    """Return the certificates in ``data``, which the error calls ``name``."""
+    try:
+        return _der_certs(data)
+    except ValueError as error:
+        hint = "; there is a private key in it" if _is_key(data) else ""
+        msg = f"failed to parse certs from {name}: {error}{hint}"
+        raise TlsConfigError(msg) from error
+
+
+def _key_in(data: bytes, name: str, password: Password | None) -> bytes:
+    """Return the first private key in ``data``, which the error calls ``name``."""
+    found = _KEY.search(data)
+    if found is None:
+        msg = f"no PEM private key (PKCS#8, PKCS#1 or SEC1) found in {name}; {HINT}"
+        raise TlsConfigError(msg)
+    secret = password.encode() if isinstance(password, str) else password
+    if b"ENCRYPTED" not in found[0]:
+        secret = None  # a password that is not needed does no harm
+    elif not secret:
+        msg = f"bad private key in {name}: {_ENCRYPTED}"
+        raise TlsConfigError(msg)
+    try:
+        key = load_pem_private_key(found[0], secret)
+    except _BAD_KEY as error:
+        msg = f"bad private key in {name}: {error}"
+        raise TlsConfigError(msg) from error
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _der_certs(data: bytes) -> list[bytes]:

@@ -61,6 +61,7 @@ class TlsPipe:
     """
 
     __slots__ = (
+        "_answered_by",
         "_close_sent",
         "_head",
         "_incoming",
@@ -97,6 +98,7 @@ class TlsPipe:
         self._missing = 0  # bytes of the record that ``_incoming`` holds the start of
         self._head: bytes = b""  # the next record's, as long as it is not complete
         self._sni: str | None = None
+        self._answered_by: object = None
         self._close_sent = False
         self.established: bool = False
         self.alpn: str | None = None
@@ -213,16 +215,17 @@ class TlsPipe:
             self._refuse(text, Alert.NO_APPLICATION_PROTOCOL)
             return
         try:
-            context = self._settings.context_for(hello.sni)
-            if context is not None:
-                self._ssl = context.wrap_bio(
+            answer = self._settings.answer(hello.sni)
+            if answer is not None:
+                self._answered_by = answer.by
+                self._ssl = answer.context.wrap_bio(
                     self._incoming, self._outgoing, server_side=True
                 )
         except Exception:  # the application's resolver: it must not end the server
             logger.exception("choosing a certificate for %r failed", hello.sni)
             self._refuse("choosing a certificate failed", Alert.INTERNAL_ERROR)
             return
-        if context is None:
+        if answer is None:
             # RFC 6066 §3: a name that the server does not know MAY be a fatal alert
             text = f"no certificate for the server name {hello.sni!r}"
             self._refuse(text, Alert.UNRECOGNIZED_NAME)
@@ -255,6 +258,7 @@ class TlsPipe:
             alpn=self.alpn,
             sni=self._sni,
             peer_cert=ssl_object.getpeercert(binary_form=True),
+            answered_by=self._answered_by,
         )
         self._read = ssl_object.read
         self._write = ssl_object.write

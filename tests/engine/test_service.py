@@ -3,9 +3,11 @@
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tako.config import AcceptBackoff, ServerConfig
 from tako.connection import Connection
@@ -352,6 +354,41 @@ class TestHandshakes:
             service.lose(number)
         assert not service.service._handshaking
         assert not service.service._connections
+
+
+class TestCertificates:
+    def test_files_that_change_are_loaded_and_broken_ones_told_of_once(
+        self,
+        start: Start,
+        ca: trustme.CA,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        leaves = {name: ca.issue_cert(name) for name in ("a.test", "b.test")}
+        certs = {name: _write(tmp_path / name, leaves[name]) for name in leaves}
+        tls = TlsSettings(TlsCert.sni({"*.test": TlsCert.sni(certs)}))
+        service = start(None, Offer(protocol="tls", tls=tls))
+        before = {name: tls.answer(name) for name in certs}
+        with caplog.at_level(logging.INFO, "tako.server"):
+            service.runtime.advance(5)
+            assert not caplog.records
+            _write(tmp_path / "a.test", ca.issue_cert("a.test"))
+            (tmp_path / "b.test" / "cert.pem").write_bytes(b"half")
+            service.runtime.advance(5)
+        levels = sorted((each.levelname, each.getMessage()) for each in caplog.records)
+        assert [level for level, _ in levels] == ["ERROR", "INFO"]
+        assert levels[0][1].startswith("keeping the old certificate: failed to parse")
+        assert levels[1][1] == "certificate reloaded"
+        assert tls.answer("a.test") != before["a.test"]
+        assert tls.answer("b.test") == before["b.test"]
+
+
+def _write(folder: Path, leaf: trustme.LeafCert) -> tuple[Path, Path]:
+    folder.mkdir(exist_ok=True)
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    key.write_bytes(leaf.private_key_pem.bytes())
+    return cert, key
 
 
 class TestShutdown:

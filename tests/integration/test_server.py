@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
+import trustme
 
 import tako
 from tako import (
@@ -247,6 +249,31 @@ class TestSpawn:
                 await Server().spawn_http(LOCAL, object())  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="ServerConfig"):
                 Server(config={})  # type: ignore[arg-type]
+
+        run_on(runtime, main)
+
+    @pytest.mark.parametrize("form", ["context", "leaf", "pair"])
+    def test_whatever_stands_for_a_certificate_is_taken(
+        self,
+        runtime: RuntimeName,
+        ca: trustme.CA,
+        credentials: Credentials,
+        form: str,
+    ) -> None:
+        leaf = ca.issue_cert("localhost", "127.0.0.1")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        pair = (credentials.cert, credentials.key)
+        tls = {"context": context, "leaf": leaf, "pair": pair}[form]
+
+        async def main() -> None:
+            async with beside() as nursery:
+                handle = await Server(tls=tls).spawn_tls(  # type: ignore[arg-type]
+                    LOCAL, echo_router(), nursery=nursery
+                )
+                got = await in_thread(lambda: status(handle, "h2", credentials.client))
+                assert got == 200
+                await within(PROMPT, handle.shutdown)
 
         run_on(runtime, main)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tako import ReloadableResolver, ServerConfig, TlsCert
+from tako import ClientAuth, ReloadableResolver, ServerConfig, TlsCert
 from tests.support.attack import (
     CONTEXTS,
     HELLO,
@@ -198,6 +198,53 @@ class TestNames:
             assert not peer.goaways
         victim.settle()
 
+    @pytest.mark.parametrize("way", ["by name", "nested", "resolver"])
+    def test_tl_16_no_form_of_the_authority_gets_past_client_authentication(
+        self, attack: Attack, ca: trustme.CA, tmp_path: Path, way: str
+    ) -> None:
+        victim = attack(tls=_one_closed_name(ca, tmp_path, way))
+        with victim.h2() as peer:
+            assert isinstance(peer, RawH2)
+            peer.send(HELLO)
+            wanted = {"b.test": 421, "B.test:443": 421, "b.test.": 421}
+            wanted |= {"localhost": 200, "localhost.": 200, "alias.test": 200}
+            for number, (authority, status) in enumerate(wanted.items()):
+                assert _get_over_h2(peer, authority, 2 * number + 1) == status
+            assert not peer.goaways
+        for target, host, status in (
+            ("/x", "b.test", 421),
+            ("/x", "B.TEST.:1", 421),
+            ("https://b.test/x", "localhost", 421),
+            ("http://b.test/x", "localhost", 421),
+            ("https://localhost/x", "b.test", 200),  # RFC 9112 §3.2.2: Host is ignored
+            ("/x", "alias.test", 200),
+        ):
+            with _h1(victim) as peer:
+                head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+                peer.send(head.encode() + b"\r\n")
+                peer.read_to_end()
+                answers = parse_answers(bytes(peer.received)).final
+                assert [answer.status for answer in answers] == [status], (target, host)
+        for target in ("/ws", "https://b.test/ws"):
+            with _h1(victim) as peer:
+                request = UPGRADE.replace(b"/ws", target.encode(), 1)
+                peer.send(request.replace(b"Host: localhost", b"Host: b.test"))
+                assert peer.pump(lambda: b"\r\n\r\n" in peer.received)
+                assert peer.received.startswith(b"HTTP/1.1 421 ")
+        assert not victim.ledger.of("session")
+        victim.settle()
+
+    def test_tl_17_files_behind_names_and_client_authentication_are_watched(
+        self, attack: Attack, ca: trustme.CA, tmp_path: Path
+    ) -> None:
+        cert = TlsCert.pem_paths(*_leaf(ca, tmp_path, "localhost"))
+        closed = cert.with_client_auth(ClientAuth.optional(ca))
+        victim = attack(tls=TlsCert.sni({"*.test": cert}, default=closed))
+        first = _certificate(victim)
+        _leaf(ca, tmp_path, "localhost")
+        eventually(lambda: _certificate(victim) != first, "the new certificate", 10)
+        victim.settle()
+
     def test_tl_17_a_new_certificate_serves_new_handshakes_only(
         self, attack: Attack, ca: trustme.CA, tmp_path: Path
     ) -> None:
@@ -232,6 +279,18 @@ def _two_names(ca: trustme.CA, folder: Path) -> TlsCert:
     first = TlsCert.pem_paths(*_leaf(ca, folder, "localhost"))
     second = TlsCert.pem_paths(*_leaf(ca, folder, "b.test"))
     return TlsCert.sni({"localhost": first, "b.test": second})
+
+
+def _one_closed_name(ca: trustme.CA, folder: Path, way: str) -> TlsCert:
+    """Return certificates of which b.test's asks for those of clients."""
+    first = TlsCert.pem_paths(*_leaf(ca, folder, "localhost"))
+    second = TlsCert.pem_paths(*_leaf(ca, folder, "b.test"))
+    second = second.with_client_auth(ClientAuth.required(ca))
+    certs = {"localhost": first, "alias.test": first, "b.test": second}
+    if way == "resolver":
+        return TlsCert.resolver(lambda sni: certs.get(sni or "localhost"))
+    names = TlsCert.sni(certs, default=first)
+    return TlsCert.sni({"*.test": names}, default=names) if way == "nested" else names
 
 
 def _certificate(victim: Victim) -> bytes:

@@ -8,18 +8,24 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
+from tako.conn_info import TlsInfo
 from tako.errors import TlsConfigError
+from tako.server import Server
+from tako.serving import certificate
 from tako.tls import (
     ClientAuth,
     ReloadableResolver,
     TlsCert,
+    TlsLike,
     TlsSettings,
+    as_cert,
     build_ssl_context,
     default_cert,
     load_certs,
@@ -78,6 +84,13 @@ def shown_cert(ca: trustme.CA, tls: TlsSettings, host: str = "a.test") -> bytes 
         assert pipe.error is None
         incoming.write(pipe.data_to_send())
     return client.getpeercert(binary_form=True)
+
+
+def shook_hands(tls: TlsSettings, sni: str | None) -> TlsInfo:
+    """Return what a handshake that asked for ``sni`` settles."""
+    answer = tls.answer(sni)
+    assert answer is not None
+    return TlsInfo("TLSv1.3", "any", sni=sni, answered_by=answer.by)
 
 
 def der_of(leaf: trustme.LeafCert) -> bytes:
@@ -226,8 +239,151 @@ class TestFileErrors:
         wanted = f"cert file '{cert}' and key file '{key}' do not match"
         assert str(error) == wanted
 
+    def test_certificate_and_key_that_are_swapped_are_named_as_that(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        cert, key = files
+        for swapped in (TlsCert.pem_paths(key, cert), as_cert((key, cert))):
+            error = problem(lambda: TlsSettings(swapped))  # noqa: B023
+            assert str(error) == (
+                f"cert file '{key}' and key file '{cert}' are swapped: the certificate "
+                "comes first, then its key"
+            )
+        error = problem(lambda: ReloadableResolver.from_pem(key, cert))
+        assert "are swapped" in str(error)
+
+    def test_a_key_in_the_place_of_the_certificate_is_named(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        _, key = files
+        error = problem(lambda: TlsSettings(TlsCert.pem_paths(key, key)))
+        assert str(error).startswith(f"failed to parse certs from '{key}': ")
+        assert str(error).endswith("; there is a private key in it")
+
+    def test_one_file_may_hold_both(
+        self, ca: trustme.CA, leaf: trustme.LeafCert, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "both.pem"
+        path.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
+        assert shown_cert(ca, TlsSettings((path, path))) == der_of(leaf)
+
+    def test_a_chain_in_wrong_order_is_named_as_that(
+        self, ca: trustme.CA, leaf: trustme.LeafCert, files: tuple[Path, Path]
+    ) -> None:
+        cert, key = files
+        cert.write_bytes(ca.cert_pem.bytes() + chain_pem(leaf))
+        error = problem(lambda: TlsSettings((cert, key)))
+        assert str(error) == (
+            f"cert file '{cert}' and key file '{key}': the chain is in wrong order: "
+            "the certificate of the key is number 2 and must be the first"
+        )
+
+    def test_an_encrypted_key_without_a_password_names_the_argument(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        cert, key = files
+        plain = serialization.load_pem_private_key(key.read_bytes(), None)
+        encryption = serialization.BestAvailableEncryption(b"s3cret")
+        for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+            key.write_bytes(plain.private_bytes(Encoding.PEM, form, encryption))
+            error = problem(lambda: TlsSettings((cert, key)))
+            assert "it is encrypted; give its password" in str(error)
+            assert "password=" in str(error)
+
+    def test_a_temporary_file_that_cannot_be_made_is_an_error_of_tls(
+        self, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+        error = problem(lambda: TlsSettings(files))
+        assert "temporary file" in str(error)
+
+
+class TestForms:
+    """Whatever stands for a certificate is taken wherever one is."""
+
+    @pytest.fixture(params=["cert", "context", "leaf", "pair", "texts"])
+    def form(
+        self,
+        request: pytest.FixtureRequest,
+        leaf: trustme.LeafCert,
+        files: tuple[Path, Path],
+    ) -> TlsLike:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        forms: dict[str, TlsLike] = {
+            "cert": TlsCert.pem_paths(*files),
+            "context": context,
+            "leaf": leaf,
+            "pair": files,
+            "texts": (str(files[0]), str(files[1])),
+        }
+        return forms[request.param]
+
+    def test_it_is_served(
+        self, ca: trustme.CA, leaf: trustme.LeafCert, form: TlsLike
+    ) -> None:
+        wanted = der_of(leaf)
+        assert shown_cert(ca, TlsSettings(form)) == wanted
+        assert shown_cert(ca, TlsSettings(TlsCert.sni({"a.test": form}))) == wanted
+        default = TlsCert.sni({"b.test": form}, default=form)
+        assert shown_cert(ca, TlsSettings(default)) == wanted
+        resolved = TlsSettings(TlsCert.resolver(lambda _: form))
+        assert shown_cert(ca, resolved) == wanted
+        assert shown_cert(ca, resolved) == wanted
+        assert isinstance(build_ssl_context(form), ssl.SSLContext)
+        assert isinstance(Server(tls=form), Server)
+        built = Server.builder().tls(form).build()
+        assert shown_cert(ca, built._settings()) == wanted
+        assert shown_cert(ca, TlsSettings(certificate(None, None, form))) == wanted
+
+    @pytest.mark.parametrize(
+        ("wrong", "advice"),
+        [
+            ("cert.pem", "write (cert, key)"),
+            (Path("cert.pem"), "write (cert, key)"),
+            (("cert.pem",), "not tuple"),
+            ((b"PEM", b"PEM"), "not bytes"),
+            ({"a.test": ("cert.pem", "key.pem")}, "TlsCert.sni(...)"),
+            (trustme.CA(), "issue_cert(...)"),
+            (TlsCert, "TlsCert.pem_paths(cert, key)"),
+            (lambda _: None, "TlsCert.resolver(...)"),
+            (7, "not int"),
+        ],
+    )
+    def test_what_is_none_is_refused_at_once_with_advice(
+        self, wrong: Any, advice: str, files: tuple[Path, Path]
+    ) -> None:
+        for use in (
+            TlsSettings,
+            build_ssl_context,
+            lambda tls: Server(tls=tls),
+            lambda tls: Server.builder().tls(tls).build(),
+            lambda tls: certificate(None, None, tls),
+            lambda tls: TlsCert.sni({"a.test": tls}),
+            lambda tls: TlsCert.sni({"a.test": files}, default=tls),
+            TlsSettings(TlsCert.resolver(lambda _: wrong)).answer,
+        ):
+            assert advice in str(problem(lambda: use(wrong)))  # noqa: B023
+
+    def test_the_name_without_a_certificate_is_in_the_message(self) -> None:
+        error = problem(lambda: TlsCert.sni({"b.test": None}))  # type: ignore[dict-item]
+        assert str(error).startswith("'b.test' in TlsCert.sni takes a TlsCert, ")
+
+    def test_a_context_that_chooses_by_itself_is_refused(
+        self, leaf: trustme.LeafCert
+    ) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        context.sni_callback = lambda *_: None
+        assert "TlsCert.sni(...)" in str(problem(lambda: as_cert(context)))
+
 
 class TestDer:
+    def test_swapped_der_is_named_as_that(self, leaf: trustme.LeafCert) -> None:
+        key = key_in(leaf, PrivateFormat.PKCS8, Encoding.DER)
+        error = problem(lambda: TlsSettings(TlsCert.der([key], der_of(leaf))))
+        assert "are swapped" in str(error)
+
     def test_der_is_served_and_leaves_no_file(
         self,
         ca: trustme.CA,
@@ -334,7 +490,9 @@ class TestContexts:
             side = client.wrap_bio(ssl.MemoryBIO(), outgoing)
             with pytest.raises(ssl.SSLWantReadError):
                 side.do_handshake()
-            chosen = tls.context_for(None)
+            found = tls.answer(None)
+            assert found is not None
+            chosen = found.context
             assert chosen is context
             incoming, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
             server = chosen.wrap_bio(incoming, answer, server_side=True)
@@ -469,6 +627,143 @@ class TestReload:
         assert shown_cert(ca, tls) == der_of(other)
 
 
+def reload_all(tls: TlsSettings) -> int:
+    """Do what a listener does every second; return how many were loaded again."""
+    changed = [each for each in tls.reloadables() if each.changed()]
+    for each in changed:
+        each.reload_from_pem()
+    return len(changed)
+
+
+def nested(cert: TlsCert) -> TlsCert:
+    return TlsCert.sni({"*.test": TlsCert.sni({"x.test": cert}, default=cert)})
+
+
+class TestReloadOfFiles:
+    """TL-17 for every way to name files."""
+
+    WAYS: tuple[Callable[[TlsCert], TlsCert], ...] = (
+        lambda cert: cert,
+        lambda cert: TlsCert.sni({"a.test": cert}),
+        lambda cert: TlsCert.sni({"b.test": cert}, default=cert),
+        nested,
+        lambda cert: TlsCert.resolver(lambda _: cert),
+    )
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("auth", [False, True])
+    def test_new_files_are_used_by_new_handshakes(
+        self,
+        ca: trustme.CA,
+        tmp_path: Path,
+        leaf: trustme.LeafCert,
+        way: Callable[[TlsCert], TlsCert],
+        auth: bool,
+    ) -> None:
+        cert = TlsCert.pem_paths(*write(tmp_path, leaf))
+        if auth:
+            cert = cert.with_client_auth(ClientAuth.optional(ca))
+        tls = TlsSettings(way(cert))
+        assert shown_cert(ca, tls) == der_of(leaf)
+        assert reload_all(tls) == 0
+        renewed = ca.issue_cert("a.test", common_name="renewed certificate")
+        write(tmp_path, renewed)
+        assert shown_cert(ca, tls) == der_of(leaf)
+        assert reload_all(tls) == 1
+        assert shown_cert(ca, tls) == der_of(renewed)
+        assert reload_all(tls) == 0
+
+    def test_paths_from_a_resolver_are_loaded_once_and_watched(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        cert, key = write(tmp_path, leaf)
+        tls = TlsSettings(TlsCert.resolver(lambda _: (str(cert), str(key))))
+        assert shown_cert(ca, tls) == shown_cert(ca, tls) == der_of(leaf)
+        renewed = ca.issue_cert("a.test", common_name="renewed certificate")
+        write(tmp_path, renewed)
+        assert shown_cert(ca, tls) == der_of(leaf)
+        assert reload_all(tls) == 1
+        assert shown_cert(ca, tls) == der_of(renewed)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_broken_files_keep_the_old_certificate_and_are_tried_once(
+        self,
+        ca: trustme.CA,
+        tmp_path: Path,
+        leaf: trustme.LeafCert,
+        way: Callable[[TlsCert], TlsCert],
+    ) -> None:
+        cert, _ = write(tmp_path, leaf)
+        tls = TlsSettings(way(TlsCert.pem_paths(*write(tmp_path, leaf))))
+        assert shown_cert(ca, tls) == der_of(leaf)
+        for break_it in (lambda: cert.write_bytes(b"half"), cert.unlink):
+            break_it()
+            problem(lambda: reload_all(tls))
+            assert shown_cert(ca, tls) == der_of(leaf)
+            assert reload_all(tls) == 0  # no news until it changes
+        renewed = ca.issue_cert("a.test", common_name="renewed certificate")
+        write(tmp_path, renewed)
+        assert reload_all(tls) == 1
+        assert shown_cert(ca, tls) == der_of(renewed)
+
+    @pytest.mark.parametrize("source", ["files", "leaf", "resolver"])
+    def test_the_authorities_of_clients_are_read_again(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert, source: str
+    ) -> None:
+        old, new = trustme.CA(), trustme.CA()
+        roots = tmp_path / "clients.pem"
+        roots.write_bytes(old.cert_pem.bytes())
+        cert = {
+            "files": lambda: TlsCert.pem_paths(*write(tmp_path, leaf)),
+            "leaf": lambda: TlsCert.leaf(leaf),
+            "resolver": lambda: TlsCert.resolver(
+                ReloadableResolver(*write(tmp_path, leaf))
+            ),
+        }[source]()
+        tls = TlsSettings(cert.with_client_auth(ClientAuth.required([roots])))
+
+        def accepted(client: trustme.CA) -> bool:
+            return shakes_hands(ca, tls, client.issue_cert("c@a.test"))
+
+        assert accepted(old)
+        assert not accepted(new)
+        roots.write_bytes(new.cert_pem.bytes())
+        assert reload_all(tls) == 1
+        assert not accepted(old)
+        assert accepted(new)
+        roots.write_bytes(b"rubbish")
+        problem(lambda: reload_all(tls))
+        assert accepted(new)
+        assert not accepted(old)
+        assert reload_all(tls) == 0
+
+    def test_a_change_while_the_files_are_read_is_not_missed(
+        self, tmp_path: Path, ca: trustme.CA
+    ) -> None:
+        roots = tmp_path / "clients.pem"
+        roots.write_bytes(ca.cert_pem.bytes())
+        auth = ClientAuth.required(roots)
+        roots.write_bytes(ca.cert_pem.bytes() * 2)  # before the listener is made
+        cert = TlsCert.leaf(ca.issue_cert("a.test")).with_client_auth(auth)
+        assert reload_all(TlsSettings(cert)) == 1
+
+
+def shakes_hands(ca: trustme.CA, tls: TlsSettings, shown: trustme.LeafCert) -> bool:
+    """Tell whether a client that shows ``shown`` is accepted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(context)
+    shown.configure_cert(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="a.test")
+    pipe = TlsPipe(tls)
+    while not (pipe.established or pipe.failed):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        pipe.receive_data(outgoing.read())
+        incoming.write(pipe.data_to_send())
+    return pipe.established
+
+
 @pytest.fixture(scope="module")
 def leaves(ca: trustme.CA) -> dict[str, trustme.LeafCert]:
     return {name: ca.issue_cert(name) for name in ("a.test", "b.test", "*.b.test")}
@@ -531,14 +826,32 @@ class TestNames:
         self, tls: TlsSettings, sni: str | None, authority: str, allowed: bool
     ) -> None:
         # RFC 9110 §15.5.20; TL-16
-        assert tls.authority_allowed(sni, authority) is allowed
+        assert tls.authority_allowed(shook_hands(tls, sni), authority) is allowed
 
     def test_any_authority_is_allowed_with_one_certificate(
         self, files: tuple[Path, Path]
     ) -> None:
         tls = TlsSettings(TlsCert.pem_paths(*files))
-        assert tls.authority_allowed("a.test", "b.test")
-        assert tls.authority_allowed(None, "b.test")
+        assert tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+        assert tls.authority_allowed(shook_hands(tls, None), "b.test")
+
+    def test_nothing_is_misdirected_that_names_nobody(self, tls: TlsSettings) -> None:
+        assert tls.authority_allowed(shook_hands(tls, "b.test"), None)  # HTTP/1.0
+
+    def test_a_name_that_nobody_answers_for_is_misdirected(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        tls = TlsSettings(TlsCert.sni({"a.test": files}))
+        info = shook_hands(tls, "a.test")
+        assert tls.authority_allowed(info, "a.test.")
+        for unknown in ("b.test", "127.0.0.1", "[::1]:443", "x.a.test"):
+            assert not tls.authority_allowed(info, unknown)
+
+    def test_a_connection_in_the_clear_may_what_one_without_a_name_may(
+        self, tls: TlsSettings
+    ) -> None:
+        assert tls.authority_allowed(None, "a.test")
+        assert not tls.authority_allowed(None, "b.test")
 
     @pytest.mark.parametrize(
         "name", ["", "*", "*.", "a.*.test", "a b", "a.test:443", "ä.test", "."]
@@ -557,6 +870,171 @@ class TestNames:
         bad = TlsCert.pem_paths("none.pem", "none.pem")
         problem(lambda: TlsSettings(TlsCert.sni({"a.test": good, "b.test": bad})))
         problem(lambda: TlsSettings(TlsCert.sni({"a.test": good}, default=bad)))
+
+
+def context_of(leaf: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(context)
+    return context
+
+
+class TestWhoMayBeAskedFor:
+    """Whatever answered the handshake decides; RFC 9110 §15.5.20, TL-16."""
+
+    @pytest.fixture
+    def one(self, leaf: trustme.LeafCert) -> ssl.SSLContext:
+        return context_of(leaf)
+
+    @pytest.fixture
+    def two(self, leaf: trustme.LeafCert) -> ssl.SSLContext:
+        return context_of(leaf)
+
+    def ways(self, one: ssl.SSLContext, two: ssl.SSLContext) -> dict[str, TlsCert]:
+        """Return maps of a.test, a2.test (one context) and b.test (another)."""
+        contexts = {"a.test": one, "a2.test": one, "b.test": two}
+        certs = {name: TlsCert.context(each) for name, each in contexts.items()}
+        inner = TlsCert.sni(contexts, default=one)
+
+        def choose(sni: str | None) -> ssl.SSLContext | None:
+            return one if sni is None else contexts.get(sni)
+
+        return {
+            "by name": TlsCert.sni(contexts, default=one),
+            "nested": TlsCert.sni({"*.test": inner}, default=inner),
+            "nested twice": TlsCert.sni(
+                {"*.test": TlsCert.sni({"a.test": inner}, default=inner)}, default=inner
+            ),
+            "a resolver": TlsCert.resolver(choose),
+            "a resolver of certificates": TlsCert.resolver(
+                lambda sni: certs.get(sni or "a.test")
+            ),
+            "a resolver of a map": TlsCert.resolver(lambda _: inner),
+            "a resolver in a map": TlsCert.sni(
+                {"*.test": TlsCert.resolver(choose)}, default=TlsCert.resolver(choose)
+            ),
+        }
+
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "by name",
+            "nested",
+            "nested twice",
+            "a resolver",
+            "a resolver of certificates",
+            "a resolver of a map",
+            "a resolver in a map",
+        ],
+    )
+    def test_names_with_one_context_share_a_connection_others_do_not(
+        self, way: str, one: ssl.SSLContext, two: ssl.SSLContext
+    ) -> None:
+        tls = TlsSettings(self.ways(one, two)[way])
+        a, b = shook_hands(tls, "a.test"), shook_hands(tls, "b.test")
+        nobody = shook_hands(tls, None)
+        assert tls.several
+        for allowed in ("a.test", "A.TEST:8443", "a.test.", "a2.test", "a2.test:1"):
+            assert tls.authority_allowed(a, allowed), allowed
+        for other in (
+            "b.test",
+            "B.Test",
+            "b.test.",
+            "b.test:443",
+            "b.test..",
+            "b.test:",
+        ):
+            assert not tls.authority_allowed(a, other), other
+            assert not tls.authority_allowed(nobody, other), other
+        for other in ("a.test", "a2.test"):
+            assert not tls.authority_allowed(b, other)
+            assert tls.authority_allowed(nobody, other)
+        assert tls.authority_allowed(b, "B.test.:443")
+        for address in ("127.0.0.1", "127.0.0.1:8443", "[::1]", "[::1]:8443"):
+            # RFC 6066 §3: a client that asks for an address sends no name
+            assert tls.authority_allowed(nobody, address), address
+            assert not tls.authority_allowed(b, address), address
+
+    def test_one_map_with_and_without_client_authentication_is_two(
+        self, ca: trustme.CA, files: tuple[Path, Path]
+    ) -> None:
+        inner = TlsCert.sni({"a.test": files, "b.test": files})
+        closed = inner.with_client_auth(ClientAuth.required(ca))
+        tls = TlsSettings(TlsCert.sni({"a.test": inner, "b.test": closed}))
+        assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+        assert not tls.authority_allowed(shook_hands(tls, "b.test"), "a.test")
+
+    def test_one_resolver_with_and_without_client_authentication_is_two(
+        self, ca: trustme.CA, files: tuple[Path, Path]
+    ) -> None:
+        auth = ClientAuth.required(ca)
+        one = TlsCert.resolver(ReloadableResolver(*files))
+        two = TlsCert.resolver(ReloadableResolver(*files)).with_client_auth(auth)
+        tls = TlsSettings(TlsCert.sni({"a.test": one, "b.test": two}))
+        assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+
+    def test_one_certificate_for_several_names_is_one_in_every_form(
+        self, leaf: trustme.LeafCert, files: tuple[Path, Path]
+    ) -> None:
+        resolver = ReloadableResolver(*files)
+        shared: list[TlsLike] = [leaf, files, TlsCert.pem_paths(*files)]
+        for form in (*shared, TlsCert.resolver(resolver)):
+            tls = TlsSettings(TlsCert.sni({"a.test": form, "b.test": form}))
+            assert tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+        tls = TlsSettings(
+            TlsCert.sni({name: TlsCert.resolver(resolver) for name in ("a.b", "c.d")})
+        )
+        assert tls.authority_allowed(shook_hands(tls, "a.b"), "c.d")
+
+    def test_a_reload_does_not_part_a_connection_from_its_names(
+        self, ca: trustme.CA, leaf: trustme.LeafCert, tmp_path: Path
+    ) -> None:
+        cert = TlsCert.pem_paths(*write(tmp_path, leaf))
+        tls = TlsSettings(TlsCert.sni({"a.test": cert, "b.test": cert}))
+        info = shook_hands(tls, "a.test")
+        write(tmp_path, ca.issue_cert("a.test"))
+        assert reload_all(tls) == 1
+        assert tls.authority_allowed(info, "a.test")
+        assert tls.authority_allowed(info, "b.test")
+
+    def test_the_handshake_that_was_decides_not_one_of_today(
+        self, ca: trustme.CA, one: ssl.SSLContext, two: ssl.SSLContext
+    ) -> None:
+        two.load_verify_locations(cadata=ca.cert_pem.bytes().decode())
+        two.verify_mode = ssl.CERT_REQUIRED
+        contexts = {"a.test": one, "b.test": two}
+        tls = TlsSettings(TlsCert.resolver(lambda sni: contexts.get(sni or "")))
+        info = shook_hands(tls, "a.test")  # and showed no certificate
+        contexts["a.test"] = two
+        assert tls.authority_allowed(info, "a.test")
+        assert not tls.authority_allowed(info, "b.test")
+
+    def test_a_resolver_that_fails_for_an_authority_misdirects(
+        self, one: ssl.SSLContext
+    ) -> None:
+        def resolve(sni: str | None) -> ssl.SSLContext:
+            return {"a.test": one}[sni or ""]
+
+        tls = TlsSettings(TlsCert.resolver(resolve))
+        assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+
+    def test_a_plain_reloadable_resolver_answers_for_everybody(
+        self, files: tuple[Path, Path]
+    ) -> None:
+        tls = TlsSettings(TlsCert.resolver(ReloadableResolver(*files)))
+        assert not tls.several
+        assert tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+
+    def test_a_reloadable_resolver_that_chooses_by_name_does_not(
+        self, files: tuple[Path, Path], two: ssl.SSLContext
+    ) -> None:
+        class Choosing(ReloadableResolver):
+            def __call__(self, sni: str | None) -> ssl.SSLContext:
+                return two if sni == "b.test" else super().__call__(sni)
+
+        tls = TlsSettings(TlsCert.resolver(Choosing(*files)))
+        assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
+        assert tls.authority_allowed(shook_hands(tls, "a.test"), "c.test")
+        assert len(list(tls.reloadables())) == 1
 
 
 class TestDefaultCert:
