@@ -51,11 +51,17 @@ class ClientHelloError(Exception):
     Args:
         alert: what to tell the peer; ``None`` if it does not speak TLS at all.
         text: what is wrong, for the log.
+
+    Attributes:
+        plain_http: the peer speaks HTTP where TLS is spoken.
     """
 
-    def __init__(self, alert: Alert | None, text: str) -> None:
+    def __init__(
+        self, alert: Alert | None, text: str, *, plain_http: bool = False
+    ) -> None:
         super().__init__(text)
         self.alert = alert
+        self.plain_http = plain_http
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,11 @@ class ClientHelloReader:
         if self._read == 0 and self.raw and self.raw[0] != _HANDSHAKE:
             if self.raw[0] == 21:  # RFC 8446 §5.1: ContentType.alert
                 raise ClientHelloError(None, "an alert instead of a ClientHello")
-            kind = "plain HTTP" if self.raw[:1].isalpha() else "unknown bytes"
-            raise ClientHelloError(None, f"{kind} instead of a TLS ClientHello")
+            # RFC 9110 §9.1: a method is a token; those that exist begin with a letter
+            plain_http = self.raw[:1].isalpha()
+            kind = "plain HTTP" if plain_http else "unknown bytes"
+            text = f"{kind} instead of a TLS ClientHello"
+            raise ClientHelloError(None, text, plain_http=plain_http)
 
     def _next_fragment(self) -> bytearray | None:
         """Return what the next complete record carries, ``None`` if none is there."""

@@ -52,6 +52,7 @@ class Connection:
 
     __slots__ = (
         "_closed",
+        "_complain",
         "_dropped",
         "_engine",
         "_handler",
@@ -93,6 +94,7 @@ class Connection:
         peer: PeerAddr,
         local: PeerAddr,
         on_lost: Callable[["Connection"], None],
+        complain: Callable[[str, PeerAddr], None] | None = None,
     ) -> None:
         self.runtime: Runtime = runtime
         self.config: ServerConfig = config
@@ -107,6 +109,7 @@ class Connection:
         self._peer = peer
         self._local = local
         self._on_lost = on_lost
+        self._complain = complain  # of peers that speak another protocol
         self._engine: Engine | None = None
         self._transport: Transport | None = None
         self._timer = PatientTimer(runtime, self._deadline_reached)
@@ -356,8 +359,13 @@ class Connection:
         if pipe.failed:
             self._handshake.set(None)
             _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
+            self._tell(pipe.complaint)
             self.close()
         return False
+
+    def _tell(self, complaint: str | None) -> None:
+        if complaint is not None and self._complain is not None:
+            self._complain(complaint, self._peer)
 
     def _handshake_late(self) -> None:
         timeout = self.config.tls_handshake_timeout
@@ -398,6 +406,7 @@ class Connection:
             if engine.half_closed:
                 self._say_eof()
             if engine.closing:
+                self._tell(engine.complaint)
                 self.close()
             elif engine.backlog and not self._pauses & Pause.BACKLOG:
                 self.pause_reading(Pause.BACKLOG)

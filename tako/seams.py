@@ -241,6 +241,14 @@ class Engine(Protocol):
     """Our direction has ended, the peer's goes on: close_notify and FIN once all is
     written, then go on reading."""
 
+    @property
+    def complaint(self) -> str | None:
+        """What an operator should hear of a peer that speaks another protocol.
+
+        No word in it is the peer's. ``None``: nothing.
+        """
+        ...
+
     def receive_data(self, data: bytes) -> Sequence[Exchange] | None:
         """Take bytes from the peer; return the requests they began. Never raises.
 

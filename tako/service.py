@@ -38,6 +38,7 @@ from tako.request import Request
 from tako.response import Response
 from tako.runtime import ServerRuntime
 from tako.seams import Exchange
+from tako.seldom import Seldom
 from tako.tls import TlsSettings
 
 
@@ -108,6 +109,7 @@ class Service:
         self._changed = runtime.signal()
         self._stopping = self._draining = self._expired = False
         self._error: BaseException | None = None
+        self._seldom = Seldom()
         self._drain_timeout = config.drain_timeout
 
     def shorten_drain(self, timeout: float) -> None:
@@ -328,7 +330,14 @@ class Service:
             peer=peer,
             local=local,
             on_lost=self._lost,
+            complain=self._complain,
         )
+
+    def _complain(self, complaint: str, peer: PeerAddr) -> None:
+        """Log what somebody will look for in vain otherwise; a flood is one line."""
+        if self._seldom.allows(complaint, self._runtime.time()):
+            shown = str(peer).encode("unicode_escape").decode()  # a path is the peer's
+            _logger.info("%s (from %s; told once a minute)", complaint, shown)
 
     def _bound_handshakes(self, connection: Connection | Entrance) -> None:
         """Drop the oldest unfinished handshake when there are too many."""

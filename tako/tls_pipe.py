@@ -29,6 +29,7 @@ from typing import NoReturn, TypeAlias
 from tako.client_hello import Alert, ClientHello, ClientHelloError, ClientHelloReader
 from tako.conn_info import TlsInfo
 from tako.errors import LocalProtocolError
+from tako.httpdate import http_date
 from tako.tls import TlsSettings
 
 
@@ -54,6 +55,8 @@ class TlsPipe:
         alpn: the protocol agreed on; ``None`` before, and if the client offered none.
         info: what the handshake settled.
         error: why the connection failed, for the log; ``None`` unless it has.
+        complaint: the same where an operator should hear of it, with no word in it
+            that the peer chose.
         peer_closed: the peer ended its data with close_notify; we may still send.
         ended: ``failed`` or ``peer_closed``: nothing more can be received.
         truncated: the peer ended its data without close_notify, so that the end cannot
@@ -76,6 +79,7 @@ class TlsPipe:
         "_ssl",
         "_write",
         "alpn",
+        "complaint",
         "ended",
         "error",
         "established",
@@ -104,6 +108,7 @@ class TlsPipe:
         self.alpn: str | None = None
         self.info: TlsInfo | None = None
         self.error: str | None = None
+        self.complaint: str | None = None
         self.peer_closed: bool = False
         self.truncated: bool = False
         self.ended: bool = False
@@ -196,6 +201,9 @@ class TlsPipe:
         try:
             hello = reader.receive_data(ciphertext)
         except ClientHelloError as error:
+            if error.plain_http:
+                self.complaint = "plain HTTP on a port for TLS, answered with 400"
+                self._outgoing.write(_plain_answer(reader.raw))
             self._refuse(str(error), error.alert)
             return b""
         if hello is None:
@@ -314,6 +322,8 @@ class TlsPipe:
             self._end_of_data()  # reported this way after our own close_notify
             return
         self._fail(_explain(error))
+        if _is_about_client_certificate(error):
+            self.complaint = self.error
 
     def _refuse(self, text: str, alert: Alert | None) -> None:
         """Fail before OpenSSL took over."""
@@ -329,6 +339,20 @@ class TlsPipe:
         self._ssl = None
         self._read = self._write = _not_established
         self._incoming = ssl.MemoryBIO()  # drops what was not read
+
+
+def _plain_answer(received: bytearray) -> bytes:
+    """Return what a client is told that speaks HTTP instead of TLS."""
+    text = b"This port speaks HTTPS: use https:// in the URL.\n"
+    # RFC 9110 §9.3.2: no content in the answer to HEAD
+    content = b"" if received.startswith(b"HEAD ") else text
+    return b"HTTP/1.1 400 Bad Request\r\n%b%b%d\r\n%b\r\n%b" % (
+        http_date.line(),
+        b"content-type: text/plain; charset=utf-8\r\ncontent-length: ",
+        len(text),
+        b"connection: close\r\n",  # RFC 9112 §9.6
+        content,
+    )
 
 
 def _not_established(_: object) -> NoReturn:
@@ -351,5 +375,12 @@ def _explain(error: ssl.SSLError) -> str:
     """Return OpenSSL's reason in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"client certificate refused: {error.verify_message}"
-    reason = error.reason or str(error)
-    return reason.replace("_", " ").lower()
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    missing = _is_about_client_certificate(error)
+    return f"client certificate refused: {reason}" if missing else reason
+
+
+def _is_about_client_certificate(error: ssl.SSLError) -> bool:
+    """Tell whether the client has no certificate that we trust."""
+    missing = error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    return missing or isinstance(error, ssl.SSLCertVerificationError)

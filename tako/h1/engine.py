@@ -49,6 +49,7 @@ class H1Engine:
         closing: nothing more will be queued; close once all is written.
         half_closed: once all is written, send close_notify and FIN but go on reading
             until the peer's end (RFC 6455 §7.1.1).
+        complaint: see ``seams.Engine``.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class H1Engine:
         "_upgrade_refused",
         "backlog",
         "closing",
+        "complaint",
         "half_closed",
         "host",
     )
@@ -80,6 +82,7 @@ class H1Engine:
         self.backlog: bool = False
         self.closing: bool = False
         self.half_closed: bool = False
+        self.complaint: str | None = None
         self._config = config
         self._head = HeadBuffer(config)
         self._out: list[bytes] = []
@@ -230,7 +233,9 @@ class H1Engine:
 
     def _refuse(self, fault: HttpError, *, head_only: bool = False) -> None:
         """Answer what cannot be served; nothing after it is parsed."""
-        if not self._head.is_tls:  # RFC 8446 §5.1: a TLS client would not read it
+        if self._head.is_tls:  # RFC 8446 §5.1: a TLS client would not read an answer
+            self.complaint = "TLS on a port for plain HTTP/1.1"
+        else:
             head_only = head_only or self._head.data.startswith(b"HEAD ")
             self._out.append(refusal(fault, head_only=head_only))
         self.close()

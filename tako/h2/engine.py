@@ -116,6 +116,11 @@ class H2Engine:
         requests, self._requests = self._requests, []
         return requests
 
+    @property
+    def complaint(self) -> str | None:
+        """What the peer speaks instead of HTTP/2; see ``seams.Engine``."""
+        return self._gate.complaint
+
     def receive_eof(self) -> None:
         """Take the end of the peer's direction; complete requests are answered."""
         if not self._eof:

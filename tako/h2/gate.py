@@ -109,6 +109,7 @@ class Gate:
         "_settings_seen",
         "_window",
         "_window_updates",
+        "complaint",
         "stopped",
     )
 
@@ -142,6 +143,8 @@ class Gate:
         self._deadline = host.deadlines.new(self._block_late)
         self.stopped: bool = False
         """Nothing is read any more."""
+        self.complaint: str | None = None
+        """What the peer speaks instead of HTTP/2."""
 
     # What the engine calls --------------------------------------------------------
 
@@ -193,6 +196,7 @@ class Gate:
         if self._preface:
             size = min(len(data), len(self._preface))
             if data[:size] != self._preface[:size]:
+                self.complaint = self._instead_of_preface(data)
                 raise Fault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
             self._preface = self._preface[size:]
             data = data[size:]
@@ -205,6 +209,14 @@ class Gate:
         data = bytes(rest)
         rest.clear()
         return data
+
+    def _instead_of_preface(self, data: bytes) -> str:
+        if data.startswith(b"\x16"):  # RFC 8446 §5.1: a ClientHello's record
+            return "TLS on a port for HTTP/2 in the clear"
+        spoken = "HTTP/1.1" if data[:1].isalpha() else "something else than HTTP/2"
+        if self._host.conn_info.tls is not None:  # RFC 9113 §3.2
+            return f"{spoken} from a client that agreed on h2 by ALPN"
+        return f"{spoken} on a port for HTTP/2 with prior knowledge"
 
     def _read(self, data: bytes) -> bool:
         lane, window, block = self._lane, self._window, self._block

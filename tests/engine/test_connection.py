@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from tako.config import ServerConfig
-from tako.conn_info import IpPeer, Transport as Wire, UnixPeer
+from tako.conn_info import IpPeer, PeerAddr, Transport as Wire, UnixPeer
 from tako.connection import Connection
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
@@ -66,6 +66,7 @@ class Open:
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
         self.lost: list[Connection] = []
+        self.complaints: list[tuple[str, PeerAddr]] = []
         self.connection = Connection(
             self.runtime,
             config,
@@ -75,6 +76,7 @@ class Open:
             peer=IpPeer("127.0.0.1", 50000),
             local=local,
             on_lost=self.lost.append,
+            complain=lambda text, peer: self.complaints.append((text, peer)),
         )
         self.connection.connection_made(self.transport)
 
@@ -260,14 +262,23 @@ class TestHandshake:
         secured.runtime.advance(20)
         assert not secured.transport.aborted
 
-    def test_plaintext_is_answered_with_silence_or_an_alert_and_closed(
+    def test_plain_http_is_answered_with_a_400_and_closed(self, secured: Open) -> None:
+        secured.receive(GET)
+        assert secured.take().startswith(b"HTTP/1.1 400 ")
+        assert secured.transport.eof
+        assert [each for each, _ in secured.complaints] == [
+            "plain HTTP on a port for TLS, answered with 400"
+        ]
+
+    def test_other_bytes_are_closed_quietly(
         self, secured: Open, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.INFO):
-            secured.receive(GET)
-        assert not secured.take().startswith(b"HTTP")
+            secured.receive(b"\0" * 20)
+        assert secured.take() == b""
         assert secured.transport.eof
-        assert not [each for each in caplog.records if each.levelno > logging.INFO]
+        assert not caplog.records
+        assert not secured.complaints
 
     def test_a_client_that_refuses_us_is_let_go(
         self, secured: Open, caplog: pytest.LogCaptureFixture
@@ -292,6 +303,61 @@ class TestHandshake:
     ) -> None:
         secured.connection.shut_down()
         assert secured.transport.aborted
+
+
+class TestComplaints:
+    """What an operator hears of peers that speak another protocol."""
+
+    @pytest.mark.parametrize(
+        ("protocol", "data", "complaint"),
+        [
+            ("http/1.1", b"\x16\x03\x01\x02\0\x01", "TLS on a port for plain HTTP/1.1"),
+            ("h2", b"\x16\x03\x01", "TLS on a port for HTTP/2 in the clear"),
+            ("h2", GET, "HTTP/1.1 on a port for HTTP/2 with prior knowledge"),
+            (
+                "h2",
+                b"\0\0\0",
+                "something else than HTTP/2 on a port for HTTP/2 with prior knowledge",
+            ),
+        ],
+    )
+    def test_another_protocol_is_told_of_once(
+        self, protocol: Protocol, data: bytes, complaint: str
+    ) -> None:
+        open_ = Open(protocol=protocol)
+        open_.receive(data)
+        open_.receive(data)
+        assert open_.transport.eof
+        assert open_.complaints == [(complaint, IpPeer("127.0.0.1", 50000))]
+
+    def test_http_1_after_agreeing_on_h2_is_told_of(
+        self, secured: Open, client_context: ssl.SSLContext
+    ) -> None:
+        client_context.set_alpn_protocols(["h2"])
+        client = TlsClient(secured, client_context)
+        client.shake_hands()
+        client.send(GET)
+        assert [each for each, _ in secured.complaints] == [
+            "HTTP/1.1 from a client that agreed on h2 by ALPN"
+        ]
+
+    @pytest.mark.parametrize(
+        ("protocol", "data"),
+        [
+            ("http/1.1", b""),
+            ("http/1.1", GET),
+            ("http/1.1", b"GET\r\n\r\n"),
+            ("http/1.1", PREFACE),
+            ("h2", b""),
+            ("h2", PREFACE),
+            ("h2", PREFACE + b"x" * 99),
+        ],
+    )
+    def test_other_mistakes_are_not(self, protocol: Protocol, data: bytes) -> None:
+        open_ = Open(protocol=protocol)
+        open_.receive(data)
+        open_.connection.eof_received()
+        assert not open_.complaints
 
 
 class TestFlush:

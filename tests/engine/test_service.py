@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from tako.config import AcceptBackoff, ServerConfig
+from tako.conn_info import UnixPeer
 from tako.connection import Connection
 from tako.listener import Listener
 from tako.request import Request
@@ -389,6 +390,34 @@ def _write(folder: Path, leaf: trustme.LeafCert) -> tuple[Path, Path]:
     cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     key.write_bytes(leaf.private_key_pem.bytes())
     return cert, key
+
+
+class TestComplaints:
+    def test_each_cause_is_told_of_once_a_minute_with_its_peer(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start()
+        with caplog.at_level(logging.INFO, "tako.server"):
+            for _ in range(20):
+                service.connect()
+                service.runtime.attached[-1].data_received(b"\x16\x03\x01\x02\0\x01")
+                service.runtime.run_ready()
+            assert len(caplog.records) == 1
+            service.runtime.advance(61)
+            service.connect()
+            service.runtime.attached[-1].data_received(b"\x16\x03\x01\x02\0\x01")
+            service.runtime.run_ready()
+        assert [each.levelname for each in caplog.records] == ["INFO", "INFO"]
+        assert caplog.records[0].getMessage() == (
+            "TLS on a port for plain HTTP/1.1 (from unix; told once a minute)"
+        )
+
+    def test_a_peer_cannot_forge_a_line_with_its_name(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, "tako.server"):
+            start().service._complain("what it did", UnixPeer("a\nERROR forged\x1b["))
+        assert "from a\\nERROR forged\\x1b[;" in caplog.text
 
 
 class TestShutdown:

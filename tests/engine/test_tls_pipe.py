@@ -450,6 +450,7 @@ class TestClientCertificates:
         assert reason == "TLSV1_ALERT_UNKNOWN_CA"
         assert pipe.error is not None
         assert pipe.error.startswith("client certificate refused: ")
+        assert pipe.complaint == pipe.error
 
     @pytest.mark.parametrize("version", VERSIONS)
     def test_no_certificate_is_fine_where_it_is_optional(
@@ -466,8 +467,20 @@ class TestClientCertificates:
     ) -> None:
         tls = settings(auth=ClientAuth.required(authority()))
         pipe, _ = refused(tls, Client(client_context(BOTH, version)))
-        assert pipe.error == "peer did not return a certificate"
+        assert pipe.error == (
+            "client certificate refused: peer did not return a certificate"
+        )
+        assert pipe.complaint == pipe.error
         assert pipe.info is None
+
+    def test_a_client_that_refuses_ours_is_nothing_to_complain_of(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+        pipe, client = TlsPipe(settings()), Client(context)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shake_hands(pipe, client)
+        pipe.receive_data(client.outgoing.read())
+        assert pipe.failed
+        assert pipe.complaint is None
 
 
 class TestData:
@@ -668,14 +681,52 @@ def count_pipes() -> int:
 class TestHostilePeers:
     @pytest.mark.parametrize(
         "data",
-        [b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", b"G", b"\x15\x03\x01\0\x02\x01\0"],
+        [
+            b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            b"G",
+            b"options * HTTP/1.1\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ],
     )
-    def test_plain_text_on_the_tls_port_is_refused_quietly(self, data: bytes) -> None:
+    def test_plain_http_is_told_that_this_is_https(self, data: bytes) -> None:
+        # TL-18
+        pipe = TlsPipe(settings())
+        assert pipe.receive_data(data) == b""
+        assert pipe.error == "plain HTTP instead of a TLS ClientHello"
+        assert pipe.complaint is not None
+        head, _, body = pipe.data_to_send().partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        assert lines[0] == b"HTTP/1.1 400 Bad Request"
+        assert b"connection: close" in lines
+        assert b"content-length: %d" % len(body) in lines
+        assert any(line.startswith(b"date: ") for line in lines)
+        assert b"HTTPS" in body
+        assert pipe.receive_data(b"more") == b""
+        assert pipe.data_to_send() == b""
+
+    def test_plain_head_is_answered_without_content(self) -> None:
+        pipe = TlsPipe(settings())
+        pipe.receive_data(b"HEAD / HTTP/1.1\r\n\r\n")
+        assert pipe.data_to_send().endswith(b"connection: close\r\n\r\n")
+
+    @pytest.mark.parametrize(
+        "data", [b"\x15\x03\x01\0\x02\x01\0", b"\x80\x2e\x01", b"\0"]
+    )
+    def test_other_bytes_are_refused_quietly(self, data: bytes) -> None:
         # TL-18
         pipe = TlsPipe(settings())
         assert pipe.receive_data(data) == b""
         assert pipe.error is not None
+        assert pipe.complaint is None
         assert pipe.data_to_send() == b""
+
+    def test_plain_http_inside_a_handshake_is_not_answered_in_the_clear(self) -> None:
+        pipe = TlsPipe(settings())
+        pipe.receive_data(Client(client_context(BOTH)).step())
+        pipe.data_to_send()
+        pipe.receive_data(b"GET / HTTP/1.1\r\n\r\n")
+        assert pipe.failed
+        assert b"HTTP" not in pipe.data_to_send()
 
     def test_hello_declared_as_16_megabytes_is_not_hoarded(self) -> None:
         # TL-19

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -340,17 +341,36 @@ class TestHandshakesThatDoNotEnd:
             peer.socket.close()
         victim.settle()
 
-    def test_tl_18_plain_http_costs_a_line_at_most(
+    def test_tl_18_plain_http_is_told_so_and_costs_one_line(
         self, attack: Attack, caplog: pytest.LogCaptureFixture
     ) -> None:
         victim = attack()
         with caplog.at_level("INFO", "tako"):
-            for _ in range(200):
+            for number in range(200):
                 with Attacker(victim.address) as peer:
                     peer.send(GET)
-                    assert peer.read_to_end() in {"eof", "reset"}
-        lines = [r for r in caplog.records if r.name.startswith("tako")]
-        assert len(lines) <= 200 + 5
+                    assert peer.read_to_end() == "eof"
+                    assert peer.received.startswith(b"HTTP/1.1 400 "), number
+                    assert b"HTTPS" in peer.received
+        told = [r for r in caplog.records if "plain HTTP on a port" in r.getMessage()]
+        assert len(told) == 1
+        assert "127.0.0.1" in told[0].getMessage()
+        victim.settle()
+
+    def test_a_client_without_a_certificate_is_told_of_once(
+        self, attack: Attack, ca: trustme.CA, tmp_path: Path, caplog: Any
+    ) -> None:
+        victim = attack(tls=_one_closed_name(ca, tmp_path, "by name"))
+        with caplog.at_level("INFO", "tako"):
+            for _ in range(5):
+                with Attacker(
+                    victim.address, CONTEXTS["h1s"], server_name="b.test"
+                ) as peer:
+                    assert peer.read_to_end() in {"eof", "ragged", "reset"}
+        told = [r for r in caplog.records if "client certificate" in r.getMessage()]
+        assert len(told) == 1
+        assert "peer did not return a certificate" in told[0].getMessage()
+        assert "127.0.0.1" in told[0].getMessage()
         victim.settle()
 
     def test_tl_19_a_huge_client_hello_is_not_kept(self, attack: Attack) -> None:
