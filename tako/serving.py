@@ -286,6 +286,8 @@ def certificate(cert: Path | None, key: Path | None, tls: TlsLike | None) -> Tls
         return default_cert()
     if cert is None or key is None:
         msg = "cert and key go together: give both files or neither"
+        if not isinstance(cert, (str, os.PathLike, type(None))):
+            msg = f"cert is the path of a file: give this {type(cert).__name__} as tls="
         raise TlsConfigError(msg)
     return TlsCert.pem_paths(cert, key)
 

@@ -192,7 +192,7 @@ class TlsCert:
         return self._source.ready(alpn, self._client_auth or auth)
 
 
-def as_cert(value: TlsLike, name: str = "tls") -> TlsCert:
+def as_cert(value: Any, name: str = "tls") -> TlsCert:
     """Return what a ``tls`` argument stands for.
 
     Args:
@@ -208,17 +208,19 @@ def as_cert(value: TlsLike, name: str = "tls") -> TlsCert:
         return TlsCert.context(value)
     if isinstance(value, LeafCert):
         return TlsCert.leaf(value)
-    given: Any = value
-    if isinstance(given, tuple) and len(given) == 2:
-        return TlsCert.pem_paths(*given)
+    match value:
+        case (cert, key) if isinstance(value, tuple):
+            return TlsCert.pem_paths(cert, key)
+        case _:
+            pass
     msg = (
         f"{name} takes a TlsCert, an ssl.SSLContext, a trustme.LeafCert or the paths "
-        f"(cert, key), not {type(given).__name__}{_advice(given)}"
+        f"(cert, key), not {type(value).__name__}{_advice(value)}"
     )
     raise TlsConfigError(msg)
 
 
-def _advice(given: object) -> str:
+def _advice(given: Any) -> str:
     """Return how to write what was probably meant."""
     if isinstance(given, (str, os.PathLike)):
         return "; the key is missing: write (cert, key)"
@@ -226,7 +228,7 @@ def _advice(given: object) -> str:
         return "; for certificates by name write TlsCert.sni(...)"
     if isinstance(given, CertAuthority):
         return "; an authority only signs: give what its issue_cert(...) returns"
-    if isinstance(given, type) and issubclass(given, TlsCert):
+    if given is TlsCert:
         return "; call one of its class methods, such as TlsCert.pem_paths(cert, key)"
     if callable(given):
         return "; to choose at the handshake write TlsCert.resolver(...)"
@@ -252,7 +254,7 @@ class Choice(Protocol):
     several: bool
     """Different names may get different answers."""
 
-    def answer(self, sni: str | None) -> Answer | None:
+    def answer(self, sni: str | None, /) -> Answer | None:
         """Return the answer to a handshake; ``None`` refuses it."""
         ...
 
@@ -388,9 +390,14 @@ class _Resolver:
         self._resolve = resolve
 
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None) -> Choice:
-        if type(self._resolve) is ReloadableResolver:
-            return _Replaceable(self._resolve, alpn, auth)
-        return _Asked(self._resolve, alpn, auth)
+        resolve = self._resolve
+        # one that is derived from it may choose by name
+        if (
+            isinstance(resolve, ReloadableResolver)
+            and type(resolve) is ReloadableResolver
+        ):
+            return _Replaceable(resolve, alpn, auth)
+        return _Asked(resolve, alpn, auth)
 
 
 class _Replaceable:

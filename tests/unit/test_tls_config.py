@@ -365,6 +365,12 @@ class TestForms:
         ):
             assert advice in str(problem(lambda: use(wrong)))  # noqa: B023
 
+    def test_a_certificate_in_the_place_of_a_path_is_sent_to_its_argument(
+        self, leaf: trustme.LeafCert
+    ) -> None:
+        error = problem(lambda: certificate(leaf, None, None))  # type: ignore[arg-type]
+        assert str(error) == "cert is the path of a file: give this LeafCert as tls="
+
     def test_the_name_without_a_certificate_is_in_the_message(self) -> None:
         error = problem(lambda: TlsCert.sni({"b.test": None}))  # type: ignore[dict-item]
         assert str(error).startswith("'b.test' in TlsCert.sni takes a TlsCert, ")
