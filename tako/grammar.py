@@ -19,6 +19,9 @@ _AUTHORITY = re.compile(
 )
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
+MAX_METHOD = 64
+"""Bytes of the longest method that is served, on both wires."""
+
 _MAX_PORT = 65535
 
 

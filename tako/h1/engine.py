@@ -223,7 +223,7 @@ class H1Engine:
         exchange.persistent = False  # RFC 9112 §6.3: the framing is lost
         if exchange.head_sent:
             self._deaf = True
-            self._head.close()
+            self._head.take_all()
             self.settle()
         else:
             exchange.cut()
@@ -385,7 +385,7 @@ class H1Engine:
         self.backlog = False
         self._tunnel = None
         self._body = None
-        self._head.close()
+        self._head.take_all()
         self._clock.stop()
         self._rate.stop()
         self._gate.stop()

@@ -7,8 +7,9 @@ accepted by one regular expression; where that does not match, or the head is st
 incomplete, lines are judged one by one in the order of the stream. So limits and faults
 show as early as they can, and with the same verdict however the bytes were split.
 
-Fields are then split by llhttp, one head at a time: what it would do after the head
-(bodies, upgrades, the next request) is never left to it.
+Fields are then split by llhttp, by a new parser for each head: what it would do after
+the head (bodies, upgrades, the next request) is never left to it, and nothing that a
+head says can reach another one.
 
 What a head means depends on its bytes alone, so one that is the same as the one before
 (a client that polls, a probe) is not looked at again.
@@ -23,6 +24,7 @@ import httptools
 
 from tako.config import ServerConfig
 from tako.errors import HttpError
+from tako.grammar import MAX_METHOD
 from tako.h1.checks import RequestHead, check_head
 from tako.headers import RawHeader
 from tako.request import HttpVersion
@@ -44,7 +46,9 @@ _OFFENCE = re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, 
     rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\r)[^\n]|(?<!\r)\n"
 )
 
-_MAX_METHOD = 64
+# RFC 9110 §9.1: any token is a method, but llhttp has a list. The request line has been
+# judged when llhttp sees a head, which therefore gets another one.
+_REQUEST_LINE = b"GET / HTTP/1.1"
 _MAX_REMEMBERED = 2048  # bytes of a head that is kept to compare the next one with
 _TLS_HANDSHAKE = b"\x16"  # RFC 8446 §5.1: the type of a ClientHello's record
 
@@ -58,7 +62,6 @@ class HeadBuffer:
         "_last",
         "_last_raw",
         "_line",
-        "_parser",
         "_scanned",
         "_skipped",
         "data",
@@ -66,7 +69,6 @@ class HeadBuffer:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._parser = FieldParser()
         self._last_raw = b""
         self._last: RequestHead | None = None
         self.data: bytearray = bytearray()
@@ -100,11 +102,6 @@ class HeadBuffer:
         self._last_raw = b""
         return data
 
-    def close(self) -> None:
-        """Forget all bytes: nothing will be parsed any more."""
-        self.take_all()
-        self._parser.close()
-
     def take(self) -> RequestHead | None:
         """Cut one head off the front; ``None``: it is not complete yet.
 
@@ -137,7 +134,7 @@ class HeadBuffer:
             self._judge(end - 2)
             self._judge_size(end)
             raise HttpError(400, "Malformed request head")
-        fields = self._parser.parse(raw)
+        fields = FieldParser().parse(raw)
         if len(fields) != raw.count(b"\n") - 2:  # both readings must be the same
             raise HttpError(400, "Malformed request head")
         return check_head(match[1], match[2], _version(match[3]), fields)
@@ -146,7 +143,7 @@ class HeadBuffer:
         config = self._config
         return (
             len(raw) + self._skipped <= config.max_header_bytes
-            and len(match[1]) <= _MAX_METHOD
+            and len(match[1]) <= MAX_METHOD
             and len(match[2]) <= config.max_target_bytes
             and raw.count(b"\n") - 2 <= config.max_headers
         )
@@ -160,7 +157,7 @@ class HeadBuffer:
             self._judge_line(bytes(data[self._line : eol + 1]))
             self._line = eol + 1
         if not self._line:
-            most = self._config.max_target_bytes + 2 * _MAX_METHOD
+            most = self._config.max_target_bytes + 2 * MAX_METHOD
             self._judge_target(bytes(data[: min(sound, most)]))
         self._judge_size(sound)
         if offence is not None:
@@ -186,7 +183,7 @@ class HeadBuffer:
     def _judge_target(self, line: bytes) -> None:
         """Hold a request line, perhaps its beginning only, to the size limits."""
         method, _, rest = line.partition(b" ")
-        if len(method) > _MAX_METHOD + 2:  # there may be no space at all
+        if len(method) > MAX_METHOD + 2:  # there may be no space at all
             raise HttpError(400, "Malformed request line")
         if len(rest.partition(b" ")[0].rstrip()) > self._config.max_target_bytes:
             raise HttpError(414, "Request target too long")  # RFC 9112 §3
@@ -212,14 +209,17 @@ def _check_request_line(line: bytes) -> None:
 
 
 class FieldParser:
-    """Splits the fields of one head after the other with llhttp."""
+    """Splits the fields of one head with llhttp; for one use.
 
-    __slots__ = ("_complete", "_fields", "_llhttp")
+    llhttp draws conclusions of its own from a head (``Proxy-Connection: close`` ends a
+    connection for it), and they outlive the head: a parser that saw one is never shown
+    another. A new one costs 0.4 us.
+    """
+
+    __slots__ = ("_fields",)
 
     def __init__(self) -> None:
-        self._complete = False
         self._fields: list[RawHeader] = []
-        self._llhttp: httptools.HttpRequestParser | None = None
 
     def parse(self, head: bytes) -> list[RawHeader]:
         """Return the fields of ``head``, names in lower case.
@@ -227,31 +227,16 @@ class FieldParser:
         Raises:
             HttpError: llhttp does not accept the head.
         """
-        fields = self._fields = []
-        self._complete = False
-        parser = self._llhttp or httptools.HttpRequestParser(self)
-        self._llhttp = None
+        lines = _REQUEST_LINE + head[head.index(b"\r\n") :]
         try:
-            parser.feed_data(head)
+            httptools.HttpRequestParser(self).feed_data(lines)
         except httptools.HttpParserUpgrade:
-            return fields  # the head is complete; what follows it is not for llhttp
-        except httptools.HttpParserInvalidMethodError:
-            raise HttpError(501, "Unknown method") from None  # RFC 9110 §9.1
+            pass  # the head is complete; what follows it is not for llhttp
         except httptools.HttpParserError:
             raise HttpError(400, "Malformed request head") from None
-        if self._complete:  # else this llhttp now waits for a body that we read
-            self._llhttp = parser
-        return fields
+        return self._fields
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field; called by llhttp."""
         # RFC 9112 §5.1: white space around the value is not part of it
         self._fields.append((name.lower(), value.strip(b" \t")))
-
-    def on_message_complete(self) -> None:
-        """See that no body follows; called by llhttp."""
-        self._complete = True
-
-    def close(self) -> None:
-        """Let go of llhttp, which refers back to here."""
-        self._llhttp = None

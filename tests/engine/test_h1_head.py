@@ -154,9 +154,18 @@ def test_malformed_request_line_is_refused(line: bytes) -> None:
     assert status_of(request(HOST, line=line)) == 400
 
 
-def test_unknown_method_is_not_implemented() -> None:
-    assert status_of(request(HOST, line=b"FROBNICATE / HTTP/1.1")) == 501
-    assert status_of(request(HOST, line=b"get / HTTP/1.1")) == 501
+@pytest.mark.parametrize(
+    "method", [b"FROBNICATE", b"get", b"PRI", b"SOURCE", b"!#$%&'*+-.^_`|~09aZ"]
+)
+def test_any_token_is_a_method(method: bytes) -> None:  # RFC 9110 §9.1
+    fields = (HOST, b"Content-Length: 3")
+    head = accepted(request(*fields, line=method + b" /x?y HTTP/1.1"))
+    assert (head.method, head.target, head.length) == (method.decode(), "/x?y", 3)
+
+
+def test_the_preface_of_http_2_is_no_request() -> None:
+    assert status_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") == 505
+    assert status_of(request(HOST, line=b"PRI * HTTP/1.1")) == 400
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "PROPFIND", "QUERY", "TRACE"])
@@ -458,6 +467,70 @@ def test_persistence(
     fields = [b"Connection: " + value for value in connection]
     line = b"GET / HTTP/" + version
     assert accepted(request(HOST, *fields, line=line)).persistent is persistent
+
+
+# What one head says is forgotten when the next one comes
+
+
+def test_proxy_connection_does_not_decide_about_the_next_head() -> None:
+    buffer = HeadBuffer(ServerConfig())
+    buffer.data += request(HOST, b"Proxy-Connection: close")
+    buffer.data += request(HOST, line=b"GET /next HTTP/1.1")
+    first, second = buffer.take(), buffer.take()
+    assert first is not None and first.persistent  # RFC 9112 §9.3: Connection decides
+    assert second is not None and second.target == "/next"
+
+
+cases = st.sampled_from([bytes.lower, bytes.upper, bytes.title])
+
+
+def cased(*values: bytes) -> st.SearchStrategy[bytes]:
+    return st.builds(lambda value, case: case(value), st.sampled_from(values), cases)
+
+
+fields_of_any_meaning = st.one_of(
+    st.builds(
+        lambda name, value: name + b": " + value,
+        cased(b"connection", b"proxy-connection"),
+        cased(b"close", b"keep-alive", b"upgrade", b"close, upgrade", b"x", b""),
+    ),
+    st.builds(
+        lambda name, value: name + b":" + value,
+        cased(b"content-length", b"transfer-encoding"),
+        cased(b"0", b"7", b"-1", b"chunked", b"gzip, chunked", b"identity", b""),
+    ),
+    st.builds(
+        lambda name, value: name + b": " + value + b" ",
+        cased(b"upgrade", b"expect", b"keep-alive", b"te", b"http2-settings", b"x"),
+        cased(b"websocket", b"h2c", b"100-continue", b"timeout=5", b"trailers", b"?"),
+    ),
+    st.sampled_from([b"Host: b", b"X: a\tb", b"X : 1", b" folded", b"X", b"X: \x01"]),
+)
+heads_of_any_meaning = st.builds(
+    lambda method, target, version, fields: request(
+        HOST, *fields, line=b" ".join((method, target, version))
+    ),
+    st.sampled_from([b"GET", b"HEAD", b"POST", b"OPTIONS", b"CONNECT", b"PRI", b"x"]),
+    st.sampled_from([b"/", b"/a?b", b"*", b"http://a/", b"a:1", b"x"]),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.2", b"HTTP"]),
+    st.lists(fields_of_any_meaning, max_size=4),
+)
+
+
+def reading(buffer: HeadBuffer, head: bytes) -> RequestHead | tuple[int, str] | None:
+    buffer.data += head
+    try:
+        return buffer.take()
+    except HttpError as fault:
+        buffer.take_all()
+        return fault.status, str(fault)
+
+
+@given(st.lists(heads_of_any_meaning, min_size=2, max_size=5))
+def test_every_head_is_judged_as_if_it_was_the_first(heads: list[bytes]) -> None:
+    used = HeadBuffer(ServerConfig())
+    for head in heads:
+        assert reading(used, head) == reading(HeadBuffer(ServerConfig()), head)
 
 
 # RFC 9110 §7.8, §10.1.1: upgrade and expectations
