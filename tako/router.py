@@ -1,7 +1,7 @@
 """``Router``: one ``dispatch`` for every request on every transport.
 
 Theory of operation. Each method has a path table. ``dispatch`` looks the route up, or
-else decides between a redirect, 405, the fallback and 404; runs the chain of
+else decides between a redirect, 405, the fallback, 404 and 501; runs the chain of
 middlewares around that; and shows the error handlers what came out. A route's chain is
 built when it is first needed and dropped when a middleware is added.
 
@@ -50,7 +50,6 @@ _NO_PARAMS: Mapping[str, str] = {}
 _ORDER = {str(method): i for i, method in enumerate(Method)}
 _OTHER_VERSION = Endpoint(lambda _: Response(505))
 _TIMED_OUT = Endpoint(lambda _: Response(408))
-_NOT_FOUND = Endpoint(lambda _: Response(404))
 
 
 class TimeLimit(Protocol):
@@ -89,7 +88,7 @@ class Router(Registrar):
         self._auto_head = auto_head
         self._states = (self._state,)
         self._seconds: float | None = None
-        self._fallback: Next = _NOT_FOUND
+        self._fallback: Next = self._answer_unrouted
         self._timeout_fallback: Next = _TIMED_OUT
         self._error_handler: ErrorHandler | None = None
         self._client_error_handler: ErrorHandler | None = None
@@ -330,6 +329,13 @@ class Router(Registrar):
         if allow:
             return Response(405, {"allow": ", ".join(allow)})  # RFC 9110 §15.5.6
         return await self._fallback(request)
+
+    async def _answer_unrouted(self, request: Request) -> Response:
+        """Answer for a path without a route, where there is no ``fallback``."""
+        method = request.method
+        known = method in self._tables or method in _ORDER
+        # RFC 9110 §15.6.2: 501 to a method that is not supported for any resource
+        return Response(404 if known else 501)
 
     def _tsr_location(self, request: Request) -> str | None:
         """Return where a request that lacks, or has, a last slash is redirected to."""

@@ -76,6 +76,8 @@ def check_head(raw: list[RawHeader], config: ServerConfig) -> Head | Refusal | N
     head = _head(pseudo, fields)
     if head is None:
         return None
+    if len(head.method) > grammar.MAX_METHOD:
+        return Refusal(400)
     if head.method == b"CONNECT":
         return _check_connect(head, pseudo, config)
     return _check_target(head, config)

@@ -113,6 +113,19 @@ def test_another_method_is_an_empty_405_with_allow() -> None:
     assert response.headers.items() == [("allow", "POST")]
 
 
+def test_a_method_that_nothing_supports_is_501_where_no_route_has_the_path() -> None:
+    router = Router()
+    router.get("/x", lambda: "")
+    router.route("BREW", "/pot", lambda: "")
+    assert ask(router, "BREW", "/pot").status == 200
+    assert ask(router, "BREW", "/nothing").status == 404  # supported elsewhere
+    assert ask(router, "TRACE", "/nothing").status == 404  # RFC 9110 §9.3.8
+    assert ask(router, "brew", "/nothing").status == 501  # RFC 9110 §15.6.2
+    assert ask(router, "brew", "/x").headers["allow"] == "GET, HEAD"
+    router.fallback(lambda request: request.method)
+    assert text(ask(router, "brew", "/nothing")) == "brew"
+
+
 def test_allow_has_the_fixed_order_and_custom_methods_last() -> None:
     router = Router(auto_head=False)
     for method in ("ZAP", *reversed(Method), "ACL"):
