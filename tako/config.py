@@ -101,7 +101,6 @@ class AcceptBackoff:
 
 _COUNTS = {  # name: (least, most)
     "h2_max_concurrent_streams": (1, 250),
-    "h2_max_header_list_size": (1024, 1 << 24),
     "h2_max_send_buf_size": (1, 2**31 - 1),
     "h2_max_pending_accept_reset_streams": (1, 1 << 20),
     "h2_initial_window_size": (1, 2**31 - 1),
@@ -133,8 +132,9 @@ class ServerConfig:
             ``header_read_timeout``.
         h2_max_concurrent_streams: advertised and enforced; also bounds running
             handlers.
-        h2_max_header_list_size: advertised and enforced with 431; counted as in
-            RFC 9113 §6.5.2.
+        h2_max_header_list_size: bytes, advertised and enforced with 431; counted as in
+            RFC 9113 §6.5.2, but all cookies are one field. ``None``: no limit beside
+            ``max_header_bytes`` and ``max_headers``; what fits them is advertised.
         h2_max_send_buf_size: bytes queued for one stream before its producer waits.
         h2_max_pending_accept_reset_streams: resets of unanswered streams that are let
             pass at once; the allowance refills by a thirtieth of it (at least one) a
@@ -154,7 +154,8 @@ class ServerConfig:
         tls_shutdown_timeout: how long an answer to our close_notify is waited for.
         accept_backoff: pauses after a failed ``accept()``.
         ws_close_timeout: how long a peer's Close (and end of stream) is waited for.
-        max_header_bytes: size of an HTTP/1.1 head, and of an HTTP/2 header block.
+        max_header_bytes: size of a request head, on HTTP/2 of what it would be on
+            HTTP/1.1.
         max_headers: number of header fields.
         max_target_bytes: length of a request target.
         min_rate: bytes per second that a request body or a blocked response must move
@@ -179,7 +180,7 @@ class ServerConfig:
     keep_alive: bool = True
     keep_alive_timeout: OptionalSeconds = OptionalSeconds(None)
     h2_max_concurrent_streams: int = 100
-    h2_max_header_list_size: int = 16 * 1024
+    h2_max_header_list_size: int | None = None
     h2_max_send_buf_size: int = 64 * 1024
     h2_max_pending_accept_reset_streams: int = 1000
     h2_reset_drain_timeout: Seconds = Seconds(5.0)
@@ -211,6 +212,9 @@ class ServerConfig:
         for name, (least, most) in _COUNTS.items():
             positive(getattr(self, name), name, least=least, most=most)
         positive(self.min_rate, "min_rate", least=0)
+        if self.h2_max_header_list_size is not None:
+            name, most = "h2_max_header_list_size", 1 << 24
+            positive(self.h2_max_header_list_size, name, least=1024, most=most)
         if self.max_connections is not None:
             positive(self.max_connections, "max_connections")
         object.__setattr__(self, "alpn", _alpn(self.alpn))

@@ -66,13 +66,26 @@ def content_length(value: bytes) -> int | None:
     return int(value) if _LENGTH.fullmatch(value) else None
 
 
-def has_token(values: list[bytes], token: bytes) -> bool:
-    """Tell whether the comma-separated lists in ``values`` contain ``token``.
+def members(values: list[bytes]) -> list[bytes]:
+    """Return the members of the comma-separated lists in ``values``, in lower case.
 
-    White space around members and ASCII case do not count (RFC 9110 §5.6.1).
+    For lists of tokens without case; quoted strings are not looked for. White space
+    around members does not count (RFC 9110 §5.6.1).
     """
-    for value in values:
-        for member in value.lower().split(b","):
-            if member.strip(b" \t") == token:
-                return True
-    return False
+    return [
+        member.strip(b" \t") for value in values for member in value.lower().split(b",")
+    ]
+
+
+def has_token(values: list[bytes], token: bytes) -> bool:
+    """Tell whether the lists in ``values`` contain ``token``; see ``members``."""
+    return token in members(values)
+
+
+def expects_continue(values: list[bytes]) -> bool | None:
+    """Tell whether ``Expect`` asks for 100 (Continue); ``None``: for something else.
+
+    RFC 9110 §10.1.1: there is no other expectation, and case does not count.
+    """
+    expectations = set(members(values))
+    return bool(expectations) if expectations <= {b"100-continue"} else None

@@ -11,7 +11,14 @@ import re
 from dataclasses import dataclass
 
 from tako.errors import HttpError
-from tako.grammar import content_length, has_token, is_authority, is_path
+from tako.grammar import (
+    content_length,
+    expects_continue,
+    has_token,
+    is_authority,
+    is_path,
+    members,
+)
 from tako.headers import RawHeader, with_host
 from tako.request import HttpVersion
 
@@ -171,9 +178,7 @@ def _check_codings(values: list[bytes], version: HttpVersion) -> None:
         raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
     if len(values) == 1 and values[0].lower() == b"chunked":
         return
-    codings = [
-        coding.strip(b" \t").lower() for value in values for coding in value.split(b",")
-    ]
+    codings = members(values)
     # RFC 9112 §6.3: a length that cannot be determined is 400;
     # §6.1: an unknown coding below a final "chunked" is 501
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings:
@@ -185,9 +190,7 @@ def _options(values: list[bytes]) -> frozenset[bytes]:
     """Return the members of all ``connection`` fields (RFC 9110 §7.6.1)."""
     if not values:
         return _NO_OPTIONS
-    return frozenset(
-        option.strip(b" \t").lower() for value in values for option in value.split(b",")
-    )
+    return frozenset(members(values))
 
 
 def _persistent(connection: frozenset[bytes], version: HttpVersion) -> bool:
@@ -199,8 +202,7 @@ def _persistent(connection: frozenset[bytes], version: HttpVersion) -> bool:
 def _expects_continue(values: list[bytes], version: HttpVersion) -> bool:
     if not values or version == "1.0":  # RFC 9110 §10.1.1: ignore it in HTTP/1.0
         return False
-    for value in values:
-        for expectation in value.split(b","):
-            if expectation.strip(b" \t").lower() != b"100-continue":
-                raise HttpError(417, "Unknown expectation")  # RFC 9110 §10.1.1
-    return True
+    expected = expects_continue(values)
+    if expected is None:
+        raise HttpError(417, "Unknown expectation")  # RFC 9110 §10.1.1
+    return expected

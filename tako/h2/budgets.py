@@ -4,6 +4,31 @@ Time is an argument: the engine passes ``Host.time()``. Each budget answers one 
 (``spend``) with a yes or no; what a no costs is the caller's business.
 """
 
+from tako.config import ServerConfig
+
+
+def header_list_size(config: ServerConfig) -> int:
+    """Return the size of a header list that a peer may send (RFC 9113 §6.5.2).
+
+    By default whatever is within the limits of an HTTP/1.1 head: 32 bytes for each of
+    its fields, and for the pseudo-fields, are more than a line has around them there.
+    """
+    size = config.h2_max_header_list_size
+    return _fitting(config) if size is None else size
+
+
+def decoded_size(config: ServerConfig) -> int:
+    """Return the size of a list, or of a block, from which decoding is an attack.
+
+    Above the limits a request is answered with 431. That takes decoding its block, and
+    twice of what is legal is decoded; beyond it the connection ends.
+    """
+    return 2 * max(header_list_size(config), _fitting(config))
+
+
+def _fitting(config: ServerConfig) -> int:
+    return config.max_header_bytes + 32 * (config.max_headers + 8)
+
 
 class TokenBucket:
     """``size`` tokens at once, refilled at ``rate`` a second."""

@@ -329,7 +329,7 @@ class H2Engine:
         exchange = H2Exchange(
             self, self._host, self._output, stream_id, head.method, connect=connect
         )
-        if not ended and (b"expect", b"100-continue") in head.fields:
+        if not ended and head.expects_continue:
             exchange.expect_continue()
         exchange.expected = head.content_length
         info = self._host.conn_info

@@ -34,7 +34,7 @@ from h2.exceptions import H2Error
 
 from tako.byteloops import Inbox, split_frames, take_data
 from tako.h2 import frames
-from tako.h2.budgets import TokenBucket, WindowUpdateBudget
+from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import ErrorCode, Setting
 from tako.h2.header_block import HeaderBlock
@@ -139,7 +139,7 @@ class Gate:
         self._window_updates = WindowUpdateBudget()
         self._reset: dict[int, bool] = {}  # id: whether a late frame was answered
         self._ended: deque[int] = deque(maxlen=_REMEMBERED)  # ids
-        self._block = HeaderBlock(host.config.max_header_bytes)
+        self._block = HeaderBlock(decoded_size(host.config))
         self._deadline = host.deadlines.new(self._block_late)
         self.stopped: bool = False
         """Nothing is read any more."""

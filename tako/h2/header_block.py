@@ -8,19 +8,27 @@ from tako.h2.frames import ErrorCode
 from tako.h2.police import Fault, padding
 
 
-_LIMIT = 32 * 1024  # bytes, compressed
-_CONTINUATIONS = 8
+_CONTINUATIONS = 8  # at least; as many as the limit in bytes takes
 _SIZE_UPDATES = 2  # RFC 7541 §4.2: at most two are ever needed
 
 
 class HeaderBlock:
     """The block that is being received, if any."""
 
-    __slots__ = ("_limit", "_parts", "_size", "end", "self_dependent", "stream_id")
+    __slots__ = (
+        "_limit",
+        "_most_parts",
+        "_parts",
+        "_size",
+        "end",
+        "self_dependent",
+        "stream_id",
+    )
 
     def __init__(self, limit: int) -> None:
-        """Make an empty one; ``limit`` can only lower the built-in limit in bytes."""
-        self._limit = min(limit, _LIMIT)
+        """Make an empty one; ``limit``: the largest block, in bytes, compressed."""
+        self._limit = limit
+        self._most_parts = 1 + max(_CONTINUATIONS, limit // frames.MAX_FRAME_SIZE)
         self._parts: list[bytes] = []
         self._size = 0
         self.stream_id: int = 0
@@ -42,7 +50,7 @@ class HeaderBlock:
         if self.stream_id and stream_id != self.stream_id:
             raise Fault(ErrorCode.PROTOCOL_ERROR)
         if kind in (frames.HEADERS, frames.CONTINUATION) and (
-            self._size + length > self._limit or len(self._parts) > _CONTINUATIONS
+            self._size + length > self._limit or len(self._parts) >= self._most_parts
         ):
             raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
 

@@ -37,6 +37,7 @@ from hyperframe.frame import Frame, SettingsFrame
 
 from tako.config import ServerConfig
 from tako.h2 import frames
+from tako.h2.budgets import decoded_size, header_list_size
 from tako.h2.frames import (
     DEFAULT_WINDOW,
     MAX_FRAME_SIZE,
@@ -49,7 +50,6 @@ from tako.headers import RawHeader
 
 
 _HEADER_TABLE: Final = 4096  # of the peer's encoder; ours has none
-_HEADER_LIST_LIMIT: Final = 32 * 1024  # decoded; beyond it the connection ends
 _BLOCK_LIMIT: Final = 1 << 20  # of h2's frame buffer; the gate enforces the real one
 
 _HPACK_ERRORS = (HPACKError, IndexError, TypeError, UnicodeDecodeError)
@@ -131,7 +131,7 @@ class Library(h2.connection.H2Connection):
             SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
             SettingCodes.INITIAL_WINDOW_SIZE: config.h2_initial_window_size,
             SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
-            SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
+            SettingCodes.MAX_HEADER_LIST_SIZE: header_list_size(config),
         }
         if config.h2_enable_connect_protocol:
             # RFC 8441 §3: in the first SETTINGS; 0 is never sent
@@ -142,11 +142,7 @@ class Library(h2.connection.H2Connection):
         del settings[SettingCodes.ENABLE_PUSH]  # RFC 9113 §6.5.2: a client's setting
         self.local_settings = settings
         self.max_inbound_frame_size = _BLOCK_LIMIT
-        # Above the advertised size the stream is answered with 431; the connection ends
-        # only where decoding itself becomes the attack.
-        self._field_decoder = FieldDecoder(
-            max(_HEADER_LIST_LIMIT, 2 * config.h2_max_header_list_size)
-        )
+        self._field_decoder = FieldDecoder(decoded_size(config))
         self._field_encoder = FieldEncoder()
         self._inbound_flow_control_window_manager = _Window()
         # RFC 9113 §6.9.3: until the peer has acknowledged our settings

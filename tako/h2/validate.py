@@ -32,9 +32,11 @@ _NOT_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {  # RFC 9110 §6.5.1: framing, 
     b"te",
     b"trailer",
 }
-_SPECIAL: Final = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"cookie"}
+_SPECIAL: Final = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"expect"}
 _SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
+# What a pseudo-field's value has around it in HTTP/1.1; others are not there at all
+_ON_HTTP_1: Final = {b":method": 1, b":path": 11, b":authority": 8}
 
 _FIELDS: Final = re.compile(
     rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\x00"
@@ -52,6 +54,7 @@ class Head(NamedTuple):
     protocol: bytes | None
     fields: list[RawHeader]
     content_length: int | None
+    expects_continue: bool | None  # ``None``: something else
 
 
 class Refusal(NamedTuple):
@@ -63,12 +66,12 @@ class Refusal(NamedTuple):
 
 def check_head(raw: list[RawHeader], config: ServerConfig) -> Head | Refusal | None:
     """Check a request's header section."""
-    if _too_large(raw, config):
-        return Refusal(431)  # RFC 6585 §5
     count = 0
     while count < len(raw) and raw[count][0][:1] == b":":
         count += 1
-    pseudo, fields = dict(raw[:count]), raw[count:]
+    pseudo, fields = dict(raw[:count]), _join_cookies(raw[count:])
+    if _too_large(pseudo, fields, config):
+        return Refusal(431)  # RFC 6585 §5
     # RFC 9113 §8.3: known pseudo-fields, each once, all before the others; one that
     # comes late is no field name
     if len(pseudo) < count or not pseudo.keys() <= _PSEUDO or not _are_fields(fields):
@@ -79,8 +82,12 @@ def check_head(raw: list[RawHeader], config: ServerConfig) -> Head | Refusal | N
     if len(head.method) > grammar.MAX_METHOD:
         return Refusal(400)
     if head.method == b"CONNECT":
-        return _check_connect(head, pseudo, config)
-    return _check_target(head, config)
+        checked = _check_connect(head, pseudo, config)
+    else:
+        checked = _check_target(head, config)
+    if checked is head and head.expects_continue is None:
+        return Refusal(417, b"Unknown expectation")  # RFC 9110 §10.1.1
+    return checked
 
 
 def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
@@ -97,8 +104,9 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
         length = grammar.content_length(special[b"content-length"])
         if length is None:
             return None
-    if b"cookie" in special:
-        fields = _join_cookies(fields)
+    expected: bool | None = False
+    if b"expect" in special:
+        expected = grammar.expects_continue([v for n, v in fields if n == b"expect"])
     if special.get(b"host") != authority:
         fields = with_host(fields, authority)
     return Head(
@@ -109,6 +117,7 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
         pseudo.get(b":protocol"),
         fields,
         length,
+        expected,
     )
 
 
@@ -116,19 +125,34 @@ def check_trailers(raw: list[RawHeader], config: ServerConfig) -> bool:
     """Tell whether a trailer section is well-formed (RFC 9113 §8.1, RFC 9110 §6.5)."""
     return (
         _are_fields(raw)  # RFC 9113 §8.1: no pseudo-fields; a colon is in no name
-        and not _too_large(raw, config)
+        and not _too_large({}, raw, config)
         and _NOT_IN_TRAILERS.isdisjoint([name for name, _ in raw])
     )
 
 
-def _too_large(raw: list[RawHeader], config: ServerConfig) -> bool:
-    # RFC 9113 §6.5.2: name, value and 32 bytes for each field
-    if len(raw) > config.max_headers:
+def _too_large(
+    pseudo: dict[bytes, bytes], fields: list[RawHeader], config: ServerConfig
+) -> bool:
+    """Hold a section, its cookies joined, to the limits of both wires.
+
+    What HTTP/1.1 takes is taken here: pseudo-fields are its request line and its Host.
+    """
+    if len(fields) > config.max_headers:
         return True
-    size = 32 * len(raw)
-    for name, value in raw:
+    size = 0
+    for name, value in fields:
         size += len(name) + len(value)
-    return size > config.h2_max_header_list_size
+    limit = config.h2_max_header_list_size
+    if limit is not None:
+        # RFC 9113 §6.5.2: name, value and 32 bytes for each field
+        listed = size + 32 * (len(fields) + len(pseudo))
+        for name, value in pseudo.items():
+            listed += len(name) + len(value)
+        if listed > limit:
+            return True
+    for name, value in pseudo.items():
+        size += len(value) + _ON_HTTP_1.get(name, -len(value))
+    return size + 4 * len(fields) + 2 > config.max_header_bytes
 
 
 def _are_fields(fields: list[RawHeader]) -> bool:
@@ -180,7 +204,7 @@ def _entity(authority: bytes, default_port: bytes) -> bytes:
 def _join_cookies(fields: list[RawHeader]) -> list[RawHeader]:
     """Make one field of the crumbs (RFC 9113 §8.2.3), where the first of them was."""
     crumbs = [value for name, value in fields if name == b"cookie"]
-    if len(crumbs) == 1:
+    if len(crumbs) < 2:
         return fields
     joined = [field for field in fields if field[0] != b"cookie"]
     at = next(index for index, field in enumerate(fields) if field[0] == b"cookie")

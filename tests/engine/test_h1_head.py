@@ -477,8 +477,10 @@ def test_proxy_connection_does_not_decide_about_the_next_head() -> None:
     buffer.data += request(HOST, b"Proxy-Connection: close")
     buffer.data += request(HOST, line=b"GET /next HTTP/1.1")
     first, second = buffer.take(), buffer.take()
-    assert first is not None and first.persistent  # RFC 9112 §9.3: Connection decides
-    assert second is not None and second.target == "/next"
+    assert first is not None
+    assert first.persistent
+    assert second is not None
+    assert second.target == "/next"
 
 
 cases = st.sampled_from([bytes.lower, bytes.upper, bytes.title])

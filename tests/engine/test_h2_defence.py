@@ -6,7 +6,7 @@ import pytest
 
 from tako.config import ServerConfig
 from tako.errors import Disconnected
-from tako.h2.budgets import TokenBucket, WindowUpdateBudget
+from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.frames import (
     CONTINUATION,
     DATA,
@@ -163,13 +163,22 @@ class TestControlFrames:
 
 class TestHeaderBlocks:
     def test_too_many_bytes(self, peer: Peer) -> None:
-        start = frame(HEADERS, 0, 1, bytes(16_384)) + frame(
-            CONTINUATION, 0, 1, bytes(16_384)
-        )
-        peer.send(start)
+        size = decoded_size(ServerConfig())
+        pieces = [bytes(16_384)] * (size // 16_384) + [bytes(size % 16_384)]
+        peer.send(frame(HEADERS, 0, 1, pieces[0]))
+        peer.send(*[frame(CONTINUATION, 0, 1, piece) for piece in pieces[1:]])
         assert peer.goaway_codes() == []
         peer.send(frame(CONTINUATION, 0, 1, b"x")[:9])  # the header alone decides
         assert peer.goaway_codes() == CALM
+
+    def test_as_many_pieces_as_a_large_block_takes(self, make: Make) -> None:
+        config = ServerConfig(max_header_bytes=1 << 20)
+        peer = make(config=config)
+        value = "x" * 1_000_000
+        block = peer.encoder.encode([*GET, ("x", value)], huffman=False)
+        pieces = [block[i : i + 16_384] for i in range(0, len(block), 16_384)]
+        (exchange,) = peer.send(peer.blocks(1, pieces))
+        assert exchange.request.headers["x"] == value
 
     def test_too_many_pieces(self, peer: Peer) -> None:
         block = peer.encode(GET)

@@ -90,7 +90,7 @@ class TestPreface:  # RFC 9113 §3.4
             int.from_bytes(entries[i : i + 2]): int.from_bytes(entries[i + 2 : i + 6])
             for i in range(0, len(entries), 6)
         }
-        assert values == {1: 4096, 3: 100, 4: 262_144, 5: 16_384, 6: 16_384, 8: 1}
+        assert values == {1: 4096, 3: 100, 4: 262_144, 5: 16_384, 6: 68_992, 8: 1}
 
     def test_connect_protocol_is_left_out_when_disabled(self) -> None:
         config = ServerConfig(h2_enable_connect_protocol=False)

@@ -6,7 +6,13 @@ import pytest
 
 from tako.config import ServerConfig
 from tako.conn_info import Transport
-from tako.errors import Disconnected, LocalProtocolError, RemoteProtocolError
+from tako.errors import (
+    Disconnected,
+    HttpError,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from tako.h1.head import HeadBuffer
 from tako.h2 import H2Exchange
 from tako.h2.frames import (
     CONTINUATION,
@@ -217,7 +223,8 @@ class TestRefusals:
         assert DATA in [f.kind for f in peer.frames()]
         return status
 
-    def test_a_header_list_that_is_too_large(self, peer: Peer) -> None:
+    def test_a_header_list_that_is_too_large(self, make: Make) -> None:
+        peer = make(config=ServerConfig(h2_max_header_list_size=16_384))
         # RFC 9113 §6.5.2: 32 bytes for each field, beside name and value
         base = sum(len(n) + len(v) + 32 for n, v in GET)
         fits = [("x", "y" * (16_384 - base - 33))]
@@ -229,7 +236,46 @@ class TestRefusals:
         assert peer.decode(head)[":status"] == "431"
 
     def test_too_many_fields(self, peer: Peer) -> None:
-        assert self.status(peer, [*GET, *[(f"x{i}", "") for i in range(97)]]) == "431"
+        most = [(f"x{i}", "") for i in range(100)]  # pseudo-fields are not among them
+        assert self.status(peer, [*GET, *most, ("y", "")]) == "431"
+        answer(peer.request(5, extra=most))
+
+    def test_crumbs_of_a_cookie_are_one_field(self, peer: Peer) -> None:
+        crumbs = [("cookie", f"c{i}=v") for i in range(180)]  # RFC 9113 §8.2.3
+        others = [(f"x{i}", "") for i in range(99)]
+        cookie = "; ".join(crumb for _, crumb in crumbs)
+        request = peer.request(1, extra=[*crumbs[:9], *others, *crumbs[9:]]).request
+        assert request.headers.get_all("cookie") == [cookie]
+        assert len(request.cookies) == 180
+        peer.exchanges[0].reset()
+        peer.frames()
+        assert peer.send(peer.headers(3, extra=[*crumbs, *others, ("y", "")])) == []
+        assert peer.decode(peer.frames()[0])[":status"] == "431"
+
+    @pytest.mark.parametrize("count", [1, 8, 99])
+    @pytest.mark.parametrize("over", [0, 1])
+    def test_a_head_as_large_as_http_1_takes_it(
+        self, peer: Peer, count: int, over: int
+    ) -> None:
+        line, host = "GET / HTTP/1.1\r\n", "host: example.org\r\n"
+        room = 65_536 - len(line) - len(host) - 2 - count * len("xNN: \r\n") + over
+        values = [(room + i) // count * "v" for i in range(count)]
+        fields = [(f"x{i:02}", value) for i, value in enumerate(values)]
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        buffer = HeadBuffer(ServerConfig())
+        buffer.data += f"{line}{host}{lines}\r\n".encode()
+        assert len(buffer.data) == 65_536 + over
+        block = peer.encoder.encode([*GET, *fields], huffman=False)
+        pieces = [block[at : at + 16_384] for at in range(0, len(block), 16_384)]
+        exchanges = peer.send(peer.blocks(1, pieces))
+        if over:
+            with pytest.raises(HttpError, match="too large"):
+                buffer.take()
+            assert peer.decode(peer.frames()[0])[":status"] == "431"
+        else:
+            assert buffer.take() is not None
+            headers = exchanges[0].request.headers
+            assert headers.items() == [("host", "example.org"), *fields]
 
     def test_a_target_that_is_too_long(self, peer: Peer) -> None:
         assert self.status(peer, with_(":path", "/" + "x" * 8192)) == "414"
@@ -255,9 +301,20 @@ class TestRefusals:
         assert (head.kind, reset.kind, reset.number) == (HEADERS, RST_STREAM, 0)
         assert not peer.engine.busy
 
+    @pytest.mark.parametrize("size", [32_000, 33_000, 60_000, 66_000, 130_000])
+    def test_a_large_head_costs_no_more_than_its_stream(
+        self, peer: Peer, size: int
+    ) -> None:
+        block = peer.encoder.encode([*GET, ("x", "y" * size)], huffman=False)
+        pieces = [block[at : at + 16_384] for at in range(0, len(block), 16_384)]
+        exchanges = peer.send(peer.blocks(1, pieces))
+        assert len(exchanges) == (size < 65_000)
+        answer(peer.request(3))
+        assert peer.goaway_codes() == []
+
     def test_a_header_list_beyond_reason_ends_the_connection(self, peer: Peer) -> None:
         block = peer.encode([*GET, ("x", "y" * 4000)])
-        bomb = b"\xbe" * 20  # the same entry, over and over
+        bomb = b"\xbe" * 35  # the same entry, over and over
         peer.send(peer.blocks(1, [block + bomb]))
         assert peer.goaway_codes() == [ErrorCode.ENHANCE_YOUR_CALM]
 
@@ -359,6 +416,26 @@ class TestBody:  # RFC 9113 §8.1
         assert task.result == b"x"
         answer(exchange)
         assert [f.kind for f in peer.frames()] == [HEADERS, DATA]
+
+    @pytest.mark.parametrize(
+        "value", ["100-Continue", "100-CONTINUE", "100-continue, 100-Continue"]
+    )
+    def test_expectations_have_no_case(self, peer: Peer, value: str) -> None:
+        exchange = peer.request(1, POST, end=False, extra=[("expect", value)])
+        peer.host.runtime.spawn(exchange.body.next_chunk)
+        peer.host.runtime.run_ready()
+        assert peer.decode(peer.frames()[0])[":status"] == "100"
+
+    @pytest.mark.parametrize(
+        "value", ["else", "100-continue, else", "", "100-continue;q"]
+    )
+    def test_another_expectation_is_417(self, peer: Peer, value: str) -> None:
+        assert (
+            peer.send(peer.headers(1, POST, end=False, extra=[("expect", value)])) == []
+        )
+        assert peer.decode(peer.frames()[0])[":status"] == "417"
+        answer(peer.request(3))
+        assert peer.goaway_codes() == []
 
     def test_expect_continue_when_the_body_is_there_already(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False, extra=[("expect", "100-continue")])

@@ -173,7 +173,7 @@ class TestHttp2:
     def test_headers_above_the_limit_are_431_on_the_stream(self, serve: Serve) -> None:
         with serve(echo_router()).connect_h2() as connection:
             sibling = connection.websocket("/ws")
-            big = [(f"x-{n}", "v" * 3000) for n in range(8)]
+            big = [(f"x-{n}", "v" * 9000) for n in range(8)]
             assert connection.request("GET", "/", big).status == 431
             sibling.echo("alive")
 
