@@ -76,7 +76,8 @@ async def _send(exchange: Exchange, response: Response) -> bool:
     headers = response.headers.raw
     body = response.body
     if exchange.request.method == "HEAD" or response.status in _NO_BODY:
-        if isinstance(body, bytes) and response.status not in _NO_BODY:
+        # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
+        if body and isinstance(body, bytes) and response.status not in _NO_BODY:
             headers = _with_length(headers, len(body))
         exchange.send_headers(response.status, headers, end=True)
         await _close(body)

@@ -15,6 +15,7 @@ from tako.asgi.hosted_request import HostedBody
 from tako.asgi.protocol import Event, Receive, Scope, Send
 from tako.request import Request
 from tako.response import Body, Response
+from tako.response_fields import read_fields
 from tako.runtime import ServerRuntime
 from tako.sse import EventStream, Heartbeat
 
@@ -32,6 +33,7 @@ async def send_response(
     """Send ``response``; a client that has left is no error.
 
     Raises:
+        LocalProtocolError: the response has fields that cannot be sent.
         Exception: what the body's iterator raises.
 
     Cancel safety: the response ends where it is; its stream is closed.
@@ -90,8 +92,12 @@ class _Sending:
 
     def _start(self, whole: bytes | None) -> Event:
         headers: list[RawHeader] = list(self._response.headers.raw)
-        known = any(name == b"content-length" for name, _ in headers)
-        if whole is not None and not known and self._response.status not in _NO_BODY:
+        said = read_fields(self._response.status, headers)
+        # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
+        unknown = self._request.method == "HEAD" and not whole
+        if whole is not None and not (
+            unknown or said.length is not None or self._response.status in _NO_BODY
+        ):
             headers.append((b"content-length", b"%d" % len(whole)))
         event: Event = {
             "type": f"{self._prefix}.start",

@@ -23,16 +23,15 @@ from tako.h1.checks import RequestHead
 from tako.h1.response_head import (
     CONTINUE,
     Framing,
-    OurFields,
     connection_lines,
     date_line,
     framing_line,
     framing_of,
-    split,
     status_line,
 )
 from tako.headers import Headers, RawHeader
 from tako.request import Request
+from tako.response_fields import ResponseFields, read_fields
 from tako.seams import Host, ResetCode, Sink, Task
 
 
@@ -169,18 +168,19 @@ class H1Exchange:
         if status < 200:
             self._send_interim(status, headers)
             return
-        lines, ours = split(headers)
+        ours = read_fields(status, headers)
         version = self.head.version
         framing = framing_of(status, self.head.method, ours.length, version)
         if end and framing is not Framing.NONE:
-            if ours.length and status != 205:  # RFC 9110 §15.3.6: 205 has none
+            if ours.length:
                 msg = f"content-length is {ours.length}, but there is no body"
                 raise LocalProtocolError(msg)
             framing, ours.length = Framing.LENGTH, 0
-        lines.insert(0, status_line(status))
         self.persistent = self._stays_open(ours, framing)
-        lines += (
-            framing_line(status, framing, ours.length),
+        lines = (
+            status_line(status),
+            *ours.lines,
+            framing_line(framing, ours.length),
             connection_lines(
                 ours, status=status, persistent=self.persistent, version=version
             ),
@@ -195,7 +195,7 @@ class H1Exchange:
         if end:
             self._end()
 
-    def _stays_open(self, ours: OurFields, framing: Framing) -> bool:
+    def _stays_open(self, ours: ResponseFields, framing: Framing) -> bool:
         if ours.close or framing is Framing.CLOSE or not self.persistent:
             return False
         head = self.head
@@ -215,7 +215,8 @@ class H1Exchange:
         if status == 100:
             self._send_continue()
             return
-        self._out.append(b"".join([line, *split(headers)[0], b"\r\n"]))
+        lines = read_fields(status, headers).lines
+        self._out.append(b"".join([line, *lines, b"\r\n"]))
 
     def _send_continue(self) -> None:
         """Ask for the body if the client waits to be asked (RFC 9110 §10.1.1)."""
@@ -275,11 +276,12 @@ class H1Exchange:
         """Queue trailers and end the response; see ``seams.Exchange``."""
         if self.cut_off:
             return
+        lines = read_fields(200, trailers).lines
         if self._framing is not Framing.CHUNKED:  # RFC 9112 §7.1.2: only there
             self.send_data(b"", end=True)
             return
         self._check_data(b"", end=True)
-        self._out.append(b"".join([b"0\r\n", *split(trailers)[0], b"\r\n"]))
+        self._out.append(b"".join([b"0\r\n", *lines, b"\r\n"]))
         self._end()
 
     def _end(self) -> None:
@@ -299,14 +301,15 @@ class H1Exchange:
         if self.head_sent or not self.head.websocket or self.head.has_body:
             msg = "this exchange cannot become a tunnel"
             raise LocalProtocolError(msg)
+        ours = read_fields(status, headers)
         if self._awaits_continue:  # RFC 9110 §7.8: 100 before 101
             self._awaits_continue = False
             self._out.append(CONTINUE)
-        lines, ours = split(headers)
         ours.upgrade = b"websocket"  # RFC 6455 §4.2.2, whatever an app says
         # RFC 9110 §8.6, RFC 9112 §6.1: no framing fields on 1xx
-        lines.insert(0, status_line(status))
-        lines += (
+        lines = (
+            status_line(status),
+            *ours.lines,
             connection_lines(ours, status=status, persistent=True, version="1.1"),
             date_line(ours),
             b"\r\n",

@@ -20,15 +20,10 @@ from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import HEAD, window_update
 from tako.h2.outbox import Outbox
 from tako.h2.output import Output, Owner
-from tako.h2.response_head import (
-    declared_length,
-    response_fields,
-    response_head,
-    text_head,
-    tunnel_head,
-)
+from tako.h2.response_head import response_head, text_head, tunnel_head
 from tako.headers import RawHeader
 from tako.request import Request
+from tako.response_fields import read_fields
 from tako.seams import Host, ResetCode, Sink, Task
 
 
@@ -186,13 +181,14 @@ class H2Exchange:
             # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
             self.answer(501, b"Resource does not support WebSocket")
             return
-        fields = response_head(status, headers)
+        said = read_fields(status, headers)
+        fields = response_head(status, said)
         if status < 200:
             self._output.send_headers(self.stream_id, fields)
             return
         empty = self._head_only or status in _NO_CONTENT
         if not empty:
-            self._room = declared_length(fields)
+            self._room = said.length
             if end and self._room:
                 msg = f"content-length is {self._room}, but there is no body"
                 raise LocalProtocolError(msg)
@@ -264,7 +260,7 @@ class H2Exchange:
         if self._room:
             msg = "the body is not as long as content-length says"
             raise LocalProtocolError(msg)
-        self._trailers = response_fields(trailers)
+        self._trailers = read_fields(200, trailers).own
         self._queue(b"", end=True)
 
     def open_tunnel(
@@ -275,7 +271,7 @@ class H2Exchange:
             self.sink = sink
             sink.deliver_eof(Disconnected())
             return
-        fields = tunnel_head(status, headers)
+        fields = tunnel_head(status, read_fields(status, headers))
         self._check_head(200)
         if not self.connect:
             msg = "only an extended CONNECT can become a tunnel"
