@@ -99,6 +99,8 @@ class AcceptBackoff:
             raise ConfigError(msg)
 
 
+DEFAULT_MAX_BODY = 16 * 1024 * 1024  # bytes
+
 _COUNTS = {  # name: (least, most)
     "h2_max_concurrent_streams": (1, 250),
     "h2_max_send_buf_size": (1, 2**31 - 1),
@@ -158,6 +160,10 @@ class ServerConfig:
             HTTP/1.1.
         max_headers: number of header fields.
         max_target_bytes: length of a request target.
+        max_body_size: bytes of a request body that ``Request.body``, ``text``, ``json``
+            and ``form`` take without a ``limit`` of their own, and of a part that
+            ``Part.read`` takes; more is 413; ``None``: any. ``Request.stream`` and ASGI
+            apps read as much as comes.
         min_rate: bytes per second that a request body or a blocked response must move
             at, after ``min_rate_grace`` seconds; 0 switches it off.
         min_rate_grace: seconds before ``min_rate`` applies.
@@ -200,6 +206,7 @@ class ServerConfig:
     max_header_bytes: int = 64 * 1024
     max_headers: int = 100
     max_target_bytes: int = 8 * 1024
+    max_body_size: int | None = DEFAULT_MAX_BODY
     min_rate: int = 240
     min_rate_grace: OptionalSeconds = OptionalSeconds(5.0)
     trust_scheme: bool = False
@@ -215,6 +222,8 @@ class ServerConfig:
         if self.h2_max_header_list_size is not None:
             name, most = "h2_max_header_list_size", 1 << 24
             positive(self.h2_max_header_list_size, name, least=1024, most=most)
+        if self.max_body_size is not None:
+            positive(self.max_body_size, "max_body_size")
         if self.max_connections is not None:
             positive(self.max_connections, "max_connections")
         object.__setattr__(self, "alpn", _alpn(self.alpn))

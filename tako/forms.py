@@ -55,6 +55,7 @@ _CHARSETS = frozenset(
 )
 _CHARSET = re.compile(r';\s*charset="?([^\s";]+)', re.IGNORECASE)
 _END = object()  # of the body
+_UNSET: Any = object()
 _MALFORMED = "Malformed multipart form"
 
 
@@ -132,12 +133,24 @@ class Part:
         headers: the part's own header fields.
     """
 
-    __slots__ = ("_ended", "_next_data", "_passed", "filename", "headers", "name")
+    __slots__ = (
+        "_ended",
+        "_next_data",
+        "_passed",
+        "_read_limit",
+        "filename",
+        "headers",
+        "name",
+    )
 
     def __init__(
-        self, segment: Segment, next_data: Callable[[], Awaitable[Any]]
+        self,
+        segment: Segment,
+        next_data: Callable[[], Awaitable[Any]],
+        read_limit: int | None = None,
     ) -> None:
         self._next_data = next_data
+        self._read_limit = read_limit
         self._ended = self._passed = False
         self.name: str = segment.name or ""
         self.filename: str | None = segment.filename
@@ -177,11 +190,12 @@ class Part:
             self._ended = True
         raise StopAsyncIteration
 
-    async def read(self, limit: int | None = None) -> bytes:
+    async def read(self, limit: int | None = _UNSET) -> bytes:
         """Return the rest of the part's data.
 
         Args:
-            limit: the most bytes that are accepted; ``None``: what the form allows.
+            limit: the most bytes that are accepted; ``None``: what the form allows; by
+                default the request's ``max_body_size``.
 
         Raises:
             HttpError: 413, there is more than ``limit``; others as in ``Multipart``.
@@ -191,6 +205,8 @@ class Part:
 
         Cancel safety: not safe; what was read is lost.
         """
+        if limit is _UNSET:
+            limit = self._read_limit
         chunks: list[bytes] = []
         size = 0
         async for chunk in self:
@@ -200,7 +216,7 @@ class Part:
                 raise HttpError(413)
         return b"".join(chunks)
 
-    async def text(self, limit: int | None = None) -> str:
+    async def text(self, limit: int | None = _UNSET) -> str:
         """Return the rest of the part as text, in the charset it declares, else UTF-8.
 
         Raises:
@@ -232,7 +248,15 @@ class Multipart:
     of its limits.
     """
 
-    __slots__ = ("_errors", "_events", "_left", "_next_chunk", "_parser", "_part")
+    __slots__ = (
+        "_errors",
+        "_events",
+        "_left",
+        "_next_chunk",
+        "_parser",
+        "_part",
+        "_read_limit",
+    )
 
     def __init__(
         self,
@@ -240,8 +264,10 @@ class Multipart:
         parser: Parser,
         limit: int | None,
         errors: ParserErrors,
+        read_limit: int | None,
     ) -> None:
         self._next_chunk = next_chunk
+        self._read_limit = read_limit
         self._errors = errors
         self._parser = parser
         self._left = limit
@@ -268,7 +294,7 @@ class Multipart:
         segment = await self._next_event()
         if segment is _END:
             raise StopAsyncIteration
-        self._part = Part(segment, self._next_event)
+        self._part = Part(segment, self._next_event, self._read_limit)
         return self._part
 
     async def _next_event(self) -> Any:
@@ -302,6 +328,7 @@ def open_multipart(
     limit: int | None,
     part_limit: int | None,
     max_parts: int,
+    read_limit: int | None = None,
 ) -> Multipart:
     """Return the form that a body with these header fields is; nothing is read yet.
 
@@ -333,4 +360,4 @@ def open_multipart(
         **sizes,
     )
     errors = ParserErrors(multipart.ParserLimitReached, multipart.MultipartError)
-    return Multipart(next_chunk, parser, limit, errors)
+    return Multipart(next_chunk, parser, limit, errors, read_limit)

@@ -20,9 +20,8 @@ from tako.request import Request
 
 Network: TypeAlias = str | IPv4Network | IPv6Network
 
-_FORWARDED = frozenset(
-    [b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"]
-)
+_FORWARDED = frozenset([b"forwarded", b"x-real-ip"])
+_X_FORWARDED = b"x-forwarded-"
 
 
 class ProxyPolicy:
@@ -84,15 +83,16 @@ def _network(name: Network) -> IPv4Network | IPv6Network:
 def adopt_header(request: Request, header: ProxyHeader | None) -> None:
     """Let ``request`` say who its client is according to the proxy, and its scheme.
 
-    The fields that other proxies use for that are removed, as a client could have sent
-    them; ``Forwarded`` (RFC 7239 §4) is there if, and only if, the PROXY header named
-    the client.
+    The fields that other proxies use for that (``Forwarded``, ``X-Forwarded-*``,
+    ``X-Real-IP``) are removed, as a client could have sent them, and so are names that
+    are theirs once ``_`` is read as ``-``, as CGI and WSGI do. ``Forwarded``
+    (RFC 7239 §4) is there if, and only if, the PROXY header named the client.
 
     Args:
         request: to be changed.
         header: what the proxy said; ``None`` if the connection came without one.
     """
-    fields = [field for field in request.headers.raw if field[0] not in _FORWARDED]
+    fields = [field for field in request.headers.raw if not _is_forwarded(field[0])]
     if header is not None:
         if isinstance(header.source, IpPeer):
             # RFC 7239 §6: an IPv6 address is in brackets, and so a port needs quotes
@@ -101,3 +101,8 @@ def adopt_header(request: Request, header: ProxyHeader | None) -> None:
             request.scheme = "https"
         request.extensions.insert(header)
     request.headers = Headers.from_raw(fields)
+
+
+def _is_forwarded(name: bytes) -> bool:
+    plain = name.replace(b"_", b"-")
+    return plain in _FORWARDED or plain.startswith(_X_FORWARDED)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from tako import grammar
+from tako.config import DEFAULT_MAX_BODY
 from tako.conn_info import ConnInfo
 from tako.errors import HttpError
 from tako.forms import (
@@ -88,6 +89,8 @@ class Request:
         is_websocket: whether ``protocol`` is ``"websocket"``.
         body_reader: where the body comes from; ``stream`` and ``body`` read it.
         conn_info: who is at the other end, ``None`` without a connection.
+        max_body_size: the limit of ``body`` and its kin where they are given none, in
+            bytes; ``None``: none. From ``ServerConfig.max_body_size``.
         matched_path: the path that the route was registered with; ``None`` without one.
         raw_path_params: the path parameters as received, not decoded.
         states: where ``state`` looks before the process-wide store; set by a router.
@@ -111,6 +114,7 @@ class Request:
         "http_version",
         "is_websocket",
         "matched_path",
+        "max_body_size",
         "method",
         "path",
         "protocol",
@@ -137,6 +141,7 @@ class Request:
         body_reader: BodyReader | None = None,
         conn_info: ConnInfo | None = None,
         client: Client | None = None,
+        max_body_size: int | None = DEFAULT_MAX_BODY,
     ) -> None:
         self.method: str = method
         self.target: str = target
@@ -149,6 +154,7 @@ class Request:
         self.is_websocket: bool = protocol == "websocket"
         self.body_reader: BodyReader | None = body_reader
         self.conn_info: ConnInfo | None = conn_info
+        self.max_body_size: int | None = max_body_size
         self.matched_path: str | None = None
         self.raw_path_params: Mapping[str, str] = _NO_PARAMS
         self.states: tuple[TypeMap, ...] = ()
@@ -310,7 +316,7 @@ class Request:
             return default
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, once.
+        """Yield the body as it arrives, once; of any size.
 
         Raises:
             RuntimeError: the body was taken before.
@@ -328,11 +334,12 @@ class Request:
         while reader is not None and (chunk := await reader.next_chunk()):
             yield chunk
 
-    async def body(self, limit: int | None = None) -> bytes:
+    async def body(self, limit: int | None = _UNSET) -> bytes:
         """Return the whole body; it is kept for further calls.
 
         Args:
-            limit: the largest body, in bytes, that is accepted; ``None``: any.
+            limit: the largest body, in bytes, that is accepted; ``None``: any; by
+                default ``max_body_size``.
 
         Raises:
             HttpError: 413, the body is larger than ``limit``.
@@ -342,6 +349,8 @@ class Request:
 
         Cancel safety: not safe; what was read is lost, and so is the body.
         """
+        if limit is _UNSET:
+            limit = self.max_body_size
         if self._body is None:
             length = self.headers.get_raw(b"content-length") or b""
             if limit is not None and (grammar.content_length(length) or 0) > limit:
@@ -352,7 +361,7 @@ class Request:
             raise HttpError(413)
         return self._body
 
-    async def text(self, limit: int | None = None) -> str:
+    async def text(self, limit: int | None = _UNSET) -> str:
         """Return the body as text, in the charset it declares, else UTF-8.
 
         Raises:
@@ -363,7 +372,7 @@ class Request:
         content_type = self.headers.get("content-type") or ""
         return decode_text(await self.body(limit), content_type)
 
-    async def json(self, limit: int | None = None) -> Any:
+    async def json(self, limit: int | None = _UNSET) -> Any:
         """Return the value that the body spells in JSON (RFC 8259).
 
         Raises:
@@ -382,7 +391,7 @@ class Request:
             detail = f"Failed to deserialize JSON: {error}"
             raise HttpError(400, detail) from error
 
-    async def form_multi(self, limit: int | None = None) -> dict[str, list[str]]:
+    async def form_multi(self, limit: int | None = _UNSET) -> dict[str, list[str]]:
         """Return all values of each field of a URL-encoded form.
 
         Raises:
@@ -396,7 +405,7 @@ class Request:
             raise HttpError(400, detail)
         return parse_fields(await self.body(limit))
 
-    async def form(self, limit: int | None = None) -> dict[str, str]:
+    async def form(self, limit: int | None = _UNSET) -> dict[str, str]:
         """Return the first value of each field of a URL-encoded form.
 
         Raises:
@@ -415,6 +424,8 @@ class Request:
         max_parts: int = 1000,
     ) -> Multipart:
         """Return a multipart form, whose parts are read as they arrive.
+
+        Iterating over a part takes any size; ``Part.read`` has a limit of its own.
 
         Args:
             limit: the largest body, in bytes, that is accepted; ``None``: any.
@@ -436,6 +447,7 @@ class Request:
             limit=limit,
             part_limit=part_limit,
             max_parts=max_parts,
+            read_limit=self.max_body_size,
         )
         if self._body is None:
             self._take_body()

@@ -16,7 +16,7 @@ from tako.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OFF = "none"
-_COUNTS_OR_NONE = {"h2_max_header_list_size", "max_connections"}
+_COUNTS_OR_NONE = {"h2_max_header_list_size", "max_body_size", "max_connections"}
 _LINKED = ("header_read_timeout", "min_rate", "min_rate_grace")  # by descriptions
 
 

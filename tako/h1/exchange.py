@@ -142,6 +142,7 @@ class H1Exchange:
             body_reader=self.body,
             conn_info=conn_info,
             client=self.body,
+            max_body_size=self.host.config.max_body_size,
         )
 
     @property

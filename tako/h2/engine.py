@@ -346,6 +346,7 @@ class H2Engine:
             body_reader=exchange.body,
             conn_info=info,
             client=exchange.body,
+            max_body_size=self._host.config.max_body_size,
         )
         exchange.dispatched = True
         self._running += 1

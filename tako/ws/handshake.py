@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tako.body import BodySink
-from tako.grammar import content_length, has_token
+from tako.grammar import content_length, has_token, is_token
 from tako.headers import Headers, RawHeader
 from tako.request import Request
 from tako.ws.deflate import Offer, Params, negotiate
@@ -158,6 +158,17 @@ def _check_no_body(request: Request) -> Refusal | None:
     )
 
 
+def _check_protocols(request: Request) -> Refusal | None:
+    offers = request.headers.get_all_raw(b"sec-websocket-protocol")
+    if not offers:
+        return None
+    # RFC 6455 §11.3.4: several fields are one list; §4.1: of tokens, each once
+    names = [name.strip(b" \t") for name in b",".join(offers).split(b",")]
+    if len(set(names)) == len(names) and all(map(is_token, names)):
+        return None
+    return _refuse(400, b"Invalid Sec-WebSocket-Protocol")
+
+
 # HTTP/2, RFC 8441 §5
 
 
@@ -198,11 +209,13 @@ _H1_CHECKS: tuple[Check, ...] = (
     _check_key_present,
     _check_h1_ws_version,
     _check_key,
+    _check_protocols,
     _check_no_body,
 )
 _H2_CHECKS: tuple[Check, ...] = (
     _check_extended_connect,
     _check_h2_ws_version,
+    _check_protocols,
     _check_stream_open,
     _check_no_length,
 )

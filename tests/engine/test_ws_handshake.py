@@ -140,7 +140,6 @@ class TestHttp1:
             {"sec_websocket_key": b"AAAAAAAAAAAAAAAAAAAAAA=="},
             {"origin": b"https://anywhere.example"},
             {"origin": b"\xff"},
-            {"sec_websocket_protocol": b"\xff"},
             {"sec_websocket_extensions": b"\xff"},
         ],
     )
@@ -390,10 +389,34 @@ class TestBothWires:
 
     def test_no_common_subprotocol_is_no_fault(self, make: Make) -> None:
         rules = Rules(protocols=("chat",))
-        for offer in (b"SUPERCHAT", b"Chat", b"", None):
+        for offer in (b"SUPERCHAT", b"Chat", [b"a", b" b\t, c"], None):
             answer = accepted(make(sec_websocket_protocol=offer), rules)
             assert answer.subprotocol is None
             assert header(answer, b"sec-websocket-protocol") is None
+
+    @pytest.mark.parametrize(
+        "offer",
+        [
+            b"",
+            b"chat,",
+            b"chat,,superchat",
+            [b"chat", b""],
+            b"chat, chat",
+            [b"chat", b"chat"],
+            b'"chat"',
+            b"chat superchat",
+            b"chat; q=1",
+            b"chat/1",
+            b"chat, \xff",
+        ],
+    )
+    def test_an_offer_that_is_no_list_of_tokens_is_400(
+        self, make: Make, offer: Change
+    ) -> None:
+        for rules in (Rules(), Rules(protocols=("chat",))):  # RFC 6455 §4.1, §11.3.4
+            refusal = refused(make(sec_websocket_protocol=offer), rules)
+            assert refusal.status == 400
+            assert refusal.body == b"Invalid Sec-WebSocket-Protocol"
 
     def test_compression_is_never_agreed_on_unless_the_route_allows_it(
         self, make: Make

@@ -25,6 +25,12 @@ FORWARDED = [
     ("x-forwarded-for", "9.9.9.9"),
     ("x-forwarded-proto", "https"),
     ("x-forwarded-host", "evil.test"),
+    ("x-forwarded-port", "1"),
+    ("x-real-ip", "9.9.9.9"),
+    ("x_forwarded_for", "9.9.9.9"),
+    ("x-forwarded_for", "9.9.9.9"),
+    ("x_real-ip", "9.9.9.9"),
+    ("x_real_ip", "9.9.9.9"),
 ]
 
 Start = Callable[..., ListeningServer]
@@ -45,7 +51,7 @@ async def report(request: Request) -> dict[str, object]:
         "forwarded": [
             f"{name}: {value}"
             for name, value in request.headers.items()
-            if "forwarded" in name
+            if "forwarded" in name or "real" in name
         ],
     }
 

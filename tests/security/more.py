@@ -422,7 +422,7 @@ def _handshakes() -> list[tuple[str, str, bytes]]:
         ),
         (
             "subprotocol 0xff",
-            "101 or 4xx",
+            "400",
             _ask(_WANTS + _KEY + _VERSION + b"Sec-WebSocket-Protocol: \xff\r\n"),
         ),
         (
@@ -1179,7 +1179,7 @@ def _extended_connects() -> list[tuple[str, str, bytes]]:
         ("an empty DATA frame", fine, _connect(version) + raw_frame(0, 0, 1) + early),
         (
             "subprotocol 0xff",
-            fine,
+            "400",
             _connect(version, ("sec-websocket-protocol", b"\xff")) + early,
         ),
         (

@@ -13,8 +13,8 @@ import pytest
 
 ROWS = """
     errors headers conn_info grammar method httpdate client_hello _pure _speedups
-    state byteloops tls_files proxy_tlv forms seldom response_fields
-    config request deadlines tls_context
+    state byteloops tls_files proxy_tlv forms seldom response_fields config
+    request deadlines tls_context
     seams
     body response tls proxy_protocol handlers late pace
     tls_pipe proxy_policy half_closed
