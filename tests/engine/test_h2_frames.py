@@ -233,7 +233,7 @@ class TestHeaderCompression:  # RFC 9113 §4.3, RFC 7541
     def test_late_headers_that_are_too_large(self, peer: Peer) -> None:
         peer.request(1, POST, end=False)
         peer.request(3, extra=[("x", "y" * 4000)])  # in the table from now on
-        late = frame(HEADERS, END_HEADERS, 1, b"\xbe" * 10)
+        late = frame(HEADERS, END_HEADERS, 1, b"\xbe" * 40)
         fails(peer, ErrorCode.ENHANCE_YOUR_CALM, rst(1), late)
 
     @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ class TestSpawn:
                 )
                 got = await in_thread(lambda: status(handle, "h2", credentials.client))
                 assert got == 200
-                await within(PROMPT, handle.shutdown)
+                await within(handle.shutdown)
 
         run_on(runtime, main)
 

@@ -176,8 +176,8 @@ class Peer:
 
     def decode(self, frame: Frame) -> dict[str, str]:
         assert frame.kind == HEADERS
-        fields = self.decoder.decode(frame.payload)
-        return {str(name): str(value) for name, value in fields}
+        fields = self.decoder.decode(frame.payload, raw=True)
+        return {_text(name): _text(value) for name, value in fields}
 
     def headers(
         self,
@@ -245,3 +245,7 @@ def answer(exchange: "Exchange", body: bytes = b"hello") -> None:
     exchange.send_headers(200, [(b"content-length", b"%d" % len(body))])
     exchange.send_data(body, end=True)
     exchange.ended()
+
+
+def _text(part: str | bytes) -> str:
+    return part.decode("latin-1") if isinstance(part, bytes) else part
