@@ -234,6 +234,9 @@ class H2Engine:
 
     def reset(self, exchange: H2Exchange, code: int) -> None:
         """Reset a stream by the application's wish, or for want of time."""
+        if exchange.over and exchange.peer_ended:
+            self.stream_closed(exchange)  # nothing is left to cut off
+            return
         self._output.reset(exchange.stream_id, code)
         self._forget(exchange, by_peer=False)
         exchange.sink.deliver_eof(Disconnected())

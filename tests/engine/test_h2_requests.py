@@ -564,6 +564,16 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
         peer.advance(1)
         assert peer.frames() == [], "the peer has ended the stream: no reset"
 
+    def test_a_body_that_is_too_short_for_nobody_resets_nothing(
+        self, peer: Peer
+    ) -> None:
+        exchange = peer.request(1, POST, end=False, extra=[("content-length", "9")])
+        answer(exchange)
+        peer.frames()
+        peer.send(data(1, b"short", end=True))
+        assert peer.frames() == []
+        assert exchange.closed
+
     def test_a_peer_that_sends_on_after_the_answer_is_reset(self, peer: Peer) -> None:
         for stream_id in (1, 3):
             answer(peer.request(stream_id, POST, end=False))

@@ -400,6 +400,19 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
             (RST_STREAM, bytes(4)),
         ]
 
+    def test_there_is_no_reset_once_both_sides_have_ended(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        ws = Conversation(exchange, WsOptions())
+        exchange.open_tunnel(200, [], ws)
+        peer.send(data(1, encode_frame(8, b"\x03\xe8")))
+        assert [f.ends for f in peer.frames() if f.kind == DATA] == [False, True]
+        peer.send(data(1, b"", end=True))
+        exchange.ended()
+        assert peer.frames() == []
+        assert exchange.closed
+        peer.send(data(1, b"x"))
+        assert peer.rst_codes() == [(1, ErrorCode.STREAM_CLOSED)]
+
     def test_the_sink_may_outlive_the_handler(self, peer: Peer) -> None:
         # After its Close frame a session waits for the peer without a task
         exchange, sink = peer.tunnel()
