@@ -335,7 +335,8 @@ class Streams(RuleBasedStateMachine):
         if not stream_id or not (known or self.late):
             return
         closed = {ErrorCode.STREAM_CLOSED, ErrorCode.PROTOCOL_ERROR}
-        may = NONE if known and not self.held else frozenset(closed)
+        # what is held back may come when the stream has ended, or is forgotten
+        may = NONE if known and not (self.held or hold) else frozenset(closed)
         piece = self.head(stream_id, fields, END_STREAM * end, extra)
         self.send(piece, hold, may=may)
 
