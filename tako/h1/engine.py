@@ -163,6 +163,8 @@ class H1Engine:
                 self._rate.start()
             if early:
                 self._receive_body(exchange, body, early)
+            if self._eof and self._body is not None:
+                self._body_ends_early(exchange)
             if exchange.cut_off:  # refused before a handler saw it
                 self._exchange = None
                 return ()
@@ -254,10 +256,14 @@ class H1Engine:
             exchange.sink.deliver_eof()
             if self.half_closed:
                 self.close()
-        elif self._body is not None:  # RFC 9112 §8: incomplete, never a success
-            self._fail_body(exchange, HttpError(400, "Request body ended early"))
+        elif self._body is not None:
+            self._body_ends_early(exchange)
         self._client_left(exchange)
         self.settle()
+
+    def _body_ends_early(self, exchange: H1Exchange) -> None:
+        # RFC 9112 §8: incomplete, never a success
+        self._fail_body(exchange, HttpError(400, "Request body ended early"))
 
     def _eof_waits(self) -> None:
         """The peer's end is behind input that is not read for now."""

@@ -178,6 +178,16 @@ class TestHttp1:
         assert peer.exchanges[0].request.disconnected
         assert peer.closed
 
+    def test_half_a_body_behind_another_request_is_400_too(self) -> None:
+        peer = h1(parts([5]))
+        peer.send(REQUEST + POST)
+        peer.engine.receive_eof()
+        peer.runtime.advance(6)
+        peer.go_on()
+        assert [a.status for a in peer.answers()] == [200, 400]
+        assert len(peer.exchanges) == 1, "no handler waits for the rest"
+        assert peer.closed
+
     def test_a_connection_is_not_kept_for_what_runs_after_the_answer(self) -> None:
         async def busy(exchange: H1Exchange) -> None:
             exchange.send_headers(204, [], end=True)
