@@ -276,7 +276,9 @@ class H1Engine:
         if exchange in self._unanswered():
             if self._half_closed is None:
                 host = self.host
-                self._half_closed = HalfClosed(host, self._unanswered, self._give_up)
+                self._half_closed = HalfClosed(
+                    host, self._unanswered, self._give_up, self._probe
+                )
             self._half_closed.start()
 
     def _unanswered(self) -> tuple[H1Exchange, ...]:
@@ -284,6 +286,10 @@ class H1Engine:
         if exchange is None or exchange.over or exchange.tunnel:
             return ()
         return (exchange,)
+
+    def _probe(self) -> None:
+        if self._exchange is not None:
+            self._exchange.probe()
 
     def _give_up(self, _: H1Exchange) -> None:
         self.connection_lost()

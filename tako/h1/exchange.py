@@ -88,6 +88,7 @@ class H1Exchange:
         "_framing",
         "_left",
         "_out",
+        "_probed",
         "body",
         "cut_off",
         "handler_ended",
@@ -114,6 +115,7 @@ class H1Exchange:
         self._out = out
         self._framing = Framing.NONE
         self._left = 0
+        self._probed = False  # the size of the next chunk has begun
         self._awaits_continue = head.expects_continue
         self.host: Host = engine.host
         self.head: RequestHead = head
@@ -268,10 +270,20 @@ class H1Exchange:
 
     def _queue(self, data: bytes) -> None:
         if self._framing is Framing.CHUNKED:  # RFC 9112 §7.1
+            self._probed = False
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         elif self._framing is not Framing.NONE:  # else HEAD, 204 or 304: no body
             self._left -= len(data)
             self._out.append(data)
+
+    def probe(self) -> None:
+        """Send what shows whether the peer is there and means nothing, if possible.
+
+        RFC 9112 §7.1: a chunk's size may begin with zeros, and so may the last one's.
+        """
+        if self._framing is Framing.CHUNKED and not (self.over or self._probed):
+            self._probed = True
+            self._out.append(b"0")
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers and end the response; see ``seams.Exchange``."""

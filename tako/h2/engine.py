@@ -135,7 +135,9 @@ class H2Engine:
         self._lifecycle.silenced()
         for exchange in self.exchanges.values():
             exchange.body.leave()
-        HalfClosed(self._host, self.exchanges.values, self._too_slow).start()
+        HalfClosed(
+            self._host, self.exchanges.values, self._too_slow, self._lifecycle.probe
+        ).start()
 
     def connection_lost(self) -> None:
         """Tell every exchange that the transport is gone."""

@@ -157,6 +157,10 @@ class Lifecycle:
 
     # What is done -----------------------------------------------------------------
 
+    def probe(self) -> None:
+        """Send what shows whether the peer is there: its kernel answers, or resets."""
+        self._output.frames.append(frames.frame(frames.PING, 0, 0, _ALIVE_PING))
+
     def begin_drain(self) -> None:
         """Announce the end, and finish what is open (RFC 9113 §6.8)."""
         if self._draining or self.refusing or self.lingering:

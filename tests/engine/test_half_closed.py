@@ -5,7 +5,7 @@ import pytest
 from tako.config import ServerConfig
 from tako.h1 import H1Exchange
 from tako.h2.exchange import H2Exchange
-from tako.h2.frames import DATA, HEADERS, PREFACE, RST_STREAM
+from tako.h2.frames import DATA, HEADERS, PING, PREFACE, RST_STREAM
 from tests.support.h1_peer import H1Peer, Handler
 from tests.support.h2wire import GET, Peer, RecordingTask, answer, settings
 
@@ -124,6 +124,43 @@ class TestHttp1:
             peer.host.delivered = (second if moves else 7, 100)
             peer.runtime.advance(1)
         assert peer.host.aborted is not moves
+
+    def test_a_silent_stream_is_probed_once_in_each_gap(self) -> None:
+        """RFC 9112 section 7.1: zeros in front of a size mean nothing."""
+        peer = h1(parts([0.3, 5, 5]))
+        peer.send(REQUEST)
+        peer.engine.receive_eof()
+        peer.runtime.advance(20)
+        body = peer.take().partition(b"\r\n\r\n")[2]
+        part = b"4\r\npart\r\n"
+        assert body == part + b"0" + part + b"0" + part + b"0" + part + b"0\r\n\r\n"
+
+    def test_the_end_behind_a_probe_is_the_end(self) -> None:
+        async def handler(exchange: H1Exchange) -> None:
+            exchange.send_headers(200, [])
+            await exchange.host.runtime.sleep(5)
+            exchange.send_data(b"", end=True)
+
+        peer = h1(handler)
+        peer.send(REQUEST)
+        peer.engine.receive_eof()
+        peer.runtime.advance(6)
+        assert peer.take().endswith(b"\r\n\r\n00\r\n\r\n")
+
+    def test_what_has_a_length_or_no_head_is_not_probed(self) -> None:
+        async def handler(exchange: H1Exchange) -> None:
+            await exchange.host.runtime.sleep(5)
+            exchange.send_headers(200, [(b"content-length", b"2")])
+            exchange.send_data(b"a")
+            await exchange.host.runtime.sleep(5)
+            exchange.send_data(b"b", end=True)
+
+        peer = h1(handler)
+        peer.send(REQUEST)
+        peer.engine.receive_eof()
+        peer.runtime.advance(11)
+        (whole,) = peer.answers()
+        assert whole.body == b"ab"
 
     def test_what_has_no_room_to_move_is_not_silent(self) -> None:
         peer = h1(parts([1e6]))
@@ -282,6 +319,17 @@ class TestHttp2:
         moving.send_data(b"", end=True)
         moving.ended()
         assert peer.engine.closing
+
+    def test_a_peer_is_probed_before_its_answer_begins(self) -> None:
+        peer = Peer(config=LIMIT)
+        peer.request()
+        peer.engine.receive_eof()
+        assert peer.frames() == []
+        peer.advance(0.3)
+        assert [(f.kind, f.flags) for f in peer.frames()] == [(PING, 0)]
+        peer.host.delivered = None
+        peer.advance(0.5)
+        assert peer.host.aborted
 
     def test_a_slow_answer_needs_no_acknowledgements_of_frames(self) -> None:
         """A peer that has sent FIN acknowledges neither SETTINGS nor a PING."""
