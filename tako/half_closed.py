@@ -7,7 +7,8 @@ goes on; the connection is dropped as soon as the kernel knows of a reset, or wh
 nothing was acknowledged for ``send_timeout``. While answers are silent the engine sends
 a few bytes that mean nothing, where its protocol has such at that point. An answer that
 stays silent, or does not begin, is given up after ``half_closed_timeout``, each by
-itself. A handler that still reads what came before the FIN is not silent. While an answer has no room to move it is for the limits of slow readers to judge.
+itself. A handler that still reads what came before the FIN is not silent. While an
+answer has no room to move it is for the limits of slow readers to judge.
 """
 
 from collections.abc import Callable, Iterable

@@ -226,7 +226,7 @@ class TestThoseWhoStillRead:
             for gate in gates:
                 yield b"part"
                 await gate.wait()
-                await tako.runtime.sleep(0.6)  # longer than once was let pass
+                await tako.sleep(0.6)  # longer than once was let pass
 
         async def handler(request: Request) -> Response:
             reports.put("asked")
@@ -319,7 +319,7 @@ class TestFrameworks:
         async def endpoint(request: Any) -> Any:
             reports.put("asked")
             while not await request.is_disconnected():
-                await tako.runtime.sleep(0.01)
+                await tako.sleep(0.01)
             reports.put("left")
             return pytest.importorskip("starlette.responses").PlainTextResponse("late")
 
@@ -353,7 +353,7 @@ class TestFrameworks:
                 return self
 
             async def __anext__(self) -> bytes:
-                await tako.runtime.sleep(0.01)
+                await tako.sleep(0.01)
                 return b"token "
 
         async def endpoint(request: StarletteRequest) -> StreamingResponse:

@@ -167,7 +167,7 @@ def test_a_handler_can_look_again_and_again(runtime: str) -> None:
         while not request.disconnected:
             looks += 1
             left.open()
-            await tako.runtime.sleep(0.001)
+            await tako.sleep(0.001)
         return f"{looks > 0}"
 
     router.post("/", handler)
