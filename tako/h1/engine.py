@@ -163,7 +163,7 @@ class H1Engine:
                 self._rate.start()
             if early:
                 self._receive_body(exchange, body, early)
-            if self._eof and self._body is not None:
+            if self._eof and not (exchange.body.complete or exchange.cut_off):
                 self._body_ends_early(exchange)
             if exchange.cut_off:  # refused before a handler saw it
                 self._exchange = None
