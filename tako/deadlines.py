@@ -8,14 +8,22 @@ calls ``reached(now)`` when that fires.
 
 Deadlines move far more often than they fire, and nearly always to a later time. So
 ``set`` only writes an attribute when a heap entry at or before the new time exists; an
-entry that comes up early is put back at its true time. Invariant: a set deadline has at
-least one heap entry that is not later than it.
+entry that comes up early is put back at its true time.
+
+Entries that are of no use any more, of closed deadlines and behind an earlier one, are
+counted; when they are more than half of the heap it is built again without them.
+
+Invariants: a set deadline has at least one heap entry that is not later than it; a heap
+of more than ``_FEW`` entries has at most two for each deadline that is not closed.
 """
 
 import heapq
 from collections.abc import Callable
 from itertools import count
 
+
+_FEW = 16  # entries that are not worth a new heap
+_CLOSED = float("-inf")  # as the entry of a closed deadline: none is earlier
 
 class Deadline:
     """A moment at which a function is to be called; made by ``Deadlines.new``."""
@@ -32,16 +40,25 @@ class Deadline:
         """Move the deadline to ``when``, on the ``Host.time`` clock; ``None``: off."""
         self.when = when
         if when is not None and (self._entry is None or when < self._entry):
-            self._entry = when
+            before, self._entry = self._entry, when
+            if before is not None:
+                self._owner.outlived(1)
             self._owner.push(when, self)
 
     def close(self) -> None:
         """Never fire again, and let go of the function.
 
-        An entry stays in the heap until its time; what it would call need not.
+        An entry may stay in the heap for a while; what it would call need not.
         """
         self.when = None
         self._callback = _never
+        before, self._entry = self._entry, _CLOSED
+        if before not in {None, _CLOSED}:
+            self._owner.outlived(1)
+
+    def owns(self, when: float) -> bool:
+        """Tell whether the heap entry at ``when`` is the one that counts."""
+        return self._entry == when
 
     def fire(self) -> None:
         """Call the function, once."""
@@ -52,6 +69,8 @@ class Deadline:
         """Take note that the heap entry at ``when`` is gone; tell whether to fire."""
         if self._entry == when:
             self._entry = None
+        else:
+            self._owner.outlived(-1)
         if self.when is None:
             return False
         if self.when <= now:
@@ -67,13 +86,14 @@ def _never() -> None:
 class Deadlines:
     """All deadlines of one connection."""
 
-    __slots__ = ("_changed", "_heap", "_order")
+    __slots__ = ("_changed", "_heap", "_order", "_outlived")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """Make an empty set; ``changed`` is called when an earlier deadline came in."""
         self._changed = changed
         self._heap: list[tuple[float, int, Deadline]] = []
         self._order = count()
+        self._outlived = 0  # entries that no deadline owns
 
     def new(self, callback: Callable[[], None]) -> Deadline:
         """Return a deadline, not set yet, that will call ``callback``."""
@@ -85,6 +105,16 @@ class Deadlines:
         heapq.heappush(self._heap, (when, next(self._order), deadline))
         if earlier:
             self._changed()
+
+    def outlived(self, entries: int) -> None:
+        """Count entries that are of no use any more; for ``Deadline``."""
+        self._outlived += entries
+        if 2 * self._outlived > len(self._heap) > _FEW:
+            # by their owners: one may have two entries for the same time
+            owned = {each[2]: each for each in self._heap if each[2].owns(each[0])}
+            self._heap = list(owned.values())
+            heapq.heapify(self._heap)
+            self._outlived = 0
 
     def next(self) -> float | None:
         """Return when ``reached`` should be called, or ``None``."""
