@@ -3,7 +3,8 @@
 Theory of operation. The engine delivers chunks; they wait in a deque. Credit goes back
 to the peer (``Exchange.consumed``) only when the handler takes a chunk, so what waits
 here is bounded by the stream's window on HTTP/2 and by ``read_buffer`` on HTTP/1.1. A
-body that no handler wants any more is credited on arrival and dropped.
+body that no handler wants any more is credited on arrival and dropped. Small pieces
+that pile up are joined: as an object each would cost many times its credit.
 
 Invariant: bytes delivered = bytes consumed + bytes in ``_chunks``, until ``release``.
 After that the sink holds nothing but its result: request, body and exchange refer to
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from tako.errors import Disconnected, TakoError
+from tako.pieces import Piece, keep
 from tako.seams import Exchange, Signal
 
 
@@ -56,7 +58,7 @@ class BodySink:
         self._exchange: Exchange | None = exchange
         self._runtime = exchange.host.runtime
         self._on_first_read = on_first_read
-        self._chunks: deque[bytes] | None = None  # few requests have a body
+        self._chunks: deque[Piece] | None = None  # few requests have a body
         self._complete = False
         self._discard = False
         self._error: Exception | None = None
@@ -80,7 +82,7 @@ class BodySink:
         elif data:
             if self._chunks is None:
                 self._chunks = deque()
-            self._chunks.append(data)
+            keep(self._chunks, data)
             self._wake_reader()
 
     def deliver_eof(self, error: Exception | None = None) -> None:
@@ -170,7 +172,7 @@ class BodySink:
             if self._readable is None:
                 self._readable = self._runtime.signal()
             await self._readable.wait()
-        chunk = self._chunks.popleft()
+        chunk = bytes(self._chunks.popleft())  # itself, unless it was joined
         self.taken += len(chunk)
         self._credit(len(chunk))
         return chunk

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 from tako import grammar
 from tako.errors import ConfigError, HttpError
 from tako.headers import Headers
+from tako.pieces import Piece, keep
 
 
 NextChunk: TypeAlias = Callable[[], Awaitable[bytes]]
@@ -207,10 +208,10 @@ class Part:
         """
         if limit is _UNSET:
             limit = self._read_limit
-        chunks: list[bytes] = []
+        chunks: list[Piece] = []
         size = 0
         async for chunk in self:
-            chunks.append(chunk)
+            keep(chunks, chunk)
             size += len(chunk)
             if limit is not None and size > limit:
                 raise HttpError(413)

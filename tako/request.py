@@ -18,6 +18,7 @@ from tako.forms import (
     parse_fields,
 )
 from tako.headers import Headers, HeadersLike
+from tako.pieces import Piece, keep
 from tako.state import MissingState, TypeMap, find_state
 
 
@@ -473,14 +474,14 @@ class Request:
 
 
 async def _read_all(reader: BodyReader | None, limit: int | None) -> bytes:
-    chunks: list[bytes] = []
+    chunks: list[Piece] = []
     size = 0
     while reader is not None and (chunk := await reader.next_chunk()):
-        chunks.append(chunk)
+        keep(chunks, chunk)
         size += len(chunk)
         if limit is not None and size > limit:
             raise HttpError(413)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
 
 
 def _decoded(value: str) -> str:

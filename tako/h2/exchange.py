@@ -22,6 +22,7 @@ from tako.h2.outbox import Outbox
 from tako.h2.output import Output, Owner
 from tako.h2.response_head import response_head, text_head, tunnel_head
 from tako.headers import RawHeader
+from tako.pieces import Piece, keep
 from tako.request import Request
 from tako.response_fields import read_fields
 from tako.seams import Host, ResetCode, Sink, Task
@@ -126,7 +127,7 @@ class H2Exchange:
         self.window: int = output.library.inbound_window
         self._step = host.config.h2_initial_window_size + 1 >> 1
         self._unacked = 0
-        self._early: list[bytes] = []
+        self._early: list[Piece] = []
         self.expected: int | None = None  # content-length of the request
         self.received: int = 0
         # Outbound
@@ -281,7 +282,7 @@ class H2Exchange:
         self.head_sent = self.tunnel = self._fast = True
         early, self._early = self._early, []
         for data in early:
-            sink.deliver(data)
+            sink.deliver(bytes(data))
         if self.peer_ended:
             sink.deliver_eof(None)
         elif not self.closed:
@@ -369,7 +370,7 @@ class H2Exchange:
             self.sink.deliver(data)
             return None
         if self.connect:
-            self._early.append(data)  # credited on acceptance: bounded by the window
+            keep(self._early, data)  # credited on acceptance: bounded by the window
             return None
         self.received += len(data)
         if self.expected is not None and self.received > self.expected:

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from tako.pieces import Piece, keep
+
 
 class Outbox:
     """Bytes in order, taken out in pieces that fit into a frame."""
@@ -11,18 +13,18 @@ class Outbox:
     def __init__(self) -> None:
         # Made when first needed: most streams of a connection never have to wait, and
         # an empty deque is 0.7 KB.
-        self._pieces: deque[bytes | memoryview] | None = None
+        self._pieces: deque[Piece] | None = None
         self.size: int = 0
         """How many bytes wait."""
 
     def add(self, data: bytes) -> None:
-        """Append ``data``, which is not copied however often it will be cut."""
+        """Append ``data``; large ones are not copied however often they will be cut."""
         if self._pieces is None:
             self._pieces = deque()
-        self._pieces.append(data)
+        keep(self._pieces, data)
         self.size += len(data)
 
-    def take(self, room: int) -> bytes | memoryview:
+    def take(self, room: int) -> Piece:
         """Remove and return up to ``room`` bytes: small pieces are joined."""
         pieces = self._pieces
         if not pieces:
@@ -32,7 +34,7 @@ class Outbox:
             pieces[0] = data[room:]
             self.size -= room
             return data[:room]
-        taken: list[bytes | memoryview] = []
+        taken: list[Piece] = []
         while pieces and len(pieces[0]) <= room:
             piece = pieces.popleft()
             room -= len(piece)

@@ -14,6 +14,7 @@ from tako.h2.frames import DATA, END_STREAM, HEAD, frame, rst_stream
 from tako.h2.library import Library
 from tako.h2.windows import SendQueue
 from tako.headers import RawHeader
+from tako.pieces import Piece
 from tako.seams import Host
 
 
@@ -61,7 +62,7 @@ class Output:
         self.library: Library = library
         self.queue: SendQueue = SendQueue(host, library)
         self.mark: int = host.config.h2_max_send_buf_size
-        self.frames: list[bytes | memoryview] = []
+        self.frames: list[Piece] = []
         """What is to be sent, in order."""
         self.frame_size: int = library.max_outbound_frame_size
         """The largest DATA payload that is sent."""
@@ -93,7 +94,7 @@ class Output:
         """Send HEADERS: a response head or trailers."""
         self.frames.append(self.library.header_frames(stream_id, fields, end=end))
 
-    def send_data(self, stream_id: int, data: bytes | memoryview, *, end: bool) -> None:
+    def send_data(self, stream_id: int, data: Piece, *, end: bool) -> None:
         """Send one DATA frame that the windows have room for."""
         size, library = len(data), self.library
         self.data_frames += 1

@@ -12,7 +12,7 @@ import pytest
 
 
 ROWS = """
-    errors headers conn_info grammar method httpdate client_hello _pure _speedups
+    errors headers conn_info grammar method httpdate client_hello pieces _pure _speedups
     state byteloops tls_files proxy_tlv forms seldom response_fields config
     request deadlines tls_context
     seams
