@@ -322,8 +322,15 @@ class Connection:
         return True
 
     def _go_on(self) -> None:
-        """Process input that an earlier turn put off."""
+        """Process input that an earlier turn put off.
+
+        Not while the peer takes no output: what it asked for would pile up here.
+        ``resume_writing`` comes back to it.
+        """
         if self._closed or self._engine is None:
+            return
+        if not self.writable:
+            self.resume_reading(Pause.BACKLOG)  # UNSENT holds
             return
         self._turn(self._receive, b"")
         if not self._engine.backlog:
@@ -408,7 +415,7 @@ class Connection:
             if engine.closing:
                 self._tell(engine.complaint)
                 self.close()
-            elif engine.backlog and not self._pauses & Pause.BACKLOG:
+            elif engine.backlog and self.writable and not self._pauses & Pause.BACKLOG:
                 self.pause_reading(Pause.BACKLOG)
                 self.runtime.call_soon(self._go_on)
         except Exception as error:

@@ -131,6 +131,9 @@ class H1Engine:
         if self._upgrade_refused and self._head.is_frame:
             self.close()  # sent in hope of 101 (RFC 9931): never parsed as HTTP
             return ()
+        if self._asked and self._head.data and not self.host.writable:
+            self.backlog = True  # a client that takes no answer gets no other yet
+            return ()
         try:
             head = self._head.take()
         except HttpError as fault:
@@ -456,7 +459,10 @@ class H1Engine:
     # ---------------------------------------------------------------------- time
 
     def _head_too_slow(self) -> None:
-        if self._head.data:  # RFC 9110 §15.5.9
+        if self.backlog and not self._draining:
+            self._clock.expect()  # nobody has looked yet: it is we who are late
+            return
+        if self._head.data and not self.backlog:  # RFC 9110 §15.5.9
             self._refuse(HttpError(408, "Request head took too long"))
         else:
             self.close()
