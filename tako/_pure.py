@@ -6,8 +6,9 @@ Use them through ``tako.byteloops``, which picks the twin. Frames of a client ar
 """
 
 import struct
+import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 
@@ -25,6 +26,8 @@ _REPEAT = [int.from_bytes((b"\1\0\0\0" * 32)[:size], "little") for size in range
 _LOW_BYTES = [(1 << 8 * size) - 1 for size in range(126)]
 
 _SHARE = 16 * 1024  # bytes held from which each message gives its share back
+_OBJECT = 64  # bytes that a small message costs beside its content
+_CONTROL = 256  # bytes that a control message costs at most
 _FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream
 _MAX_H2_LENGTH = (1 << 24) - 1
 
@@ -218,6 +221,20 @@ def split_frames(
     return frames, start
 
 
+def weigh(messages: Iterable[Any]) -> int:
+    """Return about how many bytes of memory ``messages`` cost.
+
+    A ``str`` takes one to four bytes a character, as its widest one needs.
+    """
+    return sum(map(_cost, messages))
+
+
+def _cost(message: Any) -> int:
+    if isinstance(message, bytes) or (isinstance(message, str) and message.isascii()):
+        return _OBJECT + len(message)
+    return sys.getsizeof(message) if isinstance(message, str) else _CONTROL
+
+
 class Inbox:
     """Messages that wait for their reader, and credit for the bytes they came with.
 
@@ -226,6 +243,7 @@ class Inbox:
 
     Attributes:
         messages: what waits.
+        weight: what that costs in memory, see ``weigh``; 0 while nothing waits.
         held: how many bytes came with it.
         least: how many bytes may be owed.
         plain: bytes may be taken: nothing that came before waits to be decoded.
@@ -233,6 +251,7 @@ class Inbox:
 
     __slots__ = (
         "_consumed",
+        "_heaviest",
         "_max_payload",
         "_most",
         "_wake",
@@ -240,6 +259,7 @@ class Inbox:
         "least",
         "messages",
         "plain",
+        "weight",
     )
 
     def __init__(
@@ -249,6 +269,7 @@ class Inbox:
         max_payload: int,
         most: int,
         least: int,
+        heaviest: int = sys.maxsize,
     ) -> None:
         """Begin empty.
 
@@ -258,8 +279,10 @@ class Inbox:
             max_payload: the largest payload to take, in bytes.
             most: how many messages may wait.
             least: bytes that need not be given back.
+            heaviest: the weight from which on nothing more is taken.
         """
         self.messages: deque[Any] = deque()
+        self.weight: int = 0
         self.held: int = 0
         self.plain: bool = True
         self._wake = wake
@@ -267,19 +290,30 @@ class Inbox:
         self._max_payload = max_payload
         self._most = most
         self.least: int = least
+        self._heaviest = heaviest
 
     def take(self, data: bytes) -> bool:
         """Take ``data`` if it is whole data messages and nothing else, else nothing."""
-        if not self.plain or not data:
+        if not self.plain or not data or self.weight >= self._heaviest:
             return False
         room = self._most - len(self.messages)
         found, stop = scan_frames(data, 0, self._max_payload, room)
         if stop != len(data):
             return False
-        self.messages += found
+        self.put(found)
         self.held += stop
         self._wake()
         return True
+
+    def put(self, messages: list[Any]) -> None:
+        """Append messages that were decoded elsewhere, whatever they weigh."""
+        self.messages += messages
+        self.weight += weigh(messages)
+
+    def clear(self) -> None:
+        """Forget all messages, but not what is ``held``."""
+        self.messages.clear()
+        self.weight = 0
 
     def pop(self) -> Any:
         """Return the first message.
@@ -289,6 +323,7 @@ class Inbox:
         """
         message = self.messages.popleft()
         held, waiting = self.held, len(self.messages)
+        self.weight = self.weight - _cost(message) if waiting else 0
         if held > self.least and (held >= _SHARE or not waiting):
             share = held // (waiting + 1)
             self.held = held - share

@@ -12,7 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from tako._pure import _SHARE
+from sys import getsizeof
+
+from tako._pure import _CONTROL, _OBJECT, _SHARE
 
 
 cdef extern from "Python.h":
@@ -28,6 +30,8 @@ cdef extern from "Python.h":
 _MAX_H2_LENGTH = (1 << 24) - 1
 
 cdef Py_ssize_t SHARE = _SHARE
+cdef Py_ssize_t OBJECT = _OBJECT
+cdef Py_ssize_t CONTROL = _CONTROL
 cdef Py_ssize_t MAX_H2_LENGTH = _MAX_H2_LENGTH
 cdef uint64_t HIGH_BITS = 0x8080808080808080
 
@@ -289,13 +293,31 @@ def split_frames(
     return frames, start
 
 
+cdef Py_ssize_t cost(object message) except -1:
+    if isinstance(message, bytes):
+        return OBJECT + len(<bytes>message)
+    if isinstance(message, str):
+        if PyUnicode_IS_ASCII(message):
+            return OBJECT + PyUnicode_GET_LENGTH(message)
+        return getsizeof(message)
+    return CONTROL
+
+
+def weigh(messages):
+    cdef Py_ssize_t total = 0
+    for message in messages:
+        total += cost(message)
+    return total
+
+
 cdef class Inbox:
     cdef readonly object messages
+    cdef readonly Py_ssize_t weight
     cdef public Py_ssize_t held
     cdef public bint plain
     cdef object append, popleft, wake, consumed
     cdef readonly Py_ssize_t least
-    cdef Py_ssize_t max_payload, most
+    cdef Py_ssize_t max_payload, most, heaviest
 
     def __init__(
         self,
@@ -304,6 +326,7 @@ cdef class Inbox:
         Py_ssize_t max_payload,
         Py_ssize_t most,
         Py_ssize_t least,
+        Py_ssize_t heaviest=PY_SSIZE_T_MAX,
     ):
         self.messages = deque()
         self.append = self.messages.append
@@ -315,10 +338,21 @@ cdef class Inbox:
         self.max_payload = max_payload
         self.most = most
         self.least = least
+        self.weight = 0
+        self.heaviest = heaviest
+
+    def put(self, list messages not None):
+        self.messages.extend(messages)
+        self.weight += weigh(messages)
+
+    def clear(self):
+        self.messages.clear()
+        self.weight = 0
 
     def pop(self):
         cdef Py_ssize_t waiting, share
         message = self.popleft()
+        self.weight = self.weight - cost(message) if len(self.messages) else 0
         if self.held > self.least:
             waiting = len(self.messages)
             if waiting == 0 or self.held >= SHARE:
@@ -330,15 +364,16 @@ cdef class Inbox:
     cdef bint take_part(self, const unsigned char* data, Py_ssize_t size) except -1:
         cdef list found = []
         cdef Py_ssize_t room
-        if not self.plain or size == 0:
+        if not self.plain or size == 0 or self.weight >= self.heaviest:
             return False
         room = self.most - len(self.messages)
         if scan(data, size, 0, self.max_payload, room, found) != size:
             return False
         if len(found) == 1:
             self.append(found[0])
+            self.weight += cost(found[0])
         else:
-            self.messages.extend(found)
+            self.put(found)
         self.held += size
         self.wake()
         return True

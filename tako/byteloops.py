@@ -16,6 +16,7 @@ from tako._pure import (
     split_frames,
     take_data,
     unmask,
+    weigh,
 )
 
 
@@ -29,6 +30,7 @@ if os.environ.get("TAKO_PURE") != "1":
             split_frames,
             take_data,
             unmask,
+            weigh,
         )
 
 NATIVE: bool = unmask is not _pure.unmask
@@ -43,4 +45,5 @@ __all__ = [
     "split_frames",
     "take_data",
     "unmask",
+    "weigh",
 ]

@@ -27,7 +27,7 @@ Errors of the peer are data here: ``receive`` never raises because of its input.
 import sys
 from typing import TypeAlias
 
-from tako.byteloops import encode_frame, scan_frames, unmask
+from tako.byteloops import encode_frame, scan_frames, unmask, weigh
 from tako.errors import (
     FrameTooBig,
     MessageTooBig,
@@ -60,6 +60,7 @@ _DATA_OPCODES = (_CONTINUATION, _TEXT, _BINARY)
 _CONTROL_OPCODES = (_CLOSE, _PING, _PONG)
 _FIN, _RSV1, _RSV2_OR_3 = 0x80, 0x40, 0x30
 _SMALL = 1024  # bytes
+_BATCH = 16  # messages between looks at what they weigh
 _MASKED = 0x80
 
 _Bytes: TypeAlias = bytes | bytearray
@@ -89,6 +90,7 @@ class Codec:
         "_message",
         "_receiving_frame",
         "_rest",
+        "_weight",
         "error",
         "finished",
         "pending",
@@ -112,6 +114,7 @@ class Codec:
         self._max_scan = min(max_frame_size, max_message_size, sys.maxsize)
         self._inflater = inflater
         self._inflated = 0  # size of the compressed messages completed by this call
+        self._weight = 0  # of all messages completed by this call
         self._rest = bytearray()
         self._message: Assembly | None = None
         self._receiving_frame = False
@@ -131,7 +134,9 @@ class Codec:
         held = len(self._rest)
         return held if self._message is None else held + self._message.held
 
-    def receive(self, data: bytes, limit: int = 1024) -> list[AnyMessage]:
+    def receive(
+        self, data: bytes, limit: int = 1024, room: int = sys.maxsize
+    ) -> list[AnyMessage]:
         """Take bytes of the peer; return the messages that they complete.
 
         Never raises because of ``data``: see ``error``. Messages that were complete
@@ -142,8 +147,14 @@ class Codec:
             limit: about how many messages to return at most; inflated ones also end the
                 call once they exceed ``max_message_size`` together. ``pending`` says
                 whether there may be more.
+            room: bytes of memory that the messages may cost; the one that exceeds it is
+                the last, and without any room nothing is decoded.
         """
         if self.finished:
+            return []
+        if room <= 0 and data:
+            self._rest += data
+            self.pending = True
             return []
         messages: list[AnyMessage] = []
         offset = 0
@@ -163,8 +174,9 @@ class Codec:
             if offset == len(data):
                 return messages
         self._inflated = 0
+        self._weight = weigh(messages)
         try:
-            offset = self._receive_frames(source, offset, messages, limit)
+            offset = self._receive_frames(source, offset, messages, limit, room)
         except WsError as error:
             self._failed(error)
         if self.finished:
@@ -194,12 +206,22 @@ class Codec:
         self._rest.clear()
 
     def _receive_frames(
-        self, source: _Bytes, offset: int, messages: list[AnyMessage], limit: int
+        self,
+        source: _Bytes,
+        offset: int,
+        messages: list[AnyMessage],
+        limit: int,
+        room: int,
     ) -> int:
         """Go through ``source``; return where the bytes begin that are not consumed."""
         end = len(source)
         while offset < end and not self.finished:
-            if len(messages) >= limit or self._inflated > self._max_message:
+            left = room - self._weight
+            if (
+                len(messages) >= limit
+                or left <= 0
+                or self._inflated > self._max_message
+            ):
                 self.pending = True
                 break
             if self._receiving_frame:
@@ -207,10 +229,12 @@ class Codec:
                 continue
             start = offset
             if self._message is None:
-                found, offset = scan_frames(
-                    source, offset, self._max_scan, limit - len(messages)
-                )
+                # a text may cost four times its bytes
+                largest = min(self._max_scan, left // (4 * _BATCH))
+                most = min(limit - len(messages), _BATCH)
+                found, offset = scan_frames(source, offset, largest, most)
                 messages += found
+                self._weight += weigh(found)
             if offset == start:
                 offset = self._receive_head(source, offset, messages)
                 if offset == start:
@@ -325,6 +349,7 @@ class Codec:
         if whole is not None:
             messages.append(whole)
             self._message = None
+            self._weight += weigh((whole,))
             if message.inflater is not None:
                 self._inflated += len(whole)
         return end

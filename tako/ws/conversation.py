@@ -26,8 +26,9 @@ Credit. Bytes are given back to the peer when the messages that came with them h
 read. Bytes of incomplete messages are given back at once: the codec bounds them, and a
 message larger than the window could not arrive otherwise. ``Inbox`` counts the bytes
 that came with what is in it. ``_uncredited`` counts bytes that are not decoded yet.
-Decoding stops while ``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded
-than on the wire.
+Decoding stops while ``_INBOX_MESSAGES`` wait, or messages that cost more memory than
+the wire's credit: tiny, compressed and wide ones are much larger decoded than on the
+wire. It goes on once the inbox is empty, so any message that is allowed arrives.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
 bytes consumed + ``_uncredited`` + what the inbox holds, which is little while it is
@@ -61,6 +62,7 @@ class Conversation:
         "_deadline",
         "_deflater",
         "_discarding",
+        "_heaviest",
         "_keep_alive",
         "_late_pong",
         "_output_ended",
@@ -115,12 +117,14 @@ class Conversation:
         watched = options.keep_alive.auto
         self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
         config = exchange.host.config
+        self._heaviest = max(config.read_buffer, config.h2_initial_window_size)
         self.inbox: Inbox = Inbox(
             self.readable.set,
             exchange.consumed,
             min(options.max_frame_size, options.max_message_size),
             _INBOX_MESSAGES,
             min(config.read_buffer, config.h2_initial_window_size) >> 5,
+            self._heaviest,
         )
         self.inbox.plain = not watched
 
@@ -193,7 +197,7 @@ class Conversation:
         """Drop what waits and what comes: only the peer's Close still matters."""
         self._discarding = True
         self.inbox.plain = False
-        self.inbox.messages.clear()
+        self.inbox.clear()
         self.controls = 0
         if held := self.inbox.held:
             self.inbox.held = 0
@@ -281,7 +285,9 @@ class Conversation:
 
     def _receive(self, data: bytes) -> None:
         codec, inbox = self._codec, self.inbox
-        messages = codec.receive(data, _INBOX_MESSAGES - len(inbox.messages))
+        messages = codec.receive(
+            data, _INBOX_MESSAGES - len(inbox.messages), self._heaviest - inbox.weight
+        )
         if messages:
             for message in messages:
                 if type(message) is not str and type(message) is not bytes:
@@ -289,7 +295,7 @@ class Conversation:
                     break
             if self._discarding:
                 messages = []
-            inbox.messages.extend(messages)
+            inbox.put(messages)
         if self._uncredited and not codec.pending:
             size, self._uncredited = self._uncredited, 0
             if inbox.messages:
