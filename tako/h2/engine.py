@@ -231,6 +231,7 @@ class H2Engine:
         """Forget a stream that both sides have ended."""
         exchange.cut()
         del self.exchanges[exchange.stream_id]
+        self._linger.remove(exchange)
         self._gate.stream_closed(exchange.stream_id)
         self._lifecycle.stream_closed()
 
@@ -427,6 +428,7 @@ class H2Engine:
     def _forget(self, exchange: H2Exchange, *, by_peer: bool) -> None:
         exchange.cut()
         self.exchanges.pop(exchange.stream_id, None)
+        self._linger.remove(exchange)
         self._gate.stream_reset(exchange.stream_id, by_peer=by_peer)
         self._lifecycle.stream_closed()
 

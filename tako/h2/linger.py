@@ -4,9 +4,10 @@ A server that has answered may reset the stream with NO_ERROR (RFC 9113 §8.1), 
 client must not take that for a failure. Some do, where they were about to send the rest
 of a small body: curl 7.88 fails one POST in six. So the stream first stays open for a
 moment, its body is dropped, and only a peer that goes on sending is reset.
+
+Invariant: only streams that are not closed are waited for.
 """
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from tako.seams import Host, ResetCode
@@ -25,26 +26,32 @@ class Linger:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._waiting: deque[tuple[float, H2Exchange]] = deque()
+        self._waiting: dict[H2Exchange, float] = {}  # until when, the first is next
         self._deadline = host.deadlines.new(self._due)
 
     def add(self, exchange: "H2Exchange") -> None:
         """Reset ``exchange`` in a moment, unless its peer has ended it by then."""
         when = self._host.time() + _LINGER
-        self._waiting.append((when, exchange))
+        self._waiting[exchange] = when
         if self._deadline.when is None:
             self._deadline.set(when)
+
+    def remove(self, exchange: "H2Exchange") -> None:
+        """Forget ``exchange``, which is closed; others are a no-op."""
+        self._waiting.pop(exchange, None)
 
     def end(self) -> None:
         """Wait for nobody any more."""
         self._deadline.set(None)
-        while self._waiting:
-            self._waiting.popleft()[1].reset(ResetCode.NO_ERROR)
+        self._reset_until(float("inf"))
 
     def _due(self) -> None:
-        now = self._host.time()
-        while self._waiting and self._waiting[0][0] <= now:
-            self._waiting.popleft()[1].reset(ResetCode.NO_ERROR)
+        self._reset_until(self._host.time())
         if self._waiting:
-            self._deadline.set(self._waiting[0][0])
+            self._deadline.set(next(iter(self._waiting.values())))
         self._host.flush()
+
+    def _reset_until(self, last: float) -> None:
+        due = [each for each, when in self._waiting.items() if when <= last]
+        for exchange in due:
+            exchange.reset(ResetCode.NO_ERROR)
