@@ -45,6 +45,7 @@ _logger = logging.getLogger("tako.server")
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 _MAX_DROPPED = 16 << 20  # bytes of a peer that sends on after we closed
+_FEW_WRITES = 256  # before a look at whether they wait
 
 
 class Connection:
@@ -59,6 +60,7 @@ class Connection:
         "_handshake",
         "_linger",
         "_local",
+        "_narrow",
         "_on_lost",
         "_output",
         "_pauses",
@@ -71,6 +73,7 @@ class Connection:
         "_said_eof_at",
         "_timer",
         "_transport",
+        "_writes",
         "config",
         "conn_info",
         "deadlines",
@@ -119,6 +122,8 @@ class Connection:
         self._said_eof = self._peer_eof = False
         self._dropped = 0  # bytes that came while lingering
         self._said_eof_at = 0.0
+        self._writes = 0
+        self._narrow = False  # the transport takes no more until it is empty
         self._output: OutputWatch | None = None  # made when first needed
 
     # What the transport calls ----------------------------------------------------
@@ -195,6 +200,9 @@ class Connection:
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
         self.writable = True
+        if self._narrow and self._transport is not None:
+            self._narrow = False
+            self._transport.set_write_buffer_limits()
         self.resume_reading(Pause.UNSENT)
         if self._closed:
             return
@@ -427,7 +435,20 @@ class Connection:
             data = self._pipe.data_to_send(data)
         if data and self._transport is not None:
             self.written += len(data)
+            self._writes += 1
+            if not self._writes % _FEW_WRITES:
+                self._weigh_writes(self._transport)
             self._transport.write(data)
+
+    def _weigh_writes(self, transport: Transport) -> None:
+        """Have the transport pause us if it has not even sent what it was given.
+
+        It counts bytes, but keeps each write as an object of its own: those of a few
+        bytes cost thirty times as much.
+        """
+        if self.writable and transport.get_write_buffer_size():
+            self._narrow = True
+            transport.set_write_buffer_limits(0)
 
     def _say_eof(self) -> None:
         """Send close_notify (RFC 8446 §6.1, RFC 9112 §9.8) and FIN, once."""

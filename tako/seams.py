@@ -384,6 +384,10 @@ class Transport(Protocol):
         """Return how many bytes of output the socket has not taken yet."""
         ...
 
+    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
+        """Call ``pause_writing`` above ``high`` bytes; ``None``: the default."""
+        ...
+
     def pause_reading(self) -> None:
         """Stop calling ``data_received``."""
         ...

@@ -92,6 +92,9 @@ class TrioTransport:
         """Return how many bytes the socket has not taken yet."""
         return len(self._buffer)
 
+    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
+        """Change nothing: what waits here costs what it counts."""
+
     def write_eof(self) -> None:
         """Send FIN once the buffer is empty."""
         self._eof = True

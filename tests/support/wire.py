@@ -302,9 +302,13 @@ class FakeTransport:
         self.closed = False
         self.aborted = False
         self.unsent = 0
+        self.limits: list[int | None] = []
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
+
+    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
+        self.limits.append(high)
 
     def write(self, data: bytes) -> None:
         self.written += data
