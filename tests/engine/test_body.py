@@ -1,5 +1,7 @@
 """``BodySink``: credit, ends, backpressure."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -199,3 +201,22 @@ def test_bytes_delivered_are_consumed_or_waiting(
         elif waiting:
             waiting -= len(read(exchange))
         assert exchange.credit + waiting == delivered
+
+
+def test_a_body_in_tiny_pieces_costs_about_its_credit(exchange: FakeExchange) -> None:
+    pieces = [b"%02d" % (index % 100) for index in range(50_000)]
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            exchange.body.deliver(piece)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 2 * 100_000  # as objects they are 1.7 MB
+    exchange.body.deliver_eof()
+    got = b""
+    while chunk := read(exchange):
+        assert type(chunk) is bytes
+        got += chunk
+        assert exchange.credit == len(got)
+    assert got == b"".join(pieces)

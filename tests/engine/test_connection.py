@@ -883,6 +883,176 @@ class TestBlockedOutput:
         assert ended == [True]
 
 
+class Full(FakeTransport):
+    """A transport whose peer takes nothing: it pauses its connection as it should."""
+
+    def __init__(self, open_: Open, high: int = 64 * 1024) -> None:
+        super().__init__()
+        self._connection = open_.connection
+        self._default = self._high = high
+        self._paused = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.unsent += len(data)
+        self._look()
+
+    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
+        super().set_write_buffer_limits(high)
+        self._high = self._default if high is None else high
+        self._look()
+
+    def _look(self) -> None:
+        if self.unsent > self._high and not self._paused:
+            self._paused = True
+            self._connection.pause_writing()
+
+    def empty(self) -> bytes:
+        """Let the peer take everything; return it."""
+        data, self.unsent = self.take(), 0
+        if self._paused:
+            self._paused = False
+            self._connection.resume_writing()
+        return data
+
+
+async def page(exchange: Exchange) -> None:
+    exchange.send_headers(200, [(b"content-length", b"60000")])
+    exchange.send_data(bytes(60_000), end=True)
+
+
+async def many_fields(exchange: Exchange) -> None:
+    exchange.send_headers(200, [(b"x", b"v" * 3000)], end=True)
+
+
+class TestWaitingRequests:
+    """What was read already is not answered into a transport that is full."""
+
+    COUNT = 400
+    H2_GET = b"\0\0\6\1\5\0\0%b\x82\x87\x84\x01\x01a"
+
+    @pytest.fixture(params=["h1", "h1s", "h2"])
+    def flood(
+        self,
+        request: pytest.FixtureRequest,
+        settings: TlsSettings,
+        client_context: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> tuple[Open, Full]:
+        """A connection that was sent many requests, and takes no answer."""
+        if request.param == "h1s":
+            open_ = Open(page, protocol="tls", tls=settings)
+            client = TlsClient(open_, client_context)
+            client.shake_hands()
+            client.tls.write(GET * self.COUNT)
+            data = client._out.read()
+        elif request.param == "h1":
+            open_ = Open(page)
+            data = GET * self.COUNT
+        else:
+            # each turn takes one batch of frames, however fast the machine is
+            monkeypatch.setattr("tako.h2.gate._TURN", -1.0)
+            open_ = Open(many_fields, protocol="h2")
+            ids = range(1, 2 * self.COUNT, 2)
+            gets = [self.H2_GET % each.to_bytes(2, "big") for each in ids]
+            data = PREFACE + SETTINGS_ACK + b"".join(gets)
+        transport = Full(open_)
+        open_.connection._transport = transport
+        open_.receive(data)
+        return open_, transport
+
+    def test_they_wait_until_there_is_room(self, flood: tuple[Open, Full]) -> None:
+        open_, transport = flood
+        begun = len(open_.runtime.tasks)
+        assert begun < self.COUNT / 4
+        assert transport.unsent < 600_000
+        assert not transport.reading
+        open_.connection.flush()
+        open_.runtime.run_ready()
+        assert len(open_.runtime.tasks) == begun
+        transport.empty()
+        open_.runtime.run_ready()
+        assert begun < len(open_.runtime.tasks) < self.COUNT
+
+    def test_each_is_answered_in_the_end(self, flood: tuple[Open, Full]) -> None:
+        open_, transport = flood
+        for _ in range(self.COUNT):
+            assert transport.unsent < 600_000
+            transport.empty()
+            open_.runtime.run_ready()
+        assert len(open_.runtime.tasks) == self.COUNT
+        assert transport.reading
+        assert not transport.aborted
+
+    def test_their_time_does_not_run_while_they_wait(self) -> None:
+        open_ = Open(page)
+        transport = Full(open_)
+        open_.connection._transport = transport
+        open_.receive(GET * 9)
+        assert len(open_.runtime.tasks) == 2
+        for _ in range(200):  # longer than a head may take; the reader is slow
+            open_.runtime.advance(1)
+            transport.unsent -= 300
+        assert len(open_.runtime.tasks) == 2
+        assert not transport.eof
+        transport.empty()
+        open_.runtime.run_ready()
+        assert len(open_.runtime.tasks) == 4
+
+    def test_a_drain_ends_a_connection_whose_requests_wait(self) -> None:
+        open_ = Open(page)
+        transport = Full(open_)
+        open_.connection._transport = transport
+        open_.receive(GET * 3)
+        open_.connection.shut_down()
+        open_.runtime.advance(2)
+        assert transport.eof
+        assert len(open_.runtime.tasks) == 2
+        assert b" 408 " not in transport.take()
+
+    def test_half_a_request_behind_them_keeps_its_time(self) -> None:
+        open_ = Open(page)
+        transport = Full(open_)
+        open_.connection._transport = transport
+        open_.receive(GET * 2 + b"GET / HT")
+        assert transport.unsent > 100_000
+        open_.runtime.advance(1)
+        transport.empty()
+        open_.runtime.advance(200)
+        assert transport.empty().startswith(b"HTTP/1.1 408 ")
+
+
+class TestSmallWrites:
+    def test_those_that_wait_are_counted_for_what_they_cost(self) -> None:
+        async def talks(exchange: Exchange) -> None:
+            exchange.send_headers(200, [])
+            while exchange.writable:
+                exchange.send_data(b"x")
+                exchange.flush()
+
+        open_ = Open(talks)
+        transport = Full(open_)
+        open_.connection._transport = transport
+        open_.receive(GET)
+        assert transport.writes < 1000
+        assert not open_.connection.writable
+        transport.empty()
+        assert open_.connection.writable
+        assert transport.limits == [0, None]
+
+    def test_those_that_leave_cost_nothing(self) -> None:
+        async def talks(exchange: Exchange) -> None:
+            exchange.send_headers(200, [])
+            for _ in range(1000):
+                exchange.send_data(b"x")
+                exchange.flush()
+
+        open_ = Open(talks)
+        open_.receive(GET)
+        assert open_.transport.writes >= 1000
+        assert open_.transport.limits == []
+
+
 class TestDeadlines:
     def test_one_timer_is_armed_for_the_earliest(self) -> None:
         open_ = Open()

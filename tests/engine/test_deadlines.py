@@ -2,8 +2,10 @@
 
 import gc
 import weakref
+from collections import Counter
 
 import pytest
+from hypothesis import given, strategies as st
 
 from tako.deadlines import Deadline, Deadlines
 
@@ -183,3 +185,81 @@ def test_a_closed_deadline_never_fires_and_lets_go_of_its_function() -> None:
     assert gone() is None
     deadlines.reached(2.0)
     assert deadlines.next() is None
+
+
+def test_closed_deadlines_leave_the_heap_long_before_their_time(log: Log) -> None:
+    kept = [log.new("kept") for _ in range(20)]
+    for deadline in kept:
+        deadline.set(1e6)
+    for moment in range(2_000):  # sockets of one connection: made, moved, closed
+        deadline = log.new("closed")
+        deadline.set(1e6 + moment)
+        deadline.set(1e3 + moment)
+        deadline.close()
+        assert len(log.deadlines._heap) <= 50
+    log.deadlines.reached(1e5)
+    assert log.fired == []
+    log.deadlines.reached(1e6)
+    assert log.fired == ["kept"] * 20
+
+
+def test_moving_one_deadline_to_and_fro_does_not_grow_the_heap(log: Log) -> None:
+    deadline = log.new("a")
+    for moment in range(2_000, 0, -1):
+        deadline.set(float(moment))
+        assert len(log.deadlines._heap) <= 20
+    log.deadlines.reached(5_000.0)
+    assert log.fired == ["a"]
+    assert log.deadlines.next() is None
+
+
+def test_a_closed_deadline_is_not_set_again(log: Log) -> None:
+    deadline = log.new("a")
+    deadline.close()
+    deadline.close()
+    deadline.set(1.0)
+    assert log.deadlines.next() is None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.one_of(
+                st.integers(1, 9).map(float),
+                st.sampled_from([None, "close", "advance"]),
+            ),
+        ),
+        max_size=200,
+    )
+)
+def test_whatever_is_closed_what_is_set_fires_once_and_in_time(
+    steps: list[tuple[int, float | str | None]],
+) -> None:
+    log = Log()
+    deadlines = [log.new(str(index)) for index in range(6)]
+    expected: dict[int, float | None] = {}
+    closed: set[int] = set()
+    now = 0.0
+    for index, step in steps:
+        if step == "advance":
+            now += 3
+            due = [i for i, at in expected.items() if at is not None and at <= now]
+            log.fired.clear()
+            log.deadlines.reached(now)
+            assert sorted(log.fired) == sorted(map(str, due))
+            expected = {i: at for i, at in expected.items() if i not in due}
+        elif step == "close":
+            deadlines[index].close()
+            closed.add(index)
+            expected.pop(index, None)
+        elif index not in closed:
+            assert step is None or isinstance(step, float)
+            expected[index] = when = None if step is None else now + step
+            deadlines[index].set(when)
+        times = [at for at in expected.values() if at is not None]
+        earliest = log.deadlines.next()
+        assert not times or (earliest is not None and earliest <= min(times))
+        owners = Counter(id(entry[2]) for entry in log.deadlines._heap)
+        spare = sum(owners.values()) - len(owners)
+        assert spare <= max(16, len(log.deadlines._heap) / 2)

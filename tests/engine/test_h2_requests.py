@@ -1,5 +1,7 @@
 """RFC 9113 §8: requests, bodies, trailers and responses."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +70,19 @@ def body_of(peer: Peer, exchange: H2Exchange) -> bytes:
     while chunk := peer.host.runtime.run(exchange.body.next_chunk):
         out += chunk
     return out
+
+
+def test_a_stream_is_forgotten_as_soon_as_both_sides_have_ended(peer: Peer) -> None:
+    gone = []
+    for stream_id in range(1, 200, 2):
+        exchange = peer.request(stream_id, POST, end=False)
+        answer(exchange)  # early: the peer has a moment to end its body
+        gone.append(weakref.ref(exchange.task))
+        peer.send(data(stream_id, end=True) if stream_id % 4 == 1 else rst(stream_id))
+        peer.exchanges.clear()
+    del exchange
+    gc.collect()
+    assert sum(each() is not None for each in gone) <= 1
 
 
 def malformed(peer: Peer, fields: Fields, *, end: bool = True) -> None:

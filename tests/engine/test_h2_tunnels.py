@@ -1,5 +1,6 @@
 """RFC 8441: WebSockets over extended CONNECT, as far as the engine is concerned."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from tako.ws.options import WsOptions
 from tests.support.h2wire import (
     CONNECT,
     GET,
+    POST,
     Fields,
     Frame,
     Peer,
@@ -53,6 +55,52 @@ def with_(name: str, value: str) -> Fields:
 def serves(peer: Peer, stream_id: int = 101) -> bool:
     answer(peer.request(stream_id))
     return DATA in [f.kind for f in peer.frames()]
+
+
+class TestTinyPieces:
+    """What waits costs about what it counts for flow control, in pieces of any size."""
+
+    def test_early_bytes(self, peer: Peer) -> None:
+        exchange = peer.request(1, CONNECT, end=False)
+        grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(700)])
+        assert grown < 2 * 140_000  # as objects they are 2.6 MB
+        sink = RecordingSink(exchange)
+        exchange.open_tunnel(200, [], sink)
+        assert sink.data == b"ab" * 70_000
+        assert WINDOW_UPDATE in [frame.kind for frame in peer.frames()]
+
+    def test_a_body(self, peer: Peer) -> None:
+        exchange = peer.request(1, POST, end=False)
+        grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(700)])
+        assert grown < 2 * 140_000
+        read = peer.host.runtime.run(exchange.request.stream().__anext__)
+        assert read.startswith(b"ab")
+
+    def test_output_behind_a_shut_window(self, peer: Peer) -> None:
+        peer.send(settings((4, 0)))  # SETTINGS_INITIAL_WINDOW_SIZE
+        exchange, _ = peer.tunnel()
+
+        def talk() -> None:
+            while exchange.writable:
+                exchange.send_data(b"ab")
+
+        assert _traced(talk) < 3 * 65_536
+        peer.frames()
+        peer.send(window_update(1, 7), window_update(0, 1 << 20))
+        peer.send(window_update(1, 1 << 20))
+        sent = b"".join(frame.payload for frame in peer.frames())
+        assert sent == b"ab" * 32_768
+
+
+def _traced(work: Callable[[], object]) -> int:
+    """Return the bytes of memory that ``work`` leaves behind."""
+    tracemalloc.start()
+    try:
+        kept = work()
+        del kept
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 class TestHandshake:  # RFC 8441 §4

@@ -4,6 +4,8 @@ RFC 6455 §5.5, §7; RFC 8441 §5; spec sections 3.7 to 3.11.
 """
 
 import struct
+import sys
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +24,7 @@ from tako.errors import (
 from tako.seams import ResetCode
 from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
-from tako.ws.options import WsKeepAlive, WsOptions
+from tako.ws.options import DeflateParams, WsKeepAlive, WsOptions
 from tests.support.fake_exchange import FakeExchange
 
 
@@ -623,6 +625,113 @@ class TestCredit:
         talk.messages()
         check()
         talk.ws.discard()
+        assert talk.exchange.credit == talk.delivered
+
+
+def deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+    return packed.removesuffix(b"\x00\x00\xff\xff")
+
+
+WINDOW = 1 << 18
+WIDE = "\N{SNOWFLAKE}\N{MUSHROOM}"  # makes a ``str`` of four bytes a character
+
+
+def held(talk: Talk) -> int:
+    """Return the bytes of memory that a conversation holds of its peer's."""
+    inbox = sum(map(sys.getsizeof, talk.ws.inbox.messages))
+    return inbox + talk.ws._codec.partial_bytes
+
+
+class TestMemory:
+    """What waits unread is bounded by the wire's credit, decoded as it is."""
+
+    PAYLOADS = {
+        "zeros": (0xC2, deflated(bytes(100_000))),
+        "text": (0xC1, deflated(b"a" * 100_000)),
+        "wide text": (0xC1, deflated(b"a" * 100_000 + WIDE.encode())),
+        "plain wide text": (TEXT, b"a" * 3000 + WIDE.encode()),
+        "tiny": (TEXT, b"a"),
+    }
+
+    @pytest.fixture(params=PAYLOADS)
+    def frame(self, request: pytest.FixtureRequest) -> bytes:
+        first, payload = self.PAYLOADS[request.param]
+        return masked(first, payload)
+
+    @pytest.mark.parametrize("watched", [False, True])
+    @pytest.mark.parametrize("together", [1, 40])
+    def test_messages_that_nobody_reads_are_not_decoded(
+        self, frame: bytes, together: int, watched: bool
+    ) -> None:
+        keep_alive = WsKeepAlive(ping_interval=20, auto=watched)
+        talk = Talk(WINDOW, deflate=DeflateParams(), keep_alive=keep_alive)
+        largest = 4 * 100_100
+        sent = 0
+        while talk.delivered - talk.exchange.credit + together * len(frame) <= WINDOW:
+            data = frame * together
+            if not talk.ws.inbox.take(data):
+                talk.ws.deliver(data)
+            talk.delivered += len(data)
+            sent += together
+            if sent < 400 or not sent % 200:
+                assert held(talk) <= 2 * WINDOW + largest
+        assert held(talk) <= 2 * WINDOW + largest
+        assert sent >= 40
+        count = 0
+        while talk.ws.inbox.messages or talk.ws.resume():
+            assert held(talk) <= 2 * WINDOW + largest
+            while talk.ws.inbox.messages:
+                talk.ws.take()
+                count += 1
+        assert count == sent
+        assert talk.ws.inbox.weight == 0
+        talk.check_credit()
+
+    def test_a_message_that_is_larger_than_the_bound_arrives(self) -> None:
+        talk = Talk(WINDOW, deflate=DeflateParams())
+        frame = masked(0xC1, deflated((WIDE * (1 << 19)).encode()))
+        for start in range(0, 3 * len(frame), 1000):
+            talk.deliver((frame * 3)[start : start + 1000])
+        for _ in range(3):
+            assert len(talk.ws.inbox.messages) <= 1
+            assert talk.ws.inbox.messages or talk.ws.resume()
+            assert talk.ws.take() == WIDE * (1 << 19)
+        assert talk.exchange.credit == talk.delivered
+
+    def test_fragments_behind_a_heavy_message_are_not_inflated(self) -> None:
+        talk = Talk(WINDOW, deflate=DeflateParams())
+        talk.deliver(masked(0xC2, deflated(bytes(1 << 20))))
+        begun = deflated(bytes(1 << 20)) + b"\x00\x00\xff\xff"
+        talk.deliver(masked(0x42, begun))
+        for _ in range(9):
+            talk.deliver(masked(0x00, begun))
+        assert held(talk) < (1 << 20) + 100_000
+        assert talk.messages() == [bytes(1 << 20)]
+        talk.deliver(masked(0x80, deflated(b"end")))
+        assert talk.messages() == [bytes(10 << 20) + b"end"]
+        talk.check_credit()
+
+    def test_what_is_behind_a_heavy_message_is_answered_when_it_is_reached(
+        self,
+    ) -> None:
+        talk = Talk(WINDOW, deflate=DeflateParams())
+        heavy = masked(0xC2, deflated(bytes(1 << 20)))
+        talk.deliver(heavy)
+        talk.deliver(heavy, masked(PING, b"p"), masked(CLOSE, close(1000)))
+        assert talk.sent() == b""
+        assert talk.messages()[:2] == [bytes(1 << 20)] * 2
+        assert talk.sent() == plain(PONG, b"p") + plain(CLOSE, close(1000))
+        assert end_code(talk) == 1000
+
+    def test_a_session_that_ends_drops_all_of_it(self) -> None:
+        talk = Talk(WINDOW, deflate=DeflateParams())
+        for _ in range(5):
+            talk.deliver(masked(0xC2, deflated(bytes(1 << 20))))
+        talk.ws.session_ended(1000)
+        assert held(talk) == 0
+        assert talk.ws.inbox.weight == 0
         assert talk.exchange.credit == talk.delivered
 
 

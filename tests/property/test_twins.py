@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -359,6 +360,55 @@ def test_an_inbox(
             with pytest.raises(IndexError):
                 told.inbox.pop()
         assert told.equals(plain)
+
+
+def plain_weight(messages: list[Any]) -> int:
+    total = 0
+    for message in messages:
+        if isinstance(message, str) and not message.isascii():
+            total += sys.getsizeof(message)
+        else:
+            total += 64 + len(message) if isinstance(message, str | bytes) else 256
+    return total
+
+
+anything = st.one_of(st.text(max_size=9), st.binary(max_size=9), st.none())
+
+
+@given(messages=st.lists(anything, max_size=9))
+def test_weigh(twin: ModuleType, messages: list[Any]) -> None:
+    assert twin.weigh(messages) == plain_weight(messages)
+
+
+@given(
+    heaviest=st.integers(0, 900),
+    steps=st.lists(
+        st.one_of(
+            st.builds(
+                lambda text: client_frame(0x81, text.encode(), b"1234", 0),
+                st.text(max_size=40),
+            ),
+            st.lists(anything, max_size=5),
+            st.sampled_from(["pop", "clear"]),
+        ),
+        max_size=20,
+    ),
+)
+def test_an_inbox_knows_its_weight(
+    twin: ModuleType, heaviest: int, steps: list[bytes | list[Any] | str]
+) -> None:
+    inbox = Told(twin, 2**30, 2**30, 2**30, heaviest).inbox
+    for step in steps:
+        before = inbox.weight
+        if isinstance(step, list):
+            inbox.put(step)
+        elif isinstance(step, bytes):
+            assert inbox.take(step) is (before < heaviest)
+        elif step == "clear":
+            inbox.clear()
+        elif inbox.messages:
+            inbox.pop()
+        assert inbox.weight == plain_weight(list(inbox.messages))
 
 
 class Stream:
