@@ -189,10 +189,24 @@ async def _canary(request: Request) -> TakoWs:
     return TakoWs(request, echo)
 
 
+async def _hold(_: Request) -> str:
+    """Neither read nor answer."""
+    await Gate().wait()
+    return "never"
+
+
+async def _page(_: Request) -> Response:
+    return Response(body=bytes(60_000))
+
+
 def attacked_router(ledger: Ledger) -> Router:
-    """Return the router of a victim: ``/ws`` echoes, everything else answers 200."""
+    """Return the router of a victim: ``/ws`` echoes, ``/hold`` never answers,
+    ``/page`` is 60 KB; everything else answers 200."""
     router, handlers = Router(), _Handlers(ledger)
     router.get("/ws", handlers.websocket)
+    router.get("/hold", _hold)
+    router.post("/hold", _hold)
+    router.get("/page", _page)
     router.get("/probe", handlers.probe)
     router.get("/canary", _canary)
     router.fallback(handlers.anything)
