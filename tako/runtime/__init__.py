@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
+from tako.runtime import _signals
 from tako.seams import AsyncFunction, Receiver, Runtime, Signal
 
 
@@ -150,8 +151,10 @@ def run(
     """Run ``main(*args)`` on a new event loop and return what it returns.
 
     A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM;
-    a second signal ends the process at once. The signals are taken before the server
-    says that it listens; several servers drain together. While it runs, the garbage
+    a second signal ends the process at once, whatever it is doing, as a signal ends one
+    that takes no care of it (a shell sees 128 and its number). The signals are taken
+    before the server says that it listens, and given back when ``run`` returns; several
+    servers drain together. While it runs, the garbage
     collector looks for cycles less often (``gc.set_threshold``), unless you have set
     it so already; glibc's ``malloc`` keeps up to 8 MiB that are free, also afterwards.
 
@@ -175,7 +178,8 @@ def run(
     _tune_allocator()
     token = _managed.set(True)
     try:
-        return backend.run(main, args, loop)
+        with _signals.given_back():
+            return backend.run(main, args, loop)
     finally:
         _managed.reset(token)
         gc.set_threshold(*thresholds)
@@ -214,7 +218,8 @@ def ctrl_c() -> Coroutine[Any, Any, None]:
 
     The signals are taken from the call on, not only while it is awaited, so a program
     can call it before it tells anybody that it listens. The next signal after the first
-    has its default effect: it ends the process.
+    ends the process at once, unless somebody waits for it again, until ``tako.run``
+    returns; on a loop that somebody else runs, for good.
 
     Cancel safety: safe.
     """

@@ -271,19 +271,10 @@ def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
     loop = asyncio.get_running_loop()
     come = asyncio.Event()
 
-    def install(received: Callable[[], None]) -> Callable[[], None]:
-        for number in _signals.NUMBERS:
-            loop.add_signal_handler(number, received)
-        return give_back
-
-    def give_back() -> None:
-        for number in _signals.NUMBERS:
-            loop.remove_signal_handler(number)
-
     async def wait() -> None:
         await come.wait()
 
-    with _signals.waiting(loop, come.set, install):
+    with _signals.waiting(loop, come.set, loop.call_soon_threadsafe):
         yield wait
 
 

@@ -1,61 +1,130 @@
 """SIGINT and SIGTERM: everybody who waits is told of the first; the next is deadly.
 
-Theory of operation. The handlers of the process are ours while somebody waits, on one
-loop; what an earlier loop left behind does not count. A signal gives them back at once,
-so that the next one has its default effect even where nobody has come to notice the
-first, and wakes all who wait.
+Theory of operation. *free* -> *taken*: somebody waits, on one loop; what an earlier
+loop left behind does not count -> *come*: the first signal came; all who wait are told
+on their loop -> *taken* when somebody waits again, *free* when ``run`` ends. Without a
+signal the handlers are given back with the last who waits.
 
-Invariant: the handlers are ours exactly while ``_waiting`` has an entry.
+The next signal never becomes an exception in whatever runs: that can be swallowed, by a
+``finally``, a finalizer or the loop itself. It ends the process with the signal's own
+default action, so that a shell sees 128 and its number. The kernel does that for the
+signal that came; the other of the two still comes here, since Python drops, with a
+mere warning, what was pending when its handler became the default one.
+
+Invariants: the handlers are ours while ``_waiting`` has an entry and after *come*;
+between the look at ``_come`` and the note of it nothing is called, so of two signals,
+however close, one sees the other.
 """
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator
-from typing import TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
-Install: TypeAlias = Callable[[Callable[[], None]], Callable[[], None]]
-"""Lets the loop call a function at a signal; returns what gives the handlers back."""
+Post: TypeAlias = Callable[[Callable[[], None]], object]
+"""Lets a loop call a function soon; may be called at any point of the main thread.
+
+Raises ``RuntimeError`` if that loop is over.
+"""
 
 _waiting: list[Callable[[], None]] = []
-_give_back: Callable[[], None] | None = None
-_loop: object = None  # whose they are
+_before: dict[int, Any] = {}  # the handlers that were there; empty: they are not ours
+_come = False
+_loop: object = None  # on which they wait
+_post: Post | None = None
 
 
 @contextlib.contextmanager
 def waiting(
-    loop: object, wake: Callable[[], None], install: Install
+    loop: object, wake: Callable[[], None], post: Post
 ) -> Generator[None, None, None]:
-    """Call ``wake`` on ``loop`` at the first signal that comes while the block runs."""
-    global _give_back, _loop  # noqa: PLW0603 - a process has one handler for a signal
+    """Call ``wake`` on ``loop`` at the first signal that comes while the block runs.
+
+    Raises:
+        ValueError: this is not the main thread.
+    """
+    global _loop, _post
     if loop is not _loop:
         _waiting.clear()
-        _restore()
-        _loop = loop
-    if not _waiting:
-        _give_back = install(_received)
-    _waiting.append(wake)
+        _give_back()
+        _loop, _post = loop, post
     try:
+        _waiting.append(wake)
+        if len(_waiting) == 1:
+            _take()
         yield
     finally:
         if wake in _waiting:
             _waiting.remove(wake)
-            if not _waiting:
-                _restore()
+            if not (_waiting or _come):
+                _give_back()
+
+
+@contextlib.contextmanager
+def given_back() -> Generator[None, None, None]:
+    """Leave the handlers after the block as they were before it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {each: signal.getsignal(each) for each in NUMBERS}
+    try:
+        yield
+    finally:
+        if _before:
+            _before.update(before)
+            _give_back()
+
+
+def come() -> bool:
+    """Tell whether the first signal has come, so that the next one is deadly."""
+    return _come
+
+
+def _take() -> None:
+    global _come  # noqa: PLW0603 - a process has one handler for a signal
+    _come = False
+    for number in NUMBERS:
+        previous = signal.signal(number, _handle)
+        _before.setdefault(number, previous)
+
+
+def _give_back() -> None:
+    global _come, _loop, _post
+    for number, handler in _before.items():
+        # None: what was there came from no Python code, and cannot be put back
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    _before.clear()
+    _come, _loop, _post = False, None, None
+
+
+def _handle(number: int, _: object) -> None:
+    """Take a signal, between any two bytecodes of the main thread."""
+    global _come  # noqa: PLW0603
+    if _come:
+        _end_by(number)
+    _come = True
+    signal.signal(number, signal.SIG_DFL)
+    if _post is not None:
+        try:
+            _post(_received)
+        except RuntimeError:  # that loop is over: nobody waits
+            _give_back()
+            signal.raise_signal(number)
 
 
 def _received() -> None:
     woken = _waiting.copy()
     _waiting.clear()
-    _restore()
     for wake in woken:
         wake()
 
 
-def _restore() -> None:
-    global _give_back, _loop
-    give_back, _give_back, _loop = _give_back, None, None
-    if give_back is not None:
-        give_back()
+def _end_by(number: int) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+    os._exit(128 + number)  # somebody has blocked it

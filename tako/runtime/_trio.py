@@ -15,7 +15,6 @@ pass.
 import contextlib
 import heapq
 import logging
-import signal as signals
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from itertools import count
@@ -314,22 +313,7 @@ def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
     token = trio.lowlevel.current_trio_token()
     come = trio.Event()
 
-    def install(received: Callable[[], None]) -> Callable[[], None]:
-        def handler(*_: object) -> None:
-            # between any two bytecodes: only this may be called there
-            token.run_sync_soon(received, idempotent=True)
-
-        before = {
-            number: signals.signal(number, handler) for number in _signals.NUMBERS
-        }
-
-        def give_back() -> None:
-            for number, previous in before.items():
-                signals.signal(number, previous)
-
-        return give_back
-
-    with _signals.waiting(token, come.set, install):
+    with _signals.waiting(token, come.set, token.run_sync_soon):
         yield come.wait
 
 

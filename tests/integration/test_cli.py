@@ -359,7 +359,7 @@ class TestServing:
                 process.send_signal(signal.SIGTERM)
                 assert ws.expect_close()[0] == 1001
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(TIMEOUT) != 0
+                assert process.wait(TIMEOUT) == -signal.SIGTERM
 
 
 class TestCerts:

@@ -587,6 +587,7 @@ class TestSignalsOfTheProcess:
 
 PROGRAM = """
 import logging, sys, tako
+runtime, loop, what = sys.argv[1:]
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 
 async def stuck(request):
@@ -616,7 +617,6 @@ async def two():
         import asyncio
         await asyncio.gather(main(), main())
 
-runtime, loop, what = sys.argv[1:]
 tako.run(two if what == "two" else main, runtime=runtime, loop=loop)
 """
 
@@ -639,10 +639,12 @@ class TestAProgram:
     @staticmethod
     def wait_for(process: Child, text: str) -> None:
         assert process.stdout is not None
+        said = ""
         for line in process.stdout:
+            said += line
             if text in line:
                 return
-        pytest.fail(f"it ended without saying {text!r}")
+        pytest.fail(f"it ended without saying {text!r}: {said}")
 
     @staticmethod
     def port_of(process: Child) -> int:
@@ -696,7 +698,7 @@ class TestAProgram:
                 process.send_signal(number)
                 self.wait_for(process, "draining")
                 process.send_signal(number)
-                assert process.wait() != 0
+                assert process.wait() == -number
 
 
 class TestTheEndOfAConnection:
