@@ -1,5 +1,6 @@
 """tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers."""
 
+import tako.log_lines  # noqa: F401 - puts a filter on the loggers
 from tako.access import AccessEntry, WebSocketCounts, access_log
 from tako.aliases import (
     serve_h2c_with_config,

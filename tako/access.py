@@ -30,7 +30,7 @@ from tako.ws.session import Sendable, WebSocket, WebSocketUpgrade
 
 _log = logging.getLogger("tako.access")
 
-_PLAIN = re.compile(r"[!#-\[\]-~]*")  # printable ASCII but space, quote and backslash
+_PLAIN = re.compile(r"[!#-\[\]-~]+")  # printable ASCII but space, quote and backslash
 
 
 @dataclass(slots=True)
@@ -56,7 +56,8 @@ class WebSocketCounts:
 class AccessEntry:
     """What an access log knows about a request; prints as its line.
 
-    It is the ``access`` attribute of the log record, for formatters of your own.
+    It is the ``access`` attribute of the log record, for formatters of your own. Its
+    fields are as the client sent them, with line ends and quotes; ``str`` escapes them.
 
     Attributes:
         peer: the client's address.
@@ -83,8 +84,13 @@ class AccessEntry:
     websocket: WebSocketCounts | None = None
 
     def __str__(self) -> str:
-        line = f"{self.method} {_quoted(self.target)} HTTP/{self.http_version}"
-        words = [self.peer, line, f"status={self.status}"]
+        words = [
+            _quoted(self.peer),
+            _quoted(self.method),
+            _quoted(self.target),
+            f"HTTP/{self.http_version}",
+            f"status={self.status}",
+        ]
         if self.websocket is None:
             words.append(f"bytes={self.bytes_sent}")
         else:
@@ -98,7 +104,7 @@ class AccessEntry:
         if not self.complete:
             words.append("cut=yes")
         if self.request_id is not None:
-            words.append(f"id={self.request_id}")
+            words.append(f"id={_quoted(self.request_id)}")
         return " ".join(words)
 
 
@@ -244,8 +250,8 @@ def _size(message: str | bytes | bytearray | memoryview) -> int:
     return message.nbytes if isinstance(message, memoryview) else len(message)
 
 
-def _quoted(target: str) -> str:
-    """Return ``target`` so that it is one word of the line, whatever a client sent."""
-    if _PLAIN.fullmatch(target):
-        return target
-    return json.dumps(target).replace(" ", r"\u0020")
+def _quoted(text: str) -> str:
+    """Return ``text`` so that it is one word of the line, whatever a client sent."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return json.dumps(text).replace(" ", r"\u0020")

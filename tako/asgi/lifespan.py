@@ -20,7 +20,8 @@ from tako.errors import ConfigError, TakoError
 if TYPE_CHECKING:
     from tako.seams import Signal
 
-_logger = logging.getLogger("tako.asgi")
+# a logger of its own: what an app says of itself may have several lines
+_logger = logging.getLogger("tako.asgi.lifespan")
 
 Mode: TypeAlias = Literal["auto", "on", "off"]
 

@@ -13,7 +13,7 @@ import pytest
 
 ROWS = """
     errors headers conn_info grammar method httpdate client_hello pieces _pure _speedups
-    state byteloops tls_files proxy_tlv forms seldom response_fields config
+    state byteloops tls_files proxy_tlv forms seldom response_fields log_lines config
     request deadlines tls_context
     seams
     body response tls proxy_protocol handlers late pace
@@ -26,6 +26,7 @@ ROWS = """
     runtime
     listener
     service unix socket_activation
+    lifetime
     serving
     server aliases
     asgi

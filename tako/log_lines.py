@@ -1,0 +1,40 @@
+"""One log record is one line, whatever a peer has put into it.
+
+What a peer chooses (the name of its Unix socket, a target, a server name) is kept as it
+is everywhere, and escaped once, where a line is made of it: in the access log by
+``AccessEntry``, elsewhere by a filter on the loggers of tako. Tracebacks, and what an
+app says about its own start and end, have lines of their own.
+"""
+
+import logging
+
+
+_LOGGERS = ("asgi", "router", "server", "tls", "ws")
+_MOST = 2000  # characters of a message
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with everything escaped that does not print, cut if very long."""
+    if len(text) > _MOST:
+        text = f"{text[:_MOST]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    # Controls (also ESC and what turns the direction of writing), line and paragraph
+    # separators, and surrogates, which no stream can encode, do not
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    """Make a record's message one line; a filter that lets everything pass."""
+    text = record.getMessage()
+    shown = one_line(text)
+    if shown is not text:
+        record.msg, record.args = shown, None
+    return True
+
+
+for _name in _LOGGERS:
+    logging.getLogger(f"tako.{_name}").addFilter(_escape)
