@@ -1,6 +1,7 @@
 """``--bind``: addresses into listening sockets, for this process or for workers."""
 
 import contextlib
+import os
 import socket
 from functools import partial
 
@@ -38,6 +39,15 @@ def bind_all(addresses: tuple[str, ...]) -> Listener:
         listeners = [undo.enter_context(_bind(address)) for address in addresses]
         undo.pop_all()
     return Bound(listeners)
+
+
+def keep_from_children(addresses: tuple[str, ...]) -> None:
+    """Let no program that the app starts, at its import even, inherit our sockets."""
+    for address in addresses:
+        number = address.removeprefix("fd://")
+        if address.startswith("fd://") and number.isascii() and number.isdigit():
+            with contextlib.suppress(OSError):  # it is not open: bind_all says so
+                os.set_inheritable(int(number), False)
 
 
 def adopt(descriptors: list[int]) -> Listener:

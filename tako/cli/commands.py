@@ -8,9 +8,10 @@ import click
 
 from tako.asgi import LifespanError
 from tako.cli import certs
+from tako.cli.binds import keep_from_children
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
-from tako.cli.saying import CliError, one_line, say, version, with_fix
+from tako.cli.saying import CliError, described, one_line, say, version, with_fix
 from tako.cli.serving import serve_here
 from tako.cli.settings import Decorator, config_options, envvar
 from tako.cli.supervisor import supervise
@@ -33,7 +34,7 @@ def run(arguments: list[str]) -> int:
         say(f"tako: {one_line(error.format_message())} (see {path} --help)")
         return 2
     except click.ClickException as error:
-        say(f"tako: {one_line(error.format_message())}")
+        say(described(error))
         return error.exit_code
     except click.Abort:
         return 130
@@ -115,10 +116,21 @@ def _serve(**options: Any) -> int:
     plan = read_plan(options)
     worker = Worker.from_environment()
     if worker is not None:
-        return _guarded(plan, worker)
+        return _work(plan, worker)
+    keep_from_children(plan.binds)
     if plan.workers > 1 or plan.reload_folders:
         return supervise(plan, watched(plan.reload_folders))
     return _guarded(plan, None)
+
+
+def _work(plan: Plan, worker: Worker) -> int:
+    """Serve as a worker; what goes wrong at the start its supervisor says."""
+    try:
+        return _guarded(plan, worker)
+    except CliError as error:
+        if not worker.tell_failure(described(error)):
+            raise
+        return error.exit_code
 
 
 def _guarded(plan: Plan, worker: Worker | None) -> int:

@@ -1,5 +1,6 @@
 """``Plan``: what the options of ``tako serve`` amount to, checked."""
 
+import configparser
 import json
 import logging
 import logging.config
@@ -175,12 +176,24 @@ def _cert(options: dict[str, Any], wire: Wire) -> tuple[Path | None, Path | None
 
 def _configure_logging(path: Path) -> None:
     try:
+        text = path.read_text()  # fileConfig would say that a section is missing
         if path.suffix == ".json":
-            logging.config.dictConfig(json.loads(path.read_text()))
+            logging.config.dictConfig(json.loads(text))
         elif path.suffix == ".toml":
-            logging.config.dictConfig(tomllib.loads(path.read_text()))
+            logging.config.dictConfig(tomllib.loads(text))
         else:
             logging.config.fileConfig(path, disable_existing_loggers=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        msg = f"--log-config {path}: {one_line(str(error))}"
+    except Exception as error:  # it calls what the file names
+        msg = f"--log-config {path}: {one_line(_reason(error))}"
         raise CliError(msg) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what is wrong; ``dictConfig`` says only where, and the cause says what."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = str(error)
+    if isinstance(error, (KeyError, configparser.Error)):
+        text = f"{type(error).__name__}: {text}"
+    reason = "" if error.__cause__ is None else _reason(error.__cause__)
+    return f"{text}: {reason}" if reason not in text else text

@@ -11,7 +11,7 @@ are stopping.
 * The first worker is started alone: if it cannot start, its line says why and that is
   the end. Then the others.
 * A worker that dies is replaced: at once if it was ready for a while, else after a
-  pause that doubles.
+  pause that doubles. Why one cannot start is said here, once while it stays the same.
 * SIGHUP: every worker loads its certificate again, in place; then the places are
   rolled one by one: a replacement is started, and only when it is ready the old worker
   drains. Connections wait in the kernel's queue of the shared socket, so none is
@@ -24,6 +24,7 @@ are stopping.
 Invariant: a place is never without a worker for longer than its pause, until the end.
 """
 
+import contextlib
 import os
 import selectors
 import signal
@@ -40,13 +41,14 @@ from tako.cli.plan import Plan
 from tako.cli.reload import Watch
 from tako.cli.saying import say
 from tako.cli.serving import announce
-from tako.cli.worker import ENVIRONMENT, describe
+from tako.cli.worker import END, ENVIRONMENT, FAILED, READY, describe
 from tako.listener import Listener
 
 
 _SETTLED = 5.0  # seconds after which a worker is taken to be well
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
+_PIPE = 1 << 16  # bytes that a pipe holds
 _GRACE = 5.0  # seconds beyond the drain before a worker is killed
 
 _SIGNALS = (
@@ -66,8 +68,10 @@ class Child:
     process: subprocess.Popen[bytes]
     ready_pipe: int
     started: float
+    said: bytes = b""  # on the ready pipe
     ready: bool = False
     stopping_at: float | None = None
+    killed: bool = False
     replaces: "Child | None" = field(default=None, repr=False)
 
 
@@ -95,6 +99,7 @@ class Supervisor:
         self._signals: deque[int] = deque()
         self._code: int | None = None  # set once this is ending
         self._announced = False
+        self._failure = b""  # why workers cannot start, as it was said last
         self._changes: deque[str] = deque()
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
@@ -168,6 +173,10 @@ class Supervisor:
         late = self._plan.config.drain_timeout + _GRACE
         for child in self._children:
             if child.stopping_at is not None and child.stopping_at + late <= now:
+                if not child.killed:
+                    how = f"has not ended {late:g} s after its signal: killed"
+                    say(f"tako: worker {child.place} {how}")
+                child.killed = True
                 child.process.kill()
 
     def _signalled(self, number: int) -> None:
@@ -215,23 +224,34 @@ class Supervisor:
         self._selector.register(ready_pipe, selectors.EVENT_READ, child)
 
     def _pipe_readable(self, child: Child) -> None:
-        data = os.read(child.ready_pipe, 4096)
-        self._close_pipe(child)
+        data = os.read(child.ready_pipe, _PIPE)
+        child.said += data
         if not data:
-            return  # it died: SIGCHLD says so
+            self._close_pipe(child)  # it could not start: SIGCHLD says so
+        if not (child.said.startswith(READY) and child.said.endswith(END)):
+            return
+        self._close_pipe(child)
         child.ready = True
         if self._code is not None:
             self._stop(child)
             return
         if not self._announced:
             self._announced = True
-            announce(self._plan, self._listener, data.decode())
+            kind = child.said.removeprefix(READY).removesuffix(END).decode()
+            announce(self._plan, self._listener, kind)
             for place in range(2, self._plan.workers + 1):
                 self._start(place)
         if child.replaces is not None:
             self._stop(child.replaces)
             child.replaces = None
         self._roll_on()
+
+    def _hear_out(self, child: Child) -> None:
+        """Take what a worker that is gone has still said, and close its pipe."""
+        if child.ready_pipe >= 0:
+            with contextlib.suppress(BlockingIOError):
+                child.said += os.read(child.ready_pipe, _PIPE)
+            self._close_pipe(child)
 
     def _close_pipe(self, child: Child) -> None:
         if child.ready_pipe >= 0:
@@ -248,7 +268,7 @@ class Supervisor:
         for child in list(self._children):
             if child.process.poll() is not None:
                 self._children.remove(child)
-                self._close_pipe(child)
+                self._hear_out(child)
                 self._ended(child)
 
     def _ended(self, child: Child) -> None:
@@ -256,6 +276,10 @@ class Supervisor:
         if child.stopping_at is not None or self._code is not None:
             return
         how = _how(child.process.returncode)
+        if child.said.startswith(FAILED) and child.said != self._failure:
+            self._failure = child.said  # and not again while it stays the same
+            text = child.said.removeprefix(FAILED).removesuffix(END)
+            say(text.decode(errors="replace"))
         if not self._announced:
             self._code = child.process.returncode if child.process.returncode > 0 else 1
         elif child.replaces is not None:

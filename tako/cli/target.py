@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,13 +66,35 @@ def _import(name: str, folder: Path) -> ModuleType:
             msg = (
                 f"there is no module {missing!r} in {folder} or among what is installed"
             )
-        else:
-            msg = f"{name!r} imports {missing!r}, which is not installed"
-        raise CliError(msg) from error
-    except Exception as error:
-        kind = type(error).__name__
-        msg = f"importing {name!r} failed: {kind}: {one_line(str(error))}"
-        raise CliError(msg) from error
+            raise CliError(msg) from error
+        msg = f"{name!r} imports {missing!r}, which is not installed"
+        raise _blamed(msg, error) from error
+    except (Exception, SystemExit) as error:
+        msg = f"importing {name!r} failed: {_text(error)}"
+        raise _blamed(msg, error) from error
+
+
+def _text(error: BaseException) -> str:
+    """Return what an exception is and says, on one line."""
+    return one_line("".join(traceback.format_exception_only(error)[-1:]))
+
+
+def _blamed(text: str, error: BaseException) -> CliError:
+    """Return the error that says ``text``, and where, behind the app's traceback."""
+    own = error.__traceback__
+    while own is not None and _is_ours(own.tb_frame.f_code.co_filename):
+        own = own.tb_next
+    error.__traceback__ = own
+    where = traceback.extract_tb(own)[-1:]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        text = f"{text.partition(' (')[0]} ({error.filename}, line {error.lineno})"
+    elif where:
+        text = f"{text} ({where[0].filename}, line {where[0].lineno})"
+    return CliError(text, "".join(traceback.format_exception(error)))
+
+
+def _is_ours(file: str) -> bool:
+    return file in {__file__, importlib.__file__} or file.startswith("<frozen ")
 
 
 def _no_attribute(module_name: str, attribute: str, module: ModuleType) -> str:
@@ -81,7 +104,7 @@ def _no_attribute(module_name: str, attribute: str, module: ModuleType) -> str:
         for name, value in names.items()
         if not name.startswith("_")
         and not inspect.isclass(value)
-        and (type(value) is Router or _required(value) in {0, 3})
+        and (type(value) is Router or _required(value) == 0 or _is_asgi(value))
         and getattr(value, "__module__", module_name) != "typing"
     ]
     hint = f"; perhaps {', '.join(servable[:5])}" if servable else ""
@@ -96,19 +119,37 @@ def _recognised(name: str, found: Any, wrap: Callable[[Any], AsgiApp]) -> Target
     if _required(found) == 0:
         try:
             made = found()
-        except Exception as error:
-            kind = type(error).__name__
-            msg = f"calling {name!r} failed: {kind}: {one_line(str(error))}"
-            raise CliError(msg) from error
+        except (Exception, SystemExit) as error:
+            msg = f"calling {name!r} failed: {_text(error)}"
+            raise _blamed(msg, error) from error
         target = _servable(name, made, wrap)
         if target is not None:
             return Target(name, f"{target.kind} from a factory", target.router)
         found = made
+    if reason := _foreign(found):
+        msg = f"{name!r} is {reason}"
+        raise CliError(msg)
     msg = (
         f"{name!r} is no Router, no ASGI 3 app and no function that returns one, "
         f"but {type(found).__name__}"
     )
     raise CliError(msg)
+
+
+def _foreign(found: Any) -> str | None:
+    """Say what it is if it is an app of another interface."""
+    if inspect.iscoroutine(found):
+        found.close()
+        return "an async function that is to return an app: make it a plain function"
+    required = _required(found) if _takes(found, _required(found) or 0) else None
+    if required == 1:  # scope, and then receive and send
+        return (
+            "an ASGI 2 app, which is called twice: serve "
+            "asgiref.compatibility.guarantee_single_callable(app)"
+        )
+    if required == 2 and not inspect.isclass(found):  # environ, start_response
+        return "a WSGI app: serve a2wsgi.WSGIMiddleware(app)"
+    return None
 
 
 def _servable(name: str, found: Any, wrap: Callable[[Any], AsgiApp]) -> Target | None:
@@ -124,16 +165,39 @@ def _servable(name: str, found: Any, wrap: Callable[[Any], AsgiApp]) -> Target |
 
 
 def _is_asgi(found: Any) -> bool:
-    return _required(found) == 3 and not inspect.isclass(found)
+    """Tell whether a call is meant to have scope, receive and send."""
+    if not callable(found) or inspect.isclass(found):
+        return False
+    parameters = _parameters(found)
+    if parameters is None:  # compiled: nobody can tell
+        return True
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return _takes(found, 3)  # around an app, say; a factory takes nothing
+    return _required(found) == 3
+
+
+def _takes(found: Any, count: int) -> bool:
+    """Tell whether it can be called with ``count`` arguments without names."""
+    try:
+        inspect.signature(found).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _required(found: Any) -> int | None:
     """Return how many arguments a call needs; ``None`` if it is not known."""
-    if not callable(found):
-        return None
+    parameters = _parameters(found) if callable(found) else None
+    return None if parameters is None else sum(map(_is_required, parameters))
+
+
+def _parameters(found: Any) -> list[inspect.Parameter] | None:
     try:
-        parameters = inspect.signature(found).parameters.values()
+        return list(inspect.signature(found).parameters.values())
     except (TypeError, ValueError):
         return None
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return sum(p.default is p.empty and p.kind not in kinds for p in parameters)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    kinds = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return parameter.default is parameter.empty and parameter.kind not in kinds
