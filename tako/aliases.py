@@ -1,8 +1,9 @@
 """The names that ``serve*`` have where languages lack keyword arguments."""
 
 from tako.config import ServerConfig
+from tako.lifetime import Shutdown
 from tako.listener import ListenerLike
-from tako.service import Dispatcher, Shutdown
+from tako.service import Dispatcher
 from tako.serving import Path, serve, serve_h2c, serve_tls
 
 

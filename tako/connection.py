@@ -35,7 +35,15 @@ from tako.h2.engine import H2Engine
 from tako.late import PatientTimer
 from tako.pace import Clock, OutputWatch
 from tako.prelude import Protocol
-from tako.seams import Engine, Exchange, Pause, ResetCode, Runtime, Transport
+from tako.seams import (
+    Engine,
+    Exchange,
+    Pause,
+    ResetCode,
+    Runtime,
+    Task,
+    Transport,
+)
 from tako.tls import TlsSettings
 from tako.tls_pipe import TlsPipe
 
@@ -69,6 +77,7 @@ class Connection:
         "_pipe",
         "_protocol",
         "_receiving",
+        "_running",
         "_said_eof",
         "_said_eof_at",
         "_timer",
@@ -98,7 +107,9 @@ class Connection:
         local: PeerAddr,
         on_lost: Callable[["Connection"], None],
         complain: Callable[[str, PeerAddr], None] | None = None,
+        running: dict[Exchange, Task] | None = None,
     ) -> None:
+        """Make one; ``running``: where its exchanges are while their handlers run."""
         self.runtime: Runtime = runtime
         self.config: ServerConfig = config
         self.time: Clock = runtime.time
@@ -113,6 +124,7 @@ class Connection:
         self._local = local
         self._on_lost = on_lost
         self._complain = complain  # of peers that speak another protocol
+        self._running: dict[Exchange, Task] = {} if running is None else running
         self._engine: Engine | None = None
         self._transport: Transport | None = None
         self._timer = PatientTimer(runtime, self._deadline_reached)
@@ -260,6 +272,16 @@ class Connection:
             if not self._pauses and self._transport is not None:
                 self._transport.resume_reading()
 
+    def cancel_at(self, when: float, exchange: Exchange) -> None:
+        """Cancel the handler of ``exchange`` at ``when``, if it still runs then."""
+
+        def cancel() -> None:
+            task = self._running.get(exchange)
+            if task is not None:
+                task.cancel()
+
+        self.runtime.call_at(when, cancel)
+
     def close(self) -> None:
         """Close in order: what is queued, close_notify, FIN; then linger."""
         if self._closed or self._transport is None:
@@ -323,7 +345,8 @@ class Connection:
         if engine is None or (exchanges := engine.receive_data(data)) is None:
             return False
         for exchange in exchanges:
-            exchange.task = self.runtime.spawn(self._run, exchange)
+            exchange.task = task = self.runtime.spawn(self._run, exchange)
+            self._running[exchange] = task
         if engine.backlog:
             self.pause_reading(Pause.BACKLOG)
             self.runtime.call_soon(self._go_on)
@@ -359,6 +382,7 @@ class Connection:
             exchange.reset(ResetCode.INTERNAL_ERROR)
         finally:
             exchange.task = None
+            del self._running[exchange]
             exchange.ended()
             exchange.flush()
 

@@ -25,6 +25,7 @@ from itertools import count
 _FEW = 16  # entries that are not worth a new heap
 _CLOSED = float("-inf")  # as the entry of a closed deadline: none is earlier
 
+
 class Deadline:
     """A moment at which a function is to be called; made by ``Deadlines.new``."""
 

@@ -88,7 +88,10 @@ class Sink(Protocol):
         ...
 
     def shut_down(self) -> None:
-        """The server drains: say goodbye if this sink's protocol has a word for it."""
+        """The server drains: say goodbye if this sink's protocol has a word for it.
+
+        Repeats are no-ops.
+        """
         ...
 
 
@@ -330,6 +333,13 @@ class Host(Protocol):
 
     def resume_reading(self, reason: Pause) -> None:
         """Take ``reason`` back; a no-op if it was not given."""
+        ...
+
+    def cancel_at(self, when: float, exchange: Exchange) -> None:
+        """Cancel the handler of ``exchange`` at ``when``, if it still runs then.
+
+        Also where ``Exchange.task`` is not set, and when the connection is lost.
+        """
         ...
 
     def close(self) -> None:

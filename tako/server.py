@@ -9,16 +9,16 @@ from tako import runtime
 from tako.config import Duration, ServerConfig, seconds
 from tako.conn_info import PeerAddr
 from tako.errors import ConfigError, TlsConfigError
+from tako.lifetime import Lifetime
 from tako.listener import ListenerLike, as_listener
 from tako.proxy_policy import ProxyPolicy
-from tako.service import Dispatcher, Offer, Service
+from tako.service import Dispatcher, Offer
 from tako.serving import (
     Path,
     any_offer,
     check,
     check_config,
     greet,
-    lifespan_of,
     proxied_offer,
 )
 from tako.tls import TlsCert, TlsLike, TlsSettings, as_cert
@@ -35,20 +35,19 @@ class ServerHandle:
     Dropping the handle does not stop the server.
     """
 
-    def __init__(self, local_addr: PeerAddr, drain_timeout: float) -> None:
+    def __init__(
+        self, local_addr: PeerAddr, drain_timeout: float, lifetime: Lifetime
+    ) -> None:
         self.local_addr = local_addr
         self.drain_timeout = drain_timeout
-        self._service: Service | None = None
-        self._triggered = False
+        self._lifetime = lifetime
         self._done = False
         self._error: BaseException | None = None
         self._waiters: list[Signal] = []
 
     def trigger(self) -> None:
         """Begin to drain; again, or after the end, is a no-op."""
-        self._triggered = True
-        if self._service is not None:
-            self._service.stop()
+        self._lifetime.stop()
 
     async def join(self) -> None:
         """Wait for the end; returns at once if the server has ended.
@@ -79,16 +78,10 @@ class ServerHandle:
 
         Cancel safety: safe; the drain goes on.
         """
-        if timeout is not None and self._service is not None:
-            self._service.shorten_drain(seconds(timeout, "timeout"))
+        if timeout is not None:
+            self._lifetime.shorten_drain(seconds(timeout, "timeout"))
         self.trigger()
         await self.join()
-
-    def started(self, service: Service) -> None:
-        """Take the service to control; for ``Server``."""
-        self._service = service
-        if self._triggered:
-            service.stop()
 
     def ended(self, error: BaseException | None) -> None:
         """The service is over; for ``Server``."""
@@ -270,15 +263,13 @@ class Server:
         check(router, self.config)
         backend = runtime.current()
         bound = await as_listener(listener)
-        handle = ServerHandle(bound.local_addr, self.config.drain_timeout)
+        lifetime = Lifetime(bound, router, offer, self.config)
+        handle = ServerHandle(bound.local_addr, self.config.drain_timeout, lifetime)
 
         async def run() -> None:
             error: BaseException | None = None
             try:
-                async with lifespan_of(router), backend.open_runtime() as served:
-                    service = Service(served, bound, router, offer, self.config)
-                    handle.started(service)
-                    await service.run()
+                await lifetime.run()
             except Exception as failure:
                 error = failure
             finally:

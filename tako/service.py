@@ -2,26 +2,26 @@
 
 Theory of operation. *accepting*: one task per listening socket accepts, takes a permit
 and attaches a ``Connection``, or an ``Entrance`` that is replaced by one once it is
-known what it speaks -> *draining* (``stop`` was called, or ``shutdown`` came
-true): the sockets are closed first, then every connection is told, then they and their
-handlers are waited for, ``drain_timeout`` seconds at most -> *cutting*: what is left is
-cancelled and aborted -> *done*.
+known what it speaks -> *draining* (``stop`` was called): the sockets are closed first,
+then every connection and every session is told, then they and their handlers are waited
+for, ``drain_timeout`` seconds at most; a session has only ``ws_close_timeout`` and a
+moment -> *cutting*: what is left is cancelled and aborted -> *done*.
 
 Invariants: a connection is in ``_connections`` from ``attach`` until its
-``connection_lost``; it holds its permit as long; an error of ``accept`` or of one
-connection never ends the service; a socket is not closed while a task accepts from it;
-a drain does not cut off a connection that is being attached.
+``connection_lost``; it holds its permit as long; an exchange is in ``_running`` while
+its handler runs, which may be longer than its connection lives; an error of ``accept``
+or of one connection never ends the service; a socket is not closed while a task accepts
+from it; a drain does not cut off a connection that is being attached.
 """
 
 import contextlib
-import inspect
 import logging
 import socket
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
+from tako.body import BodySink
 from tako.config import ServerConfig
 from tako.conn_info import IpPeer, PeerAddr
 from tako.connection import Connection, Handler
@@ -36,19 +36,18 @@ from tako.proxy_protocol import ProxyHeader
 from tako.redirect import http_to_https_router
 from tako.request import Request
 from tako.response import Response
-from tako.runtime import ServerRuntime
-from tako.seams import Exchange
+from tako.runtime import ServerRuntime, signalled
+from tako.seams import Exchange, Task
 from tako.seldom import Seldom
 from tako.tls import TlsSettings
 
 
 _logger = logging.getLogger("tako.server")
 
-Shutdown: TypeAlias = Any
-"""An awaitable, an async function without arguments, or an event with ``wait()``."""
-
 _WATCH_EVERY = 1.0  # seconds between looks at the certificate files
 _WATCH_TURN = 32  # certificates looked at before others have a turn
+_FIRST_NOTICE = 1.0  # seconds after which a drain says what it waits for
+_NOTICE_EVERY = 10.0  # seconds
 _ACCEPT_TURN = 32  # connections accepted before others have a turn
 
 
@@ -101,6 +100,7 @@ class Service:
             dispatch = partial(_dispatch_secure, redirect, dispatch)
         self._handler: Handler = partial(run_exchange, dispatch)
         self._connections: set[Connection | Entrance] = set()
+        self._running: dict[Exchange, Task] = {}
         # in the order of their arrival
         self._handshaking: dict[Connection | Entrance, None] = {}
         self._accepting = 0  # tasks that use a listening socket
@@ -111,12 +111,22 @@ class Service:
         self._error: BaseException | None = None
         self._seldom = Seldom()
         self._drain_timeout = config.drain_timeout
+        self._drain_begun = 0.0
+        self.time = runtime.time
+
+    @property
+    def drain_left(self) -> float:
+        """Seconds that are left of the drain's time."""
+        begun = self._drain_begun if self._draining else self.time()
+        return begun + self._drain_timeout - self.time()
 
     def shorten_drain(self, timeout: float) -> None:
         """Give the drain ``timeout`` seconds from now if it would have more."""
-        self._drain_timeout = min(timeout, self._drain_timeout)
-        if self._draining:
-            self._runtime.call_at(self._runtime.time() + timeout, self._drain_over)
+        if not self._draining:
+            self._drain_timeout = min(timeout, self._drain_timeout)
+        elif timeout < self.drain_left:
+            self._drain_timeout = self.time() + timeout - self._drain_begun
+            self._runtime.call_at(self.time() + timeout, self._drain_over)
 
     def stop(self) -> None:
         """Begin to drain; again is a no-op."""
@@ -128,7 +138,7 @@ class Service:
         """We stop, and a successor goes on listening."""
         return self._stopping and self._config.drain_delay is not None
 
-    async def run(self, shutdown: Shutdown = None) -> None:
+    async def run(self) -> None:
         """Serve until stopped, then drain.
 
         Raises:
@@ -138,8 +148,6 @@ class Service:
         """
         spawn = self._runtime.spawn
         beside = [spawn(self._accept, sock) for sock in self._listener.sockets]
-        if shutdown is not None:
-            beside.append(spawn(self._wait_for, shutdown))
         if self._tls is not None:
             beside.append(spawn(self._watch, self._tls))
         loop_watch = LoopWatch(self._runtime)
@@ -162,16 +170,6 @@ class Service:
             self._cut()
             await self._runtime.shielded(self._gone)
             self._listener.close()
-
-    async def _wait_for(self, shutdown: Shutdown) -> None:
-        try:
-            await _awaitable(shutdown)
-        except Exception:
-            _logger.exception("the shutdown signal failed; draining all the same")
-        finally:  # a cancelled signal is a signal, too
-            if not self._stopping:
-                _logger.info("Shutdown signal received, draining connections...")
-                self.stop()
 
     async def _watch(self, tls: TlsSettings) -> None:
         """Load certificates whose files change; a bad file changes nothing."""
@@ -331,13 +329,13 @@ class Service:
             local=local,
             on_lost=self._lost,
             complain=self._complain,
+            running=self._running,
         )
 
     def _complain(self, complaint: str, peer: PeerAddr) -> None:
         """Log what somebody will look for in vain otherwise; a flood is one line."""
         if self._seldom.allows(complaint, self._runtime.time()):
-            shown = str(peer).encode("unicode_escape").decode()  # a path is the peer's
-            _logger.info("%s (from %s; told once a minute)", complaint, shown)
+            _logger.info("%s (from %s; told once a minute)", complaint, peer)
 
     def _bound_handshakes(self, connection: Connection | Entrance) -> None:
         """Drop the oldest unfinished handshake when there are too many."""
@@ -360,27 +358,65 @@ class Service:
         if self._config.drain_delay is not None:
             with contextlib.suppress(TimeoutError):
                 await self._runtime.run_within(self._config.drain_delay, self._gone)
-        self._draining = True
+        self._draining, self._drain_begun = True, self.time()
         for connection in list(self._connections):
             connection.shut_down()
+        for exchange in list(self._running):
+            exchange.sink.shut_down()  # sessions that have lost their connection, too
+        self._next_notice(_FIRST_NOTICE)
         try:
             await self._runtime.run_within(self._drain_timeout, self._emptied)
         except TimeoutError:
             self._drain_over()
+        finally:
+            self._noticing.cancel()
         if not self._expired:
             _logger.info("Server shut down gracefully")
 
+    def _next_notice(self, pause: float) -> None:
+        self._noticing = self._runtime.call_at(self.time() + pause, self._notice)
+
+    def _notice(self) -> None:
+        """Say what the drain waits for, from time to time."""
+        _logger.warning(
+            "draining: waiting for %s, %.0f s at most%s",
+            self._remaining() or "the end",
+            self.drain_left,
+            how_to_hurry(),
+        )
+        self._next_notice(_NOTICE_EVERY)
+
     def _drain_over(self) -> None:
         """Cut what is left, once; a no-op if nothing is."""
-        if self._expired or not (self._connections or self._runtime.busy):
+        remaining = self._remaining()
+        if self._expired or not remaining:
             return
         self._expired = True
         _logger.warning(
-            "Drain timeout (%s s) exceeded, aborting %d remaining connections",
-            self._drain_timeout,
-            len(self._connections),
+            "Drain timeout (%s s) exceeded, aborting %s",
+            round(self._drain_timeout, 3),
+            remaining,
         )
         self._cut()
+
+    def _remaining(self) -> str:
+        """Return how many of what there are; empty: none of anything."""
+        requests = sessions = helpers = 0
+        for exchange in self._running:
+            helpers += exchange.task is None  # an ASGI app's task is one more
+            if isinstance(exchange.sink, BodySink):
+                requests += 1
+            else:
+                sessions += 1
+        counts = {
+            "connection": len(self._connections),
+            "request": requests,
+            "session": sessions,
+            "background task": self._runtime.busy - requests - sessions - helpers,
+        }
+        return ", ".join(
+            _counted(number, name) for name, number in counts.items() if number > 0
+        )
 
     async def _emptied(self) -> None:
         await self._gone()
@@ -442,21 +478,10 @@ async def _run_adopted(
     await handler(exchange)
 
 
-def _awaitable(shutdown: Shutdown) -> Awaitable[object]:
-    """Return what to await for ``shutdown``, whichever form it has.
+def how_to_hurry() -> str:
+    """Return what to add to a log line that says what is waited for."""
+    return "; a second signal ends the process at once" if signalled() else ""
 
-    Raises:
-        TypeError: it has none of the forms.
-    """
-    if inspect.isawaitable(shutdown):
-        return shutdown
-    wait = getattr(shutdown, "wait", shutdown)
-    if callable(wait):
-        result = wait()
-        if inspect.isawaitable(result):
-            return result
-    msg = (
-        "shutdown takes an awaitable, an async function or an event, "
-        f"not {type(shutdown).__name__}"
-    )
-    raise TypeError(msg)
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"

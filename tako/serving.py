@@ -3,18 +3,19 @@
 import contextlib
 import logging
 import os
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TypeAlias
 
 from tako import runtime
 from tako.config import ServerConfig, positive
 from tako.conn_info import IpPeer, PeerAddr
 from tako.errors import ConfigError, TlsConfigError
+from tako.lifetime import Lifetime, Shutdown
 from tako.listener import Listener, ListenerLike, as_listener
 from tako.prelude import ListenerProtocol
 from tako.proxy_policy import ProxyPolicy
 from tako.router import Router
-from tako.service import Dispatcher, Offer, Service, Shutdown
+from tako.service import Dispatcher, Offer
 from tako.tls import TlsCert, TlsLike, TlsSettings, as_cert, default_cert
 from tako.unix import bind_unix
 
@@ -313,19 +314,11 @@ async def serve_listener(
     try:
         if shutdown is None and runtime.managed():  # before anybody hears of us
             shutdown = signals.enter_context(backend.interrupts())
-        async with lifespan_of(router), backend.open_runtime() as served:
-            service = Service(served, bound, router, offer, config or ServerConfig())
-            greet(offer, bound)
-            await service.run(shutdown)
+        lifetime = Lifetime(bound, router, offer, config or ServerConfig())
+        await lifetime.run(shutdown, partial(greet, offer, bound))
     finally:
         signals.close()
         bound.close()
-
-
-def lifespan_of(router: Dispatcher) -> AbstractAsyncContextManager[object]:
-    """Return what a router wants to live in: its ``lifespan()``, if it has one."""
-    lifespan = getattr(router, "lifespan", None)
-    return contextlib.nullcontext() if lifespan is None else lifespan()
 
 
 def greet(offer: Offer, listener: Listener) -> None:

@@ -1,7 +1,9 @@
 """Serving in this process: alone, or as one of several workers."""
 
 import dataclasses
+import os
 import signal
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,6 +27,7 @@ from tako.serving import serve, serve_h2c, serve_tls
 from tako.tls import ReloadableResolver, TlsCert
 
 
+_GRACE = 5.0  # seconds beyond the drain for what is cancelled then, as of a worker
 _HANDOVER = 1.0  # seconds for clients whom a worker accepted before it stops
 
 _SPOKEN = {
@@ -76,13 +79,32 @@ async def _serve(
     router: Dispatcher,
     resolver: ReloadableResolver | None,
 ) -> None:
-    if resolver is not None:
-        tls = TlsCert.resolver(resolver)
-        await serve_tls(listener, router, tls=tls, config=plan.config)
-    elif plan.wire == "h2c":
-        await serve_h2c(listener, router, config=plan.config)
-    else:
-        await serve(listener, router, config=plan.config)
+    config = plan.config
+    with runtime.current().interrupts() as interrupted:
+
+        async def shutdown() -> None:
+            await interrupted()
+            _end_in_any_case(config.drain_timeout + (config.drain_delay or 0) + _GRACE)
+
+        options: Any = {"shutdown": shutdown, "config": config}
+        if resolver is not None:
+            await serve_tls(listener, router, tls=TlsCert.resolver(resolver), **options)
+        elif plan.wire == "h2c":
+            await serve_h2c(listener, router, **options)
+        else:
+            await serve(listener, router, **options)
+
+
+def _end_in_any_case(limit: float) -> None:
+    """End the process after ``limit`` seconds, whatever ignores its cancellation."""
+
+    def end() -> None:
+        say(f"tako: not at an end {limit:g} s after the signal; ending all the same")
+        os._exit(1)
+
+    timer = threading.Timer(limit, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _resolver(plan: Plan) -> ReloadableResolver | None:

@@ -2,7 +2,8 @@
 
 Only this package imports asyncio, trio or a socket's event loop. A backend module has
 
-* ``open_runtime(nursery)``: an async context manager that yields a ``ServerRuntime``;
+* ``open_runtime(nursery)``: an async context manager that yields a ``ServerRuntime``,
+  and says so where tasks do not end when they are cancelled;
 * ``start(nursery, function, *args)``: run a function beside the caller;
 * ``open_group()``: an async context manager that yields what ``start`` takes;
 * ``interrupts()``: a context manager that yields what waits for SIGINT or SIGTERM;
@@ -47,8 +48,8 @@ class ServerRuntime(Runtime, Protocol):
         ...
 
     @property
-    def busy(self) -> bool:
-        """There are tasks that have not ended."""
+    def busy(self) -> int:
+        """How many tasks have not ended."""
         ...
 
     def cancel_tasks(self) -> None:
@@ -203,6 +204,11 @@ def _tune_allocator() -> None:
     # twice the size of the largest mapped block that was freed (mallopt(3),
     # M_MMAP_THRESHOLD). No byte of this one is touched; elsewhere nothing happens.
     bytes(_LARGE_BLOCK)
+
+
+def signalled() -> bool:
+    """Tell whether a signal that somebody waited for came: the next is deadly."""
+    return _signals.come()
 
 
 async def sleep(seconds: float) -> None:

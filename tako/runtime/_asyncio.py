@@ -6,6 +6,7 @@ what is here is only the vocabulary: tasks, signals, timers, accepting.
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import (
     AsyncGenerator,
@@ -21,6 +22,9 @@ from tako.runtime import _kernel, _signals
 from tako.seams import AsyncFunction, Receiver, Task, Timer, Transport
 
 
+_logger = logging.getLogger("tako.server")
+
+_PATIENCE = 3  # seconds, and times, that tasks are cancelled at the end
 _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
 
 
@@ -158,9 +162,9 @@ class AsyncioRuntime:
             await asyncio.wait(others)
 
     @property
-    def busy(self) -> bool:
-        """There are tasks that have not ended."""
-        return bool(self._others())
+    def busy(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._others())
 
     def cancel_tasks(self) -> None:
         """Cancel every task that was started."""
@@ -194,10 +198,20 @@ class AsyncioRuntime:
         task.result()
 
     async def end_tasks(self) -> None:
-        """Cancel every task until all have ended, however often that takes."""
-        while others := self._others():
-            self.cancel_tasks()
-            await asyncio.wait(others, timeout=1)
+        """Cancel every task, again and again, and leave behind what goes on."""
+        for _ in range(_PATIENCE):
+            if others := self._others():
+                self.cancel_tasks()
+                await asyncio.wait(others, timeout=1)
+        if others := self._others():
+            _logger.error(
+                "%d task(s) go on though cancelled for %d s: left behind",
+                len(others),
+                _PATIENCE,
+            )
+        for task in others:
+            # or the end of the loop would wait for them, see asyncio.Runner.close
+            asyncio._unregister_task(task)
 
     def _others(self) -> set[asyncio.Task[object]]:
         return {task for task in self._tasks if task is not asyncio.current_task()}

@@ -29,6 +29,8 @@ from tako.seams import AsyncFunction, Receiver, Transport
 
 _logger = logging.getLogger("tako.server")
 
+_PATIENCE = 3  # seconds for tasks to end once they are cancelled
+
 
 class TrioSignal:
     """``seams.Signal`` on parked tasks."""
@@ -163,19 +165,27 @@ class TrioRuntime:
             await self._ended.wait()
 
     @property
-    def busy(self) -> bool:
-        """There are tasks that have not ended."""
-        return bool(self._scopes)
+    def busy(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._scopes)
 
     def cancel_tasks(self) -> None:
         """Cancel every task that was spawned."""
         for scope in self._scopes:
             scope.cancel()
 
-    def stop(self) -> None:
-        """End everything, the helpers included."""
+    async def stop(self) -> None:
+        """End everything, the helpers included; say so if something goes on."""
         self._helpers.cancel()
         self._nursery.cancel_scope.cancel()
+        with trio.move_on_after(_PATIENCE, shield=True):
+            await self.finished()
+        if self._scopes:
+            _logger.error(
+                "%d task(s) go on though cancelled for %d s: waiting for them",
+                len(self._scopes),
+                _PATIENCE,
+            )
 
     async def run_within(
         self, timeout: float, function: AsyncFunction, *args: object
@@ -257,7 +267,7 @@ async def open_runtime(_nursery: object = None) -> AsyncGenerator[TrioRuntime, N
         try:
             yield runtime
         finally:
-            runtime.stop()
+            await runtime.stop()
 
 
 @contextlib.asynccontextmanager

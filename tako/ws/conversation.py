@@ -67,6 +67,7 @@ class Conversation:
         "_late_pong",
         "_output_ended",
         "_pings_sent",
+        "_shut_down",
         "_threshold",
         "_uncredited",
         "answered",
@@ -98,7 +99,7 @@ class Conversation:
         self._threshold = 0 if deflate is None else deflate.threshold
         self._uncredited = 0
         self.controls: int = 0  # Pings and Pongs in the inbox
-        self._discarding = self._output_ended = False
+        self._discarding = self._output_ended = self._shut_down = False
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
         self._late_pong: bytes | None = None  # waits until output is welcome
@@ -165,7 +166,18 @@ class Conversation:
             self.exchange.host.runtime.call_soon(self._answer_late)
 
     def shut_down(self) -> None:
-        """Tell the peer that the server goes away (RFC 6455 §7.4.1: 1001)."""
+        """Say that the server goes away; the session may take as long as closing."""
+        if self._shut_down:
+            return
+        self._shut_down = True
+        self.go_away()
+        # A session that waits for something else than its peer is told like this.
+        host = self.exchange.host
+        most = host.config.ws_close_timeout + _LINGER
+        host.cancel_at(host.time() + most, self.exchange)
+
+    def go_away(self) -> None:
+        """Tell the peer that this end goes away (RFC 6455 §7.4.1: 1001)."""
         self.send_close(1001, _GOING_AWAY)
 
     # Reading, called by the session ----------------------------------------------

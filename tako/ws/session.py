@@ -265,7 +265,7 @@ class WebSocket:
             # RFC 6455 §7.4.1: 1011 is for a server that met an unexpected condition
             await self.close(1011)
         else:
-            self._conversation.shut_down()  # cancelled: there is no time to wait
+            self._conversation.go_away()  # cancelled: there is no time to wait
 
     async def _send_control(self, message: object) -> None:
         conversation = self._conversation

@@ -72,8 +72,8 @@ class ServerRuntime(FakeRuntime):
             await super().sleep(delay)
 
     @property
-    def busy(self) -> bool:
-        return any(not task.done for task in self.tasks if task is not self.main)
+    def busy(self) -> int:
+        return sum(not task.done for task in self.tasks if task is not self.main)
 
     async def finished(self) -> None:
         while self.busy:
@@ -135,8 +135,6 @@ class Running:
         self,
         config: ServerConfig | None = None,
         offer: Offer | None = None,
-        *,
-        shutdown: Any = None,
     ) -> None:
         self.runtime = ServerRuntime()
         self.router = Router(self.runtime)
@@ -150,7 +148,7 @@ class Running:
             config or ServerConfig(),
         )
         self.peers: list[socket.socket] = []
-        self.runtime.main = self.runtime.spawn(self.service.run, shutdown)
+        self.runtime.main = self.runtime.spawn(self.service.run)
         self.runtime.run_ready()
 
     @property
@@ -421,48 +419,6 @@ class TestComplaints:
 
 
 class TestShutdown:
-    @pytest.mark.parametrize("form", ["coroutine", "function", "event"])
-    @pytest.mark.parametrize("outcome", ["returns", "raises", "is cancelled"])
-    def test_each_form_and_each_outcome_drains(
-        self,
-        start: Start,
-        caplog: pytest.LogCaptureFixture,
-        form: str,
-        outcome: str,
-    ) -> None:
-        async def signal() -> None:
-            if outcome == "raises":
-                msg = "broken signal"
-                raise ValueError(msg)
-            if outcome == "is cancelled":
-                raise Cancelled
-
-        class Event:
-            wait = staticmethod(signal)
-
-        shutdown: Any = signal
-        if form == "coroutine":
-            shutdown = signal()
-        elif form == "event":
-            shutdown = Event()
-        with caplog.at_level(logging.INFO):
-            service = start(shutdown=shutdown)
-            service.runtime.advance(1)
-        assert service.main.done
-        assert service.main.error is None
-        texts = [record.message for record in caplog.records]
-        assert "Shutdown signal received, draining connections..." in texts
-        assert texts[-1] == "Server shut down gracefully"
-        assert ("broken signal" in caplog.text) is (outcome == "raises")
-
-    def test_something_else_is_logged_and_drains(
-        self, start: Start, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        service = start(shutdown=42)
-        service.runtime.advance(1)
-        assert service.main.done
-        assert "not int" in caplog.text
-
     def test_the_listener_is_closed_before_the_drain_ends(self, start: Start) -> None:
         service = start()
         service.connect()
@@ -501,10 +457,33 @@ class TestShutdown:
         service.runtime.advance(1)
         assert service.router.unwound == ["/slow"]
         assert service.main.done
-        (record,) = caplog.records
-        assert record.message == (
-            "Drain timeout (7.0 s) exceeded, aborting 1 remaining connections"
-        )
+        assert [record.message for record in caplog.records] == [
+            "draining: waiting for 1 connection, 1 request, 6 s at most",
+            "Drain timeout (7.0 s) exceeded, aborting 1 connection, 1 request",
+        ]
+
+    def test_it_says_again_and_again_what_it_waits_for(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start(ServerConfig(drain_timeout=100))
+        for number in range(2):
+            service.connect()
+            service.request(number, "/slow")
+        service.service.stop()
+        service.runtime.advance(0.9)
+        assert not caplog.records
+        service.runtime.advance(10.2)
+        service.lose(0)
+        service.runtime.advance(10)
+        assert [record.message for record in caplog.records] == [
+            "draining: waiting for 2 connections, 2 requests, 99 s at most",
+            "draining: waiting for 2 connections, 2 requests, 89 s at most",
+            "draining: waiting for 1 connection, 1 request, 79 s at most",
+        ]
+        service.router.gate.set()
+        service.runtime.advance(20)
+        assert service.main.done
+        assert len(caplog.records) == 3
 
     @pytest.mark.parametrize("when", ["before", "during"])
     def test_it_can_be_shortened(
@@ -524,8 +503,8 @@ class TestShutdown:
         service.runtime.advance(1)
         assert service.main.done
         assert service.router.unwound == ["/slow"]
-        assert len(caplog.records) == 1
-        assert "aborting 1 remaining" in caplog.text
+        assert "Drain timeout (5" in caplog.text
+        assert "aborting 1 connection" in caplog.text
 
     def test_it_cannot_be_lengthened(self, start: Start) -> None:
         service = start(ServerConfig(drain_timeout=5))

@@ -238,6 +238,10 @@ class FakeHost:
         self.delivered: tuple[int, int] | None = (0, 0)  # got, lacking
         self.fin_waits = False
         self._timer: FakeTimer | None = None
+        self.to_cancel: list[tuple[float, object]] = []
+
+    def cancel_at(self, when: float, exchange: object) -> None:
+        self.to_cancel.append((when, exchange))
 
     def _arm(self) -> None:
         if self._timer is not None:
