@@ -4,11 +4,14 @@ Real clients need exactly Close, END_STREAM, a pause, RST_STREAM; a browser that
 Close and END_STREAM in one frame reports 1006.
 """
 
+import time
+
 import pytest
 
 from tako import ServerConfig, WebSocket
 from tests.conftest import Serve
 from tests.support.apps import echo_session, reporting, ws_router
+from tests.support.pace import Pace, keeping_pace
 from tests.support.peer_frames import Frame, FrameType
 from tests.support.peer_h2 import H2Connection
 from tests.support.peer_ws import Close, Opcode, PeerWebSocket, decode_frames
@@ -60,11 +63,9 @@ def _story(connection: H2Connection) -> list[tuple[str, int | None]]:
     return story
 
 
-def _gap(connection: H2Connection) -> float:
-    """Return the seconds between END_STREAM and RST_STREAM on stream 1."""
-    frames = connection.streams[1].frames
-    ended = next(frame for frame in frames if frame.ends_stream)
-    return frames[-1].at - ended.at
+def _since(moment: float, connection: H2Connection) -> float:
+    """Return the seconds from ``moment``, when the wait had not begun, to the reset."""
+    return connection.streams[1].frames[-1].at - moment
 
 
 def _glued(frames: list[Frame]) -> bool:
@@ -95,6 +96,7 @@ class TestHttp2Choreography:
     def test_peer_first_and_the_peer_never_ends_its_side(self, serve: Serve) -> None:
         with serve(ws_router(echo_session), QUICK).connect_h2() as connection:
             ws = _open(connection)
+            before = time.monotonic()
             ws.close(1000)
             assert connection.streams[1].expect_reset() == NO_ERROR
             assert _story(connection) == [
@@ -102,7 +104,7 @@ class TestHttp2Choreography:
                 ("END_STREAM", None),
                 ("RST_STREAM", NO_ERROR),
             ]
-            assert _gap(connection) >= SHORT * 0.8
+            assert _since(before, connection) >= SHORT * 0.8
 
     def test_server_first(self, serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
@@ -139,14 +141,21 @@ class TestHttp2Choreography:
         async def session(ws: WebSocket) -> None:
             await ws.close(4001)
 
-        with serve(ws_router(session), QUICK).connect_h2() as connection:
-            ws = _open(connection)
-            ws.expect(Close(4001, ""))
-            ws.close(4001)
-            assert connection.streams[1].expect_reset() == NO_ERROR
-            names = [name for name, _ in _story(connection)]
-            assert names == ["Close", "END_STREAM", "RST_STREAM"]
-            assert _gap(connection) >= SHORT * 0.8
+        def converse(limit: float, pace: Pace) -> None:
+            config = ServerConfig(ws_close_timeout=limit)
+            with serve(ws_router(session), config).connect_h2() as connection:
+                ws = _open(connection)
+                pace.act()
+                ws.expect(Close(4001, ""))
+                before = time.monotonic()
+                ws.close(4001)
+                pace.act()
+                assert connection.streams[1].expect_reset() == NO_ERROR
+                names = [name for name, _ in _story(connection)]
+                assert names == ["Close", "END_STREAM", "RST_STREAM"]
+                assert _since(before, connection) >= limit * 0.8
+
+        keeping_pace(converse, (SHORT, 1, 5))
 
     def test_a_returning_session_closes_in_the_same_order(self, serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:

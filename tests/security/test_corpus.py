@@ -233,4 +233,4 @@ def test_fx_26_a_row_whose_sender_does_not_read_costs_little_memory(
                 growth = process.rss - before
                 assert growth < _HELD, f"{row.id} ({row.name}) holds {growth >> 10} KiB"
         assert process.rss - start < _KEPT
-        eventually(lambda: process.fds <= fds, "the connections are closed", 10)
+        eventually(lambda: process.fds <= fds, "the connections are closed")
