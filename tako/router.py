@@ -88,7 +88,7 @@ class Router(Registrar):
         self._auto_head = auto_head
         self._states = (self._state,)
         self._seconds: float | None = None
-        self._fallback: Next = self._answer_unrouted
+        self._fallback: Next = Endpoint(self._answer_unrouted)
         self._timeout_fallback: Next = _TIMED_OUT
         self._error_handler: ErrorHandler | None = None
         self._client_error_handler: ErrorHandler | None = None
