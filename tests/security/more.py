@@ -982,11 +982,11 @@ def _malformed_requests() -> list[tuple[str, str, bytes]]:
         ),
         ("101 fields", "RSTS", _request(*[("x", "y")] * 101)),
         (
-            "a field of 17 KB",
+            "fields of 65 KB",
             "RSTS",
             raw_frame(1, 1, 1, literal_block(base))
-            + raw_frame(9, 0, 1, literal_block([("x", "y" * 16_000)]))
-            + raw_frame(9, 4, 1, literal_block([("x", "y" * 1000)])),
+            + raw_frame(9, 0, 1, literal_block([("x", "y" * 16_000)])) * 4
+            + raw_frame(9, 4, 1, literal_block([("x", "y" * 1500)])),
         ),
         (
             "content-length 1, END_STREAM on empty DATA",
