@@ -1,5 +1,5 @@
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 def unmask(
@@ -20,9 +20,11 @@ def split_frames(
     max_length: int = ...,
     limit: int = ...,
 ) -> tuple[list[tuple[int, int, int, int, int]], int]: ...
+def weigh(messages: Iterable[Any]) -> int: ...
 
 class Inbox:
     messages: deque[Any]
+    weight: int
     held: int
     least: int
     plain: bool
@@ -33,7 +35,10 @@ class Inbox:
         max_payload: int,
         most: int,
         least: int,
+        heaviest: int = ...,
     ) -> None: ...
+    def put(self, messages: list[Any]) -> None: ...
+    def clear(self) -> None: ...
     def take(self, data: bytes) -> bool: ...
     def pop(self) -> Any: ...
 

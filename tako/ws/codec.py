@@ -152,21 +152,17 @@ class Codec:
         """
         if self.finished:
             return []
-        if room <= 0 and data:
-            self._rest += data
-            self.pending = True
-            return []
         messages: list[AnyMessage] = []
         offset = 0
         source: _Bytes = data
-        if 0 < len(data) < self._left and not self._rest:
+        if 0 < len(data) < self._left and not self._rest and room > 0:
             # the middle of a large frame: there is nothing to look for in it
             return self._receive_middle(data)
         if self._rest:
             self._rest += data
             source = self._rest
             self.pending = False
-        elif self._message is None:
+        elif self._message is None and room > 0:
             # The usual read holds whole messages and nothing else: 0.2 us for one of
             # 32 bytes (native) where the path below takes 0.6. It begins with the same
             # call, so it is equal; test_codec_oracle compares them.

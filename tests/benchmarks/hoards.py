@@ -196,7 +196,7 @@ def hoard(victim: VictimProcess, wire: Wire, make: Callable[[Wire], Pieces]) -> 
 
 
 def _moves(peer: Attacker | RawH2, end: float) -> bool:
-    """Send for a moment; tell whether there is more to send, and the server takes it."""
+    """Send for a moment; tell whether there is more, and the server takes it."""
     before = peer.bytes_out
     stop = min(time.monotonic() + _PATIENCE, end)
     while peer.unsent and peer.bytes_out == before and time.monotonic() < stop:

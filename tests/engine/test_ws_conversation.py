@@ -638,6 +638,15 @@ WINDOW = 1 << 18
 WIDE = "\N{SNOWFLAKE}\N{MUSHROOM}"  # makes a ``str`` of four bytes a character
 
 
+_PAYLOADS = {
+    "zeros": (0xC2, deflated(bytes(100_000))),
+    "text": (0xC1, deflated(b"a" * 100_000)),
+    "wide text": (0xC1, deflated(b"a" * 100_000 + WIDE.encode())),
+    "plain wide text": (TEXT, b"a" * 3000 + WIDE.encode()),
+    "tiny": (TEXT, b"a"),
+}
+
+
 def held(talk: Talk) -> int:
     """Return the bytes of memory that a conversation holds of its peer's."""
     inbox = sum(map(sys.getsizeof, talk.ws.inbox.messages))
@@ -647,17 +656,9 @@ def held(talk: Talk) -> int:
 class TestMemory:
     """What waits unread is bounded by the wire's credit, decoded as it is."""
 
-    PAYLOADS = {
-        "zeros": (0xC2, deflated(bytes(100_000))),
-        "text": (0xC1, deflated(b"a" * 100_000)),
-        "wide text": (0xC1, deflated(b"a" * 100_000 + WIDE.encode())),
-        "plain wide text": (TEXT, b"a" * 3000 + WIDE.encode()),
-        "tiny": (TEXT, b"a"),
-    }
-
-    @pytest.fixture(params=PAYLOADS)
+    @pytest.fixture(params=_PAYLOADS)
     def frame(self, request: pytest.FixtureRequest) -> bytes:
-        first, payload = self.PAYLOADS[request.param]
+        first, payload = _PAYLOADS[request.param]
         return masked(first, payload)
 
     @pytest.mark.parametrize("watched", [False, True])
