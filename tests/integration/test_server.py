@@ -145,7 +145,7 @@ class TestSpawn:
                 handle = await Server().spawn_http(
                     LOCAL, echo_router(), nursery=nursery
                 )
-                assert handle._service is None, "the test comes too late"
+                assert handle._lifetime._service is None, "the test comes too late"
                 handle.trigger()
                 await within(handle.join)
 

@@ -1,12 +1,18 @@
 """Drain: what each kind of connection is told, and how long it may take (spec 7.3)."""
 
 import asyncio
+import contextlib
+import gc
 import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 import tako
-from tako import Request, Router, ServerConfig, WebSocket
+from tako import ConnectionClosed, Request, Router, ServerConfig, WebSocket
+from tako.asgi import AsgiApp
 from tests.conftest import Serve
 from tests.support.apps import echo_router, echo_session, reporting, ws_router
 from tests.support.peer_h2 import H2Connection
@@ -172,6 +178,32 @@ class TestRequestsInProgress:
         assert any("Drain timeout" in record.message for record in caplog.records)
 
 
+CLOSING_IS_SHORT = ServerConfig(drain_timeout=600, ws_close_timeout=0.3)
+
+
+def sleeper(
+    reports: Reports, entered: Reports | None = None
+) -> Callable[[WebSocket], Awaitable[None]]:
+    """Return a session that hears nothing of its socket."""
+
+    async def session(ws: WebSocket) -> None:
+        if entered is not None:
+            entered.put("entered")
+        try:
+            await tako.sleep(600)
+        finally:
+            reports.put("finally")
+
+    return session
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 class TestWebSockets:
     def test_they_get_1001(self, serve: Serve) -> None:
         reports = Reports()
@@ -203,6 +235,106 @@ class TestWebSockets:
             gate.open()
             assert reports.get() == "cleaned up"
         server.join()
+
+    def test_a_session_that_only_sleeps_is_cancelled_after_the_closing(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reports = Reports()
+        server = serve(ws_router(sleeper(reports)), CLOSING_IS_SHORT)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            server.shut_down()
+            assert ws.expect_close() == (1001, "server shutting down")
+            assert reports.get() == "finally"
+        server.join()
+        assert "Drain timeout" not in caplog.text
+        assert "waiting for" in caplog.text
+        assert "1 session" in caplog.text
+
+    @pytest.mark.parametrize("how", ["close", "vanish"])
+    def test_so_is_one_whose_client_has_left(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture, how: str
+    ) -> None:
+        reports, entered = Reports(), Reports()
+        server = serve(ws_router(sleeper(reports, entered)), CLOSING_IS_SHORT)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            entered.get()
+            if how == "close":
+                ws.close(1000)
+        _until(lambda: not server.connections or how == "close")
+        assert reports.empty, "leaving does not cancel a session, draining does"
+        server.shut_down()
+        assert reports.get() == "finally"
+        server.join()
+        assert "Drain timeout" not in caplog.text
+
+    def test_so_is_an_asgi_app(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reports, entered = Reports(), Reports()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            entered.put("accepted")
+            try:
+                await tako.sleep(600)
+            finally:
+                reports.put("finally")
+
+        router = Router()
+        router.get("/ws", AsgiApp(app))
+        server = serve(router, CLOSING_IS_SHORT)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            entered.get()
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+            assert reports.get() == "finally"
+        server.join()
+        assert "Drain timeout" not in caplog.text
+
+    def test_one_that_reads_is_told_and_may_finish(self, serve: Serve) -> None:
+        """The peer's Close does not come: the reader is told, and not cancelled."""
+        reports = Reports()
+
+        async def session(ws: WebSocket) -> None:
+            try:
+                await ws.read()
+            except ConnectionClosed as closed:
+                await tako.sleep(0.1)
+                reports.put(closed.code)
+
+        server = serve(ws_router(session), CLOSING_IS_SHORT)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.answer_close = False
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+            assert reports.get() == 1006
+        server.join()
+
+    @pytest.mark.parametrize("runtime", ["asyncio", "uvloop"], indirect=True)
+    def test_one_that_ignores_its_cancellation_is_left_behind(
+        self, serve: Serve
+    ) -> None:
+        async def session(ws: WebSocket) -> None:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await tako.sleep(600)
+
+        config = ServerConfig(drain_timeout=0.3, ws_close_timeout=0.1)
+        server = serve(ws_router(session), config)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            server.shut_down()
+            assert ws.expect_close()[0] == 1001
+        server.join()
+        assert "go on though cancelled" in server.wait_error().getMessage()
+        gc.collect()
+        while not server.error_log.records.empty:
+            assert server.wait_error().name == "asyncio"  # a pending task is destroyed
 
     def test_a_session_that_does_not_end_is_cancelled(self, serve: Serve) -> None:
         reports = Reports()
