@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from hpack import huffman_table
+
 
 _BYTE = [bytes((value,)) for value in range(256)]
 _EVERY_BYTE = int.from_bytes(bytes(range(256)), "little")
@@ -216,6 +218,15 @@ def split_frames(
         # RFC 9113 §4.1: the reserved bit is ignored
         frames.append((kind, flags, stream_id & 0x7FFFFFFF, payload, start))
     return frames, start
+
+
+def decode_huffman(data: bytes) -> bytes:
+    """Return the text of a string in Huffman code (RFC 7541 §5.2).
+
+    Raises:
+        HPACKDecodingError: ``data`` is no such code, or is padded as it must not be.
+    """
+    return huffman_table.decode_huffman(data)
 
 
 class Inbox:

@@ -27,7 +27,7 @@ read. Bytes of incomplete messages are given back at once: the codec bounds them
 message larger than the window could not arrive otherwise. ``Inbox`` counts the bytes
 that came with what is in it. ``_uncredited`` counts bytes that are not decoded yet.
 Decoding stops while ``_INBOX_MESSAGES`` wait: tiny messages are much larger decoded
-than on the wire.
+than on the wire. It also stops when the turn is over, to go on in the next.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
 bytes consumed + ``_uncredited`` + what the inbox holds, which is little while it is
@@ -66,6 +66,7 @@ class Conversation:
         "_output_ended",
         "_pings_sent",
         "_threshold",
+        "_turn",
         "_uncredited",
         "answered",
         "close_code",
@@ -91,7 +92,9 @@ class Conversation:
             max_frame_size=options.max_frame_size,
             max_message_size=options.max_message_size,
             inflater=None if deflate is None else Inflater(deflate),
+            turn=exchange.host.turn,
         )
+        self._turn = exchange.host.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self._uncredited = 0
@@ -135,8 +138,7 @@ class Conversation:
             self._keep_alive.heard()
         self._uncredited += len(data)
         self._receive(data)
-        while self._discarding and self.resume():
-            pass
+        self._discard_rest()
 
     def deliver_eof(self, error: Exception | None = None) -> None:
         """The peer ended its direction, or the exchange is over."""
@@ -198,8 +200,7 @@ class Conversation:
         if held := self.inbox.held:
             self.inbox.held = 0
             self.exchange.consumed(held)
-        while self.resume():
-            pass
+        self._discard_rest()
 
     # Output, called by the session -----------------------------------------------
 
@@ -279,9 +280,20 @@ class Conversation:
 
     # Inside ------------------------------------------------------------------------
 
+    def _discard_rest(self) -> None:
+        while self._discarding and not self._turn.over and self.resume():
+            pass
+
+    def _go_on(self) -> None:
+        """Decode what an earlier turn had no time for."""
+        self._receive(b"")
+        self._discard_rest()
+
     def _receive(self, data: bytes) -> None:
         codec, inbox = self._codec, self.inbox
         messages = codec.receive(data, _INBOX_MESSAGES - len(inbox.messages))
+        if codec.pending and self._turn.over:
+            self._turn.later(self._go_on)
         if messages:
             for message in messages:
                 if type(message) is not str and type(message) is not bytes:

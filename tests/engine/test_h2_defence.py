@@ -419,6 +419,7 @@ class TestTurns:
         assert 0 < len(found) < 80
         turns = 1
         while peer.engine.backlog:
+            clock.run_ready()
             found += peer.engine.receive_data(b"")
             turns += 1
         assert len(found) == 80
@@ -433,12 +434,13 @@ class TestTurns:
             return clock.now
 
         peer.host.time = tick  # type: ignore[method-assign]
-        messages = [b"%03d" % i for i in range(200)]
+        messages = [b"%03d" % i for i in range(800)]
         stream = b"".join(data(1, m) for m in messages)
-        peer.engine.receive_data(stream[:1001])
+        peer.engine.receive_data(stream[:6001])
         assert peer.engine.backlog
-        peer.engine.receive_data(stream[1001:])
+        peer.engine.receive_data(stream[6001:])
         while peer.engine.backlog:
+            clock.run_ready()
             peer.engine.receive_data(b"")
         assert sink.data == b"".join(messages)
 

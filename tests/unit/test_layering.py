@@ -14,7 +14,7 @@ import pytest
 ROWS = """
     errors headers conn_info grammar method httpdate client_hello _pure _speedups
     state byteloops tls_files proxy_tlv forms
-    config request deadlines tls_context
+    config request deadlines tls_context turn
     seams
     body response tls proxy_protocol handlers half_closed late pace
     tls_pipe proxy_policy
