@@ -61,6 +61,7 @@ class Conversation:
         "_deadline",
         "_deflater",
         "_discarding",
+        "_eof_due",
         "_keep_alive",
         "_late_pong",
         "_output_ended",
@@ -68,6 +69,7 @@ class Conversation:
         "_threshold",
         "_turn",
         "_uncredited",
+        "_waits",
         "answered",
         "close_code",
         "close_reason",
@@ -100,6 +102,8 @@ class Conversation:
         self._uncredited = 0
         self.controls: int = 0  # Pings and Pongs in the inbox
         self._discarding = self._output_ended = False
+        self._waits = False  # for the next turn, to go on decoding
+        self._eof_due = False  # behind what is not decoded
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
         self._late_pong: bytes | None = None  # waits until output is welcome
@@ -142,6 +146,9 @@ class Conversation:
 
     def deliver_eof(self, error: Exception | None = None) -> None:
         """The peer ended its direction, or the exchange is over."""
+        if self._waits and error is None:
+            self._eof_due = True
+            return
         if self.end is None:
             self._end_without_close()
         if isinstance(error, Disconnected):
@@ -292,7 +299,8 @@ class Conversation:
     def _receive(self, data: bytes) -> None:
         codec, inbox = self._codec, self.inbox
         messages = codec.receive(data, _INBOX_MESSAGES - len(inbox.messages))
-        if codec.pending and self._turn.over:
+        self._waits = codec.pending and self._turn.over
+        if self._waits:
             self._turn.later(self._go_on)
         if messages:
             for message in messages:
@@ -313,6 +321,9 @@ class Conversation:
             self._violated(codec.error)
         elif messages:
             self.readable.set()
+        if self._eof_due and not self._waits:
+            self._eof_due = False
+            self.deliver_eof()
 
     def _violated(self, error: WsError) -> None:
         """The peer broke a rule; messages that came before may still be answered."""
