@@ -47,7 +47,7 @@ _LANE = 256  # frames of the express lane before that
 _LANE_SHIFT = 8  # bytes of the express lane, to the power of two, for a unit
 _FRAME_COST = 8
 _HEADERS_COST = 32
-_BLOCK_SHIFT = 6  # bytes of a header block, to the power of two, for another unit
+_BLOCK_SHIFT = 2  # bytes of a header block, to the power of two, for another unit
 _STREAMS_SHIFT = 3  # streams that a frame concerns, to the power of two, likewise
 _NOBODY: tuple[None, None] = (None, None)
 
@@ -224,12 +224,12 @@ class Gate:
             for kind, flags, stream_id, start, stop in batch:
                 payload = data[start:stop]
                 if kind or flags or not self._tunnel(stream_id, payload):
+                    if not turn.spend(self._cost(kind, stream_id, stop - start)):
+                        return self._put_off(data, start - frames.HEAD.size)
                     self._check(kind, flags, stream_id, stop - start)
                     self._receive(kind, flags, stream_id, payload)
                     if self.stopped:
                         return False
-                    if not turn.spend(self._cost(kind, stream_id, stop - start)):
-                        return self._put_off(data, stop)
             if len(batch) < _BATCH:
                 self._keep(data, position)
                 return False

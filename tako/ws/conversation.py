@@ -141,8 +141,7 @@ class Conversation:
         if self._keep_alive is not None:
             self._keep_alive.heard()
         self._uncredited += len(data)
-        self._receive(data)
-        self._discard_rest()
+        self._work(data)
 
     def deliver_eof(self, error: Exception | None = None) -> None:
         """The peer ended its direction, or the exchange is over."""
@@ -293,8 +292,15 @@ class Conversation:
 
     def _go_on(self) -> None:
         """Decode what an earlier turn had no time for."""
-        self._receive(b"")
+        self._work(b"")
+
+    def _work(self, data: bytes) -> None:
+        """Decode what this turn has time for; then the end that waited behind it."""
+        self._receive(data)
         self._discard_rest()
+        if self._eof_due and not self._waits:
+            self._eof_due = False
+            self.deliver_eof()
 
     def _receive(self, data: bytes) -> None:
         codec, inbox = self._codec, self.inbox
@@ -321,9 +327,6 @@ class Conversation:
             self._violated(codec.error)
         elif messages:
             self.readable.set()
-        if self._eof_due and not self._waits:
-            self._eof_due = False
-            self.deliver_eof()
 
     def _violated(self, error: WsError) -> None:
         """The peer broke a rule; messages that came before may still be answered."""

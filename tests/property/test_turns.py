@@ -1,13 +1,14 @@
-"""Input that is cut into turns means what it means at once: nothing lost, nothing moved.
+"""Input that is cut into turns means what it means at once: nothing lost or moved.
 
 A connection gets the same bytes twice, in the same reads: once with all the time of the
 world, once with a budget that is used up almost at once. What handlers and sessions see
 must be the same, and how the connection ends.
 """
 
+import contextlib
 import ssl
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003 - as elsewhere
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,10 +106,8 @@ class Run:
 
     def say_goodbye(self) -> bytes:
         """Return a close_notify."""
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self.close_notify()
-        except ssl.SSLWantReadError:
-            pass
         return self.seal(b"")
 
     async def _handle(self, exchange: Exchange) -> None:
