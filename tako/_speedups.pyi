@@ -20,6 +20,7 @@ def split_frames(
     max_length: int = ...,
     limit: int = ...,
 ) -> tuple[list[tuple[int, int, int, int, int]], int]: ...
+def decode_huffman(data: bytes) -> bytes: ...
 
 class Inbox:
     messages: deque[Any]

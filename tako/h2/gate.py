@@ -44,7 +44,7 @@ _BATCH = 16  # frames that are cut off the input at a time
 _LANE = 256  # frames of the express lane before that
 
 # Units of ``Turn``
-_LANE_SHIFT = 8  # bytes of the express lane, to the power of two, for a unit
+_LANE_COST = 128  # of many bytes on the express lane
 _FRAME_COST = 8
 _HEADERS_COST = 32
 _BLOCK_SHIFT = 2  # bytes of a header block, to the power of two, for another unit
@@ -212,12 +212,11 @@ class Gate:
         position = 0
         while True:
             if lane and not block.stream_id:
-                begin = position
                 position, window.left = take_data(
                     data, position, window.left, lane, frames.MAX_FRAME_SIZE, _LANE
                 )
-                if position - begin > frames.MAX_FRAME_SIZE:
-                    turn.spend(position - begin >> _LANE_SHIFT)
+                if position > frames.MAX_FRAME_SIZE:
+                    turn.spend(_LANE_COST)
             batch, position = split_frames(
                 data, position, frames.MAX_FRAME_SIZE, _BATCH
             )

@@ -469,3 +469,15 @@ class TestTurns:
         kinds = [f.kind for f in parse(peer.host.take())]
         assert GOAWAY not in kinds
         assert SETTINGS not in kinds
+
+
+class TestRefusals:
+    def test_requests_that_end_in_a_refusal_do_not_go_on_for_ever(self) -> None:
+        peer = Peer(config=ServerConfig(h2_max_pending_accept_reset_streams=20))
+        value = "x" * 17_000  # above h2_max_header_list_size
+        for stream_id in range(1, 101, 2):
+            peer.send(peer.headers(stream_id, extra=[("x-large", value)]))
+            if codes := peer.goaway_codes():
+                assert codes == CALM
+                return
+        pytest.fail("they go on for ever")

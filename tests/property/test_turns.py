@@ -8,9 +8,8 @@ must be the same, and how the connection ends.
 import contextlib
 import ssl
 import zlib
-from collections.abc import Callable  # noqa: TC003 - as elsewhere
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hpack
 import pytest
@@ -21,14 +20,18 @@ from tako.config import ServerConfig
 from tako.conn_info import IpPeer
 from tako.connection import Connection
 from tako.errors import TakoError
-from tako.h2.frames import PADDED, frame
+from tako.h2.frames import PADDED, PREFACE, frame
 from tako.pipeline import run_exchange
 from tako.seams import Exchange
 from tako.tls import TlsCert, TlsSettings
-from tests.support.h2wire import CONNECT, POST, PREFACE, data as data_frame
+from tests.support.h2wire import CONNECT, POST, data as data_frame
 from tests.support.peer_ws import encode_frame
 from tests.support.server import Credentials
 from tests.support.wire import FakeRuntime, FakeTransport
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 pytestmark = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
