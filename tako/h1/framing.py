@@ -119,7 +119,7 @@ class ChunkedBody:
         self._extensions = 0
         self._in_trailers = False
         self._left = 0  # of the chunk
-        self._line = b""
+        self._line: bytes = b""
         self._max_trailers = config.max_headers
         self._size_line = _SIZE_LINE
         self._trailer_bytes = 0
