@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from hpack import huffman_table
+
 
 _BYTE = [bytes((value,)) for value in range(256)]
 _EVERY_BYTE = int.from_bytes(bytes(range(256)), "little")
@@ -233,6 +235,15 @@ def _cost(message: Any) -> int:
     if isinstance(message, bytes) or (isinstance(message, str) and message.isascii()):
         return _OBJECT + len(message)
     return sys.getsizeof(message) if isinstance(message, str) else _CONTROL
+
+
+def decode_huffman(data: bytes) -> bytes:
+    """Return the text of a string in Huffman code (RFC 7541 §5.2).
+
+    Raises:
+        HPACKDecodingError: ``data`` is no such code, or is padded as it must not be.
+    """
+    return huffman_table.decode_huffman(data)
 
 
 class Inbox:

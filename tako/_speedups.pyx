@@ -8,11 +8,20 @@ Every read is bounded by the length of a buffer that is locked while it is read
 from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from sys import getsizeof
+
+from hpack import HPACKDecodingError
+from hpack.huffman_table import (
+    HUFFMAN_COMPLETE,
+    HUFFMAN_EMIT_SYMBOL,
+    HUFFMAN_FAIL,
+    HUFFMAN_TABLE,
+)
 
 from tako._pure import _CONTROL, _OBJECT, _SHARE
 
@@ -308,6 +317,62 @@ def weigh(messages):
     for message in messages:
         total += cost(message)
     return total
+# ``hpack``'s state machine: four bits at a time, 16 entries for each of 256 states.
+cdef unsigned char NEXT_STATE[4096]
+cdef unsigned char STEP_FLAGS[4096]
+cdef unsigned char SYMBOL[4096]
+cdef unsigned char COMPLETE = HUFFMAN_COMPLETE
+cdef unsigned char EMIT = HUFFMAN_EMIT_SYMBOL
+cdef unsigned char FAIL = HUFFMAN_FAIL
+
+
+cdef int fill_huffman() except -1:
+    cdef int index
+    if len(HUFFMAN_TABLE) != 4096:
+        raise ImportError("hpack has another Huffman table")
+    for index in range(4096):
+        state, flags, symbol = HUFFMAN_TABLE[index]
+        NEXT_STATE[index] = state
+        STEP_FLAGS[index] = flags
+        SYMBOL[index] = symbol
+    return 0
+
+
+fill_huffman()
+
+
+cdef Py_ssize_t expand_huffman(
+    const unsigned char* source, Py_ssize_t size, unsigned char* target
+) noexcept nogil:
+    """Return the length of what is in ``target``, -1 if ``source`` is not decodable."""
+    cdef Py_ssize_t index, length = 0
+    cdef int half, step = 0
+    cdef unsigned char state = 0
+    for index in range(size):
+        for half in range(2):
+            step = state << 4
+            step |= source[index] & 15 if half else source[index] >> 4
+            if STEP_FLAGS[step] & FAIL:
+                return -1
+            if STEP_FLAGS[step] & EMIT:
+                target[length] = SYMBOL[step]
+                length += 1
+            state = NEXT_STATE[step]
+    return length if size == 0 or STEP_FLAGS[step] & COMPLETE else -1
+
+
+def decode_huffman(bytes data not None):
+    cdef Py_ssize_t size = len(data)
+    cdef Py_ssize_t length
+    cdef bytearray text = bytearray(2 * size)  # a step of four bits emits one at most
+    length = expand_huffman(
+        <const unsigned char*>PyBytes_AS_STRING(data),
+        size,
+        <unsigned char*>PyByteArray_AS_STRING(text),
+    )
+    if length < 0:
+        raise HPACKDecodingError("Invalid Huffman string")
+    return bytes(text[:length])
 
 
 cdef class Inbox:

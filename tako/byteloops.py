@@ -10,6 +10,7 @@ import os
 from tako import _pure
 from tako._pure import (
     Inbox,
+    decode_huffman,
     encode_data_frame,
     encode_frame,
     scan_frames,
@@ -24,6 +25,7 @@ if os.environ.get("TAKO_PURE") != "1":
     with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
         from tako._speedups import (  # type: ignore[assignment]
             Inbox,
+            decode_huffman,
             encode_data_frame,
             encode_frame,
             scan_frames,
@@ -39,6 +41,7 @@ NATIVE: bool = unmask is not _pure.unmask
 __all__ = [
     "NATIVE",
     "Inbox",
+    "decode_huffman",
     "encode_data_frame",
     "encode_frame",
     "scan_frames",

@@ -3,7 +3,7 @@
 Theory of operation. The server name decides which certificate answers, and the ALPN
 list decides whether there is a protocol in common; both are known before any key is
 made. The reader collects bytes until the ClientHello is complete: it may be cut over
-any number of records (RFC 8446 §5.1) and the records over any number of reads. ``raw``
+many records (RFC 8446 §5.1) and the records over any number of reads. ``raw``
 keeps the bytes as they came, so that OpenSSL can be fed with them afterwards.
 
 Invariants: everything that announces more than ``LIMIT`` bytes is refused when the
@@ -18,6 +18,7 @@ from enum import IntEnum
 LIMIT = 64 * 1024
 """The most bytes, records included, that a ClientHello may take (usual: 2 KiB)."""
 
+_MAX_RECORDS = 1024  # that a ClientHello may be cut into; a large one takes two
 _RECORD_HEADER = 5
 _HANDSHAKE_HEADER = 4
 _MAX_FRAGMENT = 1 << 14  # RFC 8446 §5.1: TLSPlaintext.length MUST NOT exceed 2^14
@@ -80,11 +81,12 @@ class ClientHello:
 class ClientHelloReader:
     """Collects bytes until the ClientHello is complete."""
 
-    __slots__ = ("_message", "_read", "raw")
+    __slots__ = ("_message", "_read", "_records", "raw")
 
     def __init__(self) -> None:
         self.raw: bytearray = bytearray()
         self._message = bytearray()
+        self._records = 0
         self._read = 0  # start of the first record in raw that is not in _message
 
     def receive_data(self, data: bytes) -> ClientHello | None:
@@ -97,6 +99,9 @@ class ClientHelloReader:
         self._check_start()
         while (fragment := self._next_fragment()) is not None:
             self._message += fragment
+            self._records += 1
+            if self._records > _MAX_RECORDS:  # each takes a microsecond, in one turn
+                raise ClientHelloError(Alert.UNEXPECTED_MESSAGE, "too many records")
             size = self._message_size()
             if size is not None and len(self._message) >= size:
                 return parse_client_hello(bytes(self._message[_HANDSHAKE_HEADER:size]))

@@ -17,6 +17,10 @@ Flush rule. While input is processed nothing is written; the end of the turn wri
 once. Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the
 callbacks that are due, so that replies to one read leave in one write.
 
+Turns. Whoever stops in the middle of its input because ``turn`` is over keeps the rest.
+Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next turn: the
+sinks, the engine, TLS, and only behind all of their bytes the end of the peer's data.
+
 Invariants: ``_engine`` is set once; after *lost* nothing touches the transport; exactly
 one timer is armed while a deadline is set; an exception of the code above never leaves
 this class, it costs this connection only.
@@ -46,6 +50,7 @@ from tako.seams import (
 )
 from tako.tls import TlsSettings
 from tako.tls_pipe import TlsPipe
+from tako.turn import Turn
 
 
 _logger = logging.getLogger("tako.server")
@@ -54,6 +59,7 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 _MAX_DROPPED = 16 << 20  # bytes of a peer that sends on after we closed
 _FEW_WRITES = 256  # before a look at whether they wait
+_LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
 
 
 class Connection:
@@ -63,6 +69,7 @@ class Connection:
         "_closed",
         "_complain",
         "_dropped",
+        "_end_due",
         "_engine",
         "_handler",
         "_handshake",
@@ -89,6 +96,7 @@ class Connection:
         "flush_due",
         "runtime",
         "time",
+        "turn",
         "writable",
         "written",
     )
@@ -114,12 +122,13 @@ class Connection:
         self.config: ServerConfig = config
         self.time: Clock = runtime.time
         self.deadlines: Deadlines = Deadlines(self._arm)
+        self.turn: Turn = Turn(runtime.time, runtime.call_soon, self._go_on)
         self.writable: bool = True
         self.flush_due: bool = False
         self.written: int = 0
         self._handler = handler
         self._protocol = protocol
-        self._pipe = None if tls is None else TlsPipe(tls)
+        self._pipe = None if tls is None else TlsPipe(tls, self.turn)
         self._peer = peer
         self._local = local
         self._on_lost = on_lost
@@ -132,6 +141,7 @@ class Connection:
         self._receiving = False
         self._closed = False
         self._said_eof = self._peer_eof = False
+        self._end_due = False  # the peer's end is behind input that was put off
         self._dropped = 0  # bytes that came while lingering
         self._said_eof_at = 0.0
         self._writes = 0
@@ -170,6 +180,10 @@ class Connection:
                 if pipe is not None and pipe.ended:
                     answers = True
                     self._peer_ended(pipe)
+            if len(data) > _LARGE_READ:
+                self.turn.spend(len(data) >> 10)
+            if self.turn.over:
+                self._put_off()
         except Exception as error:
             self._crashed(error)
         finally:
@@ -223,6 +237,8 @@ class Connection:
         if self._engine is not None:
             self._turn(self._engine.wake_writers)
             self._flush_now()
+            if self._put_off_bytes or self._end_due:
+                self._put_off()
 
     # What the engine and the exchanges call (``Host``) -----------------------------
 
@@ -332,6 +348,9 @@ class Connection:
             self._receiving = False
 
     def _receive_eof(self) -> None:
+        if self._put_off_bytes:
+            self._end_due = True
+            return
         if self._pipe is not None:
             self._pipe.receive_eof()
         if self._engine is None:
@@ -348,9 +367,23 @@ class Connection:
             exchange.task = task = self.runtime.spawn(self._run, exchange)
             self._running[exchange] = task
         if engine.backlog:
-            self.pause_reading(Pause.BACKLOG)
-            self.runtime.call_soon(self._go_on)
+            self._put_off()
         return True
+
+    @property
+    def _put_off_bytes(self) -> bool:
+        """There are received bytes that somebody has not looked at."""
+        engine, pipe = self._engine, self._pipe
+        return (
+            self.turn.waiting
+            or (engine is not None and engine.backlog)
+            or (pipe is not None and pipe.backlog)
+        )
+
+    def _put_off(self) -> None:
+        """Go on in the next turn; read nothing before that."""
+        self.pause_reading(Pause.BACKLOG)
+        self.turn.put_off()
 
     def _go_on(self) -> None:
         """Process input that an earlier turn put off.
@@ -358,15 +391,36 @@ class Connection:
         Not while the peer takes no output: what it asked for would pile up here.
         ``resume_writing`` comes back to it.
         """
-        if self._closed or self._engine is None:
+        if self._closed or self._transport is None:
             return
         if not self.writable:
             self.resume_reading(Pause.BACKLOG)  # UNSENT holds
             return
-        self._turn(self._receive, b"")
-        if not self._engine.backlog:
-            self.resume_reading(Pause.BACKLOG)
+        self._turn(self._catch_up)
         self._flush_now()
+
+    def _catch_up(self) -> None:
+        turn, pipe = self.turn, self._pipe
+        time_left = turn.serve_sinks()
+        engine = self._engine
+        if time_left and engine is not None and engine.backlog:
+            self._receive(b"")
+            time_left = not (turn.over or engine.backlog)
+        if time_left and pipe is not None and pipe.backlog:
+            data = pipe.receive_data(b"")
+            if (engine is not None or self._handshaken()) and data:
+                self._receive(data)
+            self._end_due = self._end_due or pipe.ended
+        if self._put_off_bytes or turn.over:
+            self._put_off()
+            return
+        if self._end_due:
+            self._end_due = False
+            if pipe is not None and pipe.ended:
+                self._peer_ended(pipe)
+            if self._peer_eof and not self._closed:
+                self._receive_eof()
+        self.resume_reading(Pause.BACKLOG)
 
     async def _run(self, exchange: Exchange) -> None:
         """Run the handler of one exchange: the isolation boundary of its task."""
@@ -425,6 +479,9 @@ class Connection:
         """The peer's close_notify came, or TLS broke: nothing more can arrive."""
         if self._closed:
             return
+        if self._put_off_bytes:
+            self._end_due = True
+            return
         if pipe.failed:
             _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
             self._peer_eof = True  # whatever it sends, nobody can read it
@@ -448,8 +505,7 @@ class Connection:
                 self._tell(engine.complaint)
                 self.close()
             elif engine.backlog and self.writable and not self._pauses & Pause.BACKLOG:
-                self.pause_reading(Pause.BACKLOG)
-                self.runtime.call_soon(self._go_on)
+                self._put_off()
         except Exception as error:
             self._crashed(error)
 

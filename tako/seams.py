@@ -32,6 +32,7 @@ from tako.conn_info import ConnInfo
 from tako.deadlines import Deadlines
 from tako.headers import RawHeader
 from tako.request import Request
+from tako.turn import Turn
 
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
@@ -287,6 +288,7 @@ class Host(Protocol):
     config: ServerConfig
     conn_info: ConnInfo
     deadlines: Deadlines
+    turn: Turn
     flush_due: bool
     """``flush(soon=True)`` was called and is still to happen."""
 

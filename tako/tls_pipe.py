@@ -14,6 +14,10 @@ Theory of operation. Three phases.
    ``_missing`` keeps track of where records end, and OpenSSL is asked once for each
    that is there.
 
+A record without data (empty, KeyUpdate, an attempt to renegotiate) costs as much as a
+full one. So they are counted, and ``receive_data`` stops in the middle of its input
+when the connection's ``turn`` is over: ``backlog``.
+
 Invariants: ``receive_data`` never raises because of input; once ``error`` is set
 nothing is read or written any more, but what ``data_to_send`` still returns (an alert,
 perhaps) should be sent. Of data ``_incoming`` never holds more than one record, and
@@ -31,6 +35,7 @@ from tako.conn_info import TlsInfo
 from tako.errors import LocalProtocolError
 from tako.httpdate import http_date
 from tako.tls import TlsSettings
+from tako.turn import Turn, endless
 
 
 __all__ = ["TlsPipe"]
@@ -45,6 +50,12 @@ _SLICE = 32 * 1024
 _HEAD = 5  # bytes of a record before its content: type, version, length
 _CONTENT_TYPES = range(20, 24)  # RFC 8446 §5.1
 _EXPANSION = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
+_MAX_IDLE = 32  # records without data that are not outweighed by such with data
+
+# Units of ``Turn``
+_RECORD_COST = 8
+_IDLE_COST = 32  # an exception, and for a KeyUpdate new keys
+_HANDSHAKE_COST = 64
 
 
 class TlsPipe:
@@ -54,6 +65,8 @@ class TlsPipe:
         established: the handshake is complete, ``info`` is set.
         alpn: the protocol agreed on; ``None`` before, and if the client offered none.
         info: what the handshake settled.
+        backlog: there is input that this turn had no time for; call
+            ``receive_data(b"")`` in the next one.
         error: why the connection failed, for the log; ``None`` unless it has.
         complaint: the same where an operator should hear of it, with no word in it
             that the peer chose.
@@ -67,6 +80,7 @@ class TlsPipe:
         "_answered_by",
         "_close_sent",
         "_head",
+        "_idle",
         "_incoming",
         "_missing",
         "_outgoing",
@@ -77,8 +91,10 @@ class TlsPipe:
         "_settings",
         "_sni",
         "_ssl",
+        "_turn",
         "_write",
         "alpn",
+        "backlog",
         "complaint",
         "ended",
         "error",
@@ -88,9 +104,16 @@ class TlsPipe:
         "truncated",
     )
 
-    def __init__(self, tls: TlsSettings) -> None:
-        """Make a pipe for a connection that was accepted just now."""
+    def __init__(self, tls: TlsSettings, turn: Turn | None = None) -> None:
+        """Make a pipe for a connection that was accepted just now.
+
+        Args:
+            tls: certificates and protocols.
+            turn: the connection's budget; ``None``: all is decrypted at once.
+        """
         self._settings = tls
+        self._turn = turn or endless()
+        self._idle = 0  # records without data, less those with data since
         self._reader: ClientHelloReader | None = ClientHelloReader()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -100,7 +123,7 @@ class TlsPipe:
         self._write: _Write = _not_established
         self._reading = False  # established, and the data has not ended
         self._missing = 0  # bytes of the record that ``_incoming`` holds the start of
-        self._head: bytes = b""  # the next record's, as long as it is not complete
+        self._head: bytes = b""  # input not looked at: part of a head, or put off
         self._sni: str | None = None
         self._answered_by: object = None
         self._close_sent = False
@@ -112,6 +135,7 @@ class TlsPipe:
         self.peer_closed: bool = False
         self.truncated: bool = False
         self.ended: bool = False
+        self.backlog: bool = False
 
     @property
     def failed(self) -> bool:
@@ -135,10 +159,14 @@ class TlsPipe:
             return self._receive_unusual(ciphertext)
         self._incoming.write(ciphertext)
         try:
-            return self._read(_RECORD) or self._end_of_data()
+            plaintext = self._read(_RECORD)
         except ssl.SSLError as error:
             self._note(error)
+            self._count_idle()
             return b""
+        if self._idle:
+            self._idle -= 1
+        return plaintext or self._end_of_data()
 
     def receive_eof(self) -> None:
         """Note that the peer will send nothing more. Repeats are no-ops."""
@@ -243,7 +271,14 @@ class TlsPipe:
         ssl_object = self._ssl
         if ssl_object is None:
             return b""
+        if self._head:
+            ciphertext, self._head = self._head + ciphertext, b""
+        self.backlog = False
         for start in range(0, len(ciphertext), _SLICE):
+            if start and not self._turn.spend(_HANDSHAKE_COST):
+                self._head = ciphertext[start:]
+                self.backlog = True
+                return b""
             self._incoming.write(memoryview(ciphertext)[start : start + _SLICE])
             try:
                 ssl_object.do_handshake()
@@ -276,14 +311,19 @@ class TlsPipe:
         """Decrypt the records that are complete; the BIO keeps the next one's start."""
         if self._head:
             ciphertext, self._head = self._head + ciphertext, b""
+        self.backlog = False
         view, size = memoryview(ciphertext), len(ciphertext)
-        feed, read = self._incoming.write, self._read
+        feed, read, spend = self._incoming.write, self._read, self._turn.spend
         chunks: list[bytes] = []
         start, end = 0, self._missing
         while self._reading:
             if start == end:
                 if size - start < _HEAD:
                     self._head = ciphertext[start:]
+                    break
+                if start and not spend(_RECORD_COST):
+                    self._head = ciphertext[start:]
+                    self.backlog = True
                     break
                 end = _end_of_record(ciphertext, start)
             feed(view[start:end])
@@ -294,10 +334,28 @@ class TlsPipe:
                 chunk = read(_RECORD)
             except ssl.SSLError as error:
                 self._note(error)
+                self._count_idle()
+                spend(_IDLE_COST)
             else:
+                if self._idle:
+                    self._idle -= 1
                 chunks.append(chunk or self._end_of_data())
         self._missing = max(end - size, 0)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _count_idle(self) -> None:
+        """Count a record without data; many of them have no other end.
+
+        RFC 8446 §5.1 allows empty records, §4.6.3 any number of KeyUpdates. Go ends a
+        connection after 16 such records in a row, BoringSSL after 32.
+        """
+        if not self._reading:
+            return
+        self._idle += 1
+        if self._idle > _MAX_IDLE:
+            # The only alert that Python lets us send once there are keys
+            self.close_notify()
+            self._fail("too many records without data")
 
     def _end_of_data(self) -> bytes:
         """Take note of the peer's close_notify (a read that returned nothing)."""

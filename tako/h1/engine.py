@@ -123,7 +123,7 @@ class H1Engine:
         return self._next_exchange()
 
     def _next_exchange(self) -> Sequence[H1Exchange]:
-        self.backlog = False
+        self.backlog = self._body is not None and self._body.backlog
         exchange = self._exchange
         if exchange is not None:
             self._hold(exchange)
@@ -156,7 +156,7 @@ class H1Engine:
             exchange.body.deliver_eof()
         else:
             body: RequestBody = (
-                ChunkedBody(self._config)
+                ChunkedBody(self._config, self.host.turn)
                 if head.length is None
                 else LengthBody(head.length)
             )
@@ -204,6 +204,7 @@ class H1Engine:
             self._rate.moved(len(payload))
             self._gate.unread += len(payload)
             exchange.body.deliver(payload)
+        self.backlog = body.backlog
         if body.complete:
             self._complete_body(exchange.body, body)
         elif self._drain_left is not None:

@@ -13,11 +13,20 @@ from typing import TypeAlias
 from tako.config import ServerConfig
 from tako.errors import HttpError
 from tako.headers import RawHeader
+from tako.turn import Turn, endless
 
 
 MAX_CHUNK_LINE = 256
 MAX_EXTENSIONS = 4 * 1024  # per body
 MAX_TRAILERS = 8 * 1024
+MAX_TINY_CHUNKS = 64 * 1024
+"""Chunks more than one for each 32 bytes and 64 for each read: a client that writes
+byte by byte, at its leisure, is served."""
+
+_TINY = 32  # bytes of data that a chunk head is worth
+_CHUNKS_PER_READ = 64
+_BATCH = 64  # chunks between looks at the turn
+_BATCH_COST = 24
 
 _EXTENSION = rb"(;[\t\x20-\x7e\x80-\xff]*+)?"  # RFC 9112 §7.1.1: read and ignored
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
@@ -55,6 +64,7 @@ class LengthBody:
     __slots__ = ("_left", "complete", "rest", "trailers")
 
     trailers: list[RawHeader]
+    backlog: bool = False
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -75,9 +85,18 @@ class LengthBody:
 
 
 class ChunkedBody:
-    """A chunked body (RFC 9112 §7.1)."""
+    """A chunked body (RFC 9112 §7.1).
+
+    Args:
+        config: the limits.
+        turn: the connection's budget; ``None``: all is read at once.
+
+    Attributes:
+        backlog: there is input that this turn had no time for; call ``receive(b"")``.
+    """
 
     __slots__ = (
+        "_excess",
         "_extensions",
         "_in_trailers",
         "_left",
@@ -85,6 +104,8 @@ class ChunkedBody:
         "_max_trailers",
         "_size_line",
         "_trailer_bytes",
+        "_turn",
+        "backlog",
         "complete",
         "rest",
         "trailers",
@@ -92,14 +113,17 @@ class ChunkedBody:
 
     trailers: list[RawHeader]
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, turn: Turn | None = None) -> None:
+        self._turn = turn or endless()
+        self._excess = 0  # chunks that carried too little
         self._extensions = 0
         self._in_trailers = False
         self._left = 0  # of the chunk
-        self._line = b""
+        self._line: bytes = b""
         self._max_trailers = config.max_headers
         self._size_line = _SIZE_LINE
         self._trailer_bytes = 0
+        self.backlog: bool = False
         self.complete: bool = False
         self.rest: bytes = b""
         self.trailers = []
@@ -110,11 +134,14 @@ class ChunkedBody:
         Raises:
             HttpError: 400 or 431; where the body ends is unknown from here on.
         """
+        if data:
+            self._excess = max(self._excess - _CHUNKS_PER_READ, 0)
+        self.backlog = False
         if self._line:
             data = self._line + data
             self._line = b""
         chunks: list[bytes] = []
-        at = 0
+        at = heads = 0
         while at < len(data) and not self.complete:
             if self._left:
                 chunk = data[at : at + self._left]
@@ -123,7 +150,12 @@ class ChunkedBody:
                 at += len(chunk)
             elif self._in_trailers:
                 at = self._read_trailer(data, at)
+            elif heads >= _BATCH and not self._turn.spend(_BATCH_COST):
+                self._line = data[at:]
+                self.backlog = True
+                break
             else:
+                heads = heads + 1 if heads < _BATCH else 1
                 at = self._read_size(data, at)
         return b"".join(chunks)
 
@@ -140,6 +172,12 @@ class ChunkedBody:
                 raise HttpError(400, "Too many chunk extensions")
         self._left = int(match[1], 16)
         self._in_trailers = self._left == 0
+        if self._left < _TINY:
+            self._excess += 1
+            if self._excess > MAX_TINY_CHUNKS:
+                raise HttpError(400, "Too many small chunks")
+        elif self._excess:
+            self._excess = max(self._excess - self._left // _TINY, 0)
         self._size_line = _NEXT_SIZE_LINE
         return match.end()
 

@@ -39,6 +39,7 @@ _HEAD = re.compile(  # RFC 9112 §2.1; obs-fold (§5.2) does not match
     rb"(?:" + _FIELD_LINE + rb")*+\r\n"
 )
 _FIELD = re.compile(_FIELD_LINE)
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _METHOD = re.compile(_TCHAR + rb"++")
 _TARGET = re.compile(rb"[\x21-\x7e]++")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -109,9 +110,12 @@ class HeadBuffer:
             HttpError: the head, or what there is of it, must be refused.
         """
         data = self.data
-        while not self._line and data.startswith(b"\r\n"):
-            del data[:2]  # RFC 9112 §2.2: ignore empty lines before a request
-            self._skipped += 2
+        if not self._line and data.startswith(b"\r\n"):
+            # RFC 9112 §2.2: ignore empty lines before a request
+            empty = _EMPTY_LINES.match(data)
+            size = 0 if empty is None else empty.end()
+            del data[:size]
+            self._skipped += size
             self._scanned = 0
         end = data.find(b"\r\n\r\n", max(0, self._scanned - 3)) + 4
         if end < 4:
@@ -129,7 +133,8 @@ class HeadBuffer:
         return head
 
     def _parse(self, raw: bytes, end: int) -> RequestHead:
-        match = _HEAD.fullmatch(raw)
+        fits = end + self._skipped <= self._config.max_header_bytes
+        match = _HEAD.fullmatch(raw) if fits else None
         if match is None or not self._within_limits(raw, match):
             self._judge(end - 2)
             self._judge_size(end)
@@ -142,8 +147,7 @@ class HeadBuffer:
     def _within_limits(self, raw: bytes, match: re.Match[bytes]) -> bool:
         config = self._config
         return (
-            len(raw) + self._skipped <= config.max_header_bytes
-            and len(match[1]) <= MAX_METHOD
+            len(match[1]) <= MAX_METHOD
             and len(match[2]) <= config.max_target_bytes
             and raw.count(b"\n") - 2 <= config.max_headers
         )
@@ -151,6 +155,8 @@ class HeadBuffer:
     def _judge(self, stop: int) -> None:
         """Look for a fault in the bytes before ``stop``, complete lines or not."""
         data = self.data
+        # 431 beyond, whatever it is
+        stop = min(stop, self._config.max_header_bytes + 1)
         offence = _OFFENCE.search(data, self._scanned, stop)
         sound = stop if offence is None else offence.start()
         while (eol := data.find(b"\n", max(self._line, self._scanned), sound)) >= 0:

@@ -324,7 +324,11 @@ class H2Engine:
             self._watch.start()
 
     def _refuse(self, stream_id: int, refusal: Refusal, *, ended: bool) -> None:
-        """Answer without a handler."""
+        """Answer without a handler; counted, for the peer has our limits to know."""
+        self._count_reset()
+        if self._lifecycle.lingering:
+            self._reject(stream_id, ErrorCode.REFUSED_STREAM)
+            return
         exchange = H2Exchange(self, self._host, self._output, stream_id, b"")
         exchange.body.discard()
         self._open(exchange, ended=ended)

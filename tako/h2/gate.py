@@ -45,9 +45,15 @@ from tako.h2.windows import ReceiveWindow
 from tako.seams import Host
 
 
-_TURN = 0.0015  # seconds of work after the first batch, before others get theirs
-_BATCH = 16  # frames between looks at the clock
+_BATCH = 16  # frames that are cut off the input at a time
 _LANE = 256  # frames of the express lane before that
+
+# Units of ``Turn``
+_LANE_COST = 128  # of many bytes on the express lane
+_FRAME_COST = 8
+_HEADERS_COST = 32
+_BLOCK_SHIFT = 2  # bytes of a header block, to the power of two, for another unit
+_STREAMS_SHIFT = 3  # streams that a frame concerns, to the power of two, likewise
 _NOBODY: tuple[None, None] = (None, None)
 
 _BLOCK_TIMEOUT = 10.0
@@ -58,6 +64,7 @@ _CONTROL_RATE = 100  # tokens a second
 _REMEMBERED = 1024  # streams that were reset, and as many that ended
 
 _NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE})
+_FOR_ALL = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
 _KNOWN_SETTINGS = frozenset(Setting)
 _ENTRY = struct.Struct(">HI")  # of a SETTINGS frame (RFC 9113 §6.5.1)
 
@@ -107,6 +114,7 @@ class Gate:
         "_reset",
         "_rest",
         "_settings_seen",
+        "_turn",
         "_window",
         "_window_updates",
         "complaint",
@@ -126,6 +134,7 @@ class Gate:
         """
         self._receiver = receiver
         self._host = host
+        self._turn = host.turn
         self._output = output
         self._library = output.library
         self._express = lane
@@ -219,20 +228,23 @@ class Gate:
         return f"{spoken} on a port for HTTP/2 with prior knowledge"
 
     def _read(self, data: bytes) -> bool:
-        lane, window, block = self._lane, self._window, self._block
+        lane, window, block, turn = self._lane, self._window, self._block, self._turn
         position = 0
-        until = 0.0
         while True:
             if lane and not block.stream_id:
                 position, window.left = take_data(
                     data, position, window.left, lane, frames.MAX_FRAME_SIZE, _LANE
                 )
+                if position > frames.MAX_FRAME_SIZE:
+                    turn.spend(_LANE_COST)
             batch, position = split_frames(
                 data, position, frames.MAX_FRAME_SIZE, _BATCH
             )
             for kind, flags, stream_id, start, stop in batch:
                 payload = data[start:stop]
                 if kind or flags or not self._tunnel(stream_id, payload):
+                    if not turn.spend(self._cost(kind, stream_id, stop - start)):
+                        return self._put_off(data, start - frames.HEAD.size)
                     self._check(kind, flags, stream_id, stop - start)
                     self._receive(kind, flags, stream_id, payload)
                     if self.stopped:
@@ -240,13 +252,21 @@ class Gate:
             if len(batch) < _BATCH:
                 self._keep(data, position)
                 return False
-            now = self._host.time()
-            if not until:
-                until = now + _TURN
-            elif now >= until:
-                self._need = 0
-                self._rest += memoryview(data)[position:]
-                return bool(self._rest)
+            if not turn.spend(_BATCH):
+                return self._put_off(data, position)
+
+    def _cost(self, kind: int, stream_id: int, size: int) -> int:
+        if kind in (frames.HEADERS, frames.CONTINUATION):
+            return _HEADERS_COST + (size >> _BLOCK_SHIFT)
+        if stream_id or kind not in _FOR_ALL:
+            return _FRAME_COST
+        return _FRAME_COST + (len(self._receiver.exchanges) >> _STREAMS_SHIFT)
+
+    def _put_off(self, data: bytes, position: int) -> bool:
+        """Keep what this turn has no time for; tell whether there is any."""
+        self._need = 0
+        self._rest += memoryview(data)[position:]
+        return bool(self._rest)
 
     def _tunnel(self, stream_id: int, payload: bytes) -> bool:
         """Take DATA without flags past ``h2``, if it is for an accepted tunnel.

@@ -34,6 +34,7 @@ from tako.errors import (
     ProtocolViolation,
     WsError,
 )
+from tako.turn import Turn, endless
 from tako.ws.assembly import Assembly, Inflater, decode_text
 from tako.ws.message import (
     MAX_CONTROL_PAYLOAD,
@@ -61,6 +62,11 @@ _CONTROL_OPCODES = (_CLOSE, _PING, _PONG)
 _FIN, _RSV1, _RSV2_OR_3 = 0x80, 0x40, 0x30
 _SMALL = 1024  # bytes
 _BATCH = 16  # messages between looks at what they weigh
+_COMPRESSED = 1024  # bytes inflated at a time: they become a megabyte at most
+
+# Units of ``Turn``
+_FRAME_COST = 2
+_INFLATED_SHIFT = 9  # bytes that come out, to the power of two, for a unit
 _MASKED = 0x80
 
 _Bytes: TypeAlias = bytes | bytearray
@@ -75,6 +81,7 @@ class Codec:
         max_message_size: largest message in bytes; of a text, its UTF-8 form. A message
             of exactly that size passes.
         inflater: takes compressed messages, if that was negotiated.
+        turn: the connection's budget; ``None``: only ``limit`` ends a call.
     """
 
     __slots__ = (
@@ -90,6 +97,7 @@ class Codec:
         "_message",
         "_receiving_frame",
         "_rest",
+        "_turn",
         "_weight",
         "error",
         "finished",
@@ -102,13 +110,16 @@ class Codec:
         max_frame_size: int,
         max_message_size: int,
         inflater: Inflater | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self.error: WsError | None = None
         """How the peer broke the rules; its ``close_code`` is to be sent."""
         self.finished: bool = False
         """A Close arrived or ``error`` is set: further input is ignored."""
         self.pending: bool = False
-        """``receive`` stopped because of its limit: call it again, with ``b""``."""
+        """``receive`` stopped because of its limit, or of the turn's end: call it
+        again, with ``b""``."""
+        self._turn = turn or endless()
         self._max_frame = max_frame_size
         self._max_message = max_message_size
         self._max_scan = min(max_frame_size, max_message_size, sys.maxsize)
@@ -155,7 +166,8 @@ class Codec:
         messages: list[AnyMessage] = []
         offset = 0
         source: _Bytes = data
-        if 0 < len(data) < self._left and not self._rest and room > 0:
+        middle = 0 < len(data) < self._left and not self._rest
+        if middle and room > 0 and not self._inflating:
             # the middle of a large frame: there is nothing to look for in it
             return self._receive_middle(data)
         if self._rest:
@@ -182,6 +194,10 @@ class Codec:
         elif offset < len(source):
             self._rest += source[offset:]
         return messages
+
+    @property
+    def _inflating(self) -> bool:
+        return self._message is not None and self._message.inflater is not None
 
     def _receive_middle(self, data: bytes) -> list[AnyMessage]:
         try:
@@ -222,6 +238,9 @@ class Codec:
                 break
             if self._receiving_frame:
                 offset = self._receive_payload(source, offset, messages)
+                if self._turn.over:
+                    self.pending = offset < end
+                    break
                 continue
             start = offset
             if self._message is None:
@@ -232,6 +251,9 @@ class Codec:
                 messages += found
                 self._weight += weigh(found)
             if offset == start:
+                if not self._turn.spend(_FRAME_COST):
+                    self.pending = True
+                    break
                 offset = self._receive_head(source, offset, messages)
                 if offset == start:
                     break
@@ -330,6 +352,9 @@ class Codec:
         message = self._message
         assert message is not None, "a frame in progress belongs to a message"  # noqa: S101
         end = min(offset + self._left, len(source))
+        held = message.held
+        if message.inflater is not None:
+            end = min(end, offset + _COMPRESSED)
         payload: _BytesLike = source
         if end - offset < len(source):
             # a view costs more than a copy of a few bytes, and less than one of many
@@ -342,6 +367,9 @@ class Codec:
         self._receiving_frame = self._left > 0
         final = self._fin and not self._receiving_frame
         whole = message.add(part, final=final, max_size=self._max_message)
+        if message.inflater is not None:
+            size = message.held if whole is None else len(whole)
+            self._turn.spend(_FRAME_COST + (size - held >> _INFLATED_SHIFT))
         if whole is not None:
             messages.append(whole)
             self._message = None

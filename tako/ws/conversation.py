@@ -27,8 +27,9 @@ read. Bytes of incomplete messages are given back at once: the codec bounds them
 message larger than the window could not arrive otherwise. ``Inbox`` counts the bytes
 that came with what is in it. ``_uncredited`` counts bytes that are not decoded yet.
 Decoding stops while ``_INBOX_MESSAGES`` wait, or messages that cost more memory than
-the wire's credit: tiny, compressed and wide ones are much larger decoded than on the
-wire. It goes on once the inbox is empty, so any message that is allowed arrives.
+the credit of the wire: tiny, compressed and wide ones are much larger decoded than on
+the wire. It goes on once the inbox is empty, so any message that is allowed arrives. It
+also stops when the turn is over, to go on in the next.
 
 Invariants: at most one Close frame is sent and nothing follows it; bytes delivered =
 bytes consumed + ``_uncredited`` + what the inbox holds, which is little while it is
@@ -62,6 +63,7 @@ class Conversation:
         "_deadline",
         "_deflater",
         "_discarding",
+        "_eof_due",
         "_heaviest",
         "_keep_alive",
         "_late_pong",
@@ -69,7 +71,9 @@ class Conversation:
         "_pings_sent",
         "_shut_down",
         "_threshold",
+        "_turn",
         "_uncredited",
+        "_waits",
         "answered",
         "close_code",
         "close_reason",
@@ -94,12 +98,16 @@ class Conversation:
             max_frame_size=options.max_frame_size,
             max_message_size=options.max_message_size,
             inflater=None if deflate is None else Inflater(deflate),
+            turn=exchange.host.turn,
         )
+        self._turn = exchange.host.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self._uncredited = 0
         self.controls: int = 0  # Pings and Pongs in the inbox
         self._discarding = self._output_ended = self._shut_down = False
+        self._waits = False  # for the next turn, to go on decoding
+        self._eof_due = False  # behind what is not decoded
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
         self._late_pong: bytes | None = None  # waits until output is welcome
@@ -139,12 +147,13 @@ class Conversation:
         if self._keep_alive is not None:
             self._keep_alive.heard()
         self._uncredited += len(data)
-        self._receive(data)
-        while self._discarding and self.resume():
-            pass
+        self._work(data)
 
     def deliver_eof(self, error: Exception | None = None) -> None:
         """The peer ended its direction, or the exchange is over."""
+        if self._waits and error is None:
+            self._eof_due = True
+            return
         if self.end is None:
             self._end_without_close()
         if isinstance(error, Disconnected):
@@ -214,8 +223,7 @@ class Conversation:
         if held := self.inbox.held:
             self.inbox.held = 0
             self.exchange.consumed(held)
-        while self.resume():
-            pass
+        self._discard_rest()
 
     # Output, called by the session -----------------------------------------------
 
@@ -295,11 +303,30 @@ class Conversation:
 
     # Inside ------------------------------------------------------------------------
 
+    def _discard_rest(self) -> None:
+        while self._discarding and not self._turn.over and self.resume():
+            pass
+
+    def _go_on(self) -> None:
+        """Decode what an earlier turn had no time for."""
+        self._work(b"")
+
+    def _work(self, data: bytes) -> None:
+        """Decode what this turn has time for; then the end that waited behind it."""
+        self._receive(data)
+        self._discard_rest()
+        if self._eof_due and not self._waits:
+            self._eof_due = False
+            self.deliver_eof()
+
     def _receive(self, data: bytes) -> None:
         codec, inbox = self._codec, self.inbox
         messages = codec.receive(
             data, _INBOX_MESSAGES - len(inbox.messages), self._heaviest - inbox.weight
         )
+        self._waits = codec.pending and self._turn.over
+        if self._waits:
+            self._turn.later(self._go_on)
         if messages:
             for message in messages:
                 if type(message) is not str and type(message) is not bytes:

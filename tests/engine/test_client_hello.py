@@ -206,12 +206,19 @@ def test_declared_length_cut_over_records_is_refused_as_well() -> None:
 
 def test_hello_of_tiny_records_is_refused_at_the_limit() -> None:
     reader = ClientHelloReader()
-    sent = records(body(extension(0xFFFF, bytes(60_000))), 1)
+    sent = records(body(extension(0xFFFF, bytes(65_000))), 100)
     for taken in range(0, LIMIT - 1000, 1000):
         assert reader.receive_data(sent[taken : taken + 1000]) is None
     with pytest.raises(ClientHelloError) as caught:
         reader.receive_data(sent[taken + 1000 : taken + 3000])
     assert caught.value.alert is Alert.DECODE_ERROR
+
+
+def test_hello_of_more_records_than_one_turn_has_time_for_is_refused() -> None:
+    sent = records(body(extension(0xFFFF, bytes(3000))), 1)
+    assert refused(sent).alert is Alert.UNEXPECTED_MESSAGE
+    sent = records(body(extension(0xFFFF, bytes(3000))), 4)
+    assert ClientHelloReader().receive_data(sent) == ClientHello(None, None)
 
 
 def test_hello_of_60_000_bytes_is_understood() -> None:

@@ -950,8 +950,8 @@ class TestWaitingRequests:
             open_ = Open(page)
             data = GET * self.COUNT
         else:
-            # each turn takes one batch of frames, however fast the machine is
-            monkeypatch.setattr("tako.h2.gate._TURN", -1.0)
+            # each turn takes few frames, however fast the machine is
+            monkeypatch.setattr("tako.turn._SPELL", -1.0)
             open_ = Open(many_fields, protocol="h2")
             ids = range(1, 2 * self.COUNT, 2)
             gets = [self.H2_GET % each.to_bytes(2, "big") for each in ids]

@@ -170,3 +170,18 @@ def test_chunks_do_not_depend_on_how_bytes_arrive(
         turn += 1
     assert payload == b"".join(chunks)
     assert body.complete
+
+
+class TestTinyChunks:
+    def test_a_flood_of_them_is_refused(self) -> None:
+        body = ChunkedBody(ServerConfig())
+        with pytest.raises(HttpError, match="small chunks"):
+            body.receive(b"1" + b"\r\nx\r\n1" * 70_000)
+
+    def test_one_in_each_read_is_a_client_at_its_leisure(self) -> None:
+        body = ChunkedBody(ServerConfig())
+        assert body.receive(b"1\r\nx") == b"x"
+        for _ in range(70_000):
+            body.receive(b"\r\n1\r\nx")
+        body.receive(b"\r\n0\r\n\r\n")
+        assert body.complete

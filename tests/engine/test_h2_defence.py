@@ -530,6 +530,7 @@ class TestTurns:
         assert 0 < len(found) < 80
         turns = 1
         while peer.engine.backlog:
+            clock.run_ready()
             found += peer.engine.receive_data(b"")
             turns += 1
         assert len(found) == 80
@@ -544,12 +545,13 @@ class TestTurns:
             return clock.now
 
         peer.host.time = tick  # type: ignore[method-assign]
-        messages = [b"%03d" % i for i in range(200)]
+        messages = [b"%03d" % i for i in range(800)]
         stream = b"".join(data(1, m) for m in messages)
-        peer.engine.receive_data(stream[:1001])
+        peer.engine.receive_data(stream[:6001])
         assert peer.engine.backlog
-        peer.engine.receive_data(stream[1001:])
+        peer.engine.receive_data(stream[6001:])
         while peer.engine.backlog:
+            clock.run_ready()
             peer.engine.receive_data(b"")
         assert sink.data == b"".join(messages)
 
@@ -578,3 +580,18 @@ class TestTurns:
         kinds = [f.kind for f in parse(peer.host.take())]
         assert GOAWAY not in kinds
         assert SETTINGS not in kinds
+
+
+class TestRefusals:
+    def test_requests_that_end_in_a_refusal_do_not_go_on_for_ever(self) -> None:
+        config = ServerConfig(
+            h2_max_header_list_size=16 * 1024, h2_max_pending_accept_reset_streams=20
+        )
+        peer = Peer(config=config)
+        value = "x" * 17_000
+        for stream_id in range(1, 101, 2):
+            peer.send(peer.headers(stream_id, extra=[("x-large", value)]))
+            if codes := peer.goaway_codes():
+                assert codes == CALM
+                return
+        pytest.fail("they go on for ever")

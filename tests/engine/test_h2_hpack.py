@@ -1,7 +1,12 @@
 """``tako.h2.hpack``: blocks that come again, and blocks without a table (RFC 7541)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given, strategies as st
 from hypothesis.strategies import DrawFn
 
@@ -33,6 +38,43 @@ def blocks(draw: DrawFn) -> bytes:
     )
     resize = st.sampled_from([b"", b"", b"\x20", b"\x3f\x22", b"\x3f\xe1\x1f"])
     return draw(resize) + b"".join(draw(st.lists(index | literal, max_size=6)))
+
+
+def strings() -> st.SearchStrategy[bytes]:
+    """String literals, Huffman codes and such as are none among them."""
+    texts = st.binary(max_size=40)
+    coded = texts.map(HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode)
+    return texts.map(lambda text: bytes([len(text)]) + text) | (coded | texts).map(
+        lambda code: bytes([0x80 | min(len(code), 126)]) + code[:126]
+    )
+
+
+def anything() -> st.SearchStrategy[bytes]:
+    """Parts of blocks in any order, whole or broken off."""
+    name = st.sampled_from(
+        [b"\x41", b"\x7f\x01", b"\x0f\x2f", b"\x1f\x00", b"\x7f\x80"]
+    )
+    new = st.builds(
+        lambda kind, text: kind + text,
+        st.sampled_from([b"@", b"\0", b"\x10"]),
+        strings(),
+    )
+    literal = st.builds(lambda start, text: start + text, name | new, strings())
+    integer = st.builds(
+        lambda first, more: bytes([first]) + more,
+        st.sampled_from([0xFF, 0x3F, 0x7F, 0x0F, 0x80, 0x20]),
+        st.binary(max_size=7),
+    )
+    long = st.integers(0, 6).map(lambda n: b"\x3f" + b"\x80" * n + b"\x01")
+    part = literal | integer | long | blocks() | st.binary(max_size=8)
+    return st.lists(part, max_size=5).map(b"".join)
+
+
+def outcome(decode: Callable[[bytes], object], block: bytes) -> object:
+    try:
+        return pairs(decode(block))
+    except hpack.HPACKError as error:
+        return type(error)
 
 
 def encoded() -> st.SearchStrategy[bytes]:
@@ -172,3 +214,16 @@ class TestDecoder:
             assert decoder.decode_block(block) == expected
             table, twin = decoder.header_table, oracle.header_table
             assert table.dynamic_entries == twin.dynamic_entries
+
+    @given(st.lists(anything(), min_size=1, max_size=6), st.sampled_from([60, 1 << 20]))
+    def test_it_decodes_and_refuses_what_the_library_does(
+        self, several: list[bytes], limit: int
+    ) -> None:
+        decoder, oracle = FieldDecoder(limit), hpack.Decoder(limit)
+        for block in several:
+            expected = outcome(partial(oracle.decode, raw=True), block)
+            assert outcome(decoder.decode_block, block) == expected
+            table, twin = decoder.header_table, oracle.header_table
+            assert table.dynamic_entries == twin.dynamic_entries
+            if not isinstance(expected, list):
+                return

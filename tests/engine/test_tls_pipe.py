@@ -21,8 +21,10 @@ from tako.client_hello import Alert
 from tako.errors import LocalProtocolError
 from tako.tls import ClientAuth, TlsCert, TlsSettings
 from tako.tls_pipe import TlsPipe
+from tako.turn import Turn
 from tests.support.children import Child
 from tests.support.peer_io import TIMEOUT
+from tests.support.tls_records import TlsRecords
 
 
 BOTH = ("h2", "http/1.1")
@@ -795,3 +797,71 @@ def test_threads_share_settings() -> None:
     for thread in threads:
         thread.join(TIMEOUT)
     assert results == ["h2"] * 80
+
+
+class TestRecordsWithoutData:
+    """RFC 8446 §5.1 and §4.6.3 allow any number of them; nobody needs many."""
+
+    def peer(self, turn: Turn | None = None) -> tuple[TlsPipe, TlsRecords]:
+        pipe = TlsPipe(settings(), turn)
+
+        def send(data: bytes) -> bytes:
+            assert pipe.receive_data(data) == b""
+            return pipe.data_to_send()
+
+        return pipe, TlsRecords(send)
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_key_updates_without_end_close_the_connection(self, together: bool) -> None:
+        pipe, tls = self.peer()
+        records = [tls.key_update() for _ in range(33)]
+        for read in [b"".join(records)] if together else records:
+            assert not pipe.failed
+            pipe.receive_data(read)
+        assert pipe.failed
+        assert pipe.ended
+        assert pipe.data_to_send(), "an alert"
+
+    def test_thirty_two_are_taken_and_data_makes_up_for_them(self) -> None:
+        pipe, tls = self.peer()
+        for _ in range(3):
+            pipe.receive_data(b"".join(tls.key_update() for _ in range(32)))
+            data = b"".join(tls.record(b"x") for _ in range(32))
+            assert pipe.receive_data(data) == b"x" * 32
+
+    def test_empty_records_without_end_close_the_connection(self) -> None:
+        pipe, tls = self.peer()
+        pipe.receive_data(b"".join(tls.record() for _ in range(40)))
+        assert pipe.failed
+
+    def test_empty_records_in_between_do_not_let_them_go_on(self) -> None:
+        pipe, tls = self.peer()
+        few = b"".join(tls.record() for _ in range(8))
+        for _ in range(5):
+            pipe.receive_data(few + tls.record(b"x"))
+            few = b"".join(tls.record() for _ in range(8))
+        assert pipe.failed
+
+
+class TestTurns:
+    def test_what_a_turn_has_no_time_for_waits(self) -> None:
+        calls: list[Callable[[], None]] = []
+        now = 0.0
+
+        def clock() -> float:
+            nonlocal now
+            now += 0.001
+            return now
+
+        turn = Turn(clock, calls.append, lambda: None)
+        pipe, tls = TestRecordsWithoutData().peer(turn)
+        records = b"".join(tls.record(b"%03d" % n) for n in range(300))
+        plain, turns = pipe.receive_data(records), 1
+        assert pipe.backlog
+        while pipe.backlog:
+            assert turn.over
+            calls.pop()()
+            plain += pipe.receive_data(b"")
+            turns += 1
+        assert plain == b"".join(b"%03d" % n for n in range(300))
+        assert turns > 3

@@ -10,7 +10,11 @@ import tracemalloc
 from types import ModuleType
 from typing import Any
 
+import hpack
 import pytest
+from hpack import huffman_table
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given, strategies as st
 
 from tako import _pure
@@ -468,6 +472,39 @@ def test_take_data(
     assert all(told[i].equals(plain[i]) for i in plain)
 
 
+huffman_codes = st.binary(max_size=60).map(
+    HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode
+)
+
+
+@given(
+    data=st.one_of(
+        huffman_codes,
+        st.binary(max_size=60),
+        st.builds(lambda code, more: code + more, huffman_codes, st.binary(max_size=5)),
+        st.builds(lambda code, cut: code[:-cut], huffman_codes, st.integers(1, 3)),
+    )
+)
+def test_decode_huffman(twin: ModuleType, data: bytes) -> None:
+    try:
+        expected = huffman_table.decode_huffman(data)
+    except hpack.HPACKDecodingError:
+        with pytest.raises(hpack.HPACKDecodingError):
+            twin.decode_huffman(data)
+    else:
+        result = twin.decode_huffman(data)
+        assert result == expected
+        assert type(result) is bytes
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_decode_huffman_knows_every_octet(twin: ModuleType, octet: int) -> None:
+    encoder = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
+    for size in range(1, 9):  # each ends elsewhere in its last byte
+        text = bytes([octet]) * size
+        assert twin.decode_huffman(encoder.encode(text)) == text
+
+
 def test_nothing_leaks(twin: ModuleType) -> None:
     text = "x" * 50_000
     frame = client_frame(0x81, text.encode(), b"1234", 0)
@@ -483,6 +520,7 @@ def test_nothing_leaks(twin: ModuleType) -> None:
             twin.encode_data_frame(1, 0x81, text + "é")
             twin.unmask(buffer, b"1234", 1)
             twin.split_frames(buffer)
+            twin.decode_huffman(bytes(5_000))
             inbox = twin.Inbox(int, int, 2**30, 10, 0)
             lane = {1: (Stream(2**30), inbox)}
             data = len(frame).to_bytes(3, "big") + b"\0\0\0\0\0\1" + frame
@@ -493,10 +531,11 @@ def test_nothing_leaks(twin: ModuleType) -> None:
                 (twin.encode_frame, 0x81, text + "\ud800"),
                 (twin.scan_frames, buffer, -1, 1, 1),
                 (twin.unmask, buffer, b"123"),
+                (twin.decode_huffman, b"\xff" * 5_000),
             ):
                 try:
                     function(*args)
-                except ValueError:
+                except (ValueError, hpack.HPACKDecodingError):
                     continue
                 pytest.fail("it should have raised")
 

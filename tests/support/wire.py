@@ -14,6 +14,7 @@ from tako.config import ServerConfig
 from tako.conn_info import ConnInfo, IpPeer, TlsInfo, Transport
 from tako.deadlines import Deadlines
 from tako.seams import AsyncFunction, Engine, Pause
+from tako.turn import Turn
 
 
 class Cancelled(BaseException):
@@ -228,6 +229,8 @@ class FakeHost:
         self.conn_info = info or conn_info()
         self.runtime = FakeRuntime()
         self.deadlines = Deadlines(self._arm)
+        clock = lambda: self.time()  # noqa: E731, PLW0108 - tests replace it
+        self.turn = Turn(clock, self.runtime.call_soon, self._go_on)
         self.engine: Engine | None = None
         self.writable = True
         self.flush_due = False
@@ -255,6 +258,9 @@ class FakeHost:
         self.deadlines.reached(self.runtime.now)
         self._arm()
         self.flush()
+
+    def _go_on(self) -> None:
+        self.turn.serve_sinks()
 
     def time(self) -> float:
         return self.runtime.now

@@ -14,7 +14,7 @@ import pytest
 ROWS = """
     errors headers conn_info grammar method httpdate client_hello pieces _pure _speedups
     state byteloops tls_files proxy_tlv forms seldom response_fields log_lines config
-    request deadlines tls_context
+    request deadlines tls_context turn
     seams
     body response tls proxy_protocol handlers late pace
     tls_pipe proxy_policy half_closed
