@@ -17,7 +17,7 @@ _PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 _AUTHORITY = re.compile(
     rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+\])(?::([0-9]*))?"
 )
-_LENGTH = re.compile(rb"[0-9]{1,19}")
+_MAX_DIGITS = 19  # of a number that 64 bits hold
 
 MAX_METHOD = 64
 """Bytes of the longest method that is served, on both wires."""
@@ -63,7 +63,7 @@ def content_length(value: bytes) -> int | None:
 
     RFC 9110 §8.6; a number that 64 bits cannot hold is none.
     """
-    return int(value) if _LENGTH.fullmatch(value) else None
+    return int(value) if value.isdigit() and len(value) <= _MAX_DIGITS else None
 
 
 def members(values: list[bytes]) -> list[bytes]:
