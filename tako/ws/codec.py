@@ -164,7 +164,7 @@ class Codec:
         if self.finished:
             return []
         messages: list[AnyMessage] = []
-        offset = 0
+        offset, scanned = 0, -1
         source: _Bytes = data
         middle = 0 < len(data) < self._left and not self._rest
         if middle and room > 0 and not self._inflating:
@@ -181,10 +181,13 @@ class Codec:
             messages, offset = scan_frames(data, 0, self._max_scan, limit)
             if offset == len(data):
                 return messages
+            scanned = offset
         self._inflated = 0
-        self._weight = weigh(messages)
+        self._weight = weigh(messages) if messages else 0
         try:
-            offset = self._receive_frames(source, offset, messages, limit, room)
+            offset = self._receive_frames(
+                source, offset, messages, limit, room, scanned
+            )
         except WsError as error:
             self._failed(error)
         if self.finished:
@@ -224,8 +227,12 @@ class Codec:
         messages: list[AnyMessage],
         limit: int,
         room: int,
+        scanned: int,
     ) -> int:
-        """Go through ``source``; return where the bytes begin that are not consumed."""
+        """Go through ``source``; return where the bytes begin that are not consumed.
+
+        At ``scanned`` there is nothing for ``scan_frames``: that was tried.
+        """
         end = len(source)
         while offset < end and not self.finished:
             left = room - self._weight
@@ -243,7 +250,7 @@ class Codec:
                     break
                 continue
             start = offset
-            if self._message is None:
+            if self._message is None and offset != scanned:
                 # a text may cost four times its bytes
                 largest = min(self._max_scan, left // (4 * _BATCH))
                 most = min(limit - len(messages), _BATCH)
