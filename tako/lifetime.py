@@ -154,7 +154,8 @@ class Lifetime:
         self._ends = begun + max(left, _LEAST)
         self._leaving = True
         self._changed.set()
-        own.call_at(begun + _MOMENT, self._say_what_is_waited_for)
+        if self._ends > begun + _MOMENT:
+            own.call_at(begun + _MOMENT, self._say_what_is_waited_for)
         while not self._ended and (left := self._ends - own.time()) > 0:
             await self._changed.wait(left)
         if not self._ended:

@@ -204,14 +204,19 @@ class AsyncioRuntime:
                 self.cancel_tasks()
                 await asyncio.wait(others, timeout=1)
         if others := self._others():
+            import ctypes  # takes milliseconds, and is hardly ever needed
+
             _logger.error(
                 "%d task(s) go on though cancelled for %d s: left behind",
                 len(others),
                 _PATIENCE,
             )
-        for task in others:
-            # or the end of the loop would wait for them, see asyncio.Runner.close
-            asyncio._unregister_task(task)
+            for task in others:
+                # Or the end of the loop would wait for it, see asyncio.Runner.close.
+                asyncio._unregister_task(task)
+                # What ignores that it is cancelled may ignore that it is destroyed, and
+                # spin, even at the end of the process: it has a reference for good.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
     def _others(self) -> set[asyncio.Task[object]]:
         return {task for task in self._tasks if task is not asyncio.current_task()}

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.server import Credentials
 
 
 APPS = """
+import functools
 from tako import Request, Router, TakoWs
 
 router = Router()
@@ -55,6 +57,53 @@ async def failing(scope, receive, send):
 class Namespace:
     inner = router
 
+class Variadic:
+    async def __call__(self, *args):
+        await app(*args)
+
+class Anything:
+    async def __call__(self, *args, **more):
+        await app(*args, **more)
+
+def decorated(function):
+    def wrapper(*args, **more):
+        return function(*args, **more)
+    return wrapper
+
+async def configured(settings, scope, receive, send):
+    await app(scope, receive, send)
+
+def make_with_defaults(one=1, two=2, three=3):
+    return app
+
+class Methods:
+    async def serve(self, scope, receive, send):
+        await app(scope, receive, send)
+
+variadic = Variadic()
+anything = Anything()
+wrapped = decorated(app)
+partial = functools.partial(configured, {})
+method = Methods().serve
+
+class Double:
+    def __init__(self, scope):
+        pass
+    async def __call__(self, receive, send):
+        pass
+
+def double(scope):
+    return Double(scope)
+
+def wsgi(environ, start_response):
+    return []
+
+async def make_later():
+    return app
+
+def named_only(*, settings):
+    return app
+
 number = 7
 """
 
@@ -65,6 +114,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "apps.py").write_text(APPS)
     (tmp_path / "broken.py").write_text("def broken(:\n")
     (tmp_path / "needy.py").write_text("import not_installed_anywhere\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit('no settings')\n")
+    (tmp_path / "deep.py").write_text("import inner\n\ninner.fail()\n")
+    (tmp_path / "inner.py").write_text(
+        "def fail():\n    raise RuntimeError('two\\nlines')\n"
+    )
     return tmp_path
 
 
@@ -91,12 +145,18 @@ def run(
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
     """Return the error, which is one line, with exit code 2."""
+    details, error = blame_of(done)
+    assert not details, done.stderr
+    return error
+
+
+def blame_of(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """Return the traceback and the error behind it, with exit code 2."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("tako: ")
-    return lines[0].removeprefix("tako: ")
+    *details, error = done.stderr.splitlines()
+    assert error.startswith("tako: "), done.stderr
+    return "\n".join(details), error.removeprefix("tako: ")
 
 
 class TestErrors:
@@ -109,15 +169,96 @@ class TestErrors:
             ("apps:nothing", r".*has no attribute 'nothing'; perhaps .*router.*"),
             ("apps", r".*write module:attribute, as in main:app"),
             ("apps:number", r".*is no Router, no ASGI 3 app .* but int"),
-            ("apps:make_badly", r"calling 'apps:make_badly' failed: KeyError.*"),
-            ("broken:app", r"importing 'broken' failed: SyntaxError.*"),
-            ("needy:app", r"'needy' imports 'not_installed_anywhere', which .*"),
+            ("apps:named_only", r".*is no Router, no ASGI 3 app .* but function"),
+            ("apps:Double", r"'apps:Double' is an ASGI 2 app, which is called twice.*"),
+            ("apps:double", r"'apps:double' is an ASGI 2 app, .*guarantee_single_.*"),
+            ("apps:wsgi", r"'apps:wsgi' is a WSGI app: serve a2wsgi.*"),
+            ("apps:make_later", r".*is an async function that is to return an app.*"),
             ("apps:failing", r".*startup of apps:failing failed: .*: no database"),
         ],
     )
     def test_what_cannot_be_served(self, folder: Path, target: str, text: str) -> None:
         done = run(folder, "serve", target, "--plain", "--bind", "127.0.0.1:0")
         assert re.fullmatch(text, error_of(done))
+
+    @pytest.mark.parametrize(
+        "options", [(), ("--workers", "2"), ("--reload",)], ids=["one", "two", "reload"]
+    )
+    @pytest.mark.parametrize(
+        ("target", "shown", "text"),
+        [
+            (
+                "apps:make_badly",
+                r".*apps.py., line \d+, in make_badly.*KeyError: 'settings'",
+                r"calling 'apps:make_badly' failed: KeyError: .*apps.py, line \d+\)",
+            ),
+            (
+                "broken:app",
+                r".*broken.py., line 1\n.*def broken\(:.*SyntaxError: .*",
+                r"importing 'broken' failed: SyntaxError: .* \(.*broken.py, line 1\)",
+            ),
+            (
+                "needy:app",
+                r".*needy.py., line 1.*ModuleNotFoundError: .*",
+                r"'needy' imports 'not_installed_anywhere', which .*needy.py, line 1\)",
+            ),
+            (
+                "deep:app",
+                r"Trace.*deep.py., line 3.*inner.py., line 2.*RuntimeError: two\nlines",
+                r"importing 'deep' failed: Runtime.*two lines .*inner.py, line 2\)",
+            ),
+            (
+                "leaving:app",
+                r".*leaving.py., line 1.*SystemExit: no settings",
+                r"importing 'leaving' failed: SystemExit: no set.*leaving.py, line 1\)",
+            ),
+        ],
+    )
+    def test_an_app_that_fails_shows_its_own_traceback_once(
+        self,
+        folder: Path,
+        target: str,
+        shown: str,
+        text: str,
+        options: tuple[str, ...],
+    ) -> None:
+        if "--reload" in options:
+            pytest.importorskip("watchfiles")
+        plain = ("--plain", "--bind", "127.0.0.1:0")
+        done = run(folder, "serve", target, *plain, *options)
+        details, error = blame_of(done)
+        assert re.fullmatch(text, error), error
+        assert re.fullmatch(shown, details, re.DOTALL), details
+        assert str(ROOT / "tako") not in details
+        assert "importlib" not in details
+        assert done.stderr.count("tako: ") == 1
+
+    @pytest.mark.parametrize(
+        ("name", "content", "text"),
+        [
+            ("none.ini", None, "No such file or directory"),
+            ("none", None, "No such file or directory"),
+            ("a.ini", "[formatters]\nkeys=a\n", ".*formatter.*"),
+            ("a.ini", "no section", ".*line: 1.*no section.*"),
+            ("a.json", "{", ".*line 1 column 2.*"),
+            ("a.toml", "a = \n", "Invalid value .at line 1, column 5."),
+            (
+                "a.json",
+                '{"version": 1, "handlers": {"x": {"class": "no.such"}}}',
+                "Unable to configure handler 'x': Cannot resolve 'no.such': .*",
+            ),
+        ],
+    )
+    def test_a_logging_configuration_that_cannot_be_used(
+        self, folder: Path, name: str, content: str | None, text: str
+    ) -> None:
+        path = folder / name
+        if content is not None:
+            path.write_text(content)
+        for more in ((), ("--workers", "2")):
+            options = ("--plain", "--bind", "127.0.0.1:0", "--log-config", path, *more)
+            error = error_of(run(folder, "serve", "apps:router", *options))
+            assert re.fullmatch(f"--log-config {path}: {text}", error), error
 
     @pytest.mark.parametrize(
         ("arguments", "text"),
@@ -249,11 +390,24 @@ class TestServing:
         )
         assert "(tako router)" in printed
 
-    @pytest.mark.parametrize("target", ["apps:app", "apps:make"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "app",
+            "make",
+            "variadic",
+            "anything",
+            "wrapped",
+            "partial",
+            "method",
+            "Variadic",
+            "make_with_defaults",
+        ],
+    )
     def test_an_app_or_a_factory(
-        self, folder: Path, credentials: Credentials, target: str
+        self, folder: Path, credentials: Credentials, name: str
     ) -> None:
-        options = (target, "--plain", "--root-path", "/behind")
+        options = (f"apps:{name}", "--plain", "--root-path", "/behind")
         with serving(folder, credentials, *options) as host, host.connect("h1") as peer:
             assert peer.request("GET", "/").body == b"/behind!"
             assert "ASGI app" in host.output()
@@ -360,6 +514,160 @@ class TestServing:
                 assert ws.expect_close()[0] == 1001
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(TIMEOUT) == -signal.SIGTERM
+
+
+HANGING = """
+import sys, time
+import tako
+
+async def start(scope, receive, send):
+    await receive()
+    print("startup", file=sys.stderr)
+    await tako.sleep(600)
+
+async def stop(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await tako.sleep(600)
+
+async def stubborn(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    while True:
+        try:
+            await tako.sleep(600)
+        except BaseException:
+            pass
+
+async def blocking(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    time.sleep(600)
+"""
+
+ALONE: list[tuple[str, ...]] = [
+    ("--loop", "asyncio"),
+    ("--loop", "uvloop"),
+    ("--runtime", "trio"),
+]
+SUPERVISED: list[tuple[str, ...]] = [("--workers", "2"), ("--reload",)]
+
+
+class TestLifespansThatHang:
+    """One SIGTERM ends the process within the drain's time, and some seconds."""
+
+    @staticmethod
+    def end_of(folder: Path, target: str, *options: str) -> tuple[int, str]:
+        """Serve, send one signal, and return the exit code and what was printed."""
+        if "--reload" in options:
+            pytest.importorskip("watchfiles")
+        (folder / "hanging.py").write_text(HANGING)
+        plain = ("--plain", "--bind", "127.0.0.1:0", "--drain-timeout", "0.5")
+        with subprocess.Popen(
+            command("serve", f"hanging:{target}", *plain, *options),
+            cwd=folder,
+            env=environment(folder),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            killer = threading.Timer(TIMEOUT * 4, process.kill)
+            killer.start()
+            try:
+                assert process.stderr is not None
+                said = "startup" if target == "start" else "listening on"
+                assert any(said in line for line in process.stderr)
+                process.send_signal(signal.SIGTERM)
+                printed = process.stderr.read()
+                return process.wait(), printed
+            finally:
+                killer.cancel()
+
+    @pytest.mark.parametrize("options", ALONE + SUPERVISED, ids=" ".join)
+    def test_at_the_start(self, folder: Path, options: tuple[str, ...]) -> None:
+        code, printed = self.end_of(folder, "start", *options)
+        assert code == 0, printed
+        assert "the start is cancelled" in printed
+
+    @pytest.mark.parametrize("options", ALONE + SUPERVISED, ids=" ".join)
+    def test_at_the_end(self, folder: Path, options: tuple[str, ...]) -> None:
+        code, printed = self.end_of(folder, "stop", *options)
+        assert code == 0, printed
+        assert "the lifespan has not ended within" in printed
+
+    @pytest.mark.parametrize("options", ALONE, ids=" ".join)
+    def test_what_blocks_at_the_end_is_ended_by_force(
+        self, folder: Path, options: tuple[str, ...]
+    ) -> None:
+        code, printed = self.end_of(folder, "blocking", *options)
+        assert code == 1, printed
+        assert "ending all the same" in printed
+
+    @pytest.mark.parametrize("options", ALONE, ids=" ".join)
+    def test_what_ignores_its_cancellation_is_left_behind_or_ended_by_force(
+        self, folder: Path, options: tuple[str, ...]
+    ) -> None:
+        code, printed = self.end_of(folder, "stubborn", *options)
+        by_force = "trio" in options  # where no task can be left
+        assert code == by_force, printed
+        assert "go on though cancelled" in printed
+        assert ("ending all the same" in printed) is by_force
+
+
+SPAWNING = """
+import subprocess, sys
+from tako import Router
+
+PROGRAM = "import os; [print(os.path.realpath('/proc/self/fd/' + name))" \\
+    " for name in os.listdir('/proc/self/fd')]"
+
+def inherited():
+    arguments = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(arguments, close_fds=False, stdout=subprocess.PIPE)
+    return done.stdout.decode()
+
+at_import = inherited()
+router = Router()
+router.get("/", lambda: at_import + inherited())
+"""
+
+
+@pytest.mark.parametrize("how", ["one", "workers", "fd", "fd and workers"])
+def test_what_an_app_starts_inherits_no_socket(
+    folder: Path, credentials: Credentials, how: str
+) -> None:
+    (folder / "spawning.py").write_text(SPAWNING)
+    more = ("--workers", "2") if "workers" in how else ()
+    arguments = command("serve", "spawning:router", "--plain", *more)
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        address = ours.getsockname()
+        passed: tuple[int, ...] = ()
+        if "fd" in how:
+            number = ours.fileno()
+            passed = (number,)
+            # 3, as systemd does it
+            shell = f'exec "$@" --bind fd://3 3<&{number} {number}<&-'
+            arguments = ["bash", "-c", shell, "bash", *arguments]
+        else:
+            ours.close()
+            arguments += ["--bind", f"127.0.0.1:{address[1]}"]
+        with (
+            Host(
+                arguments,
+                address,
+                credentials,
+                folder=folder,
+                env=environment(folder),
+                pass_fds=passed,
+            ) as host,
+            host.connect("h1") as connection,
+        ):
+            found = connection.request("GET", "/").body.decode()
+    assert "/pipe:" in found, found
+    assert "/socket:" not in found, found
 
 
 class TestCerts:

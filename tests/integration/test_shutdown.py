@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -332,9 +331,6 @@ class TestWebSockets:
             assert ws.expect_close()[0] == 1001
         server.join()
         assert "go on though cancelled" in server.wait_error().getMessage()
-        gc.collect()
-        while not server.error_log.records.empty:
-            assert server.wait_error().name == "asyncio"  # a pending task is destroyed
 
     def test_a_session_that_does_not_end_is_cancelled(self, serve: Serve) -> None:
         reports = Reports()

@@ -38,8 +38,10 @@ class Host:
         *,
         folder: Path = ROOT,
         env: dict[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         self.address = address
+        self._pass_fds = pass_fds
         self._command = command
         self._credentials = credentials
         self._folder = folder
@@ -54,6 +56,7 @@ class Host:
             env=self._env,
             stdout=self._log,
             stderr=self._log,
+            pass_fds=self._pass_fds,
             start_new_session=True,  # hypercorn has children that outlive it
         )
         end = time.monotonic() + TIMEOUT
