@@ -1,6 +1,5 @@
 """tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers."""
 
-import tako.log_lines  # noqa: F401 - puts a filter on the loggers
 from tako.access import AccessEntry, WebSocketCounts, access_log
 from tako.aliases import (
     serve_h2c_with_config,
@@ -44,6 +43,7 @@ from tako.errors import (
 from tako.forms import Multipart, Part
 from tako.headers import Headers
 from tako.listener import Listener, bind, bind_with_port_fallback
+from tako.log_lines import escape_in_logs
 from tako.method import Method
 from tako.middleware import Next
 from tako.problem import PROBLEM_JSON, Problem, default_problem_responder
@@ -230,3 +230,5 @@ def _adopt_names() -> None:
 
 _adopt_names()
 del _adopt_names
+escape_in_logs()
+del escape_in_logs

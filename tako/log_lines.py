@@ -36,5 +36,7 @@ def _escape(record: logging.LogRecord) -> bool:
     return True
 
 
-for _name in _LOGGERS:
-    logging.getLogger(f"tako.{_name}").addFilter(_escape)
+def escape_in_logs() -> None:
+    """Put the filter on the loggers of tako; once, when it is imported."""
+    for name in _LOGGERS:
+        logging.getLogger(f"tako.{name}").addFilter(_escape)

@@ -1,7 +1,8 @@
 """Whatever one connection sends, others get their turn (security list, I2).
 
-Each flood is sent on one connection while a canary on another echoes. The canary's
-worst time is held against a control: as many bytes of large messages, in the same run.
+Each flood is sent on one connection while a canary on another echoes. Asserted is the
+most that the server computes until an echo comes, which a busy machine does not
+change.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ from tests.support.peer_h2 import raw_frame
 from tests.support.peer_ws import encode_frame
 from tests.support.server import Credentials, RuntimeName
 from tests.support.tls_records import TlsRecords
-from tests.support.victim import crowding
 from tests.support.victim_process import VictimProcess
 
 
@@ -25,17 +25,12 @@ _UPGRADE = (
 )
 _POST = b"POST / HTTP/1.1\r\nhost: localhost\r\n"
 _CHUNKED = _POST + b"transfer-encoding: chunked\r\n\r\n"
-_LIMIT = 0.02
-"""Seconds that a canary may wait on a machine of its own, whatever the flood."""
+_LIMIT = 0.05
+"""Seconds that the server may compute before a canary has its turn."""
 
 
 def _repeat(piece: bytes) -> bytes:
     return piece * (_SIZE // len(piece))
-
-
-def control() -> bytes:
-    """Large messages, which cost next to nothing."""
-    return _UPGRADE + _repeat(encode_frame(2, bytes(4000)))
 
 
 def fragments() -> bytes:
@@ -92,29 +87,17 @@ def processes(
         yield {"h1": plain, "h2c": http2, "tls": tls}
 
 
-def _worst(process: VictimProcess, data: bytes) -> float:
-    """Send ``data``; return the worst time of the canary meanwhile."""
-    process.canary.echo()
-    process.canary.worst = 0.0
+def _check(process: VictimProcess, flood: Callable[[], bytes]) -> None:
+    canary = process.canary
+    canary.echo()
+    canary.forget()
     with Attacker(process.address) as peer:
-        peer.send(data)
-        peer.flush(20)
+        peer.send(flood())
+        peer.flush()
         for _ in range(5):
-            process.canary.echo()
-    assert process.canary.failure is None, process.canary.failure
-    return process.canary.worst
-
-
-def _check(process: VictimProcess, quiet: bytes, flood: Callable[[], bytes]) -> None:
-    """Hold a flood against the control, whichever of three times is least disturbed."""
-    found: list[tuple[float, float]] = []
-    for _ in range(3):
-        found.append((_worst(process, flood()), _worst(process, quiet)))
-        worst, at_least = found[-1]
-        print(flood.__name__, f"{worst * 1000:.1f} ms, control {at_least * 1000:.1f}")
-        if worst < _LIMIT * crowding() + 5 * at_least:
-            return
-    pytest.fail(f"the canary waited: {found}")
+            canary.echo()
+    print(flood.__name__, f"{canary.worst * 1000:.1f} ms")
+    canary.check(_LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +106,7 @@ def _check(process: VictimProcess, quiet: bytes, flood: Callable[[], bytes]) -> 
 def test_a_flood_over_http_1_leaves_time_for_others(
     processes: dict[str, VictimProcess], flood: Callable[[], bytes]
 ) -> None:
-    _check(processes["h1"], control(), flood)
+    _check(processes["h1"], flood)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +115,7 @@ def test_a_flood_over_http_1_leaves_time_for_others(
 def test_a_flood_over_http_2_leaves_time_for_others(
     processes: dict[str, VictimProcess], flood: Callable[[], bytes]
 ) -> None:
-    _check(processes["h2c"], HELLO, flood)
+    _check(processes["h2c"], flood)
 
 
 @pytest.mark.parametrize("kind", ["key updates", "empty", "tiny"])
@@ -150,14 +133,15 @@ def test_records_without_data_leave_time_for_others(
         }
         flood = b"".join(make[kind]() for _ in range(30_000))
         process.canary.echo()
-        process.canary.worst = 0.0
+        process.canary.forget()
         peer.send(flood)
-        peer.pump(lambda: False, 2)
+        if kind == "tiny":
+            peer.flush()
+        else:
+            assert peer.pump(lambda: peer.ending is not None), "it is still open"
         process.canary.echo()
-        if kind != "tiny":
-            assert peer.ending is not None, "the connection is still open"
-    print(kind, process.canary.worst)
-    assert process.canary.worst < 5 * _LIMIT * crowding()
+    print(kind, f"{process.canary.worst * 1000:.1f} ms")
+    process.canary.check(_LIMIT)
 
 
 def _records(peer: Attacker) -> TlsRecords:
