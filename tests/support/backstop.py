@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from types import FrameType
 from typing import NoReturn
 
@@ -81,7 +81,7 @@ class Backstop:
         self._stderr.close()
 
     @contextlib.contextmanager
-    def _limited(self, item: pytest.Item, phase: str) -> Iterator[None]:
+    def _limited(self, item: pytest.Item, phase: str) -> Generator[None]:
         limit = SLOW if item.get_closest_marker("slow") else LIMIT
         if marker := item.get_closest_marker("limit"):
             limit = float(marker.args[0]) * PATIENCE

@@ -38,7 +38,7 @@ def last_words(pids: Iterable[int]) -> str:
             process = psutil.Process(pid)
             found = [process, *process.children(recursive=True)]
             family += [each for each in found if each not in family]
-    lines, outputs = [], dict[str, int]()
+    lines, outputs = list[str](), dict[str, int]()
     try:
         for each in family:
             with contextlib.suppress(psutil.Error, OSError):
@@ -145,7 +145,7 @@ class Child(subprocess.Popen[str]):
     def wait_line(self, text: str) -> str:
         """Read its output up to the line that contains ``text``; return that line."""
         assert self.stdout is not None
-        said = []
+        said = list[str]()
         for line in self.stdout:
             said.append(line)
             if text in line:
