@@ -112,6 +112,8 @@ _COUNTS = {  # name: (least, most)
     "max_headers": (1, 10_000),
     "max_target_bytes": (16, 1 << 20),
     "max_proxy_header": (232, 65_535),
+    "max_tiny_chunks": (1, 1 << 30),
+    "tls_max_idle_records": (1, 1 << 20),
     "read_buffer": (1024, 1 << 24),
 }
 
@@ -153,6 +155,8 @@ class ServerConfig:
         proxy_read_timeout: time for a complete PROXY header.
         max_proxy_header: largest PROXY v2 header.
         tls_handshake_timeout: time for a complete TLS handshake.
+        tls_max_idle_records: TLS records without data (empty ones, KeyUpdates), less
+            those with data, before the connection is closed.
         tls_shutdown_timeout: how long an answer to our close_notify is waited for.
         accept_backoff: pauses after a failed ``accept()``.
         ws_close_timeout: how long a peer's Close (and end of stream) is waited for.
@@ -160,6 +164,11 @@ class ServerConfig:
             HTTP/1.1.
         max_headers: number of header fields.
         max_target_bytes: length of a request target.
+        max_tiny_chunks: chunks of fewer than 32 bytes in a chunked body, less what
+            larger ones make up for, before it is refused with 400.
+        max_turn: time that the input of one connection is worked on at a stretch;
+            then others have their turn. It begins after the first 256 units of work, a
+            third of a millisecond.
         max_body_size: bytes of a request body that ``Request.body``, ``text``, ``json``
             and ``form`` take without a ``limit`` of their own, and of a part that
             ``Part.read`` takes; more is 413; ``None``: any. ``Request.stream`` and ASGI
@@ -200,12 +209,15 @@ class ServerConfig:
     proxy_read_timeout: Seconds = Seconds(10.0)
     max_proxy_header: int = 4096
     tls_handshake_timeout: Seconds = Seconds(10.0)
+    tls_max_idle_records: int = 32
     tls_shutdown_timeout: Seconds = Seconds(3.0)
     accept_backoff: AcceptBackoff = AcceptBackoff()
     ws_close_timeout: Seconds = Seconds(10.0)
     max_header_bytes: int = 64 * 1024
     max_headers: int = 100
     max_target_bytes: int = 8 * 1024
+    max_tiny_chunks: int = 64 * 1024
+    max_turn: Seconds = Seconds(0.001)
     max_body_size: int | None = DEFAULT_MAX_BODY
     min_rate: int = 240
     min_rate_grace: OptionalSeconds = OptionalSeconds(5.0)

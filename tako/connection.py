@@ -122,13 +122,19 @@ class Connection:
         self.config: ServerConfig = config
         self.time: Clock = runtime.time
         self.deadlines: Deadlines = Deadlines(self._arm)
-        self.turn: Turn = Turn(runtime.time, runtime.call_soon, self._go_on)
+        self.turn: Turn = Turn(
+            runtime.time, runtime.call_soon, self._go_on, config.max_turn
+        )
         self.writable: bool = True
         self.flush_due: bool = False
         self.written: int = 0
         self._handler = handler
         self._protocol = protocol
-        self._pipe = None if tls is None else TlsPipe(tls, self.turn)
+        self._pipe = (
+            None
+            if tls is None
+            else TlsPipe(tls, self.turn, max_idle=config.tls_max_idle_records)
+        )
         self._peer = peer
         self._local = local
         self._on_lost = on_lost

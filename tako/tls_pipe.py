@@ -50,7 +50,8 @@ _SLICE = 32 * 1024
 _HEAD = 5  # bytes of a record before its content: type, version, length
 _CONTENT_TYPES = range(20, 24)  # RFC 8446 §5.1
 _EXPANSION = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
-_MAX_IDLE = 32  # records without data that are not outweighed by such with data
+MAX_IDLE = 32
+"""Records without data that are not outweighed by such with data, by default."""
 
 # Units of ``Turn``
 _RECORD_COST = 8
@@ -82,6 +83,7 @@ class TlsPipe:
         "_head",
         "_idle",
         "_incoming",
+        "_max_idle",
         "_missing",
         "_outgoing",
         "_queued",
@@ -104,15 +106,23 @@ class TlsPipe:
         "truncated",
     )
 
-    def __init__(self, tls: TlsSettings, turn: Turn | None = None) -> None:
+    def __init__(
+        self,
+        tls: TlsSettings,
+        turn: Turn | None = None,
+        *,
+        max_idle: int = MAX_IDLE,
+    ) -> None:
         """Make a pipe for a connection that was accepted just now.
 
         Args:
             tls: certificates and protocols.
             turn: the connection's budget; ``None``: all is decrypted at once.
+            max_idle: records without data before the connection is closed.
         """
         self._settings = tls
         self._turn = turn or endless()
+        self._max_idle = max_idle
         self._idle = 0  # records without data, less those with data since
         self._reader: ClientHelloReader | None = ClientHelloReader()
         self._incoming = ssl.MemoryBIO()
@@ -352,7 +362,7 @@ class TlsPipe:
         if not self._reading:
             return
         self._idle += 1
-        if self._idle > _MAX_IDLE:
+        if self._idle > self._max_idle:
             # The only alert that Python lets us send once there are keys
             self.close_notify()
             self._fail("too many records without data")

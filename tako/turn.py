@@ -22,7 +22,8 @@ from collections.abc import Callable
 
 _UNITS = 256  # until the clock starts: a third of a millisecond at most
 _STEP = 64  # between looks at the clock
-_SPELL = 0.001  # seconds from the first look to the end of the turn
+SPELL = 0.001
+"""Seconds from the first look at the clock to the end of a turn, by default."""
 
 
 class Turn:
@@ -39,6 +40,7 @@ class Turn:
         "_left",
         "_pending",
         "_sinks",
+        "_spell",
         "_time",
         "_until",
         "over",
@@ -49,6 +51,7 @@ class Turn:
         time: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], None],
         go_on: Callable[[], None],
+        spell: float = SPELL,
     ) -> None:
         """Begin with a whole turn.
 
@@ -56,10 +59,12 @@ class Turn:
             time: the clock.
             call_soon: calls a function in the next turn of the loop.
             go_on: called in the turn after one in which something was put off.
+            spell: seconds from the first look at the clock to the end of a turn.
         """
         self._time = time
         self._call_soon = call_soon
         self._go_on = go_on
+        self._spell = spell
         self._left = _UNITS
         self._until = 0.0
         self._pending = False  # the loop will call ``_next``
@@ -101,7 +106,7 @@ class Turn:
             return False
         now = self._time()
         if not self._until:
-            self._until = now + _SPELL
+            self._until = now + self._spell
             self._schedule()
         elif now >= self._until:
             self.over = True

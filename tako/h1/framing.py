@@ -19,7 +19,6 @@ from tako.turn import Turn, endless
 MAX_CHUNK_LINE = 256
 MAX_EXTENSIONS = 4 * 1024  # per body
 MAX_TRAILERS = 8 * 1024
-MAX_TINY_CHUNKS = 64 * 1024
 """Chunks more than one for each 32 bytes and 64 for each read: a client that writes
 byte by byte, at its leisure, is served."""
 
@@ -101,6 +100,7 @@ class ChunkedBody:
         "_in_trailers",
         "_left",
         "_line",
+        "_max_tiny_chunks",
         "_max_trailers",
         "_size_line",
         "_trailer_bytes",
@@ -121,6 +121,7 @@ class ChunkedBody:
         self._left = 0  # of the chunk
         self._line: bytes = b""
         self._max_trailers = config.max_headers
+        self._max_tiny_chunks = config.max_tiny_chunks
         self._size_line = _SIZE_LINE
         self._trailer_bytes = 0
         self.backlog: bool = False
@@ -174,7 +175,7 @@ class ChunkedBody:
         self._in_trailers = self._left == 0
         if self._left < _TINY:
             self._excess += 1
-            if self._excess > MAX_TINY_CHUNKS:
+            if self._excess > self._max_tiny_chunks:
                 raise HttpError(400, "Too many small chunks")
         elif self._excess:
             self._excess = max(self._excess - self._left // _TINY, 0)

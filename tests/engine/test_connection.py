@@ -937,7 +937,6 @@ class TestWaitingRequests:
         request: pytest.FixtureRequest,
         settings: TlsSettings,
         client_context: ssl.SSLContext,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> tuple[Open, Full]:
         """A connection that was sent many requests, and takes no answer."""
         if request.param == "h1s":
@@ -951,8 +950,8 @@ class TestWaitingRequests:
             data = GET * self.COUNT
         else:
             # each turn takes few frames, however fast the machine is
-            monkeypatch.setattr("tako.turn._SPELL", -1.0)
             open_ = Open(many_fields, protocol="h2")
+            open_.connection.turn._spell = -1.0
             ids = range(1, 2 * self.COUNT, 2)
             gets = [self.H2_GET % each.to_bytes(2, "big") for each in ids]
             data = PREFACE + SETTINGS_ACK + b"".join(gets)
