@@ -29,7 +29,10 @@ def one_line(text: str) -> str:
 
 def _escape(record: logging.LogRecord) -> bool:
     """Make a record's message one line; a filter that lets everything pass."""
-    text = record.getMessage()
+    try:
+        text = record.getMessage()
+    except Exception:  # a bug in the call, which the handler reports
+        return True
     shown = one_line(text)
     if shown is not text:
         record.msg, record.args = shown, None

@@ -1,6 +1,7 @@
 """Unix sockets: spec section 11, T-UX-01."""
 
 import errno
+import logging
 import os
 import socket
 import sys
@@ -110,6 +111,54 @@ class TestServing:
             sock.connect(path)
             sock.sendall(b"GET /whoami HTTP/1.1\r\nHost: a\r\n\r\n")
             assert b"@tako-\\xff-%d " % os.getpid() in sock.recv(65536)
+
+    @LINUX
+    @pytest.mark.parametrize("where", ["file", "abstract"])
+    def test_a_clients_name_forges_no_line_of_a_log(
+        self,
+        runtime: RuntimeName,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        where: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        name = b'x\n1.2.3.4:5 "GET $admin\x1b[31m \xff'
+        logged = router().middleware(tako.access_log())
+
+        def ask(wire: bytes) -> None:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(15)
+                sock.bind(name + wire if where == "file" else b"\0" + name + wire)
+                sock.connect("sock")
+                if wire == b"1":
+                    sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    sock.recv(1)
+                else:  # no PROXY header, of which a line is logged, too
+                    sock.sendall(b"nonsense\r\n")
+                    sock.recv(1)
+
+        async def main() -> None:
+            policy = ProxyPolicy(["unix"])
+            in_thread = tako.runtime.current().to_thread
+            for serve, wire in (
+                (tako.serve, b"1"),
+                (partial(tako.serve_http_with_proxy_protocol, proxy=policy), b"2"),
+            ):
+                await serve(
+                    await tako.bind_unix("sock"),
+                    logged,
+                    shutdown=in_thread(partial(ask, wire)),
+                )
+
+        with caplog.at_level(logging.DEBUG, logger="tako"):
+            run_on(runtime, main)
+        messages = [
+            record.getMessage() for record in caplog.records if record.name != "asyncio"
+        ]
+        about = [each for each in messages if "$admin" in each]
+        assert len(about) == 2, messages
+        assert all(each.isprintable() and r"x\n1.2.3.4:5" in each for each in about)
 
     def test_behind_a_proxy(self, start: Start, path: str) -> None:
         policy = ProxyPolicy(["unix"])

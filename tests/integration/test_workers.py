@@ -386,6 +386,20 @@ def test_a_roll_that_cannot_start_leaves_the_old_workers(
     assert "new code, new bug" in workers.output()
 
 
+def test_what_keeps_workers_from_starting_is_said_once(
+    workers: Host, credentials: Credentials, folder: Path
+) -> None:
+    (folder / "apps.py").write_text("raise RuntimeError('new code, new bug')\n")
+    os.kill(max(serving_pids(workers, credentials, 2)), signal.SIGKILL)
+    workers.wait_output("ended with code 2; another in", times=3)
+    printed = workers.output()
+    assert printed.count("Traceback") == printed.count("new code, new bug") / 3 == 1
+    (folder / "apps.py").write_text("raise RuntimeError('another bug')\n")
+    workers.wait_output("tako: importing 'apps' failed: RuntimeError: another bug")
+    (folder / "apps.py").write_text(APPS + PIDS)
+    serving_pids(workers, credentials, 2)
+
+
 def test_a_roll_waits_for_a_worker_that_is_just_starting(
     workers: Host, credentials: Credentials, folder: Path
 ) -> None:
