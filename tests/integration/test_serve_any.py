@@ -13,7 +13,7 @@ import tako.runtime
 from tako import ConfigError, ProxyPolicy, TlsCert, TlsConfigError
 from tests.conftest import WIRES
 from tests.engine.test_proxy_protocol import IPV4, V1, tlv, v2
-from tests.integration.test_proxy import asked, exchange, received, router
+from tests.integration.test_proxy import FORWARDED, asked, exchange, received, router
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import ALPN, Wire
 from tests.support.peer_io import TIMEOUT
@@ -62,7 +62,7 @@ class TestEveryWire:
             assert answer["tls"] == (wire in ALPN)
             assert answer["transport"] == ("http2" if "h2" in wire else "http1")
             assert answer["source"] is None
-            assert len(answer["forwarded"]) == 4  # type: ignore[arg-type]
+            assert len(answer["forwarded"]) == len(FORWARDED)  # type: ignore[arg-type]
             ws = connection.websocket("/ws")
             ws.echo("any")
             ws.close(1000)
