@@ -126,7 +126,8 @@ class ServerConfig:
     seconds; those that may be ``None`` are then off. Sizes are bytes.
 
     Attributes:
-        drain_timeout: how long a shutdown waits before it cuts connections.
+        drain_timeout: how long a shutdown waits before it cuts connections; leaving the
+            lifespan has what is then left of it, and a second in any case.
         drain_delay: time between the last accept and the drain, in which clients that
             have just connected can still ask, at most: it ends when nobody is left.
             Useful where others go on listening.
@@ -159,7 +160,8 @@ class ServerConfig:
             those with data, before the connection is closed.
         tls_shutdown_timeout: how long an answer to our close_notify is waited for.
         accept_backoff: pauses after a failed ``accept()``.
-        ws_close_timeout: how long a peer's Close (and end of stream) is waited for.
+        ws_close_timeout: how long a peer's Close (and end of stream) is waited for; in
+            a shutdown a session is cancelled when that, and a second, is over.
         max_header_bytes: size of a request head, on HTTP/2 of what it would be on
             HTTP/1.1.
         max_headers: number of header fields.

@@ -756,6 +756,43 @@ class TestIsolation:
         assert open_.runtime.tasks[0].cancelled
         assert open_.lost == [open_.connection]
 
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_a_handler_can_be_cancelled_later(self, lost: bool) -> None:
+        exchanges: list[Exchange] = []
+        cancelled: list[str] = []
+
+        async def handler(exchange: Exchange) -> None:
+            exchanges.append(exchange)
+            exchange.task = None  # as an ASGI app's, which no reset cancels
+            try:
+                await open_.runtime.signal().wait()
+            except BaseException:
+                cancelled.append("handler")
+                raise
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        open_.connection.cancel_at(open_.runtime.now + 5, exchanges[0])
+        if lost:
+            open_.lose()
+        open_.runtime.advance(4.9)
+        assert not cancelled
+        open_.runtime.advance(0.2)
+        assert cancelled == ["handler"]
+
+    def test_one_that_has_ended_by_then_is_not(self) -> None:
+        exchanges: list[Exchange] = []
+
+        async def handler(exchange: Exchange) -> None:
+            exchanges.append(exchange)
+            await hello(exchange)
+
+        open_ = Open(handler)
+        open_.receive(GET)
+        open_.connection.cancel_at(open_.runtime.now + 5, exchanges[0])
+        open_.runtime.advance(10)
+        assert not open_.runtime.tasks[0].cancelled
+
     def test_after_the_loss_nothing_touches_the_transport(self) -> None:
         open_ = Open()
         open_.receive(GET)

@@ -398,6 +398,20 @@ class TestShutDown:
         assert talk.exchange.output_ended
         assert talk.ws.close_code == 1001
 
+    def test_the_session_has_the_time_of_the_closing_and_is_then_cancelled(
+        self, talk: Talk
+    ) -> None:
+        host = talk.exchange.host
+        for _ in range(2):
+            talk.ws.shut_down()
+        late = host.time() + host.config.ws_close_timeout + 1
+        assert host.to_cancel == [(late, talk.exchange)]
+
+    def test_a_session_that_leaves_by_an_exception_is_not(self, talk: Talk) -> None:
+        talk.ws.go_away()
+        assert talk.sent() == plain(CLOSE, close(1001, b"server shutting down"))
+        assert talk.exchange.host.to_cancel == []
+
     def test_it_says_nothing_once_closing_has_begun(self, talk: Talk) -> None:
         talk.deliver(masked(CLOSE, close(1000)))
         talk.sent()

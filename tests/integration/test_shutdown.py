@@ -176,6 +176,31 @@ class TestRequestsInProgress:
         server.join()
         assert any("Drain timeout" in record.message for record in caplog.records)
 
+    def test_what_goes_on_behind_an_answer_is_named(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ended = Reports()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"soon"})
+            try:
+                await tako.sleep(600)
+            finally:
+                ended.put("finally")
+
+        router = Router()
+        router.get("/", AsgiApp(app))
+        server = serve(router, ServerConfig(drain_timeout=0.3))
+        with server.connect() as connection:
+            assert connection.request("GET", "/").body == b"soon"
+        server.shut_down()
+        assert ended.get() == "finally"
+        server.join()
+        (text,) = [r.message for r in caplog.records if "Drain timeout" in r.message]
+        assert text.endswith("1 background task")
+        assert "request" not in text
+
 
 CLOSING_IS_SHORT = ServerConfig(drain_timeout=600, ws_close_timeout=0.3)
 
