@@ -10,14 +10,13 @@ Invariant: a request that came over a connection gets exactly one line, however 
 and however many access logs are around its route.
 """
 
-import json
 import logging
-import re
 from dataclasses import dataclass
 from functools import partial
 
 from tako.body import BodySink
 from tako.errors import WsError
+from tako.log_lines import one_word
 from tako.middleware import Middleware, Next
 from tako.request import Request
 from tako.request_ids import RequestId
@@ -29,8 +28,6 @@ from tako.ws.session import Sendable, WebSocket, WebSocketUpgrade
 
 
 _log = logging.getLogger("tako.access")
-
-_PLAIN = re.compile(r"[!#-\[\]-~]+")  # printable ASCII but space, quote and backslash
 
 
 @dataclass(slots=True)
@@ -85,9 +82,9 @@ class AccessEntry:
 
     def __str__(self) -> str:
         words = [
-            _quoted(self.peer),
-            _quoted(self.method),
-            _quoted(self.target),
+            one_word(self.peer),
+            one_word(self.method),
+            one_word(self.target),
             f"HTTP/{self.http_version}",
             f"status={self.status}",
         ]
@@ -104,7 +101,7 @@ class AccessEntry:
         if not self.complete:
             words.append("cut=yes")
         if self.request_id is not None:
-            words.append(f"id={_quoted(self.request_id)}")
+            words.append(f"id={one_word(self.request_id)}")
         return " ".join(words)
 
 
@@ -248,10 +245,3 @@ def _size(message: str | bytes | bytearray | memoryview) -> int:
     if isinstance(message, str):
         return len(message) if message.isascii() else len(message.encode())
     return message.nbytes if isinstance(message, memoryview) else len(message)
-
-
-def _quoted(text: str) -> str:
-    """Return ``text`` so that it is one word of the line, whatever a client sent."""
-    if _PLAIN.fullmatch(text):
-        return text
-    return json.dumps(text).replace(" ", r"\u0020")

@@ -6,11 +6,21 @@ is everywhere, and escaped once, where a line is made of it: in the access log b
 app says about its own start and end, have lines of their own.
 """
 
+import json
 import logging
+import re
 
 
 _LOGGERS = ("asgi", "router", "server", "tls", "ws")
 _MOST = 2000  # characters of a message
+_PLAIN = re.compile(r"[!#-\[\]-~]+")  # printable ASCII but space, quote and backslash
+
+
+def one_word(text: str) -> str:
+    """Return ``text`` so that it is one word of a line, whatever a client sent."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return json.dumps(text).replace(" ", r"\u0020")
 
 
 def one_line(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -225,7 +225,7 @@ class TestEnd:
     ) -> None:
         class Broken(Router):
             @contextlib.asynccontextmanager
-            async def lifespan(self) -> AsyncIterator[None]:
+            async def lifespan(self) -> AsyncGenerator[None]:
                 async with runtimes.current().open_group() as group:
                     runtimes.current().start(group, self.fail)
                     yield
@@ -252,7 +252,7 @@ class Started(AsgiApp):
         self._gate = gate
 
     @contextlib.asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None]:
         async with super().lifespan():
             self._gate.open()
             yield
