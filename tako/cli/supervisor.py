@@ -231,7 +231,7 @@ class Supervisor:
         if not (child.said.startswith(READY) and child.said.endswith(END)):
             return
         self._close_pipe(child)
-        child.ready = True
+        child.ready, self._failure = True, b""
         if self._code is not None:
             self._stop(child)
             return
@@ -316,6 +316,7 @@ class Supervisor:
     # Rolling -------------------------------------------------------------------------
 
     def _begin_roll(self) -> None:
+        self._failure = b""  # somebody has asked: they hear it again
         self._to_roll = deque(range(1, self._plan.workers + 1))
         self._roll_on()
 

@@ -383,7 +383,11 @@ def test_a_roll_that_cannot_start_leaves_the_old_workers(
     os.kill(workers.pid, signal.SIGHUP)
     workers.wait_output("the old one stays")
     assert serving_pids(workers, credentials, 2) == before
-    assert "new code, new bug" in workers.output()
+    failure = "tako: importing 'apps' failed: RuntimeError: new code, new bug"
+    assert workers.output().count(failure) == 1
+    os.kill(workers.pid, signal.SIGHUP)  # who asks again is told again
+    workers.wait_output("the old one stays", times=2)
+    assert workers.output().count(failure) == 2
 
 
 def test_what_keeps_workers_from_starting_is_said_once(
