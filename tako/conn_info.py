@@ -87,15 +87,10 @@ class ConnInfo:
     tls: TlsInfo | None = None
 
 
-def scheme_of(info: ConnInfo, named: str | None, *, trusted: bool) -> str:
-    """Return the scheme of a request: what its connection is.
+def scheme_of(info: ConnInfo) -> str:
+    """Return the scheme of a request: what its connection is, whatever it says.
 
-    Args:
-        info: the connection.
-        named: what the client says that it is.
-        trusted: believe that instead. RFC 9113 §8.3.1: a proxy names what its own
-            client used; anybody else could claim to be encrypted.
+    RFC 9113 §8.3.1: a proxy names what its own client used; anybody else could claim to
+    be encrypted. So what a request names counts with ``trust_scheme`` only.
     """
-    if trusted and named is not None:
-        return named
     return "http" if info.tls is None else "https"

@@ -131,14 +131,13 @@ class H1Exchange:
         self.handler_ended: bool = False
         self.tunnel: bool = False
         conn_info = self.host.conn_info
+        trusted = head.scheme if self.host.config.trust_scheme else None
         self.request: Request = Request(
             head.method,
             head.target,
             Headers.from_raw(list(head.fields)),
             http_version=head.version,
-            scheme=scheme_of(
-                conn_info, head.scheme, trusted=self.host.config.trust_scheme
-            ),
+            scheme=trusted or scheme_of(conn_info),
             authority=head.authority,
             protocol="websocket" if head.websocket else None,
             body_reader=self.body,

@@ -67,6 +67,7 @@ class H2Engine:
         "_requests",
         "_resets",
         "_running",
+        "_scheme",
         "_shutting_down",
         "_watch",
         "backlog",
@@ -90,6 +91,8 @@ class H2Engine:
         self.exchanges: dict[int, H2Exchange] = {}
         self.streams_seen: int = 0
         self._running = 0
+        trusted = host.config.trust_scheme
+        self._scheme = None if trusted else scheme_of(host.conn_info)
         self._eof = False
         self._shutting_down = False
         self._requests: list[H2Exchange] = []
@@ -343,14 +346,13 @@ class H2Engine:
             exchange.expect_continue()
         exchange.expected = head.content_length
         info = self._host.conn_info
-        trusted = self._host.config.trust_scheme
         exchange.request = Request(
             # An extended CONNECT is presented as the GET that it replaces
             "GET" if connect else head.method.decode("latin-1"),
             head.path.decode("latin-1"),
             Headers.from_raw(list(head.fields)),
             http_version="2",
-            scheme=scheme_of(info, head.scheme.decode("latin-1"), trusted=trusted),
+            scheme=self._scheme or head.scheme.decode("latin-1"),
             authority=head.authority.decode("latin-1"),
             protocol="websocket" if connect else None,
             body_reader=exchange.body,
