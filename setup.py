@@ -1,6 +1,6 @@
-"""Builds ``tako._speedups`` where that is possible; everything else is pyproject.toml.
+"""Builds ``tako.native.speedups`` where that is possible; everything else is pyproject.toml.
 
-The extension is a faster twin of ``tako/_pure.py``. No Cython, no compiler, a compile
+The extension is a faster twin of ``tako/native/pure.py``. No Cython, no compiler, a compile
 error or ``TAKO_PURE=1`` all mean the same: the install succeeds without it.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 
-PYX = Path("tako/_speedups.pyx")
+PYX = Path("tako/native/speedups.pyx")
 
 
 def extensions() -> list[Extension]:
@@ -23,7 +23,7 @@ def extensions() -> list[Extension]:
     except ImportError:
         print("tako: Cython is not installed; using the pure Python byte loops")
         return []
-    extension = Extension("tako._speedups", [PYX.as_posix()])
+    extension = Extension("tako.native.speedups", [PYX.as_posix()])
     try:
         built: list[Extension] = cythonize([extension], language_level=3)
     except CompileError as error:

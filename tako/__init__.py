@@ -1,27 +1,7 @@
 """tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers."""
 
-from tako.access import AccessEntry, WebSocketCounts, access_log
-from tako.aliases import (
-    serve_h2c_with_config,
-    serve_h2c_with_shutdown,
-    serve_h2c_with_shutdown_and_config,
-    serve_tls_with_config,
-    serve_tls_with_shutdown,
-    serve_tls_with_shutdown_and_config,
-    serve_with_config,
-    serve_with_shutdown,
-    serve_with_shutdown_and_config,
-)
 from tako.config import AcceptBackoff, ServerConfig
-from tako.conn_info import (
-    ConnInfo,
-    IpPeer,
-    OtherPeer,
-    PeerAddr,
-    TlsInfo,
-    Transport,
-    UnixPeer,
-)
+from tako.core.log_lines import escape_in_logs
 from tako.errors import (
     ConfigError,
     ConnectionClosed,
@@ -40,24 +20,20 @@ from tako.errors import (
     TlsConfigError,
     WsError,
 )
-from tako.forms import Multipart, Part
-from tako.headers import Headers
-from tako.listener import Listener, bind, bind_with_port_fallback
-from tako.log_lines import escape_in_logs
-from tako.method import Method
-from tako.middleware import Next
-from tako.problem import PROBLEM_JSON, Problem, default_problem_responder
-from tako.proxy_policy import ProxyPolicy
-from tako.proxy_protocol import (
-    ProxyHeader,
-    ProxyTlsInfo,
-    ProxyTlv,
-    ProxyTransport,
-    ProxyVersion,
-    parse_proxy_header,
-    read_proxy_protocol,
+from tako.http.conn_info import (
+    ConnInfo,
+    IpPeer,
+    OtherPeer,
+    PeerAddr,
+    TlsInfo,
+    Transport,
+    UnixPeer,
 )
-from tako.redirect import (
+from tako.http.headers import Headers
+from tako.http.method import Method
+from tako.http.multipart import Multipart, Part
+from tako.http.problem import PROBLEM_JSON, Problem, default_problem_responder
+from tako.http.redirect import (
     Redirect,
     found,
     http_to_https_router,
@@ -67,13 +43,39 @@ from tako.redirect import (
     see_other,
     temporary,
 )
-from tako.request import Extensions, Request
-from tako.request_ids import RequestId, request_id
-from tako.response import NOT_FOUND, Responder, Response, into_response
-from tako.router import Route, Router
+from tako.http.request import Extensions, Request
+from tako.http.response import NOT_FOUND, Responder, Response, into_response
+from tako.http.sse import Sse, SseEvent, last_event_id, last_event_id_bytes
+from tako.http.state import MissingState, get_or_init_state, get_state, set_state
+from tako.proxy.header import (
+    ProxyHeader,
+    ProxyTlsInfo,
+    ProxyTlv,
+    ProxyTransport,
+    ProxyVersion,
+    parse_proxy_header,
+    read_proxy_protocol,
+)
+from tako.proxy.policy import ProxyPolicy
+from tako.routing.access_log import AccessEntry, WebSocketCounts, access_log
+from tako.routing.middleware import Next
+from tako.routing.request_id import RequestId, request_id
+from tako.routing.router import Route, Router
 from tako.runtime import ctrl_c, run, sleep
-from tako.server import Server, ServerBuilder, ServerHandle
-from tako.serving import (
+from tako.server.aliases import (
+    serve_h2c_with_config,
+    serve_h2c_with_shutdown,
+    serve_h2c_with_shutdown_and_config,
+    serve_tls_with_config,
+    serve_tls_with_shutdown,
+    serve_tls_with_shutdown_and_config,
+    serve_with_config,
+    serve_with_shutdown,
+    serve_with_shutdown_and_config,
+)
+from tako.server.listener import Listener, bind, bind_with_port_fallback
+from tako.server.server import Server, ServerBuilder, ServerHandle
+from tako.server.serving import (
     serve,
     serve_any,
     serve_h2c,
@@ -81,10 +83,9 @@ from tako.serving import (
     serve_tls,
     serve_unix_http,
 )
-from tako.socket_activation import ListenFds
-from tako.sse import Sse, SseEvent, last_event_id, last_event_id_bytes
-from tako.state import MissingState, get_or_init_state, get_state, set_state
-from tako.tls import (
+from tako.server.systemd import ListenFds
+from tako.server.unix import bind_unix
+from tako.tls.certificates import (
     ClientAuth,
     ReloadableResolver,
     TlsCert,
@@ -92,7 +93,6 @@ from tako.tls import (
     load_certs,
     load_key,
 )
-from tako.unix import bind_unix
 from tako.ws import (
     AnyMessage,
     Deflate,

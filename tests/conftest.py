@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 import tako
-from tako.service import Service
+from tako.server.service import Service
 from tests.support import backstop, lane
 from tests.support.matrix import matrix_of, thinned
 from tests.support.peer import Wire
@@ -42,7 +42,10 @@ def _runtimes() -> list[object]:
     }
     parameters: list[object] = ["asyncio"]
     for name, available in installed.items():
-        if name == "trio" and importlib.util.find_spec("tako.runtime._trio") is None:
+        if (
+            name == "trio"
+            and importlib.util.find_spec("tako.runtime.trio_loop") is None
+        ):
             continue
         skip = pytest.mark.skipif(not available, reason=f"{name} is not installed")
         parameters.append(pytest.param(name, marks=skip))

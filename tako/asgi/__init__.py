@@ -4,9 +4,9 @@
 ``from_router(router)`` is an app for hypercorn or uvicorn.
 """
 
-from tako.asgi.app import AsgiApp
-from tako.asgi.from_router import RouterApp, from_router
-from tako.asgi.lifespan import LifespanError
+from tako.asgi.apps.app import AsgiApp
+from tako.asgi.apps.lifespan import LifespanError
+from tako.asgi.hosted.from_router import RouterApp, from_router
 
 
 __all__ = ["AsgiApp", "LifespanError", "RouterApp", "from_router"]

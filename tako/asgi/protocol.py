@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias, cast
 
-from tako.headers import Headers, RawHeader
+from tako.http.headers import Headers, RawHeader
 
 
 Scope: TypeAlias = MutableMapping[str, Any]

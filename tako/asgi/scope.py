@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote_to_bytes
 from cryptography import x509
 
 from tako.asgi.protocol import VERSIONS, Scope, is_hop_by_hop
-from tako.conn_info import IpPeer, PeerAddr, TlsInfo, UnixPeer
-from tako.request import Request
+from tako.http.conn_info import IpPeer, PeerAddr, TlsInfo, UnixPeer
+from tako.http.request import Request
 
 
 _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}  # RFC 8446 §4.2.1

@@ -11,9 +11,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tako.cli.saying import CliError, with_fix
+from tako.cli.console import CliError, with_fix
 from tako.errors import TlsConfigError
-from tako.tls_files import load_certs
+from tako.tls.files import load_certs
 
 
 _LIFE = datetime.timedelta(days=397)  # more is refused by some clients

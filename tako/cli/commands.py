@@ -8,12 +8,12 @@ import click
 
 from tako.asgi import LifespanError
 from tako.cli import certs
-from tako.cli.binds import keep_from_children
+from tako.cli.console import CliError, described, one_line, say, version, with_fix
+from tako.cli.listeners import keep_from_children
+from tako.cli.options import Decorator, config_options, envvar
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
-from tako.cli.saying import CliError, described, one_line, say, version, with_fix
 from tako.cli.serving import serve_here
-from tako.cli.settings import Decorator, config_options, envvar
 from tako.cli.supervisor import supervise
 from tako.cli.worker import Worker
 from tako.errors import TakoError

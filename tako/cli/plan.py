@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from tako.asgi import AsgiApp
 from tako.cli import certs
-from tako.cli.saying import CliError, one_line
-from tako.cli.settings import make_config
+from tako.cli.console import CliError, one_line
+from tako.cli.options import make_config
 from tako.config import ServerConfig
 from tako.errors import TakoError
 

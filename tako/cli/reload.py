@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tako.cli.saying import CliError
+from tako.cli.console import CliError
 
 
 Watch: TypeAlias = Callable[[Callable[[str], None], threading.Event], None]

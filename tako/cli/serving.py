@@ -9,22 +9,23 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from tako import access, runtime
-from tako.cli import binds, certs
+from tako import runtime
+from tako.cli import certs, listeners
+from tako.cli.console import say, version, with_fix
 from tako.cli.plan import Plan
-from tako.cli.saying import say, version, with_fix
 from tako.cli.target import Target, load
 from tako.cli.worker import Worker
-from tako.conn_info import UnixPeer
 from tako.errors import TlsConfigError
-from tako.listener import Listener, address_of
-from tako.middleware import as_middleware, chain
-from tako.request import Request
-from tako.response import Response
-from tako.router import Router
-from tako.service import Dispatcher
-from tako.serving import serve, serve_h2c, serve_tls
-from tako.tls import ReloadableResolver, TlsCert
+from tako.http.conn_info import UnixPeer
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.routing import access_log as access
+from tako.routing.middleware import as_middleware, chain
+from tako.routing.router import Router
+from tako.server.listener import Listener, address_of
+from tako.server.service import Dispatcher
+from tako.server.serving import serve, serve_h2c, serve_tls
+from tako.tls.certificates import ReloadableResolver, TlsCert
 
 
 _GRACE = 5.0  # seconds beyond the drain for what is cancelled then, as of a worker
@@ -53,7 +54,7 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
     target = load(plan.target, plan.app_folder, plan.wrap)
     if isinstance(target.router, Router):
         target.router.prepare()
-    listener = binds.bind_all(plan.binds) if worker is None else worker.listener
+    listener = listeners.bind_all(plan.binds) if worker is None else worker.listener
 
     def started() -> None:
         if worker is None:

@@ -36,13 +36,13 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from tako.cli import binds
+from tako.cli import listeners
+from tako.cli.console import say
 from tako.cli.plan import Plan
 from tako.cli.reload import Watch
-from tako.cli.saying import say
 from tako.cli.serving import announce
 from tako.cli.worker import END, ENVIRONMENT, FAILED, READY, describe
-from tako.listener import Listener
+from tako.server.listener import Listener
 
 
 _SETTLED = 5.0  # seconds after which a worker is taken to be well
@@ -82,7 +82,7 @@ def supervise(plan: Plan, watch: Watch | None) -> int:
         CliError: an address cannot be bound.
     """
     plan.set_up_logging()
-    with binds.bind_all(plan.binds) as listener:
+    with listeners.bind_all(plan.binds) as listener:
         return Supervisor(plan, listener).run(watch)
 
 

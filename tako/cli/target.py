@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any, cast
 
 from tako.asgi import AsgiApp
-from tako.cli.saying import CliError, one_line
-from tako.router import Router
-from tako.service import Dispatcher
+from tako.cli.console import CliError, one_line
+from tako.routing.router import Router
+from tako.server.service import Dispatcher
 
 
 @dataclass(frozen=True, slots=True)

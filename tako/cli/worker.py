@@ -12,8 +12,8 @@ import threading
 from dataclasses import dataclass
 from typing import Self
 
-from tako.cli.binds import adopt
-from tako.listener import Listener
+from tako.cli.listeners import adopt
+from tako.server.listener import Listener
 
 
 ENVIRONMENT = "TAKO_WORKER"

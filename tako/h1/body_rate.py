@@ -11,7 +11,7 @@ while *running*.
 
 from collections.abc import Callable
 
-from tako.seams import Host
+from tako.core.seams import Host
 
 
 class BodyRate:

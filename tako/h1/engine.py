@@ -21,18 +21,18 @@ exchange; an exchange that is forgotten or refused is cut off first.
 
 from collections.abc import Sequence
 
-from tako.body import BodySink
+from tako.core.half_closed import HalfClosed
+from tako.core.request_body import BodySink
+from tako.core.seams import Host, Sink
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.body_rate import BodyRate
-from tako.h1.checks import RequestHead
 from tako.h1.exchange import H1Exchange
-from tako.h1.framing import ChunkedBody, LengthBody, RequestBody
-from tako.h1.head import HeadBuffer
 from tako.h1.head_clock import HeadClock
+from tako.h1.head_parser import HeadBuffer
 from tako.h1.read_gate import MAX_WAITING, ReadGate
+from tako.h1.request_body import ChunkedBody, LengthBody, RequestBody
+from tako.h1.request_head import RequestHead
 from tako.h1.response_head import refusal
-from tako.half_closed import HalfClosed
-from tako.seams import Host, Sink
 
 
 MAX_DRAINED = 64 * 1024  # bytes of a body that no handler wants

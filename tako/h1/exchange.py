@@ -15,11 +15,10 @@ exchange that is cut off.
 from collections.abc import Sequence
 from typing import Protocol
 
-from tako.body import BodySink
-from tako.byteloops import encode_frame
-from tako.conn_info import scheme_of
+from tako.core.request_body import BodySink
+from tako.core.seams import Host, ResetCode, Sink, Task
 from tako.errors import Disconnected, LocalProtocolError
-from tako.h1.checks import RequestHead
+from tako.h1.request_head import RequestHead
 from tako.h1.response_head import (
     CONTINUE,
     Framing,
@@ -29,10 +28,11 @@ from tako.h1.response_head import (
     framing_of,
     status_line,
 )
-from tako.headers import Headers, RawHeader
-from tako.request import Request
-from tako.response_fields import ResponseFields, read_fields
-from tako.seams import Host, ResetCode, Sink, Task
+from tako.http.conn_info import scheme_of
+from tako.http.headers import Headers, RawHeader
+from tako.http.request import Request
+from tako.http.response_fields import ResponseFields, read_fields
+from tako.native.loops import encode_frame
 
 
 class Wire(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tako.seams import Host
+from tako.core.seams import Host
 
 
 _LAST_HEAD = 1.0  # seconds for a request on its way when the server drains

@@ -14,12 +14,12 @@ Invariant: ``unread`` is what was delivered to the current sink and not consumed
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tako.core.seams import Host, Pause
 from tako.h1.body_rate import BodyRate
-from tako.seams import Host, Pause
 
 
 if TYPE_CHECKING:
-    from tako.deadlines import Deadline
+    from tako.core.deadlines import Deadline
 
 
 MAX_WAITING = 64 * 1024  # bytes behind a request that is being answered

@@ -4,8 +4,8 @@ import enum
 from http import HTTPStatus
 
 from tako.errors import HttpError, LocalProtocolError
-from tako.httpdate import http_date
-from tako.response_fields import ResponseFields
+from tako.http.date import http_date
+from tako.http.response_fields import ResponseFields
 
 
 _STATUS_LINES = {

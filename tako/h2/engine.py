@@ -31,22 +31,22 @@ from h2.events import (
     WindowUpdated,
 )
 
-from tako.conn_info import scheme_of
+from tako.core.half_closed import HalfClosed
+from tako.core.seams import Exchange, Host, ResetCode
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.budgets import TokenBucket
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import MAX_STREAM_ID, ErrorCode
-from tako.h2.gate import Gate
-from tako.h2.library import Library
+from tako.h2.h2_library import Library
 from tako.h2.lifecycle import Lifecycle
 from tako.h2.linger import Linger
 from tako.h2.output import Output
-from tako.h2.validate import Head, Refusal, check_head, check_trailers
-from tako.h2.watch import Watch
-from tako.half_closed import HalfClosed
-from tako.headers import Headers, RawHeader
-from tako.request import Request
-from tako.seams import Exchange, Host, ResetCode
+from tako.h2.reader import Gate
+from tako.h2.request_head import Head, Refusal, check_head, check_trailers
+from tako.h2.slow_streams import Watch
+from tako.http.conn_info import scheme_of
+from tako.http.headers import Headers, RawHeader
+from tako.http.request import Request
 
 
 _RESET_REFILL = 30  # seconds in which the bucket of resets fills up

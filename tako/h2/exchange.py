@@ -14,22 +14,22 @@ may shrink below what the peer has sent: then ``window`` is negative (RFC 9113 Â
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tako.body import BodySink
-from tako.byteloops import encode_data_frame, encode_frame
+from tako.core.request_body import BodySink
+from tako.core.seams import Host, ResetCode, Sink, Task
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import HEAD, window_update
 from tako.h2.outbox import Outbox
 from tako.h2.output import Output, Owner
 from tako.h2.response_head import response_head, text_head, tunnel_head
-from tako.headers import RawHeader
-from tako.pieces import Piece, keep
-from tako.request import Request
-from tako.response_fields import read_fields
-from tako.seams import Host, ResetCode, Sink, Task
+from tako.http.headers import RawHeader
+from tako.http.pieces import Piece, keep
+from tako.http.request import Request
+from tako.http.response_fields import read_fields
+from tako.native.loops import encode_data_frame, encode_frame
 
 
 if TYPE_CHECKING:
-    from tako.pace import Pace
+    from tako.core.min_rate import Pace
 
 
 _HEAD_SIZE = HEAD.size

@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from hpack import HPACKDecodingError, InvalidTableSizeError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
-from tako.byteloops import decode_huffman
-from tako.headers import RawHeader
+from tako.http.headers import RawHeader
+from tako.native.loops import decode_huffman
 
 
 _INDEXED = 0x80  # RFC 7541 §6.1

@@ -16,10 +16,10 @@ Invariants: ``refusing`` and ``lingering`` imply that the last GOAWAY has been s
 from typing import Protocol
 
 from tako.config import ServerConfig
+from tako.core.seams import Host
 from tako.h2 import frames
 from tako.h2.frames import MAX_STREAM_ID, ErrorCode
 from tako.h2.output import Output
-from tako.seams import Host
 
 
 _IDLE_TIMEOUT = 75.0  # where the configuration sets none

@@ -10,7 +10,7 @@ Invariant: only streams that are not closed are waited for.
 
 from typing import TYPE_CHECKING
 
-from tako.seams import Host, ResetCode
+from tako.core.seams import Host, ResetCode
 
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from tako.pieces import Piece, keep
+from tako.http.pieces import Piece, keep
 
 
 class Outbox:

@@ -10,12 +10,12 @@ Invariant: between calls ``h2``'s buffer is empty.
 
 from typing import TYPE_CHECKING, Protocol
 
+from tako.core.seams import Host
 from tako.h2.frames import DATA, END_STREAM, HEAD, frame, rst_stream
-from tako.h2.library import Library
+from tako.h2.h2_library import Library
 from tako.h2.windows import SendQueue
-from tako.headers import RawHeader
-from tako.pieces import Piece
-from tako.seams import Host
+from tako.http.headers import RawHeader
+from tako.http.pieces import Piece
 
 
 if TYPE_CHECKING:

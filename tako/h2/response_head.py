@@ -1,8 +1,8 @@
 """How a response head is written on HTTP/2 (RFC 9113 §8.3.2)."""
 
-from tako.headers import RawHeader
-from tako.httpdate import http_date
-from tako.response_fields import ResponseFields, read_fields
+from tako.http.date import http_date
+from tako.http.headers import RawHeader
+from tako.http.response_fields import ResponseFields, read_fields
 
 
 def response_head(status: int, said: ResponseFields) -> list[RawHeader]:

@@ -18,9 +18,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tako.config import ServerConfig
+from tako.core.seams import Host
 from tako.h2.frames import DEFAULT_WINDOW, MAX_WINDOW, window_update
-from tako.h2.library import Library
-from tako.seams import Host
+from tako.h2.h2_library import Library
 
 
 if TYPE_CHECKING:

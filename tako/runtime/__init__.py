@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
-from tako.runtime import _signals
-from tako.seams import AsyncFunction, Receiver, Runtime, Signal
+from tako.core.seams import AsyncFunction, Receiver, Runtime, Signal
+from tako.runtime import signals as _signals
 
 
 _YOUNG_OBJECTS = 10_000  # that the collector lets come together before it looks
@@ -123,16 +123,16 @@ def current() -> Backend:
 
 def _backend(name: str) -> Backend:
     if name == "asyncio":
-        from tako.runtime import _asyncio
+        from tako.runtime import asyncio_loop
 
-        return _asyncio
+        return asyncio_loop
     if name == "trio":
         try:
-            from tako.runtime import _trio
+            from tako.runtime import trio_loop
         except ImportError:
             msg = "trio is not installed: pip install 'tako-server[trio]'"
             raise RuntimeError(msg) from None
-        return _trio
+        return trio_loop
     msg = f'runtime is "asyncio" or "trio", not {name!r}'
     raise ValueError(msg)
 

@@ -4,7 +4,7 @@ from tako.ws.message import AnyMessage, Message
 from tako.ws.options import Deflate, WsKeepAlive
 from tako.ws.origin import normalize_origin
 from tako.ws.responder import TakoWs
-from tako.ws.session import WebSocket
+from tako.ws.websocket import WebSocket
 
 
 __all__ = [

@@ -27,14 +27,14 @@ Errors of the peer are data here: ``receive`` never raises because of its input.
 import sys
 from typing import TypeAlias
 
-from tako.byteloops import encode_frame, scan_frames, unmask, weigh
+from tako.core.turn import Turn, endless
 from tako.errors import (
     FrameTooBig,
     MessageTooBig,
     ProtocolViolation,
     WsError,
 )
-from tako.turn import Turn, endless
+from tako.native.loops import encode_frame, scan_frames, unmask, weigh
 from tako.ws.assembly import Assembly, Inflater, decode_text
 from tako.ws.message import (
     MAX_CONTROL_PAYLOAD,

@@ -36,9 +36,9 @@ bytes consumed + ``_uncredited`` + what the inbox holds, which is little while i
 empty; every deadline ends in a state from which nothing is waited for.
 """
 
-from tako.byteloops import Inbox
+from tako.core.seams import Exchange, ResetCode, Signal
 from tako.errors import ConnectionClosed, Disconnected, WsError
-from tako.seams import Exchange, ResetCode, Signal
+from tako.native.loops import Inbox
 from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
 from tako.ws.deflate import Deflater, Inflater
 from tako.ws.keep_alive import KeepAlive

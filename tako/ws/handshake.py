@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tako.body import BodySink
-from tako.grammar import content_length, has_token, is_token
-from tako.headers import Headers, RawHeader
-from tako.request import Request
+from tako.core.request_body import BodySink
+from tako.http.grammar import content_length, has_token, is_token
+from tako.http.headers import Headers, RawHeader
+from tako.http.request import Request
 from tako.ws.deflate import Offer, Params, negotiate
 from tako.ws.options import Deflate, DeflateParams
 from tako.ws.origin import origin_allowed

@@ -12,7 +12,7 @@ Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 import math
 from typing import Protocol
 
-from tako.seams import Exchange
+from tako.core.seams import Exchange
 from tako.ws.options import WsKeepAlive
 
 

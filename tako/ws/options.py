@@ -6,7 +6,7 @@ from typing import cast
 
 from tako.config import OptionalSeconds, positive
 from tako.errors import ConfigError
-from tako.grammar import is_token
+from tako.http.grammar import is_token
 from tako.ws.origin import normalize_allowed
 
 

@@ -13,7 +13,7 @@ import functools
 import ipaddress
 import re
 
-from tako.headers import Headers
+from tako.http.headers import Headers
 
 
 _ORIGIN = re.compile(

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from tako.config import Duration, positive, seconds
-from tako.request import Request
-from tako.response import Response
+from tako.http.request import Request
+from tako.http.response import Response
 from tako.ws.handshake import Acceptance, Rules, shake_hands
 from tako.ws.options import (
     DEFAULT_MAX_SIZE,
@@ -17,7 +17,7 @@ from tako.ws.options import (
     checked_origins,
     checked_protocols,
 )
-from tako.ws.session import SessionFunction, WebSocketUpgrade
+from tako.ws.websocket import SessionFunction, WebSocketUpgrade
 
 
 class TakoWs:

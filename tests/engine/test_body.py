@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, strategies as st
 
-from tako.body import BodySink
+from tako.core.request_body import BodySink
 from tako.errors import Disconnected, RemoteProtocolError
 from tests.support.fake_exchange import FakeExchange
 from tests.support.wire import FakeTask

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from tako.client_hello import (
+from tako.tls.client_hello import (
     LIMIT,
     Alert,
     ClientHello,

@@ -12,13 +12,13 @@ from typing import cast
 import pytest
 
 from tako.config import ServerConfig
-from tako.conn_info import IpPeer, PeerAddr, Transport as Wire, UnixPeer
-from tako.connection import Connection
+from tako.core.seams import Exchange, Pause, Sink
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
-from tako.prelude import Protocol
-from tako.seams import Exchange, Pause, Sink
-from tako.tls import TlsCert, TlsSettings
+from tako.http.conn_info import IpPeer, PeerAddr, Transport as Wire, UnixPeer
+from tako.server.connection import Connection
+from tako.server.detect import Protocol
+from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.server import Credentials
 from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
 
@@ -488,7 +488,7 @@ class TestReading:
                 self.backlog = len(order) < 5
                 return ()
 
-        monkeypatch.setattr("tako.connection.H1Engine", Engine)
+        monkeypatch.setattr("tako.server.connection.H1Engine", Engine)
         open_ = Open()
 
         def other() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, strategies as st
 
-from tako.deadlines import Deadline, Deadlines
+from tako.core.deadlines import Deadline, Deadlines
 
 
 class Log:

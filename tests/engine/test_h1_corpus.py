@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.seams import Pause, Sink
 from tako.errors import RemoteProtocolError
 from tako.h1 import H1Exchange
-from tako.seams import Pause, Sink
 from tests.support.h1_peer import H1Peer
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tako.config import ServerConfig
+from tako.core.seams import Pause, ResetCode
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h1 import H1Exchange
 from tako.h1.engine import MAX_DRAINED
 from tako.h1.read_gate import MAX_WAITING
-from tako.seams import Pause, ResetCode
 from tests.support.h1_peer import H1Peer, echo, read_body
 from tests.support.wire import FakeTask
 

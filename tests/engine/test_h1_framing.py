@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
 from tako.errors import HttpError
-from tako.h1.framing import (
+from tako.h1.request_body import (
     MAX_CHUNK_LINE,
     MAX_EXTENSIONS,
     MAX_TRAILERS,

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from tako.core.seams import ResetCode
 from tako.errors import LocalProtocolError
 from tako.h1 import H1Exchange
-from tako.headers import RawHeader
-from tako.httpdate import HttpDate
-from tako.seams import ResetCode
+from tako.http.date import HttpDate
+from tako.http.headers import RawHeader
 from tests.support.h1_peer import H1Peer, Handler
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.seams import Pause, ResetCode
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1 import H1Exchange
-from tako.seams import Pause, ResetCode
 from tests.support.h1_peer import H1Peer, Handler, read_body
 from tests.support.wire import FakeTask
 

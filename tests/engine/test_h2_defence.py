@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.min_rate import Pace
 from tako.errors import Disconnected
 from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.frames import (
@@ -21,7 +22,6 @@ from tako.h2.frames import (
     ErrorCode,
     frame,
 )
-from tako.pace import Pace
 from tests.support.h2wire import (
     CONNECT,
     GET,

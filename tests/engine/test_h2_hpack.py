@@ -12,7 +12,7 @@ from hypothesis.strategies import DrawFn
 
 from tako.h2 import hpack as ours
 from tako.h2.hpack import FieldDecoder, FieldEncoder
-from tako.headers import RawHeader
+from tako.http.headers import RawHeader
 
 
 def pairs(fields: object) -> list[RawHeader]:

@@ -10,12 +10,12 @@ from typing import TypeVar
 import pytest
 from hypothesis import given, settings as profile, strategies as st
 
-from tako import connection
 from tako.config import ServerConfig
+from tako.core.seams import Sink
 from tako.h2 import H2Engine
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
-from tako.seams import Sink
+from tako.server import connection
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support import lane

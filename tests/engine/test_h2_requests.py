@@ -7,14 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
-from tako.conn_info import Transport
 from tako.errors import (
     Disconnected,
     HttpError,
     LocalProtocolError,
     RemoteProtocolError,
 )
-from tako.h1.head import HeadBuffer
+from tako.h1.head_parser import HeadBuffer
 from tako.h2 import H2Exchange
 from tako.h2.frames import (
     CONTINUATION,
@@ -26,6 +25,7 @@ from tako.h2.frames import (
     WINDOW_UPDATE,
     ErrorCode,
 )
+from tako.http.conn_info import Transport
 from tests.support.h2wire import (
     GET,
     POST,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.seams import ResetCode
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, ErrorCode
-from tako.seams import ResetCode
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tako.late import LoopWatch, PatientTimer
+from tako.core.late_loop import LoopWatch, PatientTimer
 from tests.support.wire import FakeRuntime
 
 

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tako.core.seams import Exchange, ResetCode, Sink
 from tako.errors import Disconnected
-from tako.headers import Headers
-from tako.pipeline import run_exchange
-from tako.request import Request
-from tako.response import Response
-from tako.seams import Exchange, ResetCode, Sink
+from tako.http.headers import Headers
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.server.pipeline import run_exchange
 from tests.support.fake_exchange import FakeExchange
 from tests.support.wire import FakeTask
 

@@ -6,11 +6,11 @@ from typing import Any, cast
 import pytest
 
 from tako.config import ServerConfig
-from tako.conn_info import IpPeer
-from tako.entrance import Entrance, SharedTransport
 from tako.errors import ProxyProtocolError
-from tako.prelude import ListenerProtocol, Prelude, Protocol
-from tako.proxy_policy import ProxyPolicy
+from tako.http.conn_info import IpPeer
+from tako.proxy.policy import ProxyPolicy
+from tako.server.detect import ListenerProtocol, Prelude, Protocol
+from tako.server.undecided import Entrance, SharedTransport
 from tests.support.wire import FakeRuntime, FakeTransport
 
 

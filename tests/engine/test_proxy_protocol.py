@@ -8,11 +8,11 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tako import proxy_tlv
-from tako.conn_info import IpPeer, OtherPeer, PeerAddr, UnixPeer
 from tako.errors import ConfigError, ProxyProtocolError
-from tako.proxy_policy import ProxyPolicy, adopt_header
-from tako.proxy_protocol import (
+from tako.http.conn_info import IpPeer, OtherPeer, PeerAddr, UnixPeer
+from tako.http.request import Request
+from tako.proxy import tlv as proxy_tlv
+from tako.proxy.header import (
     ProxyHeader,
     ProxyReader,
     ProxyTlsInfo,
@@ -22,7 +22,7 @@ from tako.proxy_protocol import (
     parse_proxy_header,
     read_proxy_protocol,
 )
-from tako.request import Request
+from tako.proxy.policy import ProxyPolicy, adopt_header
 
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from tako.errors import LocalProtocolError
 from tako.h1 import H1Exchange
 from tako.h2.frames import HEADERS, RST_STREAM
-from tako.headers import RawHeader
+from tako.http.headers import RawHeader
 from tests.support.h1_peer import H1Peer
 from tests.support.h2wire import GET, Fields, Frame, Peer
 

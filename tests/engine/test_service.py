@@ -10,13 +10,13 @@ import pytest
 import trustme
 
 from tako.config import AcceptBackoff, ServerConfig
-from tako.conn_info import UnixPeer
-from tako.connection import Connection
-from tako.listener import Listener
-from tako.request import Request
-from tako.response import Response
-from tako.service import Offer, Service
-from tako.tls import TlsCert, TlsSettings
+from tako.http.conn_info import UnixPeer
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.server.connection import Connection
+from tako.server.listener import Listener
+from tako.server.service import Offer, Service
+from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.server import Credentials
 from tests.support.wire import (
     Cancelled,

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tako.client_hello import Alert
+from tako.core.turn import Turn
 from tako.errors import LocalProtocolError
-from tako.tls import ClientAuth, TlsCert, TlsSettings
-from tako.tls_pipe import TlsPipe
-from tako.turn import Turn
+from tako.tls.certificates import ClientAuth, TlsCert, TlsSettings
+from tako.tls.client_hello import Alert
+from tako.tls.pipe import TlsPipe
 from tests.support.children import Child
 from tests.support.peer_io import TIMEOUT
 from tests.support.tls_records import TlsRecords

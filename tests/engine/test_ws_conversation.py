@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
+from tako.core.seams import ResetCode
 from tako.errors import (
     ConnectionClosed,
     Disconnected,
@@ -21,7 +22,6 @@ from tako.errors import (
     ProtocolViolation,
     WsError,
 )
-from tako.seams import ResetCode
 from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import DeflateParams, WsKeepAlive, WsOptions

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tako.body import BodySink
-from tako.headers import Headers
-from tako.request import BodyReader, HttpVersion, Request
+from tako.core.request_body import BodySink
+from tako.http.headers import Headers
+from tako.http.request import BodyReader, HttpVersion, Request
 from tako.ws.handshake import (
     Acceptance,
     Refusal,
@@ -25,7 +25,7 @@ from tako.ws.options import Deflate
 
 
 if TYPE_CHECKING:
-    from tako.seams import Exchange
+    from tako.core.seams import Exchange
 
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 §1.3

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tako.headers import Headers
+from tako.http.headers import Headers
 from tako.ws.origin import normalize_allowed, normalize_origin, origin_allowed
 
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.seams import ResetCode
 from tako.errors import ConnectionClosed, Disconnected, InvalidUtf8, WsError
-from tako.seams import ResetCode
 from tako.ws.message import Message
 from tako.ws.options import WsOptions
-from tako.ws.session import WebSocket, WebSocketUpgrade
+from tako.ws.websocket import WebSocket, WebSocketUpgrade
 from tests.support.fake_exchange import FakeExchange
 from tests.support.wire import Cancelled, FakeRuntime, FakeTask
 

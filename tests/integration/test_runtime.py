@@ -17,7 +17,7 @@ import pytest
 import tako
 from tako import Request, Response, Router, ServerConfig, runtime as runtimes
 from tako.runtime import ServerRuntime
-from tako.runtime._kernel import hung_up, peer_ended, unacknowledged
+from tako.runtime.kernel import hung_up, peer_ended, unacknowledged
 from tests.conftest import Serve
 from tests.support.apps import giving_up_after, together
 from tests.support.children import Child

@@ -22,9 +22,9 @@ from tako import (
     WebSocket,
     runtime as runtimes,
 )
-from tako.conn_info import IpPeer
+from tako.http.conn_info import IpPeer
 from tako.runtime import Backend
-from tako.service import Service
+from tako.server.service import Service
 from tests.conftest import Serve
 from tests.support.apps import echo_router, giving_up_after, together, ws_router
 from tests.support.loops import run_on

@@ -24,8 +24,9 @@ from hypothesis.stateful import (
 )
 
 from tako.config import ServerConfig
+from tako.core.seams import ResetCode
 from tako.errors import ConnectionClosed, LocalProtocolError
-from tako.h2 import H2Exchange, gate
+from tako.h2 import H2Exchange, reader
 from tako.h2.frames import (
     ACK,
     DATA,
@@ -46,7 +47,6 @@ from tako.h2.frames import (
     ErrorCode,
     frame,
 )
-from tako.seams import ResetCode
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -137,7 +137,7 @@ class Streams(RuleBasedStateMachine):
         acknowledge: bool,
     ) -> None:
         self.memory = memory
-        vars(gate)["_REMEMBERED"] = memory
+        vars(reader)["_REMEMBERED"] = memory
         config = ServerConfig(
             h2_max_concurrent_streams=most,
             h2_max_pending_accept_reset_streams=resets,
@@ -678,7 +678,7 @@ class Streams(RuleBasedStateMachine):
 
 
 def test_whatever_a_peer_says_of_its_streams_nothing_raises() -> None:
-    remembered = gate._REMEMBERED
+    remembered = reader._REMEMBERED
     try:
         run_state_machine_as_test(
             Streams,
@@ -690,4 +690,4 @@ def test_whatever_a_peer_says_of_its_streams_nothing_raises() -> None:
             ),
         )
     finally:
-        vars(gate)["_REMEMBERED"] = remembered
+        vars(reader)["_REMEMBERED"] = remembered

@@ -15,15 +15,16 @@ import hpack
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from tako import Deflate, Message, Request, Router, TakoWs, WebSocket, turn
+from tako import Deflate, Message, Request, Router, TakoWs, WebSocket
 from tako.config import ServerConfig
-from tako.conn_info import IpPeer
-from tako.connection import Connection
+from tako.core import turn
+from tako.core.seams import Exchange
 from tako.errors import TakoError
 from tako.h2.frames import PADDED, PREFACE, frame
-from tako.pipeline import run_exchange
-from tako.seams import Exchange
-from tako.tls import TlsCert, TlsSettings
+from tako.http.conn_info import IpPeer
+from tako.server.connection import Connection
+from tako.server.pipeline import run_exchange
+from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.h2wire import CONNECT, POST, data as data_frame
 from tests.support.peer_ws import encode_frame
 from tests.support.server import Credentials

@@ -17,13 +17,13 @@ from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given, strategies as st
 
-from tako import _pure
+from tako.native import pure as _pure
 from tests.support.peer_io import TIMEOUT
 
 
 def _native() -> ModuleType | None:
     try:
-        return importlib.import_module("tako._speedups")
+        return importlib.import_module("tako.native.speedups")
     except ImportError:
         return None
 
@@ -36,7 +36,7 @@ TWINS = [
         id="native",
         marks=pytest.mark.skipif(
             NATIVE is None,
-            reason="tako._speedups is not built (python setup.py build_ext --inplace)",
+            reason="tako.native.speedups is not built (python setup.py build_ext --inplace)",
         ),
     ),
 ]
@@ -559,7 +559,7 @@ def test_byteloops_picks_the_twin(twin: ModuleType, pure: str) -> None:
     if twin is _pure and not pure and NATIVE is not None:
         pytest.skip("the native twin is built: nothing to fall back from")
     script = (
-        "from tako.byteloops import NATIVE, unmask\nprint(NATIVE, unmask.__module__)"
+        "from tako.native.loops import NATIVE, unmask\nprint(NATIVE, unmask.__module__)"
     )
     root = pathlib.Path(_pure.__file__).parent.parent
     result = subprocess.run(

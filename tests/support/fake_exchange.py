@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from tako.body import BodySink
-from tako.byteloops import encode_frame
 from tako.config import ServerConfig
+from tako.core.request_body import BodySink
+from tako.core.seams import ResetCode, Sink, Task
 from tako.errors import LocalProtocolError
-from tako.headers import Headers, RawHeader
-from tako.request import Request
-from tako.seams import ResetCode, Sink, Task
+from tako.http.headers import Headers, RawHeader
+from tako.http.request import Request
+from tako.native.loops import encode_frame
 from tests.support.wire import FakeHost
 
 

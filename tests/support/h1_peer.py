@@ -13,7 +13,7 @@ from tests.support.wire import FakeHost, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.seams import Host
+    from tako.core.seams import Host
 
 Handler: TypeAlias = Callable[[H1Exchange], Awaitable[None]]
 

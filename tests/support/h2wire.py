@@ -26,7 +26,7 @@ from tests.support.wire import FakeHost, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.seams import Exchange, Host
+    from tako.core.seams import Exchange, Host
 
 
 Fields = Sequence[tuple[str, str]]

@@ -8,8 +8,8 @@ examples and the library know no such variable.
 import os
 from functools import partial
 
-from tako import connection
 from tako.h2 import H2Engine
+from tako.server import connection
 
 
 def obey() -> None:

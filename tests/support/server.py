@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import tako
-from tako.service import Service
+from tako.server.service import Service
 from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import STREAM_WINDOW, H2Connection

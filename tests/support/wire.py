@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, cast
 
 from tako.config import ServerConfig
-from tako.conn_info import ConnInfo, IpPeer, TlsInfo, Transport
-from tako.deadlines import Deadlines
-from tako.seams import AsyncFunction, Engine, Pause
-from tako.turn import Turn
+from tako.core.deadlines import Deadlines
+from tako.core.seams import AsyncFunction, Engine, Pause
+from tako.core.turn import Turn
+from tako.http.conn_info import ConnInfo, IpPeer, TlsInfo, Transport
 
 
 class Cancelled(BaseException):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import tako
-from tako import aliases
+from tako.server import aliases
 
 
 LISTENER, ROUTER, SIGNAL = object(), object(), object()

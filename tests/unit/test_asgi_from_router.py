@@ -8,7 +8,7 @@ import pytest
 import tako
 from tako import Next, Request, Response, Router, TakoWs, WebSocket
 from tako.asgi import from_router
-from tako.ws.session import WebSocketUpgrade
+from tako.ws.websocket import WebSocketUpgrade
 from tests.support.server import Gate
 
 

@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from tako import ConnInfo, IpPeer, Request, TlsInfo, Transport, UnixPeer
-from tako.asgi.hosted_request import HostedBody, http_request, websocket_request
+from tako.asgi.hosted.request import HostedBody, http_request, websocket_request
 from tako.asgi.protocol import ClientDisconnectedError, is_farewell
 from tako.asgi.scope import (
     cipher_name,

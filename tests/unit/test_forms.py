@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tako.errors import ConfigError, HttpError
-from tako.forms import Part
-from tako.headers import Headers
-from tako.request import Request
+from tako.http.headers import Headers
+from tako.http.multipart import Part
+from tako.http.request import Request
 from tests.support.wire import FakeRuntime
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tako.headers import Headers
+from tako.http.headers import Headers
 
 
 def test_names_are_kept_in_lower_case_and_looked_up_in_any() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tako.conn_info import IpPeer, OtherPeer, UnixPeer
-from tako.listener import (
+from tako.http.conn_info import IpPeer, OtherPeer, UnixPeer
+from tako.server.listener import (
     Listener,
     address_of,
     as_listener,
@@ -115,7 +115,7 @@ class TestBind:
             return made[-1]
 
         with bound("127.0.0.1:0") as taken:
-            monkeypatch.setattr("tako.listener.socket.socket", recording)
+            monkeypatch.setattr("tako.server.listener.socket.socket", recording)
             with pytest.raises(OSError, match="cannot listen"):
                 asyncio.run(bind(("127.0.0.1", taken.port)))
         assert made
@@ -265,7 +265,7 @@ class TestPortFallback:
         async def in_use(_: object) -> Listener:
             raise OSError(errno.EADDRINUSE, "in use")
 
-        monkeypatch.setattr("tako.listener.bind", in_use)
+        monkeypatch.setattr("tako.server.listener.bind", in_use)
         asked: list[str] = []
         with pytest.raises(OSError, match="in use"):
             asyncio.run(

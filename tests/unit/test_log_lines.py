@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tako import AccessEntry, OtherPeer, UnixPeer, WebSocketCounts
-from tako.log_lines import one_line
+from tako.core.log_lines import one_line
 
 
 NASTY = [

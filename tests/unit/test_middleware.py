@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
-from tako.middleware import Endpoint, Middleware, Next, as_middleware, chain
-from tako.request import Request
-from tako.response import Response
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.routing.middleware import Endpoint, Middleware, Next, as_middleware, chain
 from tests.support.wire import Cancelled, FakeRuntime
 
 

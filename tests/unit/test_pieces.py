@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 from hypothesis import given, strategies as st
 
-from tako.pieces import Piece, keep
+from tako.http.pieces import Piece, keep
 
 
 def cost(pieces: deque[Piece]) -> int:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tako.errors import LocalProtocolError
-from tako.pipeline import run_exchange
-from tako.request import Request
-from tako.response import Response
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.server.pipeline import run_exchange
 from tests.support.fake_exchange import FakeExchange
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import tako
-from tako import listener as listeners
+from tako.server import listener as listeners
 from tests.support.ports import hold
 
 

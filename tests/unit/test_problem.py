@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tako.problem import PROBLEM_JSON, Problem, default_problem_responder
-from tako.response import Response, into_response
+from tako.http.problem import PROBLEM_JSON, Problem, default_problem_responder
+from tako.http.response import Response, into_response
 
 
 def document(response: Response) -> Any:

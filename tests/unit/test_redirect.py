@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tako.errors import ConfigError
-from tako.headers import Headers
-from tako.redirect import (
+from tako.http.headers import Headers
+from tako.http.redirect import (
     Redirect,
     found,
     http_to_https_router,
@@ -18,9 +18,9 @@ from tako.redirect import (
     see_other,
     temporary,
 )
-from tako.request import Request
-from tako.response import Response, into_response
-from tako.router import Router
+from tako.http.request import Request
+from tako.http.response import Response, into_response
+from tako.routing.router import Router
 from tests.support.wire import FakeRuntime
 
 

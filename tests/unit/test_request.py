@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tako.conn_info import ConnInfo, IpPeer, Transport
 from tako.errors import Disconnected, HttpError
-from tako.headers import Headers
-from tako.request import Request
+from tako.http.conn_info import ConnInfo, IpPeer, Transport
+from tako.http.headers import Headers
+from tako.http.request import Request
 from tests.support.wire import FakeRuntime
 
 

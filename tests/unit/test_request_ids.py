@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tako.request import Request
-from tako.request_ids import RequestId, request_id
-from tako.response import Response
-from tako.router import Router
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.routing.request_id import RequestId, request_id
+from tako.routing.router import Router
 from tests.support.wire import FakeRuntime
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tako.errors import HttpError
-from tako.headers import Headers
-from tako.method import Method
-from tako.response import (
+from tako.http.headers import Headers
+from tako.http.method import Method
+from tako.http.response import (
     NOT_FOUND,
     Responder,
     Response,

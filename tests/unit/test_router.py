@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import pytest
 
 from tako.errors import ConfigError, HttpError, RouteConflictError
-from tako.headers import Headers
-from tako.method import Method
-from tako.middleware import Middleware, Next
-from tako.request import Request
-from tako.response import Response
-from tako.router import Route, Router
-from tako.state import clear_state, set_state
+from tako.http.headers import Headers
+from tako.http.method import Method
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.http.state import clear_state, set_state
+from tako.routing.middleware import Middleware, Next
+from tako.routing.router import Route, Router
 from tests.support.wire import FakeRuntime
 
 

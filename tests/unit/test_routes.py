@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from tako import routes
 from tako.errors import ConfigError
-from tako.routes import PathTable, parse_path
+from tako.routing import path_table
+from tako.routing.path_table import PathTable, parse_path
 
 
 def table(*paths: str) -> PathTable[str]:
@@ -191,13 +191,13 @@ def test_a_lookup_visits_no_node_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     )
     visited: list[object] = []
-    walk = routes._walk
+    walk = path_table._walk
 
     def counted(node: Any, *args: Any) -> Any:
         visited.append(node)
         return walk(node, *args)
 
-    monkeypatch.setattr(routes, "_walk", counted)
+    monkeypatch.setattr(path_table, "_walk", counted)
     assert made.find("/a" * depth + "/nothing") is None
     assert len(visited) == len(set(map(id, visited))) > 2**depth
 

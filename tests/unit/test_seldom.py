@@ -1,6 +1,6 @@
 """``Seldom``: once per cause and minute."""
 
-from tako.seldom import Seldom
+from tako.server.seldom import Seldom
 
 
 def test_a_cause_is_told_of_once_in_a_minute() -> None:

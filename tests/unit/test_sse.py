@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tako.errors import ConfigError
-from tako.headers import Headers
-from tako.request import Request
-from tako.response import Response, into_response
-from tako.sse import (
+from tako.http.headers import Headers
+from tako.http.request import Request
+from tako.http.response import Response, into_response
+from tako.http.sse import (
     EventStream,
     Heartbeat,
     HeartbeatTimer,
@@ -23,7 +23,7 @@ from tests.support.wire import FakeHost, FakeRuntime
 
 
 if TYPE_CHECKING:
-    from tako.seams import Exchange
+    from tako.core.seams import Exchange
 
 
 async def drain(response: Response) -> list[bytes]:

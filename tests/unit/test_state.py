@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tako.request import Extensions, Request
-from tako.state import (
+from tako.http.request import Extensions, Request
+from tako.http.state import (
     MissingState,
     TypeMap,
     clear_state,

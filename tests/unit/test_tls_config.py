@@ -15,11 +15,11 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
-from tako.conn_info import TlsInfo
 from tako.errors import TlsConfigError
-from tako.server import Server
-from tako.serving import certificate
-from tako.tls import (
+from tako.http.conn_info import TlsInfo
+from tako.server.server import Server
+from tako.server.serving import certificate
+from tako.tls.certificates import (
     ClientAuth,
     ReloadableResolver,
     TlsCert,
@@ -31,7 +31,7 @@ from tako.tls import (
     load_certs,
     load_key,
 )
-from tako.tls_pipe import TlsPipe
+from tako.tls.pipe import TlsPipe
 
 
 COMMAND = "python certs/generate.py"

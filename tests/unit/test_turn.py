@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tako.turn import Turn, endless
+from tako.core.turn import Turn, endless
 
 
 if TYPE_CHECKING:

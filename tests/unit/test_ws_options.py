@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tako.errors import ConfigError
-from tako.request import Request
-from tako.response import Responder, Response
+from tako.http.request import Request
+from tako.http.response import Responder, Response
 from tako.ws import responder
 from tako.ws.options import Deflate, DeflateParams, WsKeepAlive, WsOptions
 from tako.ws.responder import TakoWs
-from tako.ws.session import WebSocket, WebSocketUpgrade
+from tako.ws.websocket import WebSocket, WebSocketUpgrade
 
 
 if TYPE_CHECKING:

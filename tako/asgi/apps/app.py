@@ -1,0 +1,144 @@
+"""``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from tako.asgi.apps.http import HttpConversation
+from tako.asgi.apps.lifespan import Mode, checked_mode, lifespan
+from tako.asgi.apps.websocket import WebSocketConversation
+from tako.asgi.protocol import App, Scope
+from tako.asgi.scope import http_scope, websocket_scope
+from tako.config import positive
+from tako.core.request_body import BodySink
+from tako.errors import ConfigError
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.ws.options import DEFAULT_MAX_SIZE, Deflate, checked_compression
+from tako.ws.responder import TakoWs
+from tako.ws.websocket import SessionFunction, WebSocket
+
+
+class AsgiApp:
+    """Serves an ASGI 3 app: ``http``, ``websocket`` and ``lifespan``.
+
+    As a handler of a route (``router.get("/api/{*rest}", AsgiApp(app))``) it answers
+    what the route matches, and ``/api/``, its index; ``/api`` is redirected there. The
+    part of the path in front of the catch-all, or of the slash at its end, becomes the
+    scope's ``root_path``. In place of a router (``serve_tls(address, AsgiApp(app))``)
+    it answers everything, and the server runs the app's lifespan.
+
+    Args:
+        app: an ASGI 3 app.
+        root_path: a path prefix that a proxy in front has removed.
+        lifespan: ``"auto"`` goes on if the app raises instead of starting, ``"on"``
+            insists, ``"off"`` does not ask.
+        websockets: whether the app takes WebSockets; if not, turn
+            ``ServerConfig.h2_enable_connect_protocol`` off as well.
+        compression: allow permessage-deflate; ``None``: off.
+        max_message_size: most bytes of a received WebSocket message.
+
+    Raises:
+        ConfigError: a value that cannot work.
+        TypeError: ``app`` cannot be called.
+    """
+
+    is_mount: Final = True  # see ``handlers.MOUNT``
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        root_path: str = "",
+        lifespan: str = "auto",
+        websockets: bool = True,
+        compression: Deflate | None = None,
+        max_message_size: int = DEFAULT_MAX_SIZE,
+    ) -> None:
+        if not callable(app):
+            msg = f"AsgiApp takes an ASGI app, not {type(app).__name__}"
+            raise TypeError(msg)
+        if root_path and not root_path.startswith("/"):
+            msg = f"root_path begins with '/', unlike {root_path!r}"
+            raise ConfigError(msg)
+        self._app = app
+        self._root_path = root_path.rstrip("/")
+        self._mode: Mode = checked_mode(lifespan)
+        self._websockets = websockets
+        self._compression = checked_compression(compression)
+        self._max_message_size = positive(max_message_size, "max_message_size")
+        self._state: dict[str, Any] | None = None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        """Run the app's lifespan around a block; servers do.
+
+        Where it is running already, for another listener, nothing happens.
+
+        Raises:
+            LifespanError: the app's startup failed.
+
+        Cancel safety: if the block is cancelled, so is the app.
+        """
+        if self._mode == "off" or self._state is not None:
+            yield
+            return
+        self._state = {}
+        try:
+            async with lifespan(self._app, self._mode, self._state):
+                yield
+        finally:
+            self._state = None
+
+    async def dispatch(self, request: Request, *, timer: object = None) -> Response:
+        """Answer a request; what servers call.
+
+        Cancel safety: safe; the app is cancelled.
+        """
+        return await self(request)
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request; what routers call.
+
+        Raises:
+            Exception: what the app raised instead of answering.
+            RuntimeError: the request has no connection.
+
+        Cancel safety: safe; the app is cancelled.
+        """
+        body = request.body_reader
+        if not isinstance(body, BodySink):
+            msg = "an ASGI app answers requests that came over a connection"
+            raise RuntimeError(msg)  # noqa: TRY004 - the type is not the caller's doing
+        if request.is_websocket and self._websockets:
+            return await self._websocket(request, body)
+        scope = http_scope(request, self._root_path)
+        self._complete(scope, "http.response.trailers")
+        return await HttpConversation(body.exchange, body).run(self._app, scope)
+
+    async def _websocket(self, request: Request, body: BodySink) -> Response:
+        def handshake(session: SessionFunction, protocols: Sequence[str]) -> TakoWs:
+            return TakoWs(
+                request,
+                session,
+                protocols=protocols,
+                compression=self._compression,
+                max_message_size=self._max_message_size,
+            )
+
+        probe = handshake(_no_session, ()).into_response()
+        if probe.upgrade is None:
+            return probe  # no valid handshake: the app is not asked
+        scope = websocket_scope(request, self._root_path)
+        self._complete(scope, "websocket.http.response")
+        conversation = WebSocketConversation(body.exchange, request, handshake)
+        return await conversation.run(self._app, scope)
+
+    def _complete(self, scope: Scope, extension: str) -> None:
+        scope["extensions"][extension] = {}
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+
+
+async def _no_session(ws: WebSocket) -> None:
+    """Have no conversation; for a handshake that is only looked at."""

@@ -1,0 +1,249 @@
+"""``WebSocketConversation``: a WebSocket, had by an ASGI app.
+
+Theory of operation. *connecting*: the app has been asked; it accepts, closes (403) or
+sends a response of its own (``websocket.http.response``) -> *accepting*: the handler's
+task returns the handshake's response, and the session begins -> *open*: the app reads
+and writes the ``WebSocket`` directly, from its own task, while the session waits for
+the app's end.
+
+Invariant: the app never waits for a session that cannot come: where the response is
+dropped, or the client has left, it gets a disconnect.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from tako.asgi.apps.conversation import Conversation
+from tako.asgi.protocol import (
+    App,
+    ClientDisconnectedError,
+    Event,
+    EventError,
+    Scope,
+    is_hop_by_hop,
+    response_headers,
+    unexpected,
+)
+from tako.asgi.scope import offered_subprotocols
+from tako.core.seams import Exchange
+from tako.errors import ConnectionClosed, WsError
+from tako.http.headers import Headers
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.ws.message import Message
+from tako.ws.responder import TakoWs
+from tako.ws.websocket import SessionFunction, WebSocket
+
+
+Handshake: TypeAlias = Callable[[SessionFunction, Sequence[str]], TakoWs]
+"""Makes the responder for a session and its subprotocols."""
+
+_OURS = frozenset(
+    {
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-protocol",
+    }
+)
+
+
+class WebSocketConversation(Conversation):
+    """One WebSocket: the app's events on one side, a ``WebSocket`` on the other."""
+
+    __slots__ = (
+        "_accepted",
+        "_connected",
+        "_handshake",
+        "_headers",
+        "_protocols",
+        "_refused",
+        "_request",
+        "_ws",
+    )
+
+    def __init__(
+        self, exchange: Exchange, request: Request, handshake: Handshake
+    ) -> None:
+        super().__init__(exchange)
+        self._request = request
+        self._handshake = handshake
+        self._connected = False
+        self._accepted = self._refused = False
+        self._headers = Headers()
+        self._protocols: tuple[str, ...] = ()
+        self._ws: WebSocket | None = None
+
+    async def run(self, app: App, scope: Scope) -> Response:
+        """Call the app; return the response once it has decided.
+
+        Raises:
+            Exception: what the app raised instead.
+
+        Cancel safety: safe; the app is cancelled.
+        """
+        responding = self._responding
+        await self._call(app, scope, self._decided)
+        if self._accepted:
+            responder = self._handshake(_Session(self), self._protocols)
+            response = responder.into_response()
+            response.headers.raw += self._headers.raw
+            return response
+        if self._refused:
+            return Response(403)
+        if responding.decided:
+            return responding.response()
+        return self._no_answer()
+
+    def _decided(self) -> bool:
+        return self._accepted or self._refused or self._responding.decided
+
+    # What the app calls ------------------------------------------------------------
+
+    async def receive(self) -> Event:
+        """Return the next event.
+
+        Cancel safety: safe; no message is lost.
+        """
+        ws = self._ws
+        if ws is None:
+            return await self._receive_before()
+        while True:
+            try:
+                message = await ws.read()
+            except WsError:
+                return self._disconnect(ws)
+            if type(message) is str:
+                return {"type": "websocket.receive", "text": message}
+            if type(message) is bytes:
+                return {"type": "websocket.receive", "bytes": message}
+            if isinstance(message, Message.Close):
+                return self._disconnect(ws)
+
+    async def send(self, event: Event) -> None:
+        """Take an event; wait while the peer has no room for more.
+
+        Raises:
+            ClientDisconnectedError: the client is gone, or the conversation closed.
+            EventError: the event does not belong here.
+
+        Cancel safety: a message is sent whole.
+        """
+        ws = self._ws
+        if ws is None:
+            await self._send_before(event)
+        elif event["type"] == "websocket.send":
+            data = event.get("bytes")
+            try:
+                await ws.send(event["text"] if data is None else data)
+            except ConnectionClosed as closed:
+                self._responding.client_gone()
+                raise ClientDisconnectedError(str(closed)) from None
+        elif event["type"] == "websocket.close":
+            code = event.get("code", 1000)
+            await ws.send(Message.Close(code, event.get("reason") or ""))
+        else:
+            raise unexpected(event, "websocket.send or websocket.close")
+
+    async def _receive_before(self) -> Event:
+        """Return an event before the WebSocket is open, or where it never will be."""
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        responding = self._responding
+        await responding.until(
+            lambda: (
+                self._ws is not None
+                or self._refused
+                or responding.left
+                or responding.stage == "complete"
+            )
+        )
+        if self._ws is not None:
+            return await self.receive()
+        return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    async def _send_before(self, event: Event) -> None:
+        kind = event["type"]
+        if kind.startswith("websocket.http.response.") and not self._refused:
+            await self._responding.send(event, "websocket.http.response.")
+            return
+        if self._responding.gone:
+            msg = "the client is gone"
+            raise ClientDisconnectedError(msg)
+        if self._decided() or self._responding.stage != "start":
+            raise unexpected(event, "nothing more")
+        if kind == "websocket.accept":
+            await self._accept(event)
+        elif kind == "websocket.close":
+            self._refused = True
+            self._responding.changed.set()
+        else:
+            raise unexpected(event, "websocket.accept or websocket.close")
+
+    async def _accept(self, event: Event) -> None:
+        """Take the decision to accept; wait until the WebSocket is open."""
+        subprotocol = event.get("subprotocol")
+        if subprotocol is not None:
+            if subprotocol not in offered_subprotocols(self._request):
+                # RFC 6455 §4.1: the client would have to fail the connection
+                msg = f"the client does not offer the subprotocol {subprotocol!r}"
+                raise EventError(msg)
+            self._protocols = (subprotocol,)
+        headers = response_headers(event.get("headers") or ())
+        # Fields of the connection are not the app's, as in any other response
+        fields = [field for field in headers.raw if not is_hop_by_hop(field)]
+        self._headers = Headers.from_raw(fields)
+        for name, _ in self._headers.raw:
+            if name in _OURS:
+                msg = f"{name.decode()} is not the app's to send; see subprotocol"
+                raise EventError(msg)
+        responding = self._responding
+        self._accepted = True
+        responding.changed.set()
+        await responding.until(lambda: self._ws is not None or responding.gone)
+        if self._ws is None:
+            msg = "the client left during the handshake"
+            raise ClientDisconnectedError(msg)
+
+    def _disconnect(self, ws: WebSocket) -> Event:
+        """Return the last event; 1006 without a Close frame (RFC 6455 §7.1.5)."""
+        self._responding.client_gone()
+        code = 1006 if ws.close_code is None else ws.close_code
+        return {"type": "websocket.disconnect", "code": code, "reason": ws.close_reason}
+
+    # What the session calls --------------------------------------------------------
+
+    async def begin(self, ws: WebSocket) -> None:
+        """Let the app have ``ws``; return at its end.
+
+        Raises:
+            Exception: what the app raised.
+
+        Cancel safety: safe; the app is cancelled.
+        """
+        responding = self._responding
+        self._ws = ws
+        responding.changed.set()
+        await self._until(lambda: responding.ended)
+        if responding.error is not None:
+            raise responding.error
+
+    def session_dropped(self) -> None:
+        """Nobody will begin the session any more."""
+        if self._ws is None:
+            self._responding.client_gone()
+
+
+class _Session:
+    """The session of a ``TakoWs``; notices if the response that has it is dropped."""
+
+    __slots__ = ("_conversation",)
+
+    def __init__(self, conversation: WebSocketConversation) -> None:
+        self._conversation = conversation
+
+    async def __call__(self, ws: WebSocket) -> None:
+        await self._conversation.begin(ws)
+
+    def __del__(self) -> None:
+        self._conversation.session_dropped()

@@ -1,0 +1,1 @@
+"""tako's routers on other ASGI servers."""

@@ -1,0 +1,52 @@
+"""What the command tells people: lines on stderr, and errors that are one line."""
+
+import importlib
+
+import click
+
+from tako.tls.files import HINT
+
+
+def version() -> str:
+    """Return tako's version."""
+    return str(importlib.import_module("tako").__version__)
+
+
+class CliError(click.ClickException):
+    """A mistake that the person at the keyboard can put right; one line, code 2.
+
+    Attributes:
+        details: lines to print before it: the traceback of what the app raised.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, details: str = "") -> None:
+        """Make one that says ``message``."""
+        super().__init__(message)
+        self.details = details
+
+
+def say(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(text, err=True)
+
+
+def with_fix(text: str) -> str:
+    """Return an error's text with what the command has against it."""
+    return text.replace(HINT, "make one with: tako certs make")
+
+
+def described(error: click.ClickException) -> str:
+    """Return all that there is to say about an error."""
+    line = f"tako: {one_line(error.format_message())}"
+    details = error.details if isinstance(error, CliError) else ""
+    return f"{details.rstrip()}\n{line}" if details else line
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` as one line; of a traceback, the line with the error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Traceback"):
+        return lines[-1]
+    return " ".join(lines)

@@ -1,0 +1,1 @@
+"""What both wires stand on: the seams, credit, deadlines; no I/O, no clock."""

@@ -1,0 +1,141 @@
+"""``HalfClosed``: what becomes of the answers to a peer that has sent FIN.
+
+Theory of operation. A peer that half-closed and reads on (RFC 9112 §9.6 lets it) and
+one that went away look the same until something is written to them: then the first
+acknowledges, and the kernel of the other resets. So an answer that moves, and arrives,
+goes on; the connection is dropped as soon as the kernel knows of a reset, or when
+nothing was acknowledged for ``send_timeout``. While answers are silent the engine sends
+a few bytes that mean nothing, where its protocol has such at that point. An answer that
+stays silent, or does not begin, is given up after ``half_closed_timeout``, each by
+itself. A handler that still reads what came before the FIN is not silent. While an
+answer has no room to move it is for the limits of slow readers to judge.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from tako.core.request_body import BodySink
+from tako.core.seams import Host
+from tako.http.request import Request
+
+
+_FIRST, _GROWTH, _TICK = 0.2, 1.5, 1.0  # seconds between looks: few, then more
+_NEVER = float("inf")
+
+Progress: TypeAlias = tuple[bool, int, int]
+"""Whether the answer has begun, and the bytes of both bodies that moved so far."""
+
+
+class Answered(Protocol):
+    """The exchanges that are watched."""
+
+    request: Request
+    body: BodySink
+
+    @property
+    def head_sent(self) -> bool:
+        """The answer has begun."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """More output is welcome."""
+        ...
+
+
+Exchange = TypeVar("Exchange", bound=Answered)
+
+
+class HalfClosed(Generic[Exchange]):
+    """The watch over one connection, from the peer's FIN to the last answer."""
+
+    __slots__ = (
+        "_deadline",
+        "_exchanges",
+        "_give_up",
+        "_host",
+        "_limit",
+        "_pause",
+        "_probe",
+        "_seen",
+        "_taken",
+        "_taken_at",
+        "_timeout",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        exchanges: Callable[[], Iterable[Exchange]],
+        give_up: Callable[[Exchange], None],
+        probe: Callable[[], None],
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            host: the connection.
+            exchanges: returns those that are not answered in full.
+            give_up: ends one as if its peer had reset it.
+            probe: queues bytes that mean nothing, if there are any.
+        """
+        config = host.config
+        self._host = host
+        self._exchanges = exchanges
+        self._give_up = give_up
+        self._probe = probe
+        self._pause = _FIRST
+        self._limit = config.half_closed_timeout or _NEVER
+        self._timeout = config.send_timeout or _NEVER
+        self._seen: dict[Exchange, tuple[Progress, float]] = {}  # and since when
+        self._taken = -1  # bytes that the peer has acknowledged
+        self._taken_at = 0.0
+        self._deadline = host.deadlines.new(self._look)
+
+    def start(self) -> None:
+        """The peer's FIN is here, or a request that it sent before begins now."""
+        if self._deadline.when is None:
+            self._taken_at = self._host.time()
+            self._pause = _FIRST
+            self._see()
+
+    def _look(self) -> None:
+        if not any(True for _ in self._exchanges()):
+            return  # the rest is written and closed in order
+        delivery = self._host.delivery()
+        if delivery is None or self._stuck(*delivery):
+            self._host.abort()
+        else:
+            if self._see():
+                self._probe()
+            self._host.flush()
+
+    def _stuck(self, taken: int, lacking: int) -> bool:
+        """Tell whether output has been on its way for too long."""
+        now = self._host.time()
+        if not lacking or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        return now - self._taken_at >= self._timeout
+
+    def _see(self) -> bool:
+        """Give up what has stood still for too long; look again if anything is left.
+
+        Return whether something is silent and could move.
+        """
+        now, silent = self._host.time(), False
+        before, self._seen = self._seen, {}
+        for exchange in list(self._exchanges()):
+            moved = exchange.request.bytes_sent, exchange.body.taken
+            progress = exchange.head_sent, *moved
+            seen, since = before.get(exchange, (progress, now))
+            if progress != seen or not exchange.writable:
+                since = now
+            else:
+                silent = True
+            if now - since >= self._limit:
+                self._give_up(exchange)
+            else:
+                self._seen[exchange] = progress, since
+        if self._seen:
+            self._deadline.set(now + min(self._pause, self._limit))
+            self._pause = min(self._pause * _GROWTH, _TICK)
+        return silent

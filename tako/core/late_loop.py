@@ -1,0 +1,97 @@
+"""What a loop that runs late must not do, and what it must say.
+
+Theory of operation. A handler that blocks stops the whole event loop. When that goes
+on, deadlines are overdue although the peer may have done in time what they ask for: it
+waits unread in the socket, or the peer waits for us. So a ``PatientTimer`` that runs
+late does not call yet: it first gives the peer as much time as it was late itself, a
+second at most, and calls then, however late that is. ``LoopWatch`` tells the operator.
+
+Invariant: a timer is put off once for each time that it is set.
+"""
+
+import logging
+from collections.abc import Callable
+
+from tako.core.seams import Runtime, Timer
+
+
+_logger = logging.getLogger("tako.server")
+
+_LATE = 0.1  # seconds that a loop under load may be late by
+_MOST_PATIENCE = 1.0  # seconds: a few round trips
+_WATCH_EVERY = 0.5  # seconds
+BLOCKED = 1.0
+"""Seconds without a turn of the loop from which on that is logged."""
+
+
+class PatientTimer:
+    """One pending call, which lets a peer catch up when the loop was late."""
+
+    __slots__ = ("_callback", "_runtime", "_second", "_timer", "_when")
+
+    def __init__(self, runtime: Runtime, callback: Callable[[], None]) -> None:
+        """Make a timer that is not set; it calls ``callback``."""
+        self._runtime = runtime
+        self._callback = callback
+        self._timer: Timer | None = None
+        self._when = 0.0
+        self._second = False  # the pending call has been put off
+
+    def set(self, when: float) -> None:
+        """Call at ``when``; a call that is pending for an earlier time stays."""
+        if self._timer is not None:
+            if self._when <= when:
+                return
+            self._timer.cancel()
+        self._second = False
+        self._at(max(when, self._runtime.time()))  # the past is not the loop's fault
+
+    def cancel(self) -> None:
+        """Do not call."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _at(self, when: float) -> None:
+        self._when = when
+        self._timer = self._runtime.call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        now = self._runtime.time()
+        late = now - self._when
+        if late > _LATE and not self._second:
+            self._second = True
+            self._at(now + min(late, _MOST_PATIENCE))
+        else:
+            self._callback()
+
+
+class LoopWatch:
+    """Logs each time that the event loop stood still."""
+
+    __slots__ = ("_runtime", "_timer", "_when")
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Begin to watch."""
+        self._runtime = runtime
+        self._next()
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._timer.cancel()
+
+    def _next(self) -> None:
+        self._when = self._runtime.time() + _WATCH_EVERY
+        self._timer = self._runtime.call_at(self._when, self._look)
+
+    def _look(self) -> None:
+        late = self._runtime.time() - self._when
+        if late >= BLOCKED:
+            _logger.warning(
+                "the event loop was blocked for %.1f s: a handler runs code that "
+                "blocks; run that in a thread (asyncio.to_thread, "
+                "trio.to_thread.run_sync)",
+                late,
+            )
+        self._next()

@@ -1,0 +1,162 @@
+"""Whether something moves fast enough: the slow-read and slow-write attacks.
+
+Theory of operation. The transport tells when it takes output again only once nearly all
+that it holds is gone, and the kernel takes more in steps of a megabyte; a slow but
+steady reader may need minutes for either. So while the transport takes no output,
+``OutputWatch`` looks once a second at what the peer has acknowledged. Output may stand
+still for ``send_timeout`` seconds; when it trickles it must do so at ``min_rate`` bytes
+a second, after ``min_rate_grace`` seconds to begin with.
+
+Invariant: the watch's deadline is set while output waits, and then for one look more.
+"""
+
+from typing import Protocol
+
+from tako.config import ServerConfig
+from tako.core.deadlines import Deadlines
+from tako.core.seams import Runtime, Transport
+
+
+TICK = 1.0  # seconds between looks
+_NEVER = float("inf")
+
+
+class Pace:
+    """Whether something that should move moves at ``rate`` bytes a second.
+
+    A bucket that drains with time and fills with progress. It starts full, so nothing
+    is too slow within the first ``grace`` seconds, and it never holds more, so that a
+    fast start does not pay for a slow rest.
+    """
+
+    __slots__ = ("_credit", "_grace", "_rate", "_stalled")
+
+    def __init__(self, rate: float, grace: float) -> None:
+        self._rate = rate
+        self._grace = rate * grace
+        self._credit = self._grace
+        self._stalled = 0.0
+
+    def elapsed(self, seconds: float, moved: int) -> bool:
+        """Account for a time in which ``moved`` bytes moved; tell if it is fine."""
+        self._credit = min(self._grace, self._credit + moved - self._rate * seconds)
+        return self._credit >= 0
+
+    def elapsed_or_stalled(self, seconds: float, moved: int, timeout: float) -> bool:
+        """The same, where a standstill is borne for ``timeout`` seconds.
+
+        The time of a standstill is charged with the next bytes, so that a trickle is
+        not mistaken for patience.
+        """
+        self._stalled += seconds
+        if not moved:
+            return self._stalled < timeout
+        stalled, self._stalled = self._stalled, 0.0
+        return self.elapsed(stalled, moved)
+
+
+class Clock(Protocol):
+    """What tells the time, in seconds."""
+
+    def __call__(self) -> float:
+        """Return it."""
+        ...
+
+
+class Output(Protocol):
+    """Whose output is watched: a connection."""
+
+    config: ServerConfig
+    deadlines: Deadlines
+    runtime: Runtime
+    time: Clock
+
+    written: int
+    """Bytes that were handed to the transport."""
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        ...
+
+
+class OutputWatch:
+    """Aborts a connection whose peer does not take our output."""
+
+    __slots__ = (
+        "_deadline",
+        "_looked",
+        "_output",
+        "_pace",
+        "_taken",
+        "_timeout",
+        "_transport",
+        "_waited",
+    )
+
+    def __init__(self, output: Output, transport: Transport) -> None:
+        """Watch nothing yet."""
+        config = output.config
+        self._output = output
+        self._transport = transport
+        self._timeout = _NEVER if config.send_timeout is None else config.send_timeout
+        self._deadline = output.deadlines.new(self._look)
+        self._waited = False
+
+    def start(self) -> None:
+        """Output waits."""
+        output = self._output
+        self._waited = True
+        if self._deadline.when is not None:
+            return
+        self._pace = pace_of(output.config)
+        self._taken = self._acknowledged()
+        self._looked = output.time()
+        self._deadline.set(self._looked + TICK)
+
+    def stop(self) -> None:
+        """The transport takes output again.
+
+        The next look, not this, ends the watch: large messages fill and empty the
+        transport thousands of times a second.
+        """
+        self._waited = False
+
+    def emptied(self) -> bool:
+        """Tell whether nothing waits now nor did when this was asked before."""
+        before, self._waited = self._waited, self._unsent() > 0
+        return not (before or self._waited)
+
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def _acknowledged(self) -> int:
+        """Return how much the peer has got, as far as the kernel tells."""
+        held = self._output.runtime.unacknowledged(self._transport)
+        return self._output.written - self._unsent() - held
+
+    def _look(self) -> None:
+        output, before = self._output, self._taken
+        if not self._waited or not self._unsent():
+            return
+        now = output.time()
+        elapsed, self._looked = spell(now - self._looked), now
+        self._taken = self._acknowledged()
+        moved = self._taken - before
+        if self._pace.elapsed_or_stalled(elapsed, moved, self._timeout):
+            self._deadline.set(now + TICK)
+        else:
+            output.abort()
+
+
+def pace_of(config: ServerConfig) -> Pace:
+    """Return the pace that ``config`` asks for."""
+    grace = config.min_rate_grace
+    return Pace(0, 0) if grace is None else Pace(config.min_rate, grace)
+
+
+def spell(elapsed: float) -> float:
+    """Return how much of the time between two looks counts.
+
+    Two ticks at most: in what is beyond, a blocked event loop let nothing move.
+    """
+    return min(elapsed, 2 * TICK)

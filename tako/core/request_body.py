@@ -1,0 +1,233 @@
+"""``BodySink``: a request body between the engine that receives it and the handler.
+
+Theory of operation. The engine delivers chunks; they wait in a deque. Credit goes back
+to the peer (``Exchange.consumed``) only when the handler takes a chunk, so what waits
+here is bounded by the stream's window on HTTP/2 and by ``read_buffer`` on HTTP/1.1. A
+body that no handler wants any more is credited on arrival and dropped. Small pieces
+that pile up are joined: as an object each would cost many times its credit.
+
+Invariant: bytes delivered = bytes consumed + bytes in ``_chunks``, until ``release``.
+After that the sink holds nothing but its result: request, body and exchange refer to
+each other, and without the cut each request would wait for the garbage collector.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from tako.core.seams import Exchange, Signal
+from tako.errors import Disconnected, TakoError
+from tako.http.pieces import Piece, keep
+
+
+class BodySink:
+    """The body of one request, and whether its client is there.
+
+    Implements ``Sink``, ``request.BodyReader`` and ``request.Client``.
+    """
+
+    inbox: None = None  # of ``Sink``
+
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_discard",
+        "_error",
+        "_exchange",
+        "_gone",
+        "_on_first_read",
+        "_readable",
+        "_runtime",
+        "_writable",
+        "left",
+        "on_disconnect",
+        "on_leave",
+        "taken",
+        "trailers",
+    )
+
+    def __init__(
+        self, exchange: Exchange, on_first_read: Callable[[], None] | None = None
+    ) -> None:
+        """Make an empty body.
+
+        Args:
+            exchange: whom to give credit to.
+            on_first_read: called when the handler first has to wait for the body; sends
+                ``100 Continue`` (RFC 9110 §10.1.1).
+        """
+        self._exchange: Exchange | None = exchange
+        self._runtime = exchange.host.runtime
+        self._on_first_read = on_first_read
+        self._chunks: deque[Piece] | None = None  # few requests have a body
+        self._complete = False
+        self._discard = False
+        self._error: Exception | None = None
+        self._readable: Signal | None = None
+        self._writable: Signal | None = None
+        self._gone: Signal | None = None
+        self.left: bool = False
+        """The peer has ended its direction of the connection, or is gone."""
+        self.on_leave: Callable[[], None] | None = None
+        """Called when ``left`` becomes true; the peer may still read."""
+        self.on_disconnect: Callable[[], None] | None = None
+        """Called when the peer is gone: reset, or connection lost."""
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self.taken: int = 0
+        """Bytes that the handler has read."""
+
+    def deliver(self, data: bytes) -> None:
+        """Take a chunk from the engine."""
+        if self._discard:
+            self._credit(len(data))
+        elif data:
+            if self._chunks is None:
+                self._chunks = deque()
+            keep(self._chunks, data)
+            self._wake_reader()
+
+    def deliver_eof(self, error: Exception | None = None) -> None:
+        """The body is complete, or will never be because of ``error``."""
+        if not self._complete and self._error is None:
+            self._error = error
+            self._complete = error is None
+        self._wake_reader()
+        if isinstance(error, Disconnected):
+            self.wake_writer()
+            self.leave()
+            if self.on_disconnect is not None:
+                self.on_disconnect()
+
+    def leave(self) -> None:
+        """The peer has ended its direction of the connection, or is gone."""
+        if self.left:
+            return
+        self.left = True
+        if self._gone is not None:
+            self._gone.set()
+        if self.on_leave is not None:
+            self.on_leave()
+
+    def wake_writer(self) -> None:
+        """Wake the task that waits in ``drained``."""
+        if self._writable is not None:
+            self._writable.set()
+
+    def shut_down(self) -> None:
+        """Nothing to say: a request that has begun is finished."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """Whose body this is; for code that carries other protocols, such as ASGI.
+
+        Raises:
+            RuntimeError: the exchange is over, and its handler has ended.
+        """
+        if self._exchange is None:
+            msg = "the exchange is over: use it before its handler returns"
+            raise RuntimeError(msg)
+        return self._exchange
+
+    @property
+    def complete(self) -> bool:
+        """The whole body has arrived (it may still wait to be read)."""
+        return self._complete
+
+    @property
+    def exhausted(self) -> bool:
+        """The whole body has arrived and no byte of it waits to be read."""
+        return self._complete and not self._chunks
+
+    def discard(self) -> None:
+        """Drop what waits and what comes: no handler will read it."""
+        self._discard = True
+        chunks, self._chunks = self._chunks, None
+        if chunks:
+            self._credit(sum(map(len, chunks)))
+
+    def release(self) -> None:
+        """Let go of the exchange: it is over, and its handler has ended."""
+        self._exchange = None
+        self._on_first_read = self.on_leave = self.on_disconnect = None
+
+    async def next_chunk(self) -> bytes:
+        """Return the next chunk, ``b""`` at the end.
+
+        Raises:
+            Disconnected: the peer is gone.
+            RemoteProtocolError: the body breaks its framing.
+
+        Cancel safety: safe; no chunk is lost.
+        """
+        checkpoint = self._runtime.checkpoint
+        if checkpoint is not None and self._chunks:
+            await checkpoint()
+        while not self._chunks:
+            if self._complete:
+                return b""
+            if self._error is not None:
+                raise _fresh(self._error)
+            if self._on_first_read is not None:
+                self._on_first_read()
+                self._on_first_read = None
+            if self._readable is None:
+                self._readable = self._runtime.signal()
+            await self._readable.wait()
+        chunk = bytes(self._chunks.popleft())  # itself, unless it was joined
+        self.taken += len(chunk)
+        self._credit(len(chunk))
+        return chunk
+
+    async def arrived(self, timeout: float) -> None:
+        """Wait ``timeout`` seconds at most until the body is there, or never will be.
+
+        Cancel safety: safe.
+        """
+        if self._readable is None:
+            self._readable = self._runtime.signal()
+        while not self._complete and self._error is None:
+            if not await self._readable.wait(timeout):
+                return
+
+    async def until_left(self) -> None:
+        """Wait until ``left``.
+
+        Cancel safety: safe.
+        """
+        checkpoint = self._runtime.checkpoint
+        if checkpoint is not None and self.left:
+            await checkpoint()
+        while not self.left:
+            if self._gone is None:
+                self._gone = self._runtime.signal()
+            await self._gone.wait()
+
+    async def drained(self) -> None:
+        """Wait until the exchange takes more output, or is over.
+
+        Cancel safety: safe.
+        """
+        exchange = self._exchange
+        waited = False
+        while exchange is not None and not (exchange.writable or exchange.over):
+            if self._writable is None:
+                self._writable = self._runtime.signal()
+            waited = True
+            await self._writable.wait()
+        checkpoint = self._runtime.checkpoint
+        if checkpoint is not None and not waited:
+            await checkpoint()
+
+    def _credit(self, size: int) -> None:
+        if self._exchange is not None:
+            self._exchange.consumed(size)
+
+    def _wake_reader(self) -> None:
+        if self._readable is not None:
+            self._readable.set()
+
+
+def _fresh(error: Exception) -> Exception:
+    """Return a copy: one instance raised twice would grow its traceback."""
+    if isinstance(error, TakoError):
+        return type(error)(*error.args)
+    return error

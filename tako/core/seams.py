@@ -1,0 +1,500 @@
+"""READ FIRST: the protocols at which tako's parts meet. No code, only promises.
+
+    Runtime, Transport, Signal  runtime/    asyncio or trio
+             │
+           Host                 connection  one TCP connection: TLS, flush, deadlines
+             │
+          Engine                h1/, h2/    bytes <-> exchanges
+             │
+         Exchange  <-> Sink     body, ws/   one request and its answer; a tunnel after
+                                            101 or 200
+
+Everything here is synchronous; bytes flow by method call, never through a queue.
+
+* Network to application: ``Connection.data_received`` -> ``Engine.receive_data`` ->
+  ``Sink.deliver``. A new request comes back from ``receive_data`` as an ``Exchange``.
+* Application to network: ``Exchange.send_*`` queues, ``Exchange.flush`` makes the
+  connection collect ``Engine.data_to_send``, encrypt and write it.
+* Credit instead of queues: a sink says ``Exchange.consumed(n)`` when the application
+  has taken n bytes, and a writer waits while ``Exchange.writable`` is false; the engine
+  then calls ``Sink.wake_writer``.
+* A peer's error is data: engines answer it on the wire and tell the exchange concerned
+  through ``Sink.deliver_eof(error)``. Nothing here raises because of input.
+"""
+
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from tako.config import ServerConfig
+from tako.core.deadlines import Deadlines
+from tako.core.turn import Turn
+from tako.http.conn_info import ConnInfo
+from tako.http.headers import RawHeader
+from tako.http.request import Request
+from tako.native.loops import Inbox
+
+
+AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
+
+
+class ResetCode(enum.IntEnum):
+    """Why an exchange is cut off: the codes of RFC 9113 §7 that tako sends for one."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    STREAM_CLOSED = 0x5
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    ENHANCE_YOUR_CALM = 0xB
+    HTTP_1_1_REQUIRED = 0xD
+
+
+class Pause(enum.IntEnum):
+    """Who wants reading to stop; reading goes on when nobody does.
+
+    Bits. Not an ``IntFlag``: a combination of those costs a microsecond to make.
+    """
+
+    BODY = 1  # HTTP/1.1: unread body or tunnel bytes
+    PIPELINE = 2  # HTTP/1.1: requests queued behind the one being answered
+    BACKLOG = 4  # received input that this turn had no time for
+    UNSENT = 8  # the transport does not take our output
+
+
+class Sink(Protocol):
+    """Where an engine puts an exchange's bytes: a request body, or a WebSocket."""
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """What takes whole messages past ``deliver``, at less cost."""
+        ...
+
+    def deliver(self, data: bytes) -> None:
+        """Take ``data``; never raises. ``Exchange.consumed`` gives the credit back."""
+        ...
+
+    def deliver_eof(self, error: Exception | None = None) -> None:
+        """No more bytes will come: complete, or because of ``error``.
+
+        ``Disconnected`` means that nothing can be sent either (reset, connection lost).
+        Repeats are no-ops.
+        """
+        ...
+
+    def wake_writer(self) -> None:
+        """``Exchange.writable`` may have become true, or the exchange is over."""
+        ...
+
+    def shut_down(self) -> None:
+        """The server drains: say goodbye if this sink's protocol has a word for it.
+
+        Repeats are no-ops.
+        """
+        ...
+
+
+class Task(Protocol):
+    """A running async function."""
+
+    def cancel(self) -> None:
+        """Cancel it by its runtime's rules; done or cancelled already is a no-op."""
+        ...
+
+
+class Exchange(Protocol):
+    """One request and its answer, on either wire.
+
+    Made by an engine, used by ``pipeline``. After the peer reset the exchange or the
+    connection was lost every method here is a no-op, and ``over`` is true.
+    """
+
+    request: Request
+    sink: Sink
+    task: Task | None
+    """The handler's task; set by the connection, cancelled by the engine on a reset."""
+
+    @property
+    def host(self) -> "Host":
+        """The connection that carries this exchange."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing can be sent any more: answered in full, reset, or connection lost."""
+        ...
+
+    @property
+    def head_sent(self) -> bool:
+        """The response head (final, not 1xx) has been queued."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """Whether more output is welcome; a writer waits while not (and not over)."""
+        ...
+
+    @property
+    def body_due(self) -> bool:
+        """A small body is on its way, behind a head that has arrived.
+
+        HTTP/2 only. Clients that get an error before they have sent such a body take it
+        badly (curl 7.88 hangs), so the answer had better wait for a moment.
+        """
+        ...
+
+    def send_headers(
+        self, status: int, headers: Sequence[RawHeader], *, end: bool = False
+    ) -> None:
+        """Queue the response head; ``end``: there is no body.
+
+        The engine adds ``date`` and, on HTTP/1.1, the framing and ``connection``
+        fields; fields that belong to the other wire are dropped. Interim (1xx) heads
+        are allowed.
+
+        Raises:
+            LocalProtocolError: a head was sent already.
+        """
+        ...
+
+    def send_data(self, data: bytes, *, end: bool = False) -> None:
+        """Queue body or tunnel bytes.
+
+        ``end``: END_STREAM, or the end of an HTTP/1.1 body; in a tunnel on HTTP/1.1
+        close_notify and FIN once all is written.
+
+        Raises:
+            LocalProtocolError: there is no head yet, or the end was sent already.
+        """
+        ...
+
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
+        """Queue a WebSocket frame in a tunnel, flush it and return ``writable``.
+
+        Args:
+            first_byte: FIN, RSV and opcode (RFC 6455 §5.2).
+            payload: a ``str`` is sent as UTF-8.
+            soon: as for ``flush``.
+        """
+        ...
+
+    def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
+        """Queue trailers (dropped where HTTP/1.1 is not chunked); end the response."""
+        ...
+
+    def open_tunnel(
+        self, status: int, headers: Sequence[RawHeader], sink: Sink
+    ) -> None:
+        """Answer 101 or 2xx; the exchange is now a byte pipe that ends in ``sink``.
+
+        Bytes that the peer sent early are delivered before this returns.
+        """
+        ...
+
+    def consumed(self, size: int) -> None:
+        """The application has taken ``size`` bytes: the peer may send as many more."""
+        ...
+
+    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+        """Cut the exchange off: RST_STREAM(code), or on HTTP/1.1 the connection.
+
+        On HTTP/1.1 ``NO_ERROR`` closes in order (everything queued is written first).
+        """
+        ...
+
+    def ended(self) -> None:
+        """The handler has really ended; its slot is free.
+
+        Called once by the connection.
+        """
+        ...
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Write what is queued: now, or once the callbacks that are due have run."""
+        ...
+
+
+class Upgrade(Protocol):
+    """What a response carries when it turns the exchange into a conversation."""
+
+    def attach(self, exchange: Exchange) -> Sink:
+        """Return the sink that ``Exchange.open_tunnel`` is to be called with."""
+        ...
+
+    async def run(self) -> None:
+        """Have the conversation; called once, after the tunnel was opened.
+
+        Never raises because of the peer or of the application's session.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """One protocol on one connection: ``H1Engine`` or ``H2Engine``."""
+
+    backlog: bool
+    """There is received input that ``receive_data`` put off to keep its turn short; the
+    connection calls ``receive_data(b"")`` again after others had theirs."""
+
+    closing: bool
+    """Nothing more will be queued: close the transport once all is written."""
+
+    half_closed: bool
+    """Our direction has ended, the peer's goes on: close_notify and FIN once all is
+    written, then go on reading."""
+
+    @property
+    def complaint(self) -> str | None:
+        """What an operator should hear of a peer that speaks another protocol.
+
+        No word in it is the peer's. ``None``: nothing.
+        """
+        ...
+
+    def receive_data(self, data: bytes) -> Sequence[Exchange] | None:
+        """Take bytes from the peer; return the requests they began. Never raises.
+
+        ``None``: there are none, nothing is queued for the peer and no attribute here
+        has changed.
+        """
+        ...
+
+    def receive_eof(self) -> None:
+        """The peer will send nothing more (FIN or close_notify); it may still read."""
+        ...
+
+    def connection_lost(self) -> None:
+        """The transport is gone: exchanges get ``deliver_eof(Disconnected())``."""
+        ...
+
+    def data_to_send(self) -> bytes:
+        """Return what is queued for the peer and forget it."""
+        ...
+
+    def wake_writers(self) -> None:
+        """``Host.writable`` became true."""
+        ...
+
+    def shut_down(self) -> None:
+        """Begin to drain: finish what is open, refuse what is new, then ``closing``."""
+        ...
+
+
+class Host(Protocol):
+    """What a connection offers to its engine and to the sinks of its exchanges."""
+
+    config: ServerConfig
+    conn_info: ConnInfo
+    deadlines: Deadlines
+    turn: Turn
+    flush_due: bool
+    """``flush(soon=True)`` was called and is still to happen."""
+
+    @property
+    def runtime(self) -> "Runtime":
+        """The event loop."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """The transport takes output without buffering too much of it."""
+        ...
+
+    def time(self) -> float:
+        """Return the runtime's clock, in seconds."""
+        ...
+
+    def delivery(self) -> tuple[int, int] | None:
+        """Return how many bytes of output the peer has got, and how many it lacks.
+
+        ``None``: it takes nothing any more. All as far as the kernel tells.
+        """
+        ...
+
+    def peer_ended(self) -> bool:
+        """Tell whether the peer's FIN waits behind input that is not read."""
+        ...
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Collect, encrypt and write what the engine has queued.
+
+        ``soon`` waits for the callbacks that are due, so that replies to one read leave
+        together. While input is being processed both are no-ops: its end flushes.
+        """
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Queue ``data`` and flush; ``False``, and nothing done, where that waits."""
+        ...
+
+    def pause_reading(self, reason: Pause) -> None:
+        """Stop reading from the transport until ``reason`` is taken back."""
+        ...
+
+    def resume_reading(self, reason: Pause) -> None:
+        """Take ``reason`` back; a no-op if it was not given."""
+        ...
+
+    def cancel_at(self, when: float, exchange: Exchange) -> None:
+        """Cancel the handler of ``exchange`` at ``when``, if it still runs then.
+
+        Also where ``Exchange.task`` is not set, and when the connection is lost.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close in order: write what is queued, close_notify, FIN."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection now; what is queued is lost."""
+        ...
+
+
+class Receiver(Protocol):
+    """What a transport calls: the verbs of ``asyncio.Protocol``."""
+
+    def connection_made(self, transport: Any) -> None:
+        """The transport is there."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes that the peer sent."""
+        ...
+
+    def eof_received(self) -> bool:
+        """Take the peer's FIN; tell whether the other direction stays open."""
+        ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; called last, and once."""
+        ...
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        ...
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        ...
+
+
+class Transport(Protocol):
+    """The verbs of ``asyncio.Transport`` that tako uses."""
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, buffering what the socket does not take."""
+        ...
+
+    def write_eof(self) -> None:
+        """Send FIN once the buffer is empty."""
+        ...
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes of output the socket has not taken yet."""
+        ...
+
+    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
+        """Call ``pause_writing`` above ``high`` bytes; ``None``: the default."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Stop calling ``data_received``."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Call ``data_received`` again."""
+        ...
+
+    def close(self) -> None:
+        """Write the buffer, then close; ``connection_lost`` follows."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once; ``connection_lost`` follows."""
+        ...
+
+
+class Signal(Protocol):
+    """Wakes the tasks that wait for a condition. An edge: nothing is remembered.
+
+    Use it as ``while not condition: await signal.wait()``; between the test and the
+    wait nothing else can run.
+    """
+
+    def set(self) -> None:
+        """Wake every task that waits now."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
+        """Wait for the next ``set``; ``False`` if ``timeout`` seconds pass first.
+
+        Cancel safety: safe; a cancelled wait has no effect on others.
+        """
+        ...
+
+
+class Timer(Protocol):
+    """A pending call."""
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+        ...
+
+
+class Runtime(Protocol):
+    """The event loop, as the core sees it."""
+
+    cancelled: type[BaseException]
+    """What a cancelled task is unwound with."""
+
+    checkpoint: Callable[[], Awaitable[None]] | None
+    """Awaited by async functions that did not have to wait; ``None`` on asyncio."""
+
+    def time(self) -> float:
+        """Return the clock that ``call_at`` uses, in seconds."""
+        ...
+
+    def spawn(self, function: AsyncFunction, *args: object) -> Task:
+        """Run ``function(*args)`` in the server's task group."""
+        ...
+
+    def call_soon(self, callback: Callable[[], None], /) -> None:
+        """Call ``callback`` once the callbacks that are due have run."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when``."""
+        ...
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes ``transport`` gave to the kernel and the peer lacks.
+
+        0 where the kernel does not tell.
+        """
+        ...
+
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer takes nothing any more: it has reset, or is gone.
+
+        An end of its direction alone (FIN) is not that. ``False`` where the kernel does
+        not tell.
+        """
+        ...
+
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the peer's FIN is here, perhaps behind data that is not read.
+
+        ``False`` where the kernel does not tell.
+        """
+        ...
+
+    def signal(self) -> Signal:
+        """Return a new signal."""
+        ...
+
+    async def sleep(self, delay: float, /) -> None:
+        """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        ...

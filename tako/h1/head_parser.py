@@ -1,0 +1,248 @@
+"""From received bytes to a request head: limits, line grammar, fields.
+
+Theory of operation. ``HeadBuffer`` holds what was received and not interpreted yet: a
+head that is still arriving, requests behind the one being answered, or the first bytes
+of a WebSocket. ``take`` cuts one head off its front. A complete head is normally
+accepted by one regular expression; where that does not match, or the head is still
+incomplete, lines are judged one by one in the order of the stream. So limits and faults
+show as early as they can, and with the same verdict however the bytes were split.
+
+Fields are then split by llhttp, by a new parser for each head: what it would do after
+the head (bodies, upgrades, the next request) is never left to it, and nothing that a
+head says can reach another one.
+
+What a head means depends on its bytes alone, so one that is the same as the one before
+(a client that polls, a probe) is not looked at again.
+
+Invariants: ``data[:_line]`` are complete lines that were accepted; ``data[:_scanned]``
+contains no complete head.
+"""
+
+import re
+
+import httptools
+
+from tako.config import ServerConfig
+from tako.errors import HttpError
+from tako.h1.request_head import RequestHead, check_head
+from tako.http.grammar import MAX_METHOD
+from tako.http.headers import RawHeader
+from tako.http.request import HttpVersion
+
+
+_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # RFC 9110 §5.5; no bare CR or LF (RFC 9112 §2.2)
+# RFC 9112 §5.1: no white space before the colon
+_FIELD_LINE = _TCHAR + rb"++:" + _TEXT + rb"*+\r\n"
+_HEAD = re.compile(  # RFC 9112 §2.1; obs-fold (§5.2) does not match
+    rb"(" + _TCHAR + rb"++) ([\x21-\x7e]++) HTTP/(1\.[01])\r\n"
+    rb"(?:" + _FIELD_LINE + rb")*+\r\n"
+)
+_FIELD = re.compile(_FIELD_LINE)
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
+_METHOD = re.compile(_TCHAR + rb"++")
+_TARGET = re.compile(rb"[\x21-\x7e]++")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_OFFENCE = re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, always
+    rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\r)[^\n]|(?<!\r)\n"
+)
+
+# RFC 9110 §9.1: any token is a method, but llhttp has a list. The request line has been
+# judged when llhttp sees a head, which therefore gets another one.
+_REQUEST_LINE = b"GET / HTTP/1.1"
+_MAX_REMEMBERED = 2048  # bytes of a head that is kept to compare the next one with
+_TLS_HANDSHAKE = b"\x16"  # RFC 8446 §5.1: the type of a ClientHello's record
+
+
+class HeadBuffer:
+    """Received bytes that wait, and the request heads among them."""
+
+    __slots__ = (
+        "_config",
+        "_fields",
+        "_last",
+        "_last_raw",
+        "_line",
+        "_scanned",
+        "_skipped",
+        "data",
+    )
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._last_raw = b""
+        self._last: RequestHead | None = None
+        self.data: bytearray = bytearray()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._fields = 0
+        self._line = 0
+        self._scanned = 0
+        self._skipped = 0
+
+    @property
+    def is_tls(self) -> bool:
+        """The bytes are a TLS handshake, sent to a port that speaks HTTP."""
+        return self.data.startswith(_TLS_HANDSHAKE)
+
+    @property
+    def is_frame(self) -> bool:
+        """The bytes begin as a WebSocket frame may and as a request cannot.
+
+        RFC 6455 §5.2: the first octet of a frame has FIN set, or is a small opcode.
+        """
+        return bool(self.data) and (self.data[0] >= 0x80 or self.data[0] < 0x09)
+
+    def take_all(self) -> bytes:
+        """Return all bytes and forget them."""
+        data = bytes(self.data)
+        self.data.clear()
+        self._reset()
+        self._last = None
+        self._last_raw = b""
+        return data
+
+    def take(self) -> RequestHead | None:
+        """Cut one head off the front; ``None``: it is not complete yet.
+
+        Raises:
+            HttpError: the head, or what there is of it, must be refused.
+        """
+        data = self.data
+        if not self._line and data.startswith(b"\r\n"):
+            # RFC 9112 §2.2: ignore empty lines before a request
+            empty = _EMPTY_LINES.match(data)
+            size = 0 if empty is None else empty.end()
+            del data[:size]
+            self._skipped += size
+            self._scanned = 0
+        end = data.find(b"\r\n\r\n", max(0, self._scanned - 3)) + 4
+        if end < 4:
+            self._judge(len(data))
+            self._scanned = len(data)
+            return None
+        raw = bytes(data[:end])
+        head = self._last
+        if head is None or raw != self._last_raw or self._skipped:
+            head = self._parse(raw, end)
+            if end <= _MAX_REMEMBERED and not self._skipped:
+                self._last_raw, self._last = raw, head
+        del data[:end]
+        self._reset()
+        return head
+
+    def _parse(self, raw: bytes, end: int) -> RequestHead:
+        fits = end + self._skipped <= self._config.max_header_bytes
+        match = _HEAD.fullmatch(raw) if fits else None
+        if match is None or not self._within_limits(raw, match):
+            self._judge(end - 2)
+            self._judge_size(end)
+            raise HttpError(400, "Malformed request head")
+        fields = FieldParser().parse(raw)
+        if len(fields) != raw.count(b"\n") - 2:  # both readings must be the same
+            raise HttpError(400, "Malformed request head")
+        return check_head(match[1], match[2], _version(match[3]), fields)
+
+    def _within_limits(self, raw: bytes, match: re.Match[bytes]) -> bool:
+        config = self._config
+        return (
+            len(match[1]) <= MAX_METHOD
+            and len(match[2]) <= config.max_target_bytes
+            and raw.count(b"\n") - 2 <= config.max_headers
+        )
+
+    def _judge(self, stop: int) -> None:
+        """Look for a fault in the bytes before ``stop``, complete lines or not."""
+        data = self.data
+        # 431 beyond, whatever it is
+        stop = min(stop, self._config.max_header_bytes + 1)
+        offence = _OFFENCE.search(data, self._scanned, stop)
+        sound = stop if offence is None else offence.start()
+        while (eol := data.find(b"\n", max(self._line, self._scanned), sound)) >= 0:
+            self._judge_line(bytes(data[self._line : eol + 1]))
+            self._line = eol + 1
+        if not self._line:
+            most = self._config.max_target_bytes + 2 * MAX_METHOD
+            self._judge_target(bytes(data[: min(sound, most)]))
+        self._judge_size(sound)
+        if offence is not None:
+            raise HttpError(400, "Forbidden character in the request head")
+
+    def _judge_line(self, line: bytes) -> None:
+        if not self._line:
+            self._judge_target(line)
+            self._judge_size(len(line))
+            _check_request_line(line)
+            return
+        self._judge_size(self._line + len(line))
+        self._fields += 1
+        if self._fields > self._config.max_headers:
+            raise HttpError(431, "Too many header fields")  # RFC 6585 §5
+        if _FIELD.fullmatch(line) is None:
+            raise HttpError(400, "Malformed header field")
+
+    def _judge_size(self, size: int) -> None:
+        if size + self._skipped > self._config.max_header_bytes:
+            raise HttpError(431, "Request head too large")  # RFC 6585 §5
+
+    def _judge_target(self, line: bytes) -> None:
+        """Hold a request line, perhaps its beginning only, to the size limits."""
+        method, _, rest = line.partition(b" ")
+        if len(method) > MAX_METHOD + 2:  # there may be no space at all
+            raise HttpError(400, "Malformed request line")
+        if len(rest.partition(b" ")[0].rstrip()) > self._config.max_target_bytes:
+            raise HttpError(414, "Request target too long")  # RFC 9112 §3
+
+
+def _version(number: bytes) -> HttpVersion:
+    return "1.1" if number == b"1.1" else "1.0"
+
+
+def _check_request_line(line: bytes) -> None:
+    """Raise the fitting error if ``line`` is not a request line (RFC 9112 §3)."""
+    parts = line[:-2].split(b" ")
+    if (
+        len(parts) != 3
+        or not _METHOD.fullmatch(parts[0])
+        or not _TARGET.fullmatch(parts[1])
+        or not _VERSION.fullmatch(parts[2])
+    ):
+        raise HttpError(400, "Malformed request line")
+    if parts[2] not in {b"HTTP/1.1", b"HTTP/1.0"}:
+        # RFC 9110 §15.6.6; among them the HTTP/2 preface (RFC 9113 §3.4)
+        raise HttpError(505, "HTTP version not supported")
+
+
+class FieldParser:
+    """Splits the fields of one head with llhttp; for one use.
+
+    llhttp draws conclusions of its own from a head (``Proxy-Connection: close`` ends a
+    connection for it), and they outlive the head: a parser that saw one is never shown
+    another. A new one costs 0.4 us.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self) -> None:
+        self._fields: list[RawHeader] = []
+
+    def parse(self, head: bytes) -> list[RawHeader]:
+        """Return the fields of ``head``, names in lower case.
+
+        Raises:
+            HttpError: llhttp does not accept the head.
+        """
+        lines = _REQUEST_LINE + head[head.index(b"\r\n") :]
+        try:
+            httptools.HttpRequestParser(self).feed_data(lines)
+        except httptools.HttpParserUpgrade:
+            pass  # the head is complete; what follows it is not for llhttp
+        except httptools.HttpParserError:
+            raise HttpError(400, "Malformed request head") from None
+        return self._fields
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field; called by llhttp."""
+        # RFC 9112 §5.1: white space around the value is not part of it
+        self._fields.append((name.lower(), value.strip(b" \t")))

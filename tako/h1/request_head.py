@@ -1,0 +1,208 @@
+"""What an HTTP/1.1 request head must satisfy beyond its grammar (RFC 9112).
+
+Two parsers that read one head differently are how requests get smuggled, so nothing
+here is repaired or guessed: a head has one meaning or it is refused. The rules stand on
+the raw fields alone and do not depend on the parser that split them.
+
+Every function raises ``HttpError`` with the status and the text of the answer.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tako.errors import HttpError
+from tako.http.grammar import (
+    content_length,
+    expects_continue,
+    has_token,
+    is_authority,
+    is_path,
+    members,
+)
+from tako.http.headers import RawHeader, with_host
+from tako.http.request import HttpVersion
+
+
+_RELEVANT = frozenset(
+    [
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
+
+_Fields = dict[bytes, list[bytes]]
+_NONE: list[bytes] = []
+_NO_OPTIONS: frozenset[bytes] = frozenset()
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request head that was accepted; several requests may share it.
+
+    Attributes:
+        method: the method.
+        target: origin-form or ``*``, whatever form the client used.
+        version: ``"1.0"`` or ``"1.1"``.
+        fields: all fields in order, names in lower case; ``host`` is ``authority``.
+        authority: from the target or from ``Host``; ``None`` only in HTTP/1.0.
+        length: the body's length; ``None`` if it is chunked.
+        persistent: the client lets the connection live on.
+        expects_continue: it waits for ``100`` before it sends the body.
+        websocket: it asks for an upgrade to ``websocket``.
+        scheme: what a target in absolute-form names, else ``None``.
+    """
+
+    method: str
+    target: str
+    version: HttpVersion
+    fields: list[RawHeader]
+    authority: str | None
+    length: int | None
+    persistent: bool
+    expects_continue: bool
+    websocket: bool
+    scheme: str | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """A body of at least one byte is announced, or one of unknown length."""
+        return self.length != 0
+
+
+def check_head(
+    method: bytes, target: bytes, version: HttpVersion, fields: list[RawHeader]
+) -> RequestHead:
+    """Return what the head means.
+
+    Raises:
+        HttpError: 400, 417 or 501; the connection must be closed after the answer.
+    """
+    relevant: _Fields = {}
+    for name, value in fields:
+        if name in _RELEVANT:
+            relevant.setdefault(name, []).append(value)
+    host = _host(relevant.get(b"host", _NONE), version)
+    path, authority = _target(method, target)
+    if authority is None:
+        authority = host
+    elif authority != host:
+        fields = with_host(fields, authority)
+    connection = _options(relevant.get(b"connection", _NONE))
+    upgrade = relevant.get(b"upgrade")
+    return RequestHead(
+        method=method.decode("ascii"),
+        target=path.decode("ascii"),
+        version=version,
+        fields=fields,
+        authority=None if authority is None else authority.decode("ascii"),
+        length=_length(relevant, version),
+        persistent=_persistent(connection, version),
+        expects_continue=_expects_continue(relevant.get(b"expect", _NONE), version),
+        websocket=(
+            upgrade is not None
+            and version == "1.1"  # RFC 9110 §7.8: ignore Upgrade in HTTP/1.0
+            and method == b"GET"  # RFC 6455 §4.2.1
+            and has_token(upgrade, b"websocket")
+            and b"upgrade" in connection
+        ),
+        scheme=_scheme(target),
+    )
+
+
+def _host(values: list[bytes], version: HttpVersion) -> bytes | None:
+    # RFC 9112 §3.2: 400 for a missing Host in HTTP/1.1, for a second and for a bad one
+    if len(values) > 1:
+        raise HttpError(400, "More than one Host")
+    if not values:
+        if version == "1.0":
+            return None
+        raise HttpError(400, "Missing Host")
+    if not is_authority(values[0]):  # RFC 9110 §4.2.1: an empty host is invalid, too
+        raise HttpError(400, "Invalid Host")
+    return values[0]
+
+
+def _target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """Return the target in origin-form, and its authority if it names one."""
+    if method == b"CONNECT":  # RFC 9112 §3.2.3: a proxy's business
+        raise HttpError(501, "CONNECT is not supported")
+    if is_path(target):  # RFC 9112 §3.2.1: origin-form
+        return target, None
+    if target == b"*" and method == b"OPTIONS":  # RFC 9112 §3.2.4: asterisk-form
+        return target, None
+    match = _ABSOLUTE.fullmatch(target)  # RFC 9112 §3.2.2: absolute-form
+    if match is None or not is_authority(match[1]):
+        raise HttpError(400, "Invalid request target")
+    path = match[2]
+    if not path:  # RFC 9112 §3.2.4: OPTIONS without a path is about the whole server
+        path = b"*" if method == b"OPTIONS" else b"/"
+    elif not path.startswith(b"/"):
+        path = b"/" + path  # RFC 3986 §6.2.3: an empty path is "/"
+    if path != b"*" and not is_path(path):
+        raise HttpError(400, "Invalid request target")
+    return path, match[1]
+
+
+def _scheme(target: bytes) -> str | None:
+    """Return the scheme of an accepted target (RFC 9112 §3.2.2)."""
+    if target.startswith(b"/") or target == b"*":
+        return None
+    return target.partition(b":")[0].decode("ascii").lower()  # RFC 3986 §3.1
+
+
+def _length(relevant: _Fields, version: HttpVersion) -> int | None:
+    """Return the length of the body, ``None`` if it is chunked (RFC 9112 §6.3)."""
+    codings = relevant.get(b"transfer-encoding")
+    lengths = relevant.get(b"content-length")
+    if codings is not None:
+        _check_codings(codings, version)
+        if lengths is not None:  # RFC 9112 §6.3: an attempt at smuggling
+            raise HttpError(400, "Both Transfer-Encoding and Content-Length")
+        return None
+    if lengths is None:
+        return 0  # RFC 9112 §6.3: a request without either has no body
+    # RFC 9110 §8.6 allows to accept identical repeats; refusing them needs no trust
+    length = content_length(lengths[0]) if len(lengths) == 1 else None
+    if length is None:
+        raise HttpError(400, "Invalid Content-Length")
+    return length
+
+
+def _check_codings(values: list[bytes], version: HttpVersion) -> None:
+    if version == "1.0":  # RFC 9112 §6.1: faulty framing
+        raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
+    if len(values) == 1 and values[0].lower() == b"chunked":
+        return
+    codings = members(values)
+    # RFC 9112 §6.3: a length that cannot be determined is 400;
+    # §6.1: an unknown coding below a final "chunked" is 501
+    if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings:
+        raise HttpError(400, "Invalid Transfer-Encoding")
+    raise HttpError(501, "Unsupported Transfer-Encoding")
+
+
+def _options(values: list[bytes]) -> frozenset[bytes]:
+    """Return the members of all ``connection`` fields (RFC 9110 §7.6.1)."""
+    if not values:
+        return _NO_OPTIONS
+    return frozenset(members(values))
+
+
+def _persistent(connection: frozenset[bytes], version: HttpVersion) -> bool:
+    if b"close" in connection:  # RFC 9112 §9.3: "close" beats everything
+        return False
+    return version == "1.1" or b"keep-alive" in connection
+
+
+def _expects_continue(values: list[bytes], version: HttpVersion) -> bool:
+    if not values or version == "1.0":  # RFC 9110 §10.1.1: ignore it in HTTP/1.0
+        return False
+    expected = expects_continue(values)
+    if expected is None:
+        raise HttpError(417, "Unknown expectation")  # RFC 9110 §10.1.1
+    return expected

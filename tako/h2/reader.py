@@ -1,0 +1,503 @@
+"""``Gate``: the first reader of every frame.
+
+Theory of operation. The gate cuts the input into frames and does four jobs.
+
+*Police.* A frame is judged by its nine-byte header before its payload is buffered: its
+size, its place, the size of the header block it belongs to. Whole frames are charged to
+budgets (``budgets.py``), so that no kind of frame can be sent for ever for nothing.
+
+*Feed.* ``h2`` gets one frame at a time, so a frame that it rejects takes no others with
+it. It sees neither padding nor priorities, header blocks come in one piece, SETTINGS
+contain only what is known and granted. It never sees GOAWAY.
+
+*Express lane.* Plain DATA of an accepted tunnel goes straight to the tunnel's sink: the
+frame changes nothing in ``h2``'s state. DATA with END_STREAM does, and goes through.
+
+*Memory of closed streams* (RFC 9113 §5.1). ``exchanges`` holds the streams that are
+open; what was closed, and how, is remembered here and nowhere else. So what arrives for
+a closed stream is answered here: neither ``h2`` nor the engine ever sees it.
+
+A frame that breaks the connection raises ``Fault``, which never leaves the gate:
+``receive_data`` turns it into ``Receiver.fail`` and reads nothing any more.
+
+Invariant: ``_rest`` holds at most one incomplete frame, or input that was put off.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from h2.events import Event
+from h2.exceptions import H2Error
+
+from tako.core.seams import Host
+from tako.h2 import frames
+from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
+from tako.h2.exchange import H2Exchange
+from tako.h2.frames import ErrorCode, Setting
+from tako.h2.h2_library import error_code
+from tako.h2.header_block import HeaderBlock
+from tako.h2.output import Output
+from tako.h2.police import Fault, check_header, padding
+from tako.h2.windows import ReceiveWindow
+from tako.native.loops import Inbox, split_frames, take_data
+
+
+_BATCH = 16  # frames that are cut off the input at a time
+_LANE = 256  # frames of the express lane before that
+
+# Units of ``Turn``
+_LANE_COST = 128  # of many bytes on the express lane
+_FRAME_COST = 8
+_HEADERS_COST = 32
+_BLOCK_SHIFT = 2  # bytes of a header block, to the power of two, for another unit
+_STREAMS_SHIFT = 3  # streams that a frame concerns, to the power of two, likewise
+_NOBODY: tuple[None, None] = (None, None)
+
+_BLOCK_TIMEOUT = 10.0
+_SETTINGS_ENTRIES = 32
+_SETTINGS_COST = 10
+_CONTROL_FRAMES = 1000  # tokens
+_CONTROL_RATE = 100  # tokens a second
+_REMEMBERED = 1024  # streams that were reset, and as many that ended
+
+_NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE})
+_FOR_ALL = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
+_KNOWN_SETTINGS = frozenset(Setting)
+_ENTRY = struct.Struct(">HI")  # of a SETTINGS frame (RFC 9113 §6.5.1)
+
+
+class Receiver(Protocol):
+    """What the gate tells its engine."""
+
+    exchanges: dict[int, H2Exchange]
+    """The streams that are not closed."""
+
+    streams_seen: int
+    """How many streams the peer has opened."""
+
+    def receive_event(self, event: Event) -> None:
+        """``h2`` has understood a frame."""
+        ...
+
+    def receive_goaway(self) -> None:
+        """The peer will open no more streams."""
+        ...
+
+    def fail_stream(self, stream_id: int, code: int) -> None:
+        """The peer broke a rule on a stream that is open, or was just opened."""
+        ...
+
+    def fail(self, code: int) -> None:
+        """The peer broke a rule of the connection: nothing more is read."""
+        ...
+
+
+class Gate:
+    """Reads frames for one connection."""
+
+    __slots__ = (
+        "_block",
+        "_budget",
+        "_deadline",
+        "_ended",
+        "_express",
+        "_host",
+        "_lane",
+        "_library",
+        "_need",
+        "_output",
+        "_preface",
+        "_receiver",
+        "_reset",
+        "_rest",
+        "_settings_seen",
+        "_turn",
+        "_window",
+        "_window_updates",
+        "complaint",
+        "stopped",
+    )
+
+    def __init__(
+        self, receiver: Receiver, host: Host, output: Output, *, lane: bool = True
+    ) -> None:
+        """Make the gate of a new connection.
+
+        Args:
+            receiver: the engine.
+            host: the connection.
+            output: where answers go.
+            lane: whether tunnels bypass ``h2``.
+        """
+        self._receiver = receiver
+        self._host = host
+        self._turn = host.turn
+        self._output = output
+        self._library = output.library
+        self._express = lane
+        self._lane: dict[int, tuple[H2Exchange, Inbox | None]] = {}
+        self._preface = frames.PREFACE
+        self._rest = bytearray()
+        self._need = 0
+        self._settings_seen = False
+        self._window = ReceiveWindow(host.config)
+        self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, host.time())
+        self._window_updates = WindowUpdateBudget()
+        self._reset: dict[int, bool] = {}  # id: whether a late frame was answered
+        self._ended: deque[int] = deque(maxlen=_REMEMBERED)  # ids
+        self._block = HeaderBlock(decoded_size(host.config))
+        self._deadline = host.deadlines.new(self._block_late)
+        self.stopped: bool = False
+        """Nothing is read any more."""
+        self.complaint: str | None = None
+        """What the peer speaks instead of HTTP/2."""
+
+    # What the engine calls --------------------------------------------------------
+
+    def start(self) -> None:
+        """Send our preface (RFC 9113 §3.4) and open the connection's window."""
+        self._output.frames += (self._library.start(), self._window.credit())
+
+    def receive_data(self, data: bytes) -> bool:
+        """Read frames; return whether some were put off to the next turn."""
+        if self.stopped:
+            return False
+        try:
+            put_off = self._read(self._unread(data))
+        except Fault as fault:
+            self.stop()
+            self._receiver.fail(fault.code)
+            return False
+        credit = self._window.credit()
+        if credit and not self.stopped:
+            self._output.frames.append(credit)
+        return put_off and not self.stopped
+
+    def stop(self) -> None:
+        """Read nothing any more."""
+        self.stopped = True
+        self._rest.clear()
+        self._lane.clear()
+        self._deadline.set(None)
+
+    def open_lane(self, exchange: H2Exchange) -> None:
+        """Let DATA of an accepted tunnel bypass ``h2``."""
+        if self._express:
+            self._lane[exchange.stream_id] = (exchange, exchange.sink.inbox)
+
+    def stream_closed(self, stream_id: int) -> None:
+        """Remember a stream that both sides have ended."""
+        self._lane.pop(stream_id, None)
+        self._ended.append(stream_id)
+
+    def stream_reset(self, stream_id: int, *, by_peer: bool) -> None:
+        """Remember a stream that was reset; frames for it may still be on their way."""
+        self._lane.pop(stream_id, None)
+        self._remember(stream_id, answered=not by_peer)
+
+    # Reading ----------------------------------------------------------------------
+
+    def _unread(self, data: bytes) -> bytes:
+        """Return ``data`` behind what was left over, if that is enough."""
+        if self._preface:
+            size = min(len(data), len(self._preface))
+            if data[:size] != self._preface[:size]:
+                self.complaint = self._instead_of_preface(data)
+                raise Fault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
+            self._preface = self._preface[size:]
+            data = data[size:]
+        rest = self._rest
+        if not rest:
+            return data
+        rest += data
+        if len(rest) < self._need:
+            return b""
+        data = bytes(rest)
+        rest.clear()
+        return data
+
+    def _instead_of_preface(self, data: bytes) -> str:
+        if data.startswith(b"\x16"):  # RFC 8446 §5.1: a ClientHello's record
+            return "TLS on a port for HTTP/2 in the clear"
+        spoken = "HTTP/1.1" if data[:1].isalpha() else "something else than HTTP/2"
+        if self._host.conn_info.tls is not None:  # RFC 9113 §3.2
+            return f"{spoken} from a client that agreed on h2 by ALPN"
+        return f"{spoken} on a port for HTTP/2 with prior knowledge"
+
+    def _read(self, data: bytes) -> bool:
+        lane, window, block, turn = self._lane, self._window, self._block, self._turn
+        position = 0
+        while True:
+            if lane and not block.stream_id:
+                position, window.left = take_data(
+                    data, position, window.left, lane, frames.MAX_FRAME_SIZE, _LANE
+                )
+                if position > frames.MAX_FRAME_SIZE:
+                    turn.spend(_LANE_COST)
+            batch, position = split_frames(
+                data, position, frames.MAX_FRAME_SIZE, _BATCH
+            )
+            for kind, flags, stream_id, start, stop in batch:
+                payload = data[start:stop]
+                if kind or flags or not self._tunnel(stream_id, payload):
+                    if not turn.spend(self._cost(kind, stream_id, stop - start)):
+                        return self._put_off(data, start - frames.HEAD.size)
+                    self._check(kind, flags, stream_id, stop - start)
+                    self._receive(kind, flags, stream_id, payload)
+                    if self.stopped:
+                        return False
+            if len(batch) < _BATCH:
+                self._keep(data, position)
+                return False
+            if not turn.spend(_BATCH):
+                return self._put_off(data, position)
+
+    def _cost(self, kind: int, stream_id: int, size: int) -> int:
+        if kind in (frames.HEADERS, frames.CONTINUATION):
+            return _HEADERS_COST + (size >> _BLOCK_SHIFT)
+        if stream_id or kind not in _FOR_ALL:
+            return _FRAME_COST
+        return _FRAME_COST + (len(self._receiver.exchanges) >> _STREAMS_SHIFT)
+
+    def _put_off(self, data: bytes, position: int) -> bool:
+        """Keep what this turn has no time for; tell whether there is any."""
+        self._need = 0
+        self._rest += memoryview(data)[position:]
+        return bool(self._rest)
+
+    def _tunnel(self, stream_id: int, payload: bytes) -> bool:
+        """Take DATA without flags past ``h2``, if it is for an accepted tunnel.
+
+        Cheaper than ``_data``, which it must equal; ``take_data`` does the same for
+        whole messages, and costs least (tests/benchmarks/h2_engine.py).
+        """
+        exchange, _ = self._lane.get(stream_id, _NOBODY)
+        size = len(payload)
+        if exchange is None or not 0 < size <= exchange.window or self._block.stream_id:
+            return False
+        if size > self._window.left:
+            raise Fault(ErrorCode.FLOW_CONTROL_ERROR)
+        exchange.window -= size
+        self._window.left -= size
+        exchange.sink.deliver(payload)
+        return True
+
+    def _keep(self, data: bytes, position: int) -> None:
+        """Keep the beginning of a frame, if its header promises nothing forbidden."""
+        left = len(data) - position
+        waiting = bool(self._block.stream_id)
+        if left >= frames.HEAD.size:
+            high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
+            length = high << 8 | low
+            self._check(kind, flags, stream_id & frames.MAX_STREAM_ID, length)
+            self._need = frames.HEAD.size + length
+            waiting = waiting or kind == frames.HEADERS
+        elif left:
+            self._need = frames.HEAD.size
+        if left:
+            self._rest += memoryview(data)[position:]
+        if waiting and self._deadline.when is None:
+            self._deadline.set(self._host.time() + _BLOCK_TIMEOUT)
+
+    def _block_late(self) -> None:
+        self.stop()
+        self._receiver.fail(ErrorCode.ENHANCE_YOUR_CALM)
+
+    # Policing ---------------------------------------------------------------------
+
+    def _check(self, kind: int, flags: int, stream_id: int, length: int) -> None:
+        """Judge a frame by its header; nothing changes, so it may be judged again."""
+        check_header(kind, flags, stream_id, length)
+        first = kind == frames.SETTINGS and not flags & frames.ACK
+        if not self._settings_seen and not first:  # RFC 9113 §3.4
+            raise Fault(ErrorCode.PROTOCOL_ERROR)
+        self._block.check(kind, stream_id, length)
+        if kind in _NOT_WHEN_IDLE and stream_id and self._idle(stream_id):
+            raise Fault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §5.1
+
+    def _idle(self, stream_id: int) -> bool:
+        opened = self._library.highest_inbound_stream_id
+        return not stream_id & 1 or stream_id > opened
+
+    def _spend(self, tokens: int = 1) -> None:
+        if not self._budget.spend(tokens, self._host.time()):
+            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+
+    # Receiving --------------------------------------------------------------------
+
+    def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        match kind:
+            case frames.DATA:
+                self._data(flags, stream_id, payload)
+            case frames.HEADERS:
+                self._headers(stream_id, self._block.begin(flags, stream_id, payload))
+            case frames.CONTINUATION:
+                self._headers(stream_id, self._block.extend(flags, payload))
+            case frames.WINDOW_UPDATE:
+                self._window_update(stream_id, payload)
+            case frames.RST_STREAM:
+                self._rst_stream(stream_id, payload)
+            case frames.SETTINGS:
+                self._settings(flags, payload)
+            case frames.PING:
+                self._spend()
+                self._feed(frames.frame(kind, flags & frames.ACK, 0, payload))
+            case _:
+                self._ignorable(kind, stream_id, payload)
+
+    def _feed(self, frame: bytes) -> None:
+        """Show ``h2`` one frame, and the engine what came of it."""
+        for event in self._understood(partial(self._library.receive_data, frame)):
+            self._receiver.receive_event(event)
+
+    def _understood(self, read: Callable[[], list[Event]]) -> list[Event]:
+        try:
+            events = read()
+        except H2Error as error:
+            raise Fault(error_code(error)) from error
+        self._output.collect()
+        return events
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self._window.left -= size
+        if self._window.left < 0:  # RFC 9113 §6.9.1
+            raise Fault(ErrorCode.FLOW_CONTROL_ERROR)
+        data = payload
+        if flags & frames.PADDED:
+            data = payload[1 : size - padding(payload)]
+        flags &= frames.END_STREAM
+        if not data and not flags:
+            self._spend()
+        exchange = self._receiver.exchanges.get(stream_id)
+        if exchange is None:
+            # What was under way when we reset the stream is not charged: no fault
+            if not data or not self._reset.get(stream_id, False):
+                self._late(stream_id, ErrorCode.STREAM_CLOSED)
+            return
+        exchange.window -= size
+        if exchange.peer_ended:  # RFC 9113 §5.1, half-closed (remote)
+            self._receiver.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
+        elif size and exchange.window < 0:  # RFC 9113 §6.9.1
+            self._receiver.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
+            if size > len(data):  # RFC 9113 §6.1: padding counts, nobody consumes it
+                exchange.consumed(size - len(data))
+            if stream_id in self._lane and not flags:
+                exchange.sink.deliver(data)
+            else:
+                self._lane.pop(stream_id, None)
+                self._feed(frames.frame(frames.DATA, flags, stream_id, data))
+
+    def _headers(self, stream_id: int, block: bytes | None) -> None:
+        if block is None:
+            return
+        if self._deadline.when is not None:
+            self._deadline.set(None)
+        exchange = self._receiver.exchanges.get(stream_id)
+        if exchange is None and not self._idle(stream_id):
+            self._decode(block)
+            self._late_headers(stream_id)
+            return
+        if exchange is not None and exchange.peer_ended:
+            # RFC 9113 §5.1, half-closed (remote)
+            self._decode(block)
+            self._receiver.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
+            return
+        end = bool(self._block.end)
+        read = partial(self._library.receive_headers, stream_id, block, end=end)
+        events = self._understood(read)
+        if self._block.self_dependent:  # RFC 7540 §5.3.1, still checked by h2spec
+            self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
+            return
+        for event in events:
+            self._receiver.receive_event(event)
+
+    def _decode(self, block: bytes) -> None:
+        try:
+            self._library.decode(block)
+        except H2Error as error:
+            raise Fault(error_code(error)) from error
+
+    def _window_update(self, stream_id: int, payload: bytes) -> None:
+        if not self._window_updates.spend(
+            self._receiver.streams_seen, self._output.data_frames
+        ):
+            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+        live = stream_id in self._receiver.exchanges
+        increment = int.from_bytes(payload) & frames.MAX_WINDOW  # RFC 9113 §6.9
+        if not increment:
+            if not stream_id:  # RFC 9113 §6.9
+                raise Fault(ErrorCode.PROTOCOL_ERROR)
+            if live:
+                self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
+        elif live or not stream_id:
+            self._feed(frames.window_update(stream_id, increment))
+
+    def _rst_stream(self, stream_id: int, payload: bytes) -> None:
+        if stream_id in self._receiver.exchanges:
+            self._feed(frames.frame(frames.RST_STREAM, 0, stream_id, payload))
+        else:
+            self._spend()
+
+    def _settings(self, flags: int, payload: bytes) -> None:
+        self._settings_seen = True
+        if flags & frames.ACK:
+            self._spend()
+            self._feed(frames.frame(frames.SETTINGS, frames.ACK, 0))
+            return
+        self._spend(_SETTINGS_COST)
+        if len(payload) > 6 * _SETTINGS_ENTRIES:
+            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+        entries = [
+            (setting, value)
+            for setting, value in _ENTRY.iter_unpack(payload)
+            if setting in _KNOWN_SETTINGS  # RFC 9113 §6.5.2: ignore the others
+        ]
+        for event in self._understood(partial(self._library.receive_settings, entries)):
+            self._receiver.receive_event(event)
+
+    def _ignorable(self, kind: int, stream_id: int, payload: bytes) -> None:
+        """PRIORITY, GOAWAY and what RFC 9113 §4.1 and §5.5 tell us to ignore."""
+        self._spend()
+        if kind == frames.GOAWAY:
+            self._receiver.receive_goaway()
+        elif kind == frames.PRIORITY:
+            if len(payload) != 5:  # RFC 9113 §6.3
+                self._stream_fault(stream_id, ErrorCode.FRAME_SIZE_ERROR)
+            elif int.from_bytes(payload[:4]) & frames.MAX_STREAM_ID == stream_id:
+                # RFC 7540 §5.3.1; priorities themselves are ignored (RFC 9113 §5.3.2)
+                self._stream_fault(stream_id, ErrorCode.PROTOCOL_ERROR)
+
+    # Streams that are gone --------------------------------------------------------
+
+    def _stream_fault(self, stream_id: int, code: ErrorCode) -> None:
+        if stream_id in self._receiver.exchanges:
+            self._receiver.fail_stream(stream_id, code)
+        elif self._idle(stream_id):
+            raise Fault(code)  # RFC 9113 §6.4: no RST_STREAM for an idle stream
+        else:
+            self._late(stream_id, code)
+
+    def _late_headers(self, stream_id: int) -> None:
+        if stream_id in self._reset:
+            self._late(stream_id, ErrorCode.STREAM_CLOSED)
+        elif stream_id in self._ended:  # RFC 9113 §5.1, closed
+            raise Fault(ErrorCode.STREAM_CLOSED)
+        else:  # RFC 9113 §5.1.1: never opened, or closed long ago
+            raise Fault(ErrorCode.PROTOCOL_ERROR)
+
+    def _late(self, stream_id: int, code: ErrorCode) -> None:
+        """Answer a frame for a closed stream: once, then it is only counted."""
+        self._spend()
+        if not self._reset.get(stream_id, False):
+            self._remember(stream_id, answered=True)
+            self._output.frames.append(frames.rst_stream(stream_id, code))
+
+    def _remember(self, stream_id: int, *, answered: bool) -> None:
+        self._reset[stream_id] = answered
+        if len(self._reset) > _REMEMBERED:
+            del self._reset[next(iter(self._reset))]

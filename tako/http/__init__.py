@@ -1,0 +1,1 @@
+"""RFC 9110: requests, responses, fields and forms, alike on either wire."""

@@ -1,0 +1,252 @@
+"""``Response``, and what a handler may return instead of one."""
+
+import json
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Protocol,
+    TypeAlias,
+    cast,
+    runtime_checkable,
+)
+
+from tako.errors import HttpError
+from tako.http.headers import Headers, HeadersLike
+
+
+if TYPE_CHECKING:
+    from tako.core.seams import Upgrade
+
+Body: TypeAlias = bytes | AsyncIterable[bytes] | Iterable[bytes]
+"""A response body: all of it, or an iterable of chunks that is sent as it yields."""
+
+NOT_FOUND: Final = (404, "Not Found")
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_JSON = (b"content-type", b"application/json")
+
+
+class Response:
+    """The answer to one request.
+
+    Args:
+        status: the status code, 100 to 999.
+        headers: another ``Headers``, a mapping, or ``(name, value)`` pairs.
+        body: bytes; text, sent as UTF-8 and as ``text/plain`` unless ``headers`` says
+            otherwise; or a plain or async iterable of bytes, which is streamed.
+
+    Raises:
+        ValueError: the status is out of range, or a header cannot be sent.
+        TypeError: the body is of another type.
+
+    Attributes:
+        status: the status code.
+        headers: the response's ``Headers``.
+        body: bytes or an iterable of bytes.
+        trailers: fields to send after the body, if any.
+        upgrade: the conversation that the exchange turns into; set by ``TakoWs``.
+    """
+
+    __slots__ = ("body", "headers", "status", "trailers", "upgrade")
+
+    def __init__(
+        self,
+        status: int | HTTPStatus = 200,
+        headers: HeadersLike = (),
+        body: bytes
+        | bytearray
+        | memoryview
+        | str
+        | AsyncIterable[bytes]
+        | Iterable[bytes] = b"",
+    ) -> None:
+        if not 100 <= status <= 999:  # RFC 9110 §15: three digits
+            msg = f"a status code has three digits, unlike {status!r}"
+            raise ValueError(msg)
+        self.status: int = int(status)
+        self.headers: Headers = Headers(headers) if headers else Headers.from_raw([])
+        self.trailers: Headers | None = None
+        self.upgrade: Upgrade | None = None
+        self.body: Body
+        if type(body) is bytes:
+            self.body = body
+        elif isinstance(body, str):
+            self.body = body.encode()
+            if self.headers.get_raw(b"content-type") is None:
+                self.headers.raw.append(_TEXT)
+        elif isinstance(body, (bytes, bytearray, memoryview)):
+            self.body = bytes(body)
+        elif _is_stream(body):
+            self.body = body
+        else:
+            msg = f"{type(body).__name__} is no response body; see Response.json"
+            raise TypeError(msg)
+
+    @classmethod
+    def json(
+        cls,
+        value: object,
+        status: int | HTTPStatus = 200,
+        headers: HeadersLike = (),
+    ) -> "Response":
+        """Return a response with ``value`` as a JSON text (RFC 8259).
+
+        Raises:
+            TypeError: ``value`` holds something that JSON has no form for.
+            ValueError: ``value`` holds itself, a NaN or an infinity.
+        """
+        text = json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+        response = cls(status, headers, text.encode())
+        if response.headers.get_raw(b"content-type") is None:
+            response.headers.raw.append(_JSON)
+        return response
+
+    def into_response(self) -> "Response":
+        """Return itself."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {self.headers.items()!r})"
+
+
+def _is_stream(body: object) -> bool:
+    return hasattr(body, "__aiter__") or (
+        hasattr(body, "__iter__") and not isinstance(body, Mapping)
+    )
+
+
+@runtime_checkable
+class Responder(Protocol):
+    """Anything that knows its own response; a handler may return or raise it."""
+
+    def into_response(self) -> Response:
+        """Return the response."""
+        ...
+
+
+IntoResponse: TypeAlias = (
+    Response
+    | Responder
+    | str
+    | bytes
+    | bytearray
+    | memoryview
+    | dict[str, Any]
+    | list[Any]
+    | int
+    | Headers
+    | tuple[Any, ...]
+    | AsyncIterable[bytes]
+    | Iterator[bytes]
+    | Exception
+    | None
+)
+"""What a handler may return; ``into_response`` has the meanings."""
+
+
+def into_response(value: object) -> Response:
+    """Turn what a handler returned into a response.
+
+    ``None`` is an empty 200; ``str`` and bytes are bodies; ``dict`` and ``list`` are
+    sent as JSON; an ``int`` is a status; ``Headers`` are headers; ``(status, body)``,
+    ``(status, Headers)`` and ``(status, headers, body)`` combine them, where a ``dict``
+    in a pair is a JSON body; iterators and async iterators of bytes are streamed;
+    objects with ``into_response()`` are asked; an exception is the answer that it
+    would be if it was raised.
+
+    Raises:
+        TypeError: ``value`` is none of these, or JSON has no form for it.
+        ValueError: JSON has no form for it.
+    """
+    if type(value) is Response:
+        return value
+    convert = _BY_TYPE.get(type(value))
+    if convert is not None:
+        return convert(value)
+    if hasattr(value, "into_response"):
+        return _asked(value)
+    for base, convert_base in _BY_BASE:
+        if isinstance(value, base):
+            return convert_base(value)
+    if hasattr(value, "__aiter__") or hasattr(value, "__next__"):
+        return Response(body=cast("AsyncIterable[bytes]", value))
+    msg = f"a handler cannot return {type(value).__name__}; see into_response"
+    raise TypeError(msg)
+
+
+def _asked(value: Any) -> Response:
+    response = value.into_response()
+    if not isinstance(response, Response):
+        msg = (
+            f"{type(value).__name__}.into_response() returned"
+            f" {type(response).__name__}, not Response"
+        )
+        raise TypeError(msg)
+    return response
+
+
+def error_response(error: Exception) -> Response:
+    """Return the answer to an exception: an ``HttpError``'s own, for any other a 500.
+
+    Nothing of the text of another exception is in it.
+    """
+    if not isinstance(error, HttpError):
+        return Response(500, body="Internal Server Error")
+    detail = error.detail or reason_phrase(error.status)
+    return Response(error.status, error.headers, detail)
+
+
+def reason_phrase(status: int) -> str:
+    """Return the reason phrase of ``status`` (RFC 9110 §15), ``""`` if it has none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _refused(value: object) -> Response:
+    msg = f"a handler cannot return {type(value).__name__}; see into_response"
+    raise TypeError(msg)
+
+
+def _combined(parts: tuple[Any, ...]) -> Response:
+    match parts:
+        case (int() as status, Headers() as headers):
+            return Response(status, headers)
+        case (int() as status, body):
+            headers = Headers()
+        case (int() as status, fields, body):
+            headers = Headers(fields)
+        case _:
+            msg = "a tuple is (status, body), (status, Headers) or all three"
+            raise TypeError(msg)
+    response = into_response(body)
+    response.status = Response(status).status
+    for name in set(headers):
+        response.headers.remove(name)
+    response.headers.raw += headers.raw
+    return response
+
+
+_BY_BASE: tuple[tuple[type, Callable[[Any], Response]], ...] = (
+    (bool, _refused),
+    (str, lambda text: Response(body=text)),
+    (bytes, lambda data: Response(body=data)),
+    (bytearray, lambda data: Response(body=data)),
+    (memoryview, lambda data: Response(body=data)),
+    (dict, Response.json),
+    (list, Response.json),
+    (int, Response),
+    (tuple, _combined),
+    (Headers, lambda headers: Response(headers=headers)),
+    (Exception, error_response),
+)
+_BY_TYPE: dict[type, Callable[[Any], Response]] = {
+    **dict(_BY_BASE),
+    type(None): lambda _: Response(),
+}

@@ -1,0 +1,122 @@
+"""The fields of a response: one verdict on them, and one reading, for both wires.
+
+What cannot be sent is an error of the application, found before anything is queued: the
+handler's 500, the same over HTTP/1.1 and HTTP/2. What belongs to one wire only, or to
+the connection, is no error: it is read here, and each wire does with it what it can.
+"""
+
+from collections.abc import Sequence
+
+from tako.errors import LocalProtocolError
+from tako.http.grammar import content_length, has_token, is_field_value, is_lower_name
+from tako.http.headers import RawHeader
+
+
+# Fields that the engine decides on: the hop-by-hop ones (RFC 9110 §7.6.1) and framing.
+_OURS = frozenset(
+    [
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
+
+_SECRET = frozenset({b"set-cookie", b"www-authenticate"})
+_LARGEST_KNOWN = 64  # bytes
+_MOST_KNOWN = 512
+_known: dict[RawHeader, bytes] = {}  # with their lines
+
+
+class ResponseFields:
+    """What an application said.
+
+    Attributes:
+        own: its own fields, in order: all that the engine does not decide on.
+        lines: the same as lines of HTTP/1.1 (RFC 9112 §5).
+        close: it wants the connection to end.
+        keep_alive: it names ``keep-alive``.
+        date: its ``date``.
+        length: its ``content-length``; ``None`` where it may not have one.
+        upgrade: its ``upgrade``.
+    """
+
+    __slots__ = ("close", "date", "keep_alive", "length", "lines", "own", "upgrade")
+
+    def __init__(self) -> None:
+        """Begin with nothing said."""
+        self.own: list[RawHeader] = []
+        self.lines: list[bytes] = []
+        self.close: bool = False
+        self.keep_alive: bool = False
+        self.date: bytes | None = None
+        self.length: int | None = None
+        self.upgrade: bytes | None = None
+
+    def take(self, name: bytes, value: bytes) -> None:
+        """Read a field that the engine decides on.
+
+        Raises:
+            LocalProtocolError: no number, or a second one, in ``content-length``; or
+                a value that cannot be sent.
+        """
+        if name == b"content-length":
+            length = content_length(value)
+            if length is None or self.length is not None:  # RFC 9110 §8.6
+                msg = f"content-length {value!r} is wrong, or not the only one"
+                raise LocalProtocolError(msg)
+            self.length = length
+        elif not is_field_value(value):
+            msg = f"this field cannot be sent: {(name, value)!r}"
+            raise LocalProtocolError(msg)
+        elif name == b"date":
+            self.date = value
+        elif name == b"upgrade":
+            self.upgrade = value
+        elif name == b"connection":
+            self.close = self.close or has_token([value], b"close")
+            self.keep_alive = has_token([value], b"keep-alive")
+
+
+def read_fields(status: int, headers: Sequence[RawHeader]) -> ResponseFields:
+    """Return what the fields of a response with ``status``, or its trailers, say.
+
+    Raises:
+        LocalProtocolError: a name is no token in lower case (so no pseudo-field
+            either), a value has a control character or white space around it, or
+            ``content-length`` is wrong.
+    """
+    said = ResponseFields()
+    own, lines = said.own, said.lines
+    for field in headers:
+        if field[0] in _OURS:
+            said.take(*field)
+        else:
+            own.append(field)
+            lines.append(_known.get(field) or _line(field))
+    # RFC 9110 §8.6: not with 1xx and 204; §15.3.6: nothing but 0 fits a 205
+    if status < 200 or status == 204 or status == 205:  # noqa: PLR1714 - no set
+        said.length = None
+    return said
+
+
+def _line(field: RawHeader) -> bytes:
+    """Check a field; return its line, which is kept if it is small and no secret.
+
+    Most fields of responses are the same every time; to know them again pays for all
+    the checking.
+    """
+    name, value = field
+    # RFC 9110 §5.1, §5.5; RFC 9113 §8.2.1
+    if not (is_lower_name(name) and is_field_value(value)):
+        msg = f"this field cannot be sent: {field!r}"
+        raise LocalProtocolError(msg)
+    line = b"%b: %b\r\n" % field
+    if len(line) <= _LARGEST_KNOWN and name not in _SECRET:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[field] = line
+    return line

@@ -1,0 +1,396 @@
+"""The byte loops in Python: the twin of ``_speedups.pyx``, equal in behaviour.
+
+Use them through ``tako.native.loops``, which picks the twin. Frames of a client are masked
+(RFC 6455 §5.3), those of a server are not; HTTP/2 frames have heads of nine bytes
+(RFC 9113 §4.1).
+"""
+
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from hpack import huffman_table
+
+
+_BYTE = [bytes((value,)) for value in range(256)]
+_EVERY_BYTE = int.from_bytes(bytes(range(256)), "little")
+_ONES = int.from_bytes(b"\1" * 256, "little")
+_XOR_TABLES = [
+    (_EVERY_BYTE ^ _ONES * key).to_bytes(256, "little") for key in range(256)
+]
+_LARGE = 4096
+"""Bytes from which four ``translate`` strides beat one long integer."""
+
+_SMALL_HEAD = struct.Struct("<BBI")  # first byte, mask bit and length, masking key
+_REPEAT = [int.from_bytes((b"\1\0\0\0" * 32)[:size], "little") for size in range(126)]
+_LOW_BYTES = [(1 << 8 * size) - 1 for size in range(126)]
+
+_SHARE = 16 * 1024  # bytes held from which each message gives its share back
+_OBJECT = 64  # bytes that a small message costs beside its content
+_CONTROL = 256  # bytes that a control message costs at most
+_FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream
+_MAX_H2_LENGTH = (1 << 24) - 1
+
+
+def unmask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
+    """Return ``data`` unmasked (RFC 6455 §5.3).
+
+    Args:
+        data: part of a payload.
+        mask: the four bytes of the masking key.
+        offset: how many bytes of the payload precede ``data``.
+
+    Raises:
+        ValueError: ``mask`` is not four bytes long.
+    """
+    if len(mask) != 4:
+        msg = "a masking key has four bytes"
+        raise ValueError(msg)
+    if offset & 3:
+        mask = mask[offset & 3 :] + mask[: offset & 3]
+    size = len(data)
+    if size >= _LARGE:
+        return _unmask_large(data, mask)
+    key = int.from_bytes((mask * ((size >> 2) + 1))[:size], "little")
+    return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
+
+
+def _unmask_large(data: bytes | bytearray | memoryview, mask: bytes) -> bytes:
+    result = bytearray(len(data))
+    for index in range(4):
+        result[index::4] = bytes(data[index::4]).translate(_XOR_TABLES[mask[index]])
+    return bytes(result)
+
+
+def scan_frames(
+    buffer: bytes | bytearray, start: int, max_payload: int, limit: int
+) -> tuple[list[Any], int]:
+    """Take complete data messages of one frame each off the front of ``buffer``.
+
+    Stops at the first frame that is anything else: control, fragment, reserved bit,
+    unmasked, length not minimal, more than ``max_payload`` bytes, text that is not
+    UTF-8, or incomplete; the caller decides about it.
+
+    Args:
+        buffer: WebSocket frames of a client.
+        start: where the first frame begins.
+        max_payload: the largest payload to take, in bytes.
+        limit: how many messages to take at most.
+
+    Returns:
+        the messages, each ``str`` or ``bytes``; and where the first frame not taken
+        begins.
+
+    Raises:
+        ValueError: ``start`` is outside of ``buffer``.
+    """
+    messages: list[str | bytes] = []
+    end = len(buffer)
+    if not 0 <= start <= end:
+        msg = "start is outside of the buffer"
+        raise ValueError(msg)
+    unpack = _SMALL_HEAD.unpack_from
+    first: int
+    second: int
+    key: int
+    while end - start >= 6 and len(messages) < limit:
+        first, second, key = unpack(buffer, start)  # RFC 6455 §5.2
+        size = second - 0x80
+        if (first != 0x81 and first != 0x82) or size < 0:  # noqa: PLR1714 - no set
+            break
+        if size < 126:
+            at = start + 6
+            stop = at + size
+            if stop > end or size > max_payload:
+                break
+            # ``unmask`` of what follows, without its slices: half the time
+            mask = key * _REPEAT[size] & _LOW_BYTES[size]
+            plain = int.from_bytes(buffer[at:stop], "little") ^ mask
+            data = plain.to_bytes(size, "little")
+        else:
+            stop = _large_frame_end(buffer, start, max_payload)
+            if not stop:
+                break
+            at = start + (8 if size == 126 else 14)
+            data = unmask(buffer[at:stop], bytes(buffer[at - 4 : at]))
+        if first == 0x82:
+            messages.append(data)
+        else:
+            try:
+                messages.append(data.decode())
+            except UnicodeDecodeError:
+                break
+        start = stop
+    return messages, start
+
+
+def _large_frame_end(buffer: bytes | bytearray, start: int, max_payload: int) -> int:
+    """Return where a frame with a 16- or 64-bit length ends, 0 if not to be taken."""
+    width, least = (2, 126) if buffer[start + 1] & 1 == 0 else (8, 1 << 16)
+    at = start + 2 + width
+    size = int.from_bytes(buffer[start + 2 : at], "big")
+    stop = at + 4 + size
+    # RFC 6455 §5.2: the minimal number of bytes MUST be used, the top bit MUST be 0
+    if size < least or size >> 63 or size > max_payload or stop > len(buffer):
+        return 0
+    return stop
+
+
+def encode_frame(
+    first_byte: int, payload: str | bytes | bytearray | memoryview
+) -> bytes:
+    """Return an unmasked frame.
+
+    Args:
+        first_byte: FIN, reserved bits and opcode.
+        payload: text is encoded as UTF-8; a memoryview must be one of bytes.
+
+    Raises:
+        UnicodeEncodeError: ``payload`` is text with a surrogate in it.
+    """
+    if isinstance(payload, str):
+        payload = payload.encode()
+    size = len(payload)
+    if size < 126:
+        return _BYTE[first_byte] + _BYTE[size] + payload
+    if size < 1 << 16:
+        head = _BYTE[first_byte] + b"\x7e" + size.to_bytes(2, "big")
+    else:
+        head = _BYTE[first_byte] + b"\x7f" + size.to_bytes(8, "big")
+    return head + payload
+
+
+def encode_data_frame(
+    stream_id: int, first_byte: int, payload: str | bytes | bytearray | memoryview
+) -> bytes:
+    """Return what ``encode_frame`` does, inside one HTTP/2 DATA frame without flags.
+
+    Whether the peer takes a DATA frame of that size is for the caller to know.
+
+    Raises:
+        UnicodeEncodeError: ``payload`` is text with a surrogate in it.
+        ValueError: the frame is longer than HTTP/2 can express.
+    """
+    frame = encode_frame(first_byte, payload)
+    size = len(frame)
+    if size > _MAX_H2_LENGTH:
+        msg = "the frame is too long for HTTP/2"
+        raise ValueError(msg)
+    return _FRAME_HEAD.pack(size >> 8, size & 0xFF, 0, 0, stream_id) + frame
+
+
+def split_frames(
+    buffer: bytes | bytearray,
+    start: int = 0,
+    max_length: int = _MAX_H2_LENGTH,
+    limit: int = 1 << 24,
+) -> tuple[list[tuple[int, int, int, int, int]], int]:
+    """Find the complete HTTP/2 frames at the front of ``buffer``.
+
+    Stops at the first frame that is incomplete or longer than ``max_length``. Payloads
+    are not copied.
+
+    Args:
+        buffer: HTTP/2 frames.
+        start: where the first frame begins.
+        max_length: the largest payload that was allowed to the peer, in bytes.
+        limit: how many frames to return at most.
+
+    Returns:
+        ``(type, flags, stream_id, payload_start, payload_end)`` of each frame, and
+        where the first frame not returned begins.
+
+    Raises:
+        ValueError: ``start`` is outside of ``buffer``.
+    """
+    frames: list[tuple[int, int, int, int, int]] = []
+    end = len(buffer)
+    if not 0 <= start <= end:
+        msg = "start is outside of the buffer"
+        raise ValueError(msg)
+    unpack = _FRAME_HEAD.unpack_from
+    while end - start >= 9 and len(frames) < limit:
+        high, low, kind, flags, stream_id = unpack(buffer, start)
+        length = high << 8 | low
+        payload = start + 9
+        if length > max_length or length > end - payload:
+            break
+        start = payload + length
+        # RFC 9113 §4.1: the reserved bit is ignored
+        frames.append((kind, flags, stream_id & 0x7FFFFFFF, payload, start))
+    return frames, start
+
+
+def weigh(messages: Iterable[Any]) -> int:
+    """Return about how many bytes of memory ``messages`` cost.
+
+    A ``str`` takes one to four bytes a character, as its widest one needs.
+    """
+    return sum(map(_cost, messages))
+
+
+def _cost(message: Any) -> int:
+    if isinstance(message, bytes) or (isinstance(message, str) and message.isascii()):
+        return _OBJECT + len(message)
+    return sys.getsizeof(message) if isinstance(message, str) else _CONTROL
+
+
+def decode_huffman(data: bytes) -> bytes:
+    """Return the text of a string in Huffman code (RFC 7541 §5.2).
+
+    Raises:
+        HPACKDecodingError: ``data`` is no such code, or is padded as it must not be.
+    """
+    return huffman_table.decode_huffman(data)
+
+
+class Inbox:
+    """Messages that wait for their reader, and credit for the bytes they came with.
+
+    Each message read gives its share of ``held`` back, the last one all of it, but not
+    while ``held`` is ``least`` or less: that debt stops nobody.
+
+    Attributes:
+        messages: what waits.
+        weight: what that costs in memory, see ``weigh``; 0 while nothing waits.
+        held: how many bytes came with it.
+        least: how many bytes may be owed.
+        plain: bytes may be taken: nothing that came before waits to be decoded.
+    """
+
+    __slots__ = (
+        "_consumed",
+        "_heaviest",
+        "_max_payload",
+        "_most",
+        "_wake",
+        "held",
+        "least",
+        "messages",
+        "plain",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        consumed: Callable[[int], None],
+        max_payload: int,
+        most: int,
+        least: int,
+        heaviest: int = sys.maxsize,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            wake: called when there are new messages.
+            consumed: called with the bytes to give back.
+            max_payload: the largest payload to take, in bytes.
+            most: how many messages may wait.
+            least: bytes that need not be given back.
+            heaviest: the weight from which on nothing more is taken.
+        """
+        self.messages: deque[Any] = deque()
+        self.weight: int = 0
+        self.held: int = 0
+        self.plain: bool = True
+        self._wake = wake
+        self._consumed = consumed
+        self._max_payload = max_payload
+        self._most = most
+        self.least: int = least
+        self._heaviest = heaviest
+
+    def take(self, data: bytes) -> bool:
+        """Take ``data`` if it is whole data messages and nothing else, else nothing."""
+        if not self.plain or not data or self.weight >= self._heaviest:
+            return False
+        room = self._most - len(self.messages)
+        found, stop = scan_frames(data, 0, self._max_payload, room)
+        if stop != len(data):
+            return False
+        self.put(found)
+        self.held += stop
+        self._wake()
+        return True
+
+    def put(self, messages: list[Any]) -> None:
+        """Append messages that were decoded elsewhere, whatever they weigh."""
+        self.messages += messages
+        self.weight += weigh(messages)
+
+    def clear(self) -> None:
+        """Forget all messages, but not what is ``held``."""
+        self.messages.clear()
+        self.weight = 0
+
+    def pop(self) -> Any:
+        """Return the first message.
+
+        Raises:
+            IndexError: there is none.
+        """
+        message = self.messages.popleft()
+        held, waiting = self.held, len(self.messages)
+        self.weight = self.weight - _cost(message) if waiting else 0
+        if held > self.least and (held >= _SHARE or not waiting):
+            share = held // (waiting + 1)
+            self.held = held - share
+            self._consumed(share)
+        return message
+
+
+class _Stream(Protocol):
+    window: int  # bytes that the peer may send
+
+
+def take_data(
+    buffer: bytes,
+    start: int,
+    left: int,
+    lane: Mapping[int, tuple[_Stream, Inbox | None]],
+    max_length: int,
+    limit: int,
+) -> tuple[int, int]:
+    """Take plain DATA frames (RFC 9113 §6.1) off the front of ``buffer``.
+
+    Stops at the first frame that is not for an ``Inbox``, does not fit into the
+    windows, or is not whole messages; the caller decides about it.
+
+    Args:
+        buffer: HTTP/2 frames.
+        start: where the first frame begins.
+        left: what the peer may send on the connection, in bytes.
+        lane: the streams to take, by their ids; their windows are counted down.
+        max_length: the largest payload that was allowed to the peer, in bytes.
+        limit: how many frames to take at most.
+
+    Returns:
+        where the first frame not taken begins, and what remains of ``left``.
+
+    Raises:
+        ValueError: ``start`` is outside of ``buffer``.
+    """
+    end = len(buffer)
+    if not 0 <= start <= end:
+        msg = "start is outside of the buffer"
+        raise ValueError(msg)
+    unpack = _FRAME_HEAD.unpack_from
+    while end - start >= 9 and limit > 0:
+        high, low, kind, flags, stream_id = unpack(buffer, start)
+        size = high << 8 | low
+        at = start + 9
+        if kind or flags or not size or size > min(left, max_length, end - at):
+            break
+        stream, inbox = lane.get(stream_id & 0x7FFFFFFF, (None, None))
+        if stream is None or inbox is None or size > stream.window:
+            break
+        if not inbox.take(buffer[at : at + size]):
+            break
+        stream.window -= size
+        left -= size
+        start = at + size
+        limit -= 1
+    return start, left

@@ -1,0 +1,1 @@
+"""The PROXY protocol: headers, their values, and whose are believed."""

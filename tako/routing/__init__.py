@@ -1,0 +1,1 @@
+"""Routes, middleware and what answers before a handler does."""

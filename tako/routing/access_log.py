@@ -1,0 +1,247 @@
+"""``access_log``: middleware that writes a line for each request and each WebSocket.
+
+Theory of operation. The middleware only takes note of the time and asks to be told when
+the answer has ended (``Request.on_end``), which is after every error handler and after
+the last byte. Of an accepted WebSocket that is the end of its session; what it carried
+is counted by the object that the session is given (``CountedWebSocket``), so sockets of
+routes without an access log count nothing.
+
+Invariant: a request that came over a connection gets exactly one line, however it ends
+and however many access logs are around its route.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from tako.core.log_lines import one_word
+from tako.core.request_body import BodySink
+from tako.errors import WsError
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.routing.middleware import Middleware, Next
+from tako.routing.request_id import RequestId
+from tako.ws.conversation import Conversation
+from tako.ws.message import AnyMessage, Message
+from tako.ws.options import WsOptions
+from tako.ws.websocket import Sendable, WebSocket, WebSocketUpgrade
+
+
+_log = logging.getLogger("tako.access")
+
+
+@dataclass(slots=True)
+class WebSocketCounts:
+    """What a session sent and read: data messages, and bytes of their payload.
+
+    Attributes:
+        close_code: how it ended: the peer's code, ours if the peer had not answered.
+        messages_in: messages that the session read.
+        bytes_in: their size.
+        messages_out: messages that the session sent.
+        bytes_out: their size, before compression.
+    """
+
+    close_code: int = 1006
+    messages_in: int = 0
+    bytes_in: int = 0
+    messages_out: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessEntry:
+    """What an access log knows about a request; prints as its line.
+
+    It is the ``access`` attribute of the log record, for formatters of your own. Its
+    fields are as the client sent them, with line ends and quotes; ``str`` escapes them.
+
+    Attributes:
+        peer: the client's address.
+        method: the request method.
+        target: the path, with the query if that is logged.
+        http_version: the wire.
+        status: the status that was answered, 499 if the client left before.
+        bytes_sent: bytes of the response's body.
+        complete: whether the answer was not cut short.
+        seconds: from the request's head to the end of the answer or session.
+        request_id: what ``request_id`` named it.
+        websocket: what was said, if it became a WebSocket.
+    """
+
+    peer: str
+    method: str
+    target: str
+    http_version: str
+    status: int
+    bytes_sent: int
+    complete: bool
+    seconds: float
+    request_id: str | None = None
+    websocket: WebSocketCounts | None = None
+
+    def __str__(self) -> str:
+        words = [
+            one_word(self.peer),
+            one_word(self.method),
+            one_word(self.target),
+            f"HTTP/{self.http_version}",
+            f"status={self.status}",
+        ]
+        if self.websocket is None:
+            words.append(f"bytes={self.bytes_sent}")
+        else:
+            counts = self.websocket
+            words += [
+                f"websocket={counts.close_code}",
+                f"in={counts.messages_in}/{counts.bytes_in}",
+                f"out={counts.messages_out}/{counts.bytes_out}",
+            ]
+        words.append(f"seconds={self.seconds:.6f}")
+        if not self.complete:
+            words.append("cut=yes")
+        if self.request_id is not None:
+            words.append(f"id={one_word(self.request_id)}")
+        return " ".join(words)
+
+
+class CountedWebSocket(WebSocket):
+    """A ``WebSocket`` that counts the data messages that pass through it."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(
+        self,
+        counts: WebSocketCounts,
+        request: Request,
+        conversation: Conversation,
+        options: WsOptions,
+    ) -> None:
+        super().__init__(request, conversation, options)
+        self._counts = counts
+
+    async def __anext__(self) -> AnyMessage:
+        try:
+            return await self.read()
+        except WsError:
+            raise StopAsyncIteration from None
+
+    async def read(self, timeout: float | None = None) -> AnyMessage:
+        """Return the next message; see ``WebSocket.read``.
+
+        Cancel safety: safe; no message is lost or returned twice.
+        """
+        message = await super().read(timeout)
+        if isinstance(message, (str, bytes)):
+            self._counts.messages_in += 1
+            self._counts.bytes_in += _size(message)
+        return message
+
+    async def send(self, message: Sendable) -> None:
+        """Send a message; see ``WebSocket.send``.
+
+        Cancel safety: the message is sent whole even if the wait is cancelled.
+        """
+        sent = True
+        try:
+            await super().send(message)
+        except Exception:
+            sent = False
+            raise
+        finally:
+            if sent and not isinstance(
+                message, (Message.Ping, Message.Pong, Message.Close)
+            ):
+                self._counts.messages_out += 1
+                self._counts.bytes_out += _size(message)
+
+
+class _Watch:
+    """Waits for the end of one request; kept in its extensions."""
+
+    __slots__ = (
+        "_counts",
+        "_level",
+        "_query",
+        "_request",
+        "_sink",
+        "_started",
+        "_upgrade",
+    )
+
+    def __init__(
+        self, request: Request, sink: BodySink, level: int, query: bool
+    ) -> None:
+        self._request = request
+        self._sink = sink
+        self._level = level
+        self._query = query
+        self._started = sink.exchange.host.time()
+        self._upgrade: WebSocketUpgrade | None = None
+        self._counts: WebSocketCounts | None = None
+
+    def answered(self, response: Response) -> None:
+        """Have a WebSocket counted, if that is the answer."""
+        if isinstance(response.upgrade, WebSocketUpgrade):
+            self._upgrade = response.upgrade
+            self._counts = WebSocketCounts()
+            self._upgrade.make_socket = partial(CountedWebSocket, self._counts)
+
+    def ended(self, status: int, complete: bool) -> None:
+        """Write the line."""
+        request, counts = self._request, self._counts
+        code = None if self._upgrade is None else self._upgrade.close_code
+        if counts is None or code is None:
+            counts = None  # the handshake was refused by a middleware around this one
+        else:
+            counts.close_code = code
+        host = self._sink.exchange.host
+        entry = AccessEntry(
+            peer=str((request.conn_info or host.conn_info).peer),
+            method=request.method,
+            target=request.target if self._query else request.path,
+            http_version=request.http_version,
+            status=status,
+            bytes_sent=request.bytes_sent,
+            complete=complete,
+            seconds=host.time() - self._started,
+            request_id=request.extensions.get(RequestId),
+            websocket=counts,
+        )
+        _log.log(self._level, "%s", entry, extra={"access": entry})
+
+
+def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
+    """Return a middleware that logs each request, and each WebSocket at its end.
+
+    The lines go to the logger ``tako.access``; ``record.access`` is the
+    ``AccessEntry``. Register it first, and it sees what all others answer.
+
+    Args:
+        level: the level to log at.
+        query: log the query as well; that is where browsers put the tokens of
+            WebSockets, so it is left out by default.
+    """
+
+    async def watch(request: Request, call_next: Next) -> Response:
+        sink = request.body_reader
+        if (
+            not isinstance(sink, BodySink)  # no connection, no end: a test's dispatch
+            or not _log.isEnabledFor(level)
+            or _Watch in request.extensions
+        ):
+            return await call_next(request)
+        watch = _Watch(request, sink, level, query)
+        request.extensions.insert(watch)
+        request.on_end(watch.ended)
+        response = await call_next(request)
+        watch.answered(response)
+        return response
+
+    return watch
+
+
+def _size(message: str | bytes | bytearray | memoryview) -> int:
+    if isinstance(message, str):
+        return len(message) if message.isascii() else len(message.encode())
+    return message.nbytes if isinstance(message, memoryview) else len(message)

@@ -1,0 +1,358 @@
+"""``Router``: one ``dispatch`` for every request on every transport.
+
+Theory of operation. Each method has a path table. ``dispatch`` looks the route up, or
+else decides between a redirect, 405, the fallback, 404 and 501; runs the chain of
+middlewares around that; and shows the error handlers what came out. A route's chain is
+built when it is first needed and dropped when a middleware is added.
+
+Invariants: a route object belongs to one router (``nest`` and ``merge`` copy);
+``dispatch`` raises no ``Exception`` because of a request, a handler or a middleware.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, Self, TypeAlias, TypeVar, overload
+
+from tako.config import Duration, seconds
+from tako.errors import ConfigError, RouteConflictError
+from tako.http.method import Method
+from tako.http.problem import default_problem_responder
+from tako.http.request import Request
+from tako.http.response import Response, into_response
+from tako.http.state import set_state
+from tako.routing.middleware import (
+    Endpoint,
+    IntoMiddleware,
+    Middleware,
+    Next,
+    as_middleware,
+    chain,
+    failure_response,
+)
+from tako.routing.registration import Registrar, Route, join, normal_prefix
+from tako.routing.signature import Handler, bind_handler
+
+
+__all__ = [
+    "ErrorHandler",
+    "Plugin",
+    "Route",
+    "RouteConflictError",
+    "Router",
+    "TimeLimit",
+]
+
+T = TypeVar("T")
+
+ErrorHandler: TypeAlias = Callable[[Response], Response | Awaitable[Response]]
+
+_NO_PARAMS: Mapping[str, str] = {}
+_ORDER = {str(method): i for i, method in enumerate(Method)}
+_OTHER_VERSION = Endpoint(lambda _: Response(505))
+_TIMED_OUT = Endpoint(lambda _: Response(408))
+
+
+class TimeLimit(Protocol):
+    """What ``dispatch`` needs of a runtime where a route or router has a timeout."""
+
+    async def run_within(
+        self, seconds: float, function: Callable[..., Awaitable[T]], *args: object
+    ) -> T:
+        """Return ``await function(*args)``; cancel it after ``seconds``.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        ...
+
+
+class Plugin(Protocol):
+    """A named bundle of routes, middleware and state."""
+
+    name: str
+
+    def setup(self, router: "Router") -> None:
+        """Register on ``router``; called once, before it serves."""
+        ...
+
+
+class Router(Registrar):
+    """Sends each request to the handler for its method and path.
+
+    Args:
+        auto_head: answer HEAD with the GET route where HEAD has none of its own.
+    """
+
+    def __init__(self, *, auto_head: bool = True) -> None:
+        super().__init__()
+        self._auto_head = auto_head
+        self._states = (self._state,)
+        self._seconds: float | None = None
+        self._fallback: Next = Endpoint(self._answer_unrouted)
+        self._timeout_fallback: Next = _TIMED_OUT
+        self._error_handler: ErrorHandler | None = None
+        self._client_error_handler: ErrorHandler | None = None
+        self._missed: Next | None = None
+        self._plugins: dict[str, Plugin] = {}
+        self._pending: list[Plugin] = []
+
+    # Composition
+
+    @overload
+    def scope(self, prefix: str) -> AbstractContextManager[Self]: ...
+    @overload
+    def scope(self, prefix: str, build: Callable[[Self], object]) -> None: ...
+    def scope(
+        self, prefix: str, build: Callable[[Self], object] | None = None
+    ) -> AbstractContextManager[Self] | None:
+        """Put a prefix before every path that ``build(router)`` registers.
+
+        Without ``build`` it is a context manager: ``with router.scope("/api"):``. In a
+        scope ``"/"`` is the bare prefix.
+        """
+        prefixed = self._prefixed(prefix)
+        if build is None:
+            return prefixed
+        with prefixed:
+            build(self)
+        return None
+
+    def nest(self, prefix: str, child: "Router") -> Self:
+        """Copy the routes of ``child`` below ``prefix``, with its middleware and state.
+
+        The child's fallback, timeout and error handlers are not copied, and what is
+        registered on it later is not either. Handlers see the full path.
+
+        Raises:
+            RouteConflictError: two routes match the same requests; none is copied.
+        """
+        prefix = self._prefix + normal_prefix(prefix)
+        self._copy_routes(
+            child,
+            lambda route: join(prefix, route.path, mount=route.mount),
+            "Failed to nest route",
+        )
+        return self
+
+    def merge(self, other: "Router") -> None:
+        """Copy the routes of ``other``, with its middleware and state.
+
+        Raises:
+            RouteConflictError: two routes match the same requests; none is copied.
+        """
+        prefix = self._prefix
+        self._copy_routes(
+            other, lambda route: join(prefix, route.path, mount=route.mount), None
+        )
+
+    def _copy_routes(
+        self, child: "Router", path_of: Callable[[Route], str], failed: str | None
+    ) -> None:
+        child.prepare()  # what its plugins add is part of it
+        copies = [
+            route.copy(path_of(route), child._middlewares, self._state)
+            for route in child._routes
+        ]
+        for copy in copies:
+            merging = f"Failed to merge route {copy.path!r} (method {copy.method})"
+            self._check(copy, failed or merging)
+        for copy in copies:
+            self._add(copy)
+
+    def middleware(self, mw: Middleware | IntoMiddleware) -> Self:
+        """Run ``mw`` around every answer, inside what was added before."""
+        self._middlewares += (as_middleware(mw),)
+        self._missed = None
+        for route in self._routes:
+            route.forget_chain()
+        return self
+
+    def plugin(self, plugin: Plugin) -> Self:
+        """Have ``plugin`` set up before the router serves; twice the same is once.
+
+        Raises:
+            ConfigError: another plugin of that name is there.
+        """
+        known = self._plugins.get(plugin.name)
+        if known is None:
+            self._plugins[plugin.name] = plugin
+            self._pending.append(plugin)
+        elif known is not plugin:
+            msg = f"there is another plugin named {plugin.name!r}"
+            raise ConfigError(msg)
+        return self
+
+    def prepare(self) -> None:
+        """Set the plugins up, in order; servers call it before they accept connections.
+
+        A plugin that fails stays pending: the router never serves without it.
+
+        Raises:
+            Exception: whatever a plugin's ``setup`` raises.
+        """
+        while self._pending:
+            self._pending[0].setup(self)
+            del self._pending[0]
+
+    # Answers that are nobody's route
+
+    def fallback(self, handler: Handler) -> Self:
+        """Answer with ``handler`` where no method has a route for the path."""
+        self._fallback = Endpoint(bind_handler(handler, ()))
+        return self
+
+    def timeout(self, duration: Duration) -> Self:
+        """Limit the time to a response, for routes without a timeout of their own."""
+        self._seconds = seconds(duration, "timeout")
+        return self
+
+    def timeout_fallback(self, handler: Handler) -> Self:
+        """Answer with ``handler``, instead of an empty 408, when the time is over."""
+        self._timeout_fallback = Endpoint(bind_handler(handler, ()))
+        return self
+
+    def error_handler(self, function: ErrorHandler) -> Self:
+        """Pass every 5xx response through ``function``, last of all."""
+        self._error_handler = function
+        return self
+
+    def client_error_handler(self, function: ErrorHandler) -> Self:
+        """Pass every 4xx response through ``function``, last of all."""
+        self._client_error_handler = function
+        return self
+
+    def use_problem_json(self) -> Self:
+        """Give errors a body in ``application/problem+json`` (RFC 9457)."""
+        self._error_handler = default_problem_responder
+        self._client_error_handler = default_problem_responder
+        return self
+
+    # State
+
+    def with_state(self, value: object, *, key: type | None = None) -> Self:
+        """Make ``value`` what ``request.state`` finds under ``key``, or its own type.
+
+        Requests to routes nested from another router find that router's state first.
+        """
+        self._state.insert(value, key=key)
+        return self
+
+    def state(self, value: object) -> None:
+        """Store ``value`` for the whole process; the same as ``set_state``."""
+        set_state(value)
+
+    # Dispatch
+
+    async def dispatch(
+        self, request: Request, *, timer: TimeLimit | None = None
+    ) -> Response:
+        """Return the response to ``request``.
+
+        Args:
+            request: it gets its path parameters and state from the route found.
+            timer: limits the time; needed where a timeout is set.
+
+        Raises:
+            RuntimeError: a timeout is set and there is no ``timer``.
+
+        Cancel safety: that of the handler and middleware.
+        """
+        if self._pending:
+            self.prepare()
+        found = self._find(request.method, request.path)
+        limit = self._seconds
+        if found is None:
+            request.states = self._states
+            run = self._missed or self._build_missed()
+        else:
+            route, values = found
+            names = route.pattern.names
+            params = dict(zip(names, values, strict=True)) if names else _NO_PARAMS
+            request.match(route.path, params, route.states)
+            run = route.chain(self._middlewares)
+            limit = route.seconds or limit
+            version = route.http_version
+            if version is not None and version != request.http_version:
+                run, limit = _OTHER_VERSION, None  # RFC 9110 §15.6.6
+        if limit is None:
+            response = await run(request)
+        else:
+            response = await self._run_within(limit, run, request, timer)
+        if response.status >= 400:
+            return await self._amended(request, response)
+        return response
+
+    def _find(self, method: str, path: str) -> tuple[Route, list[str]] | None:
+        table = self._tables.get(method)
+        found = table.find(path) if table is not None else None
+        if found is None and method == "HEAD" and self._auto_head:
+            # RFC 9110 §9.3.2: HEAD is GET without the content
+            return self._find("GET", path)
+        return found
+
+    async def _run_within(
+        self, limit: float, run: Next, request: Request, timer: TimeLimit | None
+    ) -> Response:
+        if timer is None:
+            msg = "a timeout is set: dispatch(request, timer=...) needs a TimeLimit"
+            raise RuntimeError(msg)
+        try:
+            return await timer.run_within(limit, run, request)
+        except TimeoutError:
+            return await self._timeout_fallback(request)
+
+    async def _amended(self, request: Request, response: Response) -> Response:
+        handler = self._client_error_handler
+        if response.status >= 500:
+            handler = self._error_handler
+        if handler is None or response.status >= 600:
+            return response
+        try:
+            result = handler(response)
+            if not isinstance(result, Response):
+                result = await result
+            return into_response(result)
+        except Exception as error:  # an isolation boundary
+            return failure_response(request, error)
+
+    # Where no route matches
+
+    def _build_missed(self) -> Next:
+        self._missed = chain(self._middlewares, self._answer_missed)
+        return self._missed
+
+    async def _answer_missed(self, request: Request) -> Response:
+        location = self._tsr_location(request)
+        if location is not None:
+            return Response(308, {"location": location})
+        allow = self._allowed(request.path)
+        if allow:
+            return Response(405, {"allow": ", ".join(allow)})  # RFC 9110 §15.5.6
+        return await self._fallback(request)
+
+    async def _answer_unrouted(self, request: Request) -> Response:
+        """Answer for a path without a route, where there is no ``fallback``."""
+        method = request.method
+        known = method in self._tables or method in _ORDER
+        # RFC 9110 §15.6.2: 501 to a method that is not supported for any resource
+        return Response(404 if known else 501)
+
+    def _tsr_location(self, request: Request) -> str | None:
+        """Return where a request that lacks, or has, a last slash is redirected to."""
+        path = request.path
+        other = path.rstrip("/") if path.endswith("/") else path + "/"
+        found = self._find(request.method, other)
+        # As Starlette's Mount: its app's index is at the slash, where links in it lead
+        if found is None or not (found[0].tsr or found[0].mount):
+            return None
+        location = f"{other}?{request.query}" if request.query else other
+        if location[1:2] in {"/", "\\"}:
+            return None  # RFC 3986 §4.2: it would name another host
+        return location if location.isascii() and location.isprintable() else None
+
+    def _allowed(self, path: str) -> list[str]:
+        """Return the methods that have a route for ``path``, in the order of Method."""
+        allowed = [method for method, table in self._tables.items() if table.find(path)]
+        if self._auto_head and "GET" in allowed and "HEAD" not in allowed:
+            allowed.append("HEAD")
+        return sorted(allowed, key=lambda method: _ORDER.get(method, len(_ORDER)))

@@ -1,0 +1,313 @@
+"""asyncio (and uvloop) as a ``seams.Runtime``.
+
+``Connection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly;
+what is here is only the vocabulary: tasks, signals, timers, accepting.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+)
+from inspect import CORO_CREATED, getcoroutinestate
+from typing import Any, cast
+
+from tako.core.seams import AsyncFunction, Receiver, Task, Timer, Transport
+from tako.runtime import kernel as _kernel, signals as _signals
+
+
+_logger = logging.getLogger("tako.server")
+
+_PATIENCE = 3  # seconds, and times, that tasks are cancelled at the end
+_WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
+
+
+class AsyncioSignal:
+    """``seams.Signal`` on futures; nearly always one task waits, or none."""
+
+    __slots__ = ("_loop", "_others", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiter: asyncio.Future[bool] | None = None
+        self._others: set[asyncio.Future[bool]] | None = None  # made when first needed
+
+    def set(self) -> None:
+        """Wake every task that waits now."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(True)
+        if self._others:
+            for other in list(self._others):
+                if not other.done():
+                    other.set_result(True)
+
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
+        """Wait for the next ``set``. Cancel safety: safe."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        if self._waiter is None or self._waiter.done():
+            self._waiter = waiter
+        else:
+            if self._others is None:
+                self._others = set()
+            self._others.add(waiter)
+            waiter.add_done_callback(self._others.discard)
+        return waiter if timeout is None else self._wait(waiter, timeout)
+
+    async def _wait(self, waiter: asyncio.Future[bool], timeout: float) -> bool:
+        timer = self._loop.call_later(timeout, _expire, waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+
+
+def _expire(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+class _Task(asyncio.Task[object]):
+    """A task that begins even if it is cancelled at once.
+
+    asyncio drops a coroutine that it has not begun, so that nothing is given back that
+    the coroutine was to give back when it ends. On trio the first step is always taken.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: object = None) -> bool:
+        coroutine = cast("Coroutine[Any, Any, object]", self.get_coro())
+        if getcoroutinestate(coroutine) == CORO_CREATED:
+            self.get_loop().call_soon(super().cancel, msg)  # behind the first step
+            return True
+        return super().cancel(msg)
+
+
+class AsyncioRuntime:
+    """``seams.Runtime`` on the running loop; owns the tasks that it starts."""
+
+    cancelled: type[BaseException] = asyncio.CancelledError
+    checkpoint: Callable[[], Awaitable[None]] | None = None
+    sleep = staticmethod(asyncio.sleep)
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.time = self._loop.time
+        self.call_soon = cast(
+            "Callable[[Callable[[], None]], None]", self._loop.call_soon
+        )
+
+    def spawn(self, function: AsyncFunction, *args: object) -> Task:
+        """Run ``function(*args)`` in a task of its own."""
+        task = _Task(_coroutine(function(*args)), loop=self._loop)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return cast("Task", task)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when``."""
+        return self._loop.call_at(when, callback)
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes the kernel holds for the peer of ``transport``."""
+        return _kernel.unacknowledged(_fileno(transport))
+
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer of ``transport`` takes nothing any more."""
+        return _kernel.hung_up(_fileno(transport))
+
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the end of what ``transport`` will receive is here."""
+        return _kernel.peer_ended(_fileno(transport))
+
+    def signal(self) -> AsyncioSignal:
+        """Return a new signal."""
+        return AsyncioSignal(self._loop)
+
+    async def accept(self, listener: socket.socket) -> socket.socket:
+        """Accept one connection. Cancel safety: safe."""
+        while True:
+            try:
+                return listener.accept()[0]
+            except (BlockingIOError, InterruptedError):
+                pass
+            ready: asyncio.Future[None] = self._loop.create_future()
+            self._loop.add_reader(listener.fileno(), _ready, ready)
+            try:
+                await ready
+            finally:
+                self._loop.remove_reader(listener.fileno())
+
+    async def attach(self, sock: socket.socket, connection: Receiver) -> None:
+        """Let the loop serve ``sock`` with ``connection``."""
+        transport, _ = await self._loop.connect_accepted_socket(
+            lambda: cast("asyncio.Protocol", connection), sock
+        )
+        if not transport.is_closing():  # the peer may be gone before we get here
+            transport.set_write_buffer_limits(high=_WRITE_HIGH)
+
+    async def finished(self) -> None:
+        """Wait until every task that was started has ended. Cancel safety: safe."""
+        while others := self._others():
+            await asyncio.wait(others)
+
+    @property
+    def busy(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._others())
+
+    def cancel_tasks(self) -> None:
+        """Cancel every task that was started."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def run_within(
+        self, timeout: float, function: AsyncFunction, *args: object
+    ) -> object:
+        """Return ``await function(*args)``.
+
+        Raises:
+            TimeoutError: it took longer than ``timeout`` seconds and was cancelled.
+
+        Cancel safety: as ``function``.
+        """
+        async with asyncio.timeout(timeout):
+            return await function(*args)
+
+    async def shielded(self, function: AsyncFunction) -> None:
+        """Await ``function()`` to its end; a cancellation is raised afterwards."""
+        task = self._loop.create_task(_coroutine(function()))
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        task.result()
+
+    async def end_tasks(self) -> None:
+        """Cancel every task, again and again, and leave behind what goes on."""
+        for _ in range(_PATIENCE):
+            if others := self._others():
+                self.cancel_tasks()
+                await asyncio.wait(others, timeout=1)
+        if others := self._others():
+            import ctypes  # takes milliseconds, and is hardly ever needed
+
+            _logger.error(
+                "%d task(s) go on though cancelled for %d s: left behind",
+                len(others),
+                _PATIENCE,
+            )
+            for task in others:
+                # Or the end of the loop would wait for it, see asyncio.Runner.close.
+                asyncio._unregister_task(task)
+                # What ignores that it is cancelled may ignore that it is destroyed, and
+                # spin, even at the end of the process: it has a reference for good.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
+
+    def _others(self) -> set[asyncio.Task[object]]:
+        return {task for task in self._tasks if task is not asyncio.current_task()}
+
+
+def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
+    """Return what an async function returned as what it is."""
+    return cast("Coroutine[Any, Any, object]", awaitable)
+
+
+def _fileno(transport: Transport) -> int:
+    sock = cast("asyncio.Transport", transport).get_extra_info("socket")
+    return -1 if sock is None else cast("int", sock.fileno())
+
+
+def _ready(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(
+    _nursery: object = None,
+) -> AsyncGenerator[AsyncioRuntime, None]:
+    """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
+    runtime = AsyncioRuntime()
+    try:
+        yield runtime
+    finally:
+        if runtime.busy:
+            await runtime.shielded(runtime.end_tasks)
+
+
+@contextlib.asynccontextmanager
+async def open_group() -> AsyncGenerator[None, None]:
+    """Provide what ``start`` takes: nothing, a loop has one place for all tasks."""
+    yield None
+
+
+_background: set[asyncio.Task[object]] = set()
+
+
+def start(nursery: object, function: AsyncFunction, *args: object) -> None:
+    """Run ``function(*args)`` in a task of its own."""
+    if nursery is not None:
+        msg = "nursery= is for trio; on asyncio leave it out"
+        raise TypeError(msg)
+    task = asyncio.get_running_loop().create_task(_coroutine(function(*args)))
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+def signal() -> AsyncioSignal:
+    """Return a new signal."""
+    return AsyncioSignal(asyncio.get_running_loop())
+
+
+async def sleep(seconds: float) -> None:
+    """Sleep. Cancel safety: safe."""
+    await asyncio.sleep(seconds)
+
+
+async def to_thread(function: Callable[[], object]) -> object:
+    """Return what ``function`` returns in a thread. Cancel safety: it goes on alone."""
+    return await asyncio.to_thread(function)
+
+
+@contextlib.contextmanager
+def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
+    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
+    loop = asyncio.get_running_loop()
+    come = asyncio.Event()
+
+    async def wait() -> None:
+        await come.wait()
+
+    with _signals.waiting(loop, come.set, loop.call_soon_threadsafe):
+        yield wait
+
+
+def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
+    """Run ``main(*args)`` on a new loop: ``auto``, ``asyncio`` or ``uvloop``."""
+    factory = None
+    if loop != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if loop == "uvloop":
+                msg = "uvloop is not installed: pip install 'tako-server[uvloop]'"
+                raise RuntimeError(msg) from None
+        else:
+            factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_coroutine(main(*args)))

@@ -1,0 +1,335 @@
+"""trio as a ``seams.Runtime``, from its public parts only.
+
+Theory of operation. Everything lives in one nursery: the handlers that the core spawns,
+one reader per connection, a writer while a socket does not take our output, and two
+helpers: *soon* runs what ``call_soon`` was given, *timers* what ``call_at`` was given.
+The nursery is cancelled when the runtime is left, so no task survives it. The helpers
+are shielded until then: a server that is being cancelled still has to be told that its
+connections are gone.
+
+trio runs tasks in batches and in random order within one. ``call_soon`` promises "after
+what is due now"; so *soon* wakes with the tasks that are due and lets one more batch
+pass.
+"""
+
+import contextlib
+import heapq
+import logging
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from itertools import count
+from typing import cast
+
+import trio
+
+from tako.core.seams import AsyncFunction, Receiver, Transport
+from tako.runtime import kernel as _kernel, signals
+from tako.runtime.trio_transport import TrioTransport
+
+
+_logger = logging.getLogger("tako.server")
+
+_PATIENCE = 3  # seconds for tasks to end once they are cancelled
+
+
+class TrioSignal:
+    """``seams.Signal`` on parked tasks."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: list[trio.lowlevel.Task] = []
+
+    def set(self) -> None:
+        """Wake every task that waits now."""
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for task in waiters:
+                trio.lowlevel.reschedule(task)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the next ``set``. Cancel safety: safe."""
+        if timeout is None:
+            await self._park()
+            return True
+        with trio.move_on_after(timeout):
+            await self._park()
+            return True
+        # What arrived before a timeout is read before it: on a late loop, too
+        await trio.lowlevel.checkpoint()
+        return False
+
+    async def _park(self) -> None:
+        task = trio.lowlevel.current_task()
+        self._waiters.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._waiters.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+class TrioTimer:
+    """A pending call."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+        self.callback = None
+
+
+class TrioRuntime:
+    """``seams.Runtime`` in a nursery of its own."""
+
+    cancelled: type[BaseException] = trio.Cancelled
+    checkpoint: Callable[[], Awaitable[None]] | None = staticmethod(
+        trio.lowlevel.checkpoint
+    )
+    time = staticmethod(trio.current_time)
+    sleep = staticmethod(trio.sleep)
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: set[trio.CancelScope] = set()
+        self._ended = TrioSignal()
+        self._soon: list[Callable[[], None]] = []
+        self._soon_due = TrioSignal()
+        self._timers: list[tuple[float, int, TrioTimer]] = []
+        self._order = count()
+        self._earlier = TrioSignal()
+        self._helpers = trio.CancelScope(shield=True)
+        self._helping = False
+
+    def spawn(self, function: AsyncFunction, *args: object) -> trio.CancelScope:
+        """Run ``function(*args)`` in a task and a cancel scope of its own."""
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
+        self._nursery.start_soon(self._run_task, scope, function, args)
+        return scope
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the tasks that are due have run."""
+        self._soon.append(callback)
+        self._soon_due.set()
+        self._need_help()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> TrioTimer:
+        """Call ``callback`` at ``when``."""
+        timer = TrioTimer(callback)
+        if not self._timers or when < self._timers[0][0]:
+            self._earlier.set()
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        self._need_help()
+        return timer
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes the kernel holds for the peer of ``transport``."""
+        return _kernel.unacknowledged(cast("TrioTransport", transport).fileno())
+
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer of ``transport`` takes nothing any more."""
+        return _kernel.hung_up(cast("TrioTransport", transport).fileno())
+
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the end of what ``transport`` will receive is here."""
+        return _kernel.peer_ended(cast("TrioTransport", transport).fileno())
+
+    def signal(self) -> TrioSignal:
+        """Return a new signal."""
+        return TrioSignal()
+
+    async def accept(self, listener: socket.socket) -> socket.socket:
+        """Accept one connection. Cancel safety: safe."""
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                return listener.accept()[0]
+            except BlockingIOError:  # another process was faster
+                continue
+
+    async def attach(self, sock: socket.socket, connection: Receiver) -> None:
+        """Serve ``sock`` with ``connection``."""
+        transport = TrioTransport(self, self._nursery, sock, connection)
+        connection.connection_made(transport)
+        self._nursery.start_soon(transport.read)
+        await trio.lowlevel.checkpoint()
+
+    async def finished(self) -> None:
+        """Wait until every task that was spawned has ended. Cancel safety: safe."""
+        while self._scopes:
+            await self._ended.wait()
+
+    @property
+    def busy(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._scopes)
+
+    def cancel_tasks(self) -> None:
+        """Cancel every task that was spawned."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def stop(self) -> None:
+        """End everything, the helpers included; say so if something goes on."""
+        self._helpers.cancel()
+        self._nursery.cancel_scope.cancel()
+        with trio.move_on_after(_PATIENCE, shield=True):
+            await self.finished()
+        if self._scopes:
+            _logger.error(
+                "%d task(s) go on though cancelled for %d s: waiting for them",
+                len(self._scopes),
+                _PATIENCE,
+            )
+
+    async def run_within(
+        self, timeout: float, function: AsyncFunction, *args: object
+    ) -> object:
+        """Return ``await function(*args)``.
+
+        Raises:
+            TimeoutError: it took longer than ``timeout`` seconds and was cancelled.
+
+        Cancel safety: as ``function``.
+        """
+        with trio.move_on_after(timeout):
+            return await function(*args)
+        raise TimeoutError
+
+    async def shielded(self, function: AsyncFunction) -> None:
+        """Await ``function()`` even where we are being cancelled."""
+        with trio.CancelScope(shield=True):
+            await function()
+
+    async def _run_task(
+        self, scope: trio.CancelScope, function: AsyncFunction, args: tuple[object, ...]
+    ) -> None:
+        try:
+            with scope:
+                await function(*args)
+        finally:
+            self._scopes.discard(scope)
+            self._ended.set()
+
+    def _need_help(self) -> None:
+        """Start the helpers; a runtime for one request seldom needs any."""
+        if not self._helping:
+            self._helping = True
+            self._nursery.start_soon(self._help)
+
+    async def _help(self) -> None:
+        with self._helpers:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_soon)
+                nursery.start_soon(self._run_timers)
+
+    async def _run_soon(self) -> None:
+        while True:
+            if not self._soon:
+                await self._soon_due.wait()
+            await trio.lowlevel.checkpoint()
+            due, self._soon = self._soon, []
+            for callback in due:
+                _call(callback)
+
+    async def _run_timers(self) -> None:
+        timers = self._timers
+        while True:
+            now = trio.current_time()
+            if timers and timers[0][0] <= now:
+                await trio.lowlevel.checkpoint()  # as in TrioSignal.wait
+            while timers and timers[0][0] <= now:
+                callback = heapq.heappop(timers)[2].callback
+                if callback is not None:
+                    _call(callback)
+            wait = timers[0][0] - now if timers else None
+            await self._earlier.wait(wait)
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """Call ``callback``: a bug in it must not end the others' helper."""
+    try:
+        callback()
+    except Exception:
+        _logger.exception("a callback failed")
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(_nursery: object = None) -> AsyncGenerator[TrioRuntime, None]:
+    """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
+    async with open_group() as nursery:
+        runtime = TrioRuntime(nursery)
+        try:
+            yield runtime
+        finally:
+            await runtime.stop()
+
+
+@contextlib.asynccontextmanager
+async def open_group() -> AsyncGenerator[trio.Nursery, None]:
+    """Provide what ``start`` takes: a nursery.
+
+    An exception that is alone leaves it as it is, not in a group, as on asyncio.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        error = _alone(group)
+        if error is group:
+            raise
+        raise error from error.__cause__
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Return what ``error`` comes down to: a group of one is that one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
+
+
+def start(nursery: object, function: AsyncFunction, *args: object) -> None:
+    """Run ``function(*args)`` in ``nursery``."""
+    if not isinstance(nursery, trio.Nursery):
+        msg = "on trio a spawned server needs nursery=: a trio.Nursery to live in"
+        raise TypeError(msg)
+    nursery.start_soon(function, *args)
+
+
+def signal() -> TrioSignal:
+    """Return a new signal."""
+    return TrioSignal()
+
+
+async def sleep(seconds: float) -> None:
+    """Sleep. Cancel safety: safe."""
+    await trio.sleep(seconds)
+
+
+async def to_thread(function: Callable[[], object]) -> object:
+    """Return what ``function`` returns in a thread. Cancel safety: waits for it."""
+    return await trio.to_thread.run_sync(function)
+
+
+@contextlib.contextmanager
+def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
+    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
+    token = trio.lowlevel.current_trio_token()
+    come = trio.Event()
+
+    with signals.waiting(token, come.set, token.run_sync_soon):
+        yield come.wait
+
+
+def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
+    """Run ``main(*args)`` to its end; trio has one loop, ``loop`` must be ``auto``."""
+    if loop != "auto":
+        msg = f"loop={loop!r} is for asyncio; trio brings its own"
+        raise ValueError(msg)
+    return trio.run(main, *args)

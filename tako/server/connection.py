@@ -1,0 +1,584 @@
+"""``Connection``: one TCP connection, from its first byte to its last.
+
+Theory of operation. A connection has the shape of ``asyncio.Protocol`` and knows no
+loop. Bytes go up: TLS pipe -> engine -> exchanges; bytes go down when ``flush``
+collects what the engine queued, encrypts and writes it.
+
+States: *handshaking* (TLS; no engine yet) -> *open* (an engine, chosen by ALPN) ->
+*lingering* (all that we had to say is with the transport, FIN included; what the peer
+still sends is dropped, so that the kernel does not answer it with a reset that destroys
+our last bytes, RFC 9112 §9.6) -> *lost*.
+
+Lingering ends at the peer's FIN, after ``tls_shutdown_timeout`` seconds without one, or
+when the peer has sent more than ``_MAX_DROPPED``. Open or lingering, an ``OutputWatch``
+cuts off a peer that does not take our output.
+
+Flush rule. While input is processed nothing is written; the end of the turn writes
+once. Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the
+callbacks that are due, so that replies to one read leave in one write.
+
+Turns. Whoever stops in the middle of its input because ``turn`` is over keeps the rest.
+Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next turn: the
+sinks, the engine, TLS, and only behind all of their bytes the end of the peer's data.
+
+Invariants: ``_engine`` is set once; after *lost* nothing touches the transport; exactly
+one timer is armed while a deadline is set; an exception of the code above never leaves
+this class, it costs this connection only.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from tako.config import ServerConfig
+from tako.core.deadlines import Deadlines
+from tako.core.late_loop import PatientTimer
+from tako.core.min_rate import Clock, OutputWatch
+from tako.core.seams import (
+    Engine,
+    Exchange,
+    Pause,
+    ResetCode,
+    Runtime,
+    Task,
+    Transport,
+)
+from tako.core.turn import Turn
+from tako.errors import consists_of
+from tako.h1.engine import H1Engine
+from tako.h2.engine import H2Engine
+from tako.http.conn_info import ConnInfo, PeerAddr, Transport as Wire, UnixPeer
+from tako.server.detect import Protocol
+from tako.tls.certificates import TlsSettings
+from tako.tls.pipe import TlsPipe
+
+
+_logger = logging.getLogger("tako.server")
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
+
+_MAX_DROPPED = 16 << 20  # bytes of a peer that sends on after we closed
+_FEW_WRITES = 256  # before a look at whether they wait
+_LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
+
+
+class Connection:
+    """One connection: ``Host`` upwards, ``asyncio.Protocol`` downwards."""
+
+    __slots__ = (
+        "_closed",
+        "_complain",
+        "_dropped",
+        "_end_due",
+        "_engine",
+        "_handler",
+        "_handshake",
+        "_linger",
+        "_local",
+        "_narrow",
+        "_on_lost",
+        "_output",
+        "_pauses",
+        "_peer",
+        "_peer_eof",
+        "_pipe",
+        "_protocol",
+        "_receiving",
+        "_running",
+        "_said_eof",
+        "_said_eof_at",
+        "_timer",
+        "_transport",
+        "_writes",
+        "config",
+        "conn_info",
+        "deadlines",
+        "flush_due",
+        "runtime",
+        "time",
+        "turn",
+        "writable",
+        "written",
+    )
+
+    conn_info: ConnInfo
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: ServerConfig,
+        handler: Handler,
+        *,
+        protocol: Protocol,
+        tls: TlsSettings | None,
+        peer: PeerAddr,
+        local: PeerAddr,
+        on_lost: Callable[["Connection"], None],
+        complain: Callable[[str, PeerAddr], None] | None = None,
+        running: dict[Exchange, Task] | None = None,
+    ) -> None:
+        """Make one; ``running``: where its exchanges are while their handlers run."""
+        self.runtime: Runtime = runtime
+        self.config: ServerConfig = config
+        self.time: Clock = runtime.time
+        self.deadlines: Deadlines = Deadlines(self._arm)
+        self.turn: Turn = Turn(
+            runtime.time, runtime.call_soon, self._go_on, config.max_turn
+        )
+        self.writable: bool = True
+        self.flush_due: bool = False
+        self.written: int = 0
+        self._handler = handler
+        self._protocol = protocol
+        self._pipe = (
+            None
+            if tls is None
+            else TlsPipe(tls, self.turn, max_idle=config.tls_max_idle_records)
+        )
+        self._peer = peer
+        self._local = local
+        self._on_lost = on_lost
+        self._complain = complain  # of peers that speak another protocol
+        self._running: dict[Exchange, Task] = {} if running is None else running
+        self._engine: Engine | None = None
+        self._transport: Transport | None = None
+        self._timer = PatientTimer(runtime, self._deadline_reached)
+        self._pauses = 0  # Pause bits
+        self._receiving = False
+        self._closed = False
+        self._said_eof = self._peer_eof = False
+        self._end_due = False  # the peer's end is behind input that was put off
+        self._dropped = 0  # bytes that came while lingering
+        self._said_eof_at = 0.0
+        self._writes = 0
+        self._narrow = False  # the transport takes no more until it is empty
+        self._output: OutputWatch | None = None  # made when first needed
+
+    # What the transport calls ----------------------------------------------------
+
+    def connection_made(self, transport: Transport) -> None:
+        """Start: with the engine, or with the TLS handshake and its deadline."""
+        self._transport = transport
+        self._linger = self.deadlines.new(self._linger_reached)
+        self._handshake = self.deadlines.new(self._handshake_late)
+        if self._closed:  # the drain began before the transport was there
+            transport.abort()
+        elif self._pipe is None:
+            self._open(None)
+            self._flush_now()
+        else:
+            self._handshake.set(self.time() + self.config.tls_handshake_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        if self._closed:
+            self._drop(len(data))
+            return
+        engine = self._engine
+        self._receiving = answers = True
+        try:
+            pipe = self._pipe
+            if pipe is not None:
+                data = pipe.receive_data(data)
+            if engine is not None or self._handshaken():
+                if data:
+                    answers = self._receive(data)
+                if pipe is not None and pipe.ended:
+                    answers = True
+                    self._peer_ended(pipe)
+            if len(data) > _LARGE_READ:
+                self.turn.spend(len(data) >> 10)
+            if self.turn.over:
+                self._put_off()
+        except Exception as error:
+            self._crashed(error)
+        finally:
+            self._receiving = False
+        if answers:  # session tickets leave with the first answer
+            self.flush(soon=self._engine is not engine)
+
+    def eof_received(self) -> bool:
+        """Take the peer's FIN; tell whether the other direction stays open."""
+        self._peer_eof = True
+        if self._closed:
+            return False
+        self._turn(self._receive_eof)
+        self._flush_now()
+        return not self._closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; tell everybody."""
+        if self._transport is None:
+            return
+        self._transport = None
+        self._closed = True
+        self._timer.cancel()
+        try:
+            if self._engine is not None:
+                self._engine.connection_lost()
+        except Exception:
+            _logger.exception("connection from %s", self._peer)
+        self._pipe = None  # large, and who refers to us may live on
+        self.deadlines.clear()
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: stop producing, and reading what makes us."""
+        self.writable = False
+        self._watch_output()
+        if not self._closed:
+            self.pause_reading(Pause.UNSENT)
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        self.writable = True
+        if self._narrow and self._transport is not None:
+            self._narrow = False
+            self._transport.set_write_buffer_limits()
+        self.resume_reading(Pause.UNSENT)
+        if self._closed:
+            return
+        if self._output is not None:
+            self._output.stop()
+        if self._engine is not None:
+            self._turn(self._engine.wake_writers)
+            self._flush_now()
+            if self._put_off_bytes or self._end_due:
+                self._put_off()
+
+    # What the engine and the exchanges call (``Host``) -----------------------------
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Write what is queued, see the flush rule above."""
+        if soon:
+            if not (self.flush_due or self._receiving):
+                self.flush_due = True
+                self.runtime.call_soon(self._flush_now)
+        elif not self._receiving:
+            self._flush_now()
+
+    def delivery(self) -> tuple[int, int] | None:
+        """Return how much output the peer has got and lacks; ``None``: it is gone."""
+        transport, runtime = self._transport, self.runtime
+        if transport is None or runtime.hung_up(transport):
+            return None
+        lacks = transport.get_write_buffer_size() + runtime.unacknowledged(transport)
+        return self.written - lacks, lacks
+
+    def peer_ended(self) -> bool:
+        """Tell whether the peer's FIN is here, perhaps behind data not read yet."""
+        transport = self._transport
+        return transport is not None and self.runtime.peer_ended(transport)
+
+    def write(self, data: bytes) -> bool:
+        """Write ``data`` now if the flush rule lets us; tell whether it did."""
+        if self._receiving or self.flush_due or self._closed:
+            return False
+        try:
+            self._write(data)
+        except Exception as error:
+            self._crashed(error)
+        return True
+
+    def pause_reading(self, reason: Pause) -> None:
+        """Stop reading until ``reason`` is taken back."""
+        if not self._closed and self._transport is not None:
+            if not self._pauses:
+                self._transport.pause_reading()
+            self._pauses |= reason
+
+    def resume_reading(self, reason: Pause) -> None:
+        """Take ``reason`` back; read again if it was the last."""
+        if self._pauses & reason:
+            self._pauses &= ~reason
+            if not self._pauses and self._transport is not None:
+                self._transport.resume_reading()
+
+    def cancel_at(self, when: float, exchange: Exchange) -> None:
+        """Cancel the handler of ``exchange`` at ``when``, if it still runs then."""
+
+        def cancel() -> None:
+            task = self._running.get(exchange)
+            if task is not None:
+                task.cancel()
+
+        self.runtime.call_at(when, cancel)
+
+    def close(self) -> None:
+        """Close in order: what is queued, close_notify, FIN; then linger."""
+        if self._closed or self._transport is None:
+            return
+        self._write(b"" if self._engine is None else self._engine.data_to_send())
+        self._say_eof()
+        self._closed = True
+        self._pauses = 0
+        if self._transport.get_write_buffer_size():
+            self._watch_output()
+        self._linger.set(self._said_eof_at + self.config.tls_shutdown_timeout)
+        if self._peer_eof:
+            self._transport.close()
+        else:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the connection; ``connection_lost`` follows."""
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the server calls ---------------------------------------------------------
+
+    @property
+    def handshaking(self) -> bool:
+        """The TLS handshake is not complete."""
+        return self._engine is None and not self._closed
+
+    def shut_down(self) -> None:
+        """Drain: a handshake in progress is dropped, an engine finishes what it has."""
+        if self._engine is None:
+            self.abort()
+        else:
+            self._turn(self._engine.shut_down)
+            self._flush_now()
+
+    # Inside --------------------------------------------------------------------------
+
+    def _turn(self, step: Callable[..., object], *args: object) -> None:
+        """Run ``step``; what it queues leaves together afterwards."""
+        self._receiving = True
+        try:
+            step(*args)
+        except Exception as error:
+            self._crashed(error)
+        finally:
+            self._receiving = False
+
+    def _receive_eof(self) -> None:
+        if self._put_off_bytes:
+            self._end_due = True
+            return
+        if self._pipe is not None:
+            self._pipe.receive_eof()
+        if self._engine is None:
+            self.abort()
+        else:
+            self._engine.receive_eof()
+
+    def _receive(self, data: bytes) -> bool:
+        """Feed the engine; tell whether there may be something to send or to do."""
+        engine = self._engine
+        if engine is None or (exchanges := engine.receive_data(data)) is None:
+            return False
+        for exchange in exchanges:
+            exchange.task = task = self.runtime.spawn(self._run, exchange)
+            self._running[exchange] = task
+        if engine.backlog:
+            self._put_off()
+        return True
+
+    @property
+    def _put_off_bytes(self) -> bool:
+        """There are received bytes that somebody has not looked at."""
+        engine, pipe = self._engine, self._pipe
+        return (
+            self.turn.waiting
+            or (engine is not None and engine.backlog)
+            or (pipe is not None and pipe.backlog)
+        )
+
+    def _put_off(self) -> None:
+        """Go on in the next turn; read nothing before that."""
+        self.pause_reading(Pause.BACKLOG)
+        self.turn.put_off()
+
+    def _go_on(self) -> None:
+        """Process input that an earlier turn put off.
+
+        Not while the peer takes no output: what it asked for would pile up here.
+        ``resume_writing`` comes back to it.
+        """
+        if self._closed or self._transport is None:
+            return
+        if not self.writable:
+            self.resume_reading(Pause.BACKLOG)  # UNSENT holds
+            return
+        self._turn(self._catch_up)
+        self._flush_now()
+
+    def _catch_up(self) -> None:
+        turn, pipe = self.turn, self._pipe
+        time_left = turn.serve_sinks()
+        engine = self._engine
+        if time_left and engine is not None and engine.backlog:
+            self._receive(b"")
+            time_left = not (turn.over or engine.backlog)
+        if time_left and pipe is not None and pipe.backlog:
+            data = pipe.receive_data(b"")
+            if (engine is not None or self._handshaken()) and data:
+                self._receive(data)
+            self._end_due = self._end_due or pipe.ended
+        if self._put_off_bytes or turn.over:
+            self._put_off()
+            return
+        if self._end_due:
+            self._end_due = False
+            if pipe is not None and pipe.ended:
+                self._peer_ended(pipe)
+            if self._peer_eof and not self._closed:
+                self._receive_eof()
+        self.resume_reading(Pause.BACKLOG)
+
+    async def _run(self, exchange: Exchange) -> None:
+        """Run the handler of one exchange: the isolation boundary of its task."""
+        try:
+            await self._handler(exchange)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if consists_of(error, self.runtime.cancelled):
+                exchange.reset(ResetCode.CANCEL)
+                raise
+            _logger.exception("handler of %s failed", exchange.request.path)
+            exchange.reset(ResetCode.INTERNAL_ERROR)
+        finally:
+            exchange.task = None
+            del self._running[exchange]
+            exchange.ended()
+            exchange.flush()
+
+    def _handshaken(self) -> bool:
+        """Go on with the TLS handshake; tell whether the engine can take over."""
+        pipe = self._pipe
+        if pipe is None:
+            return False
+        if pipe.established:
+            self._handshake.set(None)
+            self._open(pipe.alpn)
+            return True
+        if pipe.failed:
+            self._handshake.set(None)
+            _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
+            self._tell(pipe.complaint)
+            self.close()
+        return False
+
+    def _tell(self, complaint: str | None) -> None:
+        if complaint is not None and self._complain is not None:
+            self._complain(complaint, self._peer)
+
+    def _handshake_late(self) -> None:
+        timeout = self.config.tls_handshake_timeout
+        _logger.warning("TLS handshake timeout after %s s from %s", timeout, self._peer)
+        self.abort()
+
+    def _open(self, alpn: str | None) -> None:
+        # RFC 9113 §3.2: over TLS only ALPN selects HTTP/2
+        http2 = alpn == "h2" or self._protocol == "h2"
+        wire = Wire.HTTP2 if http2 else Wire.HTTP1
+        if isinstance(self._local, UnixPeer):
+            wire = Wire.UNIX
+        tls = None if self._pipe is None else self._pipe.info
+        self.conn_info = ConnInfo(self._peer, self._local, wire, tls)
+        self._engine = H2Engine(self) if http2 else H1Engine(self)
+
+    def _peer_ended(self, pipe: TlsPipe) -> None:
+        """The peer's close_notify came, or TLS broke: nothing more can arrive."""
+        if self._closed:
+            return
+        if self._put_off_bytes:
+            self._end_due = True
+            return
+        if pipe.failed:
+            _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
+            self._peer_eof = True  # whatever it sends, nobody can read it
+            self.close()
+        elif self._engine is not None:
+            self._engine.receive_eof()
+
+    def _flush_now(self) -> None:
+        self.flush_due = False
+        if self._closed or self._transport is None:
+            return
+        try:
+            engine = self._engine
+            if engine is None:
+                self._write(b"")  # of the handshake
+                return
+            self._write(engine.data_to_send())
+            if engine.half_closed:
+                self._say_eof()
+            if engine.closing:
+                self._tell(engine.complaint)
+                self.close()
+            elif engine.backlog and self.writable and not self._pauses & Pause.BACKLOG:
+                self._put_off()
+        except Exception as error:
+            self._crashed(error)
+
+    def _write(self, data: bytes) -> None:
+        """Encrypt and write ``data``, and what TLS itself has to say."""
+        if self._pipe is not None:
+            data = self._pipe.data_to_send(data)
+        if data and self._transport is not None:
+            self.written += len(data)
+            self._writes += 1
+            if not self._writes % _FEW_WRITES:
+                self._weigh_writes(self._transport)
+            self._transport.write(data)
+
+    def _weigh_writes(self, transport: Transport) -> None:
+        """Have the transport pause us if it has not even sent what it was given.
+
+        It counts bytes, but keeps each write as an object of its own: those of a few
+        bytes cost thirty times as much.
+        """
+        if self.writable and transport.get_write_buffer_size():
+            self._narrow = True
+            transport.set_write_buffer_limits(0)
+
+    def _say_eof(self) -> None:
+        """Send close_notify (RFC 8446 §6.1, RFC 9112 §9.8) and FIN, once."""
+        if self._said_eof or self._transport is None:
+            return
+        self._said_eof = True
+        self._said_eof_at = self.time()
+        if self._pipe is not None:
+            self._pipe.close_notify()
+            self._write(b"")
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer's reset came first; nobody has told us yet
+            self.abort()
+
+    def _watch_output(self) -> None:
+        if self._output is None and self._transport is not None:
+            self._output = OutputWatch(self, self._transport)
+        if self._output is not None:
+            self._output.start()
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > _MAX_DROPPED:
+            self.abort()
+
+    def _linger_reached(self) -> None:
+        """Give up waiting for the peer's FIN, unless it still takes our output."""
+        if self._output is None or self._output.emptied():
+            self.abort()
+        else:
+            self._linger.set(self.time() + self.config.tls_shutdown_timeout)
+
+    def _arm(self) -> None:
+        when = self.deadlines.next()
+        if when is not None and self._transport is not None:
+            self._timer.set(when)
+
+    def _deadline_reached(self) -> None:
+        self._turn(self.deadlines.reached, self.time())
+        self._arm()
+        self._flush_now()
+
+    def _crashed(self, error: Exception) -> None:
+        """A bug of ours: it costs this connection and nobody else."""
+        _logger.error("connection from %s", self._peer, exc_info=error)
+        self.abort()

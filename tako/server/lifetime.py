@@ -1,0 +1,199 @@
+"""``Lifetime``: a service and what its router lives in, from start to end.
+
+Theory of operation. *starting* (the router's ``lifespan()`` is entered, in a task of
+its own) -> *serving* (``Service.run``, its drain included) -> *stopping* (the lifespan
+is left) -> *over*. ``stop`` may come at any time:
+
+* A start that is not complete is cancelled: nothing is served, nobody can be waited
+  for.
+* A service drains, ``drain_timeout`` seconds at most; a lifespan that ends by itself
+  ends the service like that, too.
+* Leaving the lifespan may take what is left of ``drain_timeout``, ``_LEAST`` seconds in
+  any case; then it is cancelled.
+
+Invariants: the service never runs outside of the lifespan; whoever started well and was
+not cancelled is asked to stop.
+"""
+
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
+
+from tako import runtime
+from tako.config import ServerConfig
+from tako.runtime import ServerRuntime
+from tako.server.listener import Listener
+from tako.server.service import Dispatcher, Offer, Service, how_to_hurry
+
+
+_logger = logging.getLogger("tako.server")
+
+Shutdown: TypeAlias = Any
+"""An awaitable, an async function without arguments, or an event with ``wait()``."""
+
+_LEAST = 1.0  # seconds for a lifespan to end, though the drain has used up all
+_MOMENT = 1.0  # seconds after which it is said what is waited for
+
+
+class Lifetime:
+    """Runs one service inside of its router's lifespan."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        router: Dispatcher,
+        offer: Offer,
+        config: ServerConfig,
+    ) -> None:
+        self._listener = listener
+        self._router = router
+        self._offer = offer
+        self._config = config
+        self._changed = runtime.current().signal()
+        self._service: Service | None = None
+        self._stopping = self._leaving = False
+        self._started = self._ended = False  # the lifespan has
+        self._failure: Exception | None = None
+        self._drain_timeout = config.drain_timeout
+        self._ends = math.inf  # when the lifespan must have
+
+    def stop(self) -> None:
+        """Begin to end; again, or after the end, is a no-op."""
+        self._stopping = True
+        if self._service is not None:
+            self._service.stop()
+        self._changed.set()
+
+    def shorten_drain(self, timeout: float) -> None:
+        """Give the drain ``timeout`` seconds from now if it would have more."""
+        self._drain_timeout = min(timeout, self._drain_timeout)
+        if self._service is not None:
+            self._service.shorten_drain(timeout)
+            self._ends = min(self._ends, self._service.time() + max(timeout, _LEAST))
+        self._changed.set()
+
+    async def run(
+        self, shutdown: Shutdown = None, serving: Callable[[], None] | None = None
+    ) -> None:
+        """Serve until stopped, then drain.
+
+        Args:
+            shutdown: stops it when it completes, or fails.
+            serving: called once the start is complete.
+
+        Raises:
+            Exception: the lifespan failed, or the service did.
+
+        Cancel safety: cancelling aborts every connection at once, and the lifespan.
+        """
+        async with runtime.current().open_runtime() as own:
+            try:
+                await self._run(own, shutdown, serving)
+            finally:
+                self._stopping = True
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(
+        self,
+        own: ServerRuntime,
+        shutdown: Shutdown,
+        serving: Callable[[], None] | None,
+    ) -> None:
+        if shutdown is not None:
+            own.spawn(self._wait_for, shutdown)
+        lifespan = getattr(self._router, "lifespan", None)
+        if lifespan is None:
+            await self._serve(serving)
+            return
+        task = own.spawn(self._live, lifespan())
+        while not (self._started or self._ended or self._stopping):
+            await self._changed.wait()
+        if self._started:
+            await self._serve(serving)
+            await self._leave(own)
+        elif not self._ended:
+            _logger.warning("stopped while starting: the start is cancelled")
+        task.cancel()
+
+    async def _serve(self, serving: Callable[[], None] | None) -> None:
+        try:
+            async with runtime.current().open_runtime() as served:
+                self._service = service = Service(
+                    served, self._listener, self._router, self._offer, self._config
+                )
+                service.shorten_drain(self._drain_timeout)
+                if self._stopping:
+                    service.stop()
+                if serving is not None:
+                    serving()
+                await service.run()
+        except Exception as error:
+            self._failure = self._failure or error
+
+    async def _live(self, lifespan: AbstractAsyncContextManager[object]) -> None:
+        try:
+            async with lifespan:
+                self._started = True
+                self._changed.set()
+                while not self._leaving:
+                    await self._changed.wait()
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._ended = True
+            self.stop()
+
+    async def _leave(self, own: ServerRuntime) -> None:
+        """Ask the lifespan to end, and wait for it while there is time."""
+        left = 0.0 if self._service is None else self._service.drain_left
+        begun = own.time()
+        self._ends = begun + max(left, _LEAST)
+        self._leaving = True
+        self._changed.set()
+        if self._ends > begun + _MOMENT:
+            own.call_at(begun + _MOMENT, self._say_what_is_waited_for)
+        while not self._ended and (left := self._ends - own.time()) > 0:
+            await self._changed.wait(left)
+        if not self._ended:
+            _logger.error(
+                "the lifespan has not ended within %.1f s; it is cancelled",
+                own.time() - begun,
+            )
+
+    def _say_what_is_waited_for(self) -> None:
+        if not self._ended:
+            _logger.warning("waiting for the end of the lifespan%s", how_to_hurry())
+
+    async def _wait_for(self, shutdown: Shutdown) -> None:
+        try:
+            await _awaitable(shutdown)
+        except Exception:
+            _logger.exception("the shutdown signal failed; draining all the same")
+        finally:  # a cancelled signal is a signal, too
+            if not self._stopping:
+                _logger.info("Shutdown signal received, draining connections...")
+                self.stop()
+
+
+def _awaitable(shutdown: Shutdown) -> Awaitable[object]:
+    """Return what to await for ``shutdown``, whichever form it has.
+
+    Raises:
+        TypeError: it has none of the forms.
+    """
+    if inspect.isawaitable(shutdown):
+        return shutdown
+    wait = getattr(shutdown, "wait", shutdown)
+    if callable(wait):
+        result = wait()
+        if inspect.isawaitable(result):
+            return result
+    msg = (
+        "shutdown takes an awaitable, an async function or an event, "
+        f"not {type(shutdown).__name__}"
+    )
+    raise TypeError(msg)

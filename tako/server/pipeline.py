@@ -1,0 +1,206 @@
+"""Run one exchange: dispatch, then send the response or have the conversation.
+
+The only place that maps an exception of a handler to the wire: 500 while no head was
+sent, a reset after that (HTTP/2: RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection
+ends without the final chunk, RFC 9112 §8). Its text goes to the log, never to the peer.
+"""
+
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
+
+from tako.core.request_body import BodySink
+from tako.core.seams import Exchange, ResetCode
+from tako.errors import LocalProtocolError
+from tako.http.headers import RawHeader
+from tako.http.request import Request
+from tako.http.response import Response
+from tako.http.sse import EventStream, HeartbeatTimer
+
+
+_logger = logging.getLogger("tako.server")
+
+Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+_PIECE = 64 * 1024  # bytes of a large body that are queued at a time
+_MOMENT = 0.05  # seconds that an error waits for a small body, see ``body_due``
+_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
+
+
+async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
+    """Answer ``exchange`` with what ``dispatch`` returns for its request.
+
+    Cancel safety: a cancelled exchange is reset by its connection.
+    """
+    request = exchange.request
+    status, complete = 499, False  # until there is an answer
+    try:
+        try:
+            response = await dispatch(request)
+        except Exception:  # the isolation boundary of a handler
+            _logger.exception("handler of %s failed", request.path)
+            response = _failure()
+        status = response.status
+        try:
+            upgrade = response.upgrade
+            if upgrade is not None:
+                sink = upgrade.attach(exchange)
+                exchange.open_tunnel(response.status, response.headers.raw, sink)
+                exchange.flush(soon=True)
+                await upgrade.run()  # from here: each level costs every message
+                complete = True
+            else:
+                complete = await _send(exchange, response)
+        except Exception:  # the same boundary, once the head may be on the wire
+            _logger.exception("response to %s failed", request.path)
+            if exchange.head_sent:
+                exchange.reset(ResetCode.INTERNAL_ERROR)
+            else:
+                status = 500
+                complete = await _send(exchange, _failure())
+    finally:
+        for callback in request.end_callbacks:
+            callback(status, complete)
+
+
+def _failure() -> Response:
+    return Response(500, body="Internal Server Error")
+
+
+async def _send(exchange: Exchange, response: Response) -> bool:
+    """Send the response; tell whether the connection has taken all of it."""
+    complete = True
+    sink = exchange.sink
+    if response.status >= 400 and exchange.body_due and isinstance(sink, BodySink):
+        await sink.arrived(_MOMENT)
+    headers = response.headers.raw
+    body = response.body
+    if exchange.request.method == "HEAD" or response.status in _NO_BODY:
+        # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
+        if body and isinstance(body, bytes) and response.status not in _NO_BODY:
+            headers = _with_length(headers, len(body))
+        exchange.send_headers(response.status, headers, end=True)
+        await _close(body)
+    elif isinstance(body, bytes):
+        headers = _with_length(headers, len(body))
+        exchange.send_headers(response.status, headers, end=not body)
+        if body:
+            complete = await _send_bytes(exchange, body)
+    else:
+        complete = await _send_stream(exchange, response, body)
+    if isinstance(exchange.sink, BodySink):
+        exchange.sink.discard()
+    return complete
+
+
+def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
+    for name, value in headers:
+        if name == b"content-length":
+            if value != b"%d" % length:
+                msg = f"content-length {value!r} on a body of {length} bytes"
+                raise LocalProtocolError(msg)
+            return headers
+    return [*headers, (b"content-length", b"%d" % length)]
+
+
+async def _send_bytes(exchange: Exchange, body: bytes) -> bool:
+    request = exchange.request
+    if len(body) <= _PIECE:
+        exchange.send_data(body, end=True)
+        request.bytes_sent += len(body)
+        return True
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE):
+        last = start + _PIECE >= len(body)
+        piece = bytes(view[start : start + _PIECE])
+        exchange.send_data(piece, end=last)
+        request.bytes_sent += len(piece)
+        await _take_turn(exchange)
+        if not last:
+            await _drained(exchange)
+            if exchange.over:
+                return False
+    return True
+
+
+async def _send_stream(
+    exchange: Exchange, response: Response, body: AsyncIterable[bytes] | Iterable[bytes]
+) -> bool:
+    """Send chunks as they come; the producer waits while the peer does not read."""
+    timer: HeartbeatTimer | None = None
+    try:
+        exchange.send_headers(response.status, response.headers.raw)
+        exchange.flush(soon=True)
+        if isinstance(body, EventStream) and body.heartbeat is not None:
+            timer = HeartbeatTimer(exchange, body.heartbeat)
+        if isinstance(body, AsyncIterable):
+            async for chunk in body:
+                if not await _send_chunk(exchange, chunk):
+                    return False
+                if timer is not None:
+                    timer.restart()
+        else:
+            for chunk in body:
+                if not await _send_chunk(exchange, chunk):
+                    return False
+    finally:
+        if timer is not None:
+            timer.stop()
+        await _close(body)
+    return _end_stream(exchange, response)
+
+
+def _end_stream(exchange: Exchange, response: Response) -> bool:
+    if exchange.over:  # the client left, and the source has ended because of that
+        return False
+    if response.trailers:
+        exchange.send_trailers(response.trailers.raw)
+    else:
+        exchange.send_data(b"", end=True)
+    return True
+
+
+async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
+    """Send one chunk and wait until more is welcome; tell whether anybody listens."""
+    if exchange.over:
+        return False
+    request = exchange.request
+    data = chunk.encode() if isinstance(chunk, str) else chunk
+    for start in range(0, len(data), _PIECE):
+        piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
+        exchange.send_data(piece)
+        before = request.bytes_sent
+        request.bytes_sent += len(piece)
+        if before // _PIECE == request.bytes_sent // _PIECE:
+            exchange.flush(soon=True)
+        else:
+            await _take_turn(exchange)
+        await _drained(exchange)
+        if exchange.over:
+            return False
+    return True
+
+
+async def _take_turn(exchange: Exchange) -> None:
+    """Write what is queued, and let others run.
+
+    A body that is made without waiting would otherwise keep the loop to itself: nothing
+    of it would be written, and nobody would find out that its reader is slow or gone.
+    """
+    exchange.flush()
+    runtime = exchange.host.runtime
+    if runtime.checkpoint is None:  # else ``drained`` waits anyway
+        await runtime.sleep(0)
+
+
+async def _drained(exchange: Exchange) -> None:
+    if isinstance(exchange.sink, BodySink):
+        await exchange.sink.drained()
+
+
+async def _close(body: Any) -> None:
+    """Run the ``finally`` blocks of a generator that may not have been exhausted."""
+    if hasattr(body, "aclose"):
+        await body.aclose()
+    elif hasattr(body, "close"):
+        body.close()

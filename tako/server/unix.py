@@ -1,0 +1,113 @@
+"""Unix sockets as listeners: ``bind_unix``."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+
+from tako import runtime
+from tako.server.listener import Listener
+
+
+class UnixListener(Listener):
+    """A listening Unix socket; its file goes when it is closed."""
+
+    __slots__ = ("_file", "_path")
+
+    def __init__(self, sock: socket.socket, path: str | None) -> None:
+        """Wrap ``sock``; ``path`` is that of its file, if it has one."""
+        super().__init__([sock])
+        self._path = path
+        self._file = None if path is None else _identity(path)
+
+    def close(self) -> None:
+        """Stop listening and remove the file, unless another one has its name now."""
+        super().close()
+        path, self._path = self._path, None
+        if path is None or self._file is None or _identity(path) != self._file:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+async def bind_unix(path: str | os.PathLike[str], *, backlog: int = 1024) -> Listener:
+    """Bind a Unix socket and listen.
+
+    A socket file that a dead server has left behind is replaced. The directory's
+    permissions say who can replace ours; those of the file, which follow the umask, who
+    can connect.
+
+    Args:
+        path: where; ``"@name"`` is a name in Linux's abstract namespace, not a file.
+        backlog: connections that the kernel keeps for us to accept.
+
+    Raises:
+        OSError: somebody else listens there, there is a file that is no socket, or it
+            cannot be bound.
+
+    Cancel safety: safe.
+    """
+    name = os.fspath(path)
+    await runtime.sleep(0)
+    if name.startswith("@"):
+        if sys.platform != "linux":
+            msg = f"cannot listen on {name}: abstract Unix sockets are Linux's"
+            raise OSError(errno.EOPNOTSUPP, msg)
+        return UnixListener(_listen(name, "\0" + name[1:], backlog), None)
+    _make_room(name)
+    return UnixListener(_listen(name, name, backlog), name)
+
+
+def _listen(name: str, address: str, backlog: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(address)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        text = f"cannot listen on {name}: {error.strerror or error}"
+        raise OSError(error.errno or errno.EINVAL, text) from None
+    return sock
+
+
+def _make_room(path: str) -> None:
+    """Remove the socket of a server that is gone.
+
+    Raises:
+        OSError: there is something else, or a server that is not gone.
+    """
+    try:
+        mode = os.lstat(path).st_mode  # a link to a socket is not ours to remove either
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        text = f"{path} exists but is not a unix socket; refusing to remove"
+        raise FileExistsError(errno.EEXIST, text)
+    if _is_alive(path):
+        raise OSError(errno.EADDRINUSE, f"Unix socket {path} is already in use")
+    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+        os.unlink(path)
+
+
+def _is_alive(path: str) -> bool:
+    """Tell whether somebody listens on the socket at ``path``; does not block."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:  # its backlog is full: it lives
+            return True
+    return True
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at ``path`` from a later one of that name."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

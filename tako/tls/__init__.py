@@ -1,0 +1,1 @@
+"""TLS: certificates, contexts, the hello and the record layer, without I/O."""

@@ -1,0 +1,459 @@
+"""``TlsPipe``: the server's side of one TLS connection, without I/O.
+
+Theory of operation. Three phases.
+
+1. *Hello*. Bytes wait in a ``ClientHelloReader``. Once the message is complete its
+   server name picks the ``SSLContext`` and its ALPN list is compared with ours; only
+   then does OpenSSL get an object and the bytes. So a context is never switched on the
+   way (ALPN, versions and client authentication are those of the context that was
+   picked), and a peer that says nothing, or no TLS, costs next to nothing. Refusals are
+   plaintext alerts.
+2. *Handshake*, between the two memory BIOs, until ``established``.
+3. *Data*. ``receive_data`` decrypts, ``data_to_send`` encrypts. To OpenSSL a record
+   that is not complete is an error, which costs as much as decrypting 8 KiB. So
+   ``_missing`` keeps track of where records end, and OpenSSL is asked once for each
+   that is there.
+
+A record without data (empty, KeyUpdate, an attempt to renegotiate) costs as much as a
+full one. So they are counted, and ``receive_data`` stops in the middle of its input
+when the connection's ``turn`` is over: ``backlog``.
+
+Invariants: ``receive_data`` never raises because of input; once ``error`` is set
+nothing is read or written any more, but what ``data_to_send`` still returns (an alert,
+perhaps) should be sent. Of data ``_incoming`` never holds more than one record, and
+``_outgoing`` not more than two ``_SLICE``: a memory BIO keeps its largest size for
+ever.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+from tako.core.turn import Turn, endless
+from tako.errors import LocalProtocolError
+from tako.http.conn_info import TlsInfo
+from tako.http.date import http_date
+from tako.tls.certificates import TlsSettings
+from tako.tls.client_hello import (
+    Alert,
+    ClientHello,
+    ClientHelloError,
+    ClientHelloReader,
+)
+
+
+__all__ = ["TlsPipe"]
+
+logger: logging.Logger = logging.getLogger("tako.tls")
+
+_Read: TypeAlias = Callable[[int], bytes]
+_Write: TypeAlias = Callable[[bytes | memoryview], int]
+
+_RECORD = 16 * 1024  # RFC 8446 §5.1: no record carries more plaintext than this
+_SLICE = 32 * 1024
+_HEAD = 5  # bytes of a record before its content: type, version, length
+_CONTENT_TYPES = range(20, 24)  # RFC 8446 §5.1
+_EXPANSION = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
+MAX_IDLE = 32
+"""Records without data that are not outweighed by such with data, by default."""
+
+# Units of ``Turn``
+_RECORD_COST = 8
+_IDLE_COST = 32  # an exception, and for a KeyUpdate new keys
+_HANDSHAKE_COST = 64
+
+
+class TlsPipe:
+    """Turns ciphertext into plaintext and back.
+
+    Attributes:
+        established: the handshake is complete, ``info`` is set.
+        alpn: the protocol agreed on; ``None`` before, and if the client offered none.
+        info: what the handshake settled.
+        backlog: there is input that this turn had no time for; call
+            ``receive_data(b"")`` in the next one.
+        error: why the connection failed, for the log; ``None`` unless it has.
+        complaint: the same where an operator should hear of it, with no word in it
+            that the peer chose.
+        peer_closed: the peer ended its data with close_notify; we may still send.
+        ended: ``failed`` or ``peer_closed``: nothing more can be received.
+        truncated: the peer ended its data without close_notify, so that the end cannot
+            be told from an attack.
+    """
+
+    __slots__ = (
+        "_answered_by",
+        "_close_sent",
+        "_head",
+        "_idle",
+        "_incoming",
+        "_max_idle",
+        "_missing",
+        "_outgoing",
+        "_queued",
+        "_read",
+        "_reader",
+        "_reading",
+        "_settings",
+        "_sni",
+        "_ssl",
+        "_turn",
+        "_write",
+        "alpn",
+        "backlog",
+        "complaint",
+        "ended",
+        "error",
+        "established",
+        "info",
+        "peer_closed",
+        "truncated",
+    )
+
+    def __init__(
+        self,
+        tls: TlsSettings,
+        turn: Turn | None = None,
+        *,
+        max_idle: int = MAX_IDLE,
+    ) -> None:
+        """Make a pipe for a connection that was accepted just now.
+
+        Args:
+            tls: certificates and protocols.
+            turn: the connection's budget; ``None``: all is decrypted at once.
+            max_idle: records without data before the connection is closed.
+        """
+        self._settings = tls
+        self._turn = turn or endless()
+        self._max_idle = max_idle
+        self._idle = 0  # records without data, less those with data since
+        self._reader: ClientHelloReader | None = ClientHelloReader()
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._queued: list[bytes] = []  # taken out of _outgoing early to keep it small
+        self._ssl: ssl.SSLObject | None = None
+        self._read: _Read = _not_established
+        self._write: _Write = _not_established
+        self._reading = False  # established, and the data has not ended
+        self._missing = 0  # bytes of the record that ``_incoming`` holds the start of
+        self._head: bytes = b""  # input not looked at: part of a head, or put off
+        self._sni: str | None = None
+        self._answered_by: object = None
+        self._close_sent = False
+        self.established: bool = False
+        self.alpn: str | None = None
+        self.info: TlsInfo | None = None
+        self.error: str | None = None
+        self.complaint: str | None = None
+        self.peer_closed: bool = False
+        self.truncated: bool = False
+        self.ended: bool = False
+        self.backlog: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """The connection is of no use any more: send what is queued, then close it."""
+        return self.error is not None
+
+    def receive_data(self, ciphertext: bytes) -> bytes:
+        """Take bytes from the peer; return the plaintext they complete. Never raises.
+
+        ``b""`` while the handshake goes on, after a failure, and after close_notify.
+        """
+        # The usual read is one whole record.
+        size = len(ciphertext)
+        if (
+            self._missing
+            or self._head
+            or not self._reading
+            or size < _HEAD
+            or size != _HEAD + (ciphertext[3] << 8 | ciphertext[4])
+        ):
+            return self._receive_unusual(ciphertext)
+        self._incoming.write(ciphertext)
+        try:
+            plaintext = self._read(_RECORD)
+        except ssl.SSLError as error:
+            self._note(error)
+            self._count_idle()
+            return b""
+        if self._idle:
+            self._idle -= 1
+        return plaintext or self._end_of_data()
+
+    def receive_eof(self) -> None:
+        """Note that the peer will send nothing more. Repeats are no-ops."""
+        if self.error is not None or self.peer_closed:
+            return
+        if self.established:
+            self.truncated = True  # RFC 8446 §6.1: close_notify is the only orderly end
+        else:
+            self._fail("connection closed during the TLS handshake")
+
+    def data_to_send(self, plaintext: bytes = b"") -> bytes:
+        """Return the ciphertext that is queued for the peer, and forget it.
+
+        Args:
+            plaintext: to encrypt behind what is queued; dropped after a failure and
+                after ``close_notify``.
+
+        Raises:
+            LocalProtocolError: there is plaintext, and the handshake is not complete.
+        """
+        if plaintext and not self._close_sent and self.error is None:
+            try:
+                if len(plaintext) <= _RECORD:
+                    self._write(plaintext)
+                else:
+                    self._send_slices(memoryview(plaintext))
+            except ssl.SSLError as error:
+                self._note(error)
+        if not self._queued:
+            return self._outgoing.read()
+        data = b"".join([*self._queued, self._outgoing.read()])
+        self._queued.clear()
+        return data
+
+    def close_notify(self) -> None:
+        """Queue our close_notify (RFC 8446 §6.1). Repeats are no-ops.
+
+        The peer may go on sending; before the handshake is complete, and after a
+        failure, there is nothing to say.
+        """
+        if self._ssl is None or not self.established or self._close_sent or self.failed:
+            return
+        self._close_sent = True
+        try:
+            self._ssl.unwrap()
+        except ssl.SSLError as error:  # WantRead: the peer has not said its own yet
+            self._note(error)
+
+    def _receive_unusual(self, ciphertext: bytes) -> bytes:
+        """Take bytes before, after and beyond the usual course of ``receive_data``."""
+        if self._reading:
+            return self._receive_records(ciphertext)
+        if self.error is not None or self.peer_closed:
+            return b""  # RFC 8446 §6.1: data after a closure alert MUST be ignored
+        if self._reader is not None:
+            return self._receive_hello(self._reader, ciphertext)
+        return self._handshake(ciphertext)
+
+    def _receive_hello(self, reader: ClientHelloReader, ciphertext: bytes) -> bytes:
+        try:
+            hello = reader.receive_data(ciphertext)
+        except ClientHelloError as error:
+            if error.plain_http:
+                self.complaint = "plain HTTP on a port for TLS, answered with 400"
+                self._outgoing.write(_plain_answer(reader.raw))
+            self._refuse(str(error), error.alert)
+            return b""
+        if hello is None:
+            return b""
+        self._reader = None
+        self._begin(hello)
+        return self._handshake(bytes(reader.raw))
+
+    def _begin(self, hello: ClientHello) -> None:
+        """Make the SSL object for ``hello``, or refuse."""
+        self._sni = hello.sni
+        if hello.alpn is not None and not self._settings.shares_protocol(hello.alpn):
+            # RFC 7301 §3.2: no protocol in common SHALL be a fatal alert; OpenSSL, as
+            # Python drives it, would go on without ALPN
+            offered = b", ".join(hello.alpn)
+            text = f"no application protocol in common with the client's {offered!r}"
+            self._refuse(text, Alert.NO_APPLICATION_PROTOCOL)
+            return
+        try:
+            answer = self._settings.answer(hello.sni)
+            if answer is not None:
+                self._answered_by = answer.by
+                self._ssl = answer.context.wrap_bio(
+                    self._incoming, self._outgoing, server_side=True
+                )
+        except Exception:  # the application's resolver: it must not end the server
+            logger.exception("choosing a certificate for %r failed", hello.sni)
+            self._refuse("choosing a certificate failed", Alert.INTERNAL_ERROR)
+            return
+        if answer is None:
+            # RFC 6066 §3: a name that the server does not know MAY be a fatal alert
+            text = f"no certificate for the server name {hello.sni!r}"
+            self._refuse(text, Alert.UNRECOGNIZED_NAME)
+
+    def _handshake(self, ciphertext: bytes) -> bytes:
+        """Feed the handshake; what follows it in the same bytes is data already."""
+        ssl_object = self._ssl
+        if ssl_object is None:
+            return b""
+        if self._head:
+            ciphertext, self._head = self._head + ciphertext, b""
+        self.backlog = False
+        for start in range(0, len(ciphertext), _SLICE):
+            if start and not self._turn.spend(_HANDSHAKE_COST):
+                self._head = ciphertext[start:]
+                self.backlog = True
+                return b""
+            self._incoming.write(memoryview(ciphertext)[start : start + _SLICE])
+            try:
+                ssl_object.do_handshake()
+            except ssl.SSLError as error:
+                self._note(error)
+                if self.error is not None:
+                    return b""
+            else:
+                self._establish(ssl_object)
+                rest = self._incoming.read() + ciphertext[start + _SLICE :]
+                return self._receive_records(rest)
+        return b""
+
+    def _establish(self, ssl_object: ssl.SSLObject) -> None:
+        cipher = ssl_object.cipher()
+        self.alpn = ssl_object.selected_alpn_protocol()
+        self.info = TlsInfo(
+            version=ssl_object.version() or "",
+            cipher=cipher[0] if cipher else "",
+            alpn=self.alpn,
+            sni=self._sni,
+            peer_cert=ssl_object.getpeercert(binary_form=True),
+            answered_by=self._answered_by,
+        )
+        self._read = ssl_object.read
+        self._write = ssl_object.write
+        self.established = self._reading = True
+
+    def _receive_records(self, ciphertext: bytes) -> bytes:
+        """Decrypt the records that are complete; the BIO keeps the next one's start."""
+        if self._head:
+            ciphertext, self._head = self._head + ciphertext, b""
+        self.backlog = False
+        view, size = memoryview(ciphertext), len(ciphertext)
+        feed, read, spend = self._incoming.write, self._read, self._turn.spend
+        chunks: list[bytes] = []
+        start, end = 0, self._missing
+        while self._reading:
+            if start == end:
+                if size - start < _HEAD:
+                    self._head = ciphertext[start:]
+                    break
+                if start and not spend(_RECORD_COST):
+                    self._head = ciphertext[start:]
+                    self.backlog = True
+                    break
+                end = _end_of_record(ciphertext, start)
+            feed(view[start:end])
+            if end > size:
+                break
+            start = end
+            try:
+                chunk = read(_RECORD)
+            except ssl.SSLError as error:
+                self._note(error)
+                self._count_idle()
+                spend(_IDLE_COST)
+            else:
+                if self._idle:
+                    self._idle -= 1
+                chunks.append(chunk or self._end_of_data())
+        self._missing = max(end - size, 0)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _count_idle(self) -> None:
+        """Count a record without data; many of them have no other end.
+
+        RFC 8446 §5.1 allows empty records, §4.6.3 any number of KeyUpdates. Go ends a
+        connection after 16 such records in a row, BoringSSL after 32.
+        """
+        if not self._reading:
+            return
+        self._idle += 1
+        if self._idle > self._max_idle:
+            # The only alert that Python lets us send once there are keys
+            self.close_notify()
+            self._fail("too many records without data")
+
+    def _end_of_data(self) -> bytes:
+        """Take note of the peer's close_notify (a read that returned nothing)."""
+        self.peer_closed = self.ended = True
+        self._reading = False
+        return b""
+
+    def _send_slices(self, plaintext: memoryview) -> None:
+        """Encrypt much data piecemeal, so that the BIO stays small."""
+        outgoing, write = self._outgoing, self._write
+        start = 0
+        while start < len(plaintext):
+            start += write(plaintext[start : start + _SLICE])
+            if outgoing.pending >= _SLICE:
+                self._queued.append(outgoing.read())
+
+    def _note(self, error: ssl.SSLError) -> None:
+        """Take note of how an operation ended that did not return."""
+        if isinstance(error, ssl.SSLWantReadError):
+            return
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self._end_of_data()  # reported this way after our own close_notify
+            return
+        self._fail(_explain(error))
+        if _is_about_client_certificate(error):
+            self.complaint = self.error
+
+    def _refuse(self, text: str, alert: Alert | None) -> None:
+        """Fail before OpenSSL took over."""
+        self._fail(text)
+        if alert is not None:
+            self._outgoing.write(alert.record)
+
+    def _fail(self, text: str) -> None:
+        self.error = text
+        self.ended = True
+        self._reading = False
+        self._reader = None
+        self._ssl = None
+        self._read = self._write = _not_established
+        self._incoming = ssl.MemoryBIO()  # drops what was not read
+
+
+def _plain_answer(received: bytearray) -> bytes:
+    """Return what a client is told that speaks HTTP instead of TLS."""
+    text = b"This port speaks HTTPS: use https:// in the URL.\n"
+    # RFC 9110 §9.3.2: no content in the answer to HEAD
+    content = b"" if received.startswith(b"HEAD ") else text
+    return b"HTTP/1.1 400 Bad Request\r\n%b%b%d\r\n%b\r\n%b" % (
+        http_date.line(),
+        b"content-type: text/plain; charset=utf-8\r\ncontent-length: ",
+        len(text),
+        b"connection: close\r\n",  # RFC 9112 §9.6
+        content,
+    )
+
+
+def _not_established(_: object) -> NoReturn:
+    msg = "the TLS handshake is not complete"
+    raise LocalProtocolError(msg)
+
+
+def _end_of_record(data: bytes, start: int) -> int:
+    """Return where the record ends whose header is at ``start`` (RFC 8446 §5.1).
+
+    Of what is no record all is handed to OpenSSL, whose business it is to refuse it.
+    """
+    length = data[start + 3] << 8 | data[start + 4]
+    if data[start] not in _CONTENT_TYPES or length > _RECORD + _EXPANSION:
+        return len(data)
+    return start + _HEAD + length
+
+
+def _explain(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"client certificate refused: {error.verify_message}"
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    missing = _is_about_client_certificate(error)
+    return f"client certificate refused: {reason}" if missing else reason
+
+
+def _is_about_client_certificate(error: ssl.SSLError) -> bool:
+    """Tell whether the client has no certificate that we trust."""
+    missing = error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    return missing or isinstance(error, ssl.SSLCertVerificationError)

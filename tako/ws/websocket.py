@@ -1,0 +1,450 @@
+"""``WebSocket``: what a session is given; and the upgrade that runs the session.
+
+The object has two reading styles, iteration and ``read``, over one ``Conversation``.
+All of its methods encode and queue synchronously before they wait, so none of them can
+leave half a frame on the wire when it is cancelled.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+from tako.core.deadlines import Deadline
+from tako.core.seams import Exchange, ResetCode, Sink
+from tako.errors import ConnectionClosed, WsError, consists_of
+from tako.http.request import Request
+from tako.ws.conversation import Conversation
+from tako.ws.message import AnyMessage, Message
+from tako.ws.options import WsKeepAlive, WsOptions
+
+
+_logger = logging.getLogger("tako.ws")
+
+_SENDS_PER_TURN = 256  # where a send that need not wait does not let others run
+
+_TEXT, _BINARY = 0x81, 0x82  # RFC 6455 §5.2: FIN and opcode 1 or 2
+
+Sendable: TypeAlias = str | bytes | bytearray | memoryview | AnyMessage
+
+
+class WebSocket:
+    """One WebSocket conversation, the same over HTTP/1.1 and HTTP/2."""
+
+    __slots__ = (
+        "_checkpoint",
+        "_conversation",
+        "_exchange",
+        "_options",
+        "_reading",
+        "_sends",
+        "_waiting",
+        "request",
+    )
+
+    def __init__(
+        self, request: Request, conversation: Conversation, options: WsOptions
+    ) -> None:
+        self.request: Request = request
+        self._conversation = conversation
+        self._exchange = conversation.exchange
+        self._waiting = conversation.inbox.messages
+        self._options = options
+        self._reading = False
+        self._sends = 0
+        self._checkpoint = conversation.exchange.host.runtime.checkpoint
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that was chosen, if any (RFC 6455 §1.9)."""
+        return self._options.subprotocol
+
+    @property
+    def keep_alive(self) -> WsKeepAlive:
+        """The route's keep-alive hint."""
+        return self._options.keep_alive
+
+    @property
+    def http_version(self) -> Literal["1.1", "2"]:
+        """The wire this socket rides on."""
+        return "2" if self.request.http_version == "2" else "1.1"
+
+    @property
+    def closed(self) -> bool:
+        """The conversation is over: nothing can be sent, nothing more will come."""
+        conversation = self._conversation
+        return conversation.end is not None and (
+            conversation.close_sent or self._exchange.over
+        )
+
+    @property
+    def close_code(self) -> int | None:
+        """How it ended: the peer's code, 1005 if it gave none, 1006 without a Close."""
+        return self._conversation.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The peer's reason, ``""`` where there is none."""
+        return self._conversation.close_reason
+
+    @property
+    def error(self) -> WsError | None:
+        """The failure that ended the conversation, ``None`` if there was none."""
+        return self._conversation.error
+
+    @property
+    def latency(self) -> float | None:
+        """The last round trip of a Ping, in seconds."""
+        return self._conversation.latency
+
+    def __aiter__(self) -> AsyncIterator[AnyMessage]:
+        return self
+
+    async def __anext__(self) -> AnyMessage:
+        waiting, conversation = self._waiting, self._conversation
+        if self._checkpoint is None and not self._reading:
+            inbox = conversation.inbox
+            # What read() does when nothing is out of the ordinary, without its
+            # coroutine: a third of the time of an iteration (h2-small).
+            if not waiting and inbox.plain:
+                self._reading = True
+                try:
+                    await conversation.readable.wait()
+                finally:
+                    self._reading = False
+            if waiting:
+                message: AnyMessage = inbox.pop()
+                if conversation.controls:
+                    conversation.control_taken(message)
+                return message
+        try:
+            return await self.read()
+        except WsError:
+            raise StopAsyncIteration from None
+
+    async def read(self, timeout: float | None = None) -> AnyMessage:
+        """Return the next message: ``str``, ``bytes``, or a ``Message.*``.
+
+        The peer's Close is returned once, as ``Message.Close``; then
+        ``ConnectionClosed`` is raised.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Raises:
+            ConnectionClosed: the conversation is over.
+            WsError: it failed; the subclass says how.
+            TimeoutError: nothing came within ``timeout``.
+            RuntimeError: another task is reading.
+
+        Cancel safety: safe; no message is lost or returned twice.
+        """
+        if self._reading:
+            msg = "another task is already reading"
+            raise RuntimeError(msg)
+        waiting, conversation = self._waiting, self._conversation
+        if self._checkpoint is not None and waiting:
+            self._reading = True
+            try:
+                await self._checkpoint()
+            finally:
+                self._reading = False
+        while not waiting:
+            self._reading = True
+            try:
+                if conversation.resume():
+                    # A peer's flood is decoded in portions: let others run in between.
+                    await self._exchange.host.runtime.sleep(0)
+                elif conversation.end is not None:
+                    raise _fresh(conversation.end)
+                elif not await conversation.readable.wait(timeout) and not waiting:
+                    msg = f"no message within {timeout} s"
+                    raise TimeoutError(msg)
+            finally:
+                self._reading = False
+        return conversation.take()
+
+    async def send(self, message: Sendable) -> None:
+        """Send a message: ``str`` as text, bytes-like as binary, or a ``Message.*``.
+
+        Returns when the bytes were handed to the transport and the peer's window has
+        room for more.
+
+        Raises:
+            ConnectionClosed: closing has begun or the connection is lost. A
+                ``Message.Close`` is then a no-op instead.
+            TypeError: ``message`` is of another type.
+
+        Cancel safety: the message is sent whole even if the wait is cancelled.
+        """
+        payload: str | bytes
+        if isinstance(message, str):
+            first_byte, payload = _TEXT, message
+        elif isinstance(message, bytes):
+            first_byte, payload = _BINARY, message
+        elif isinstance(message, (bytearray, memoryview)):
+            first_byte, payload = _BINARY, bytes(message)
+        else:
+            await self._send_control(message)
+            return
+        conversation = self._conversation
+        if conversation.direct:  # what send_message does, without a call
+            send = self._exchange.send_frame
+        else:
+            send = conversation.send_message
+        if not send(first_byte, payload, soon=bool(self._waiting)):
+            await self._drained()
+        elif self._checkpoint is not None:
+            await self._checkpoint()
+        else:
+            self._sends += 1
+            if not self._sends % _SENDS_PER_TURN:
+                # The loop must get to know that the peer is gone; and others wait.
+                await self._exchange.host.runtime.sleep(0)
+
+    async def ping(self, data: bytes = b"") -> None:
+        """Send a Ping of at most 125 bytes; its Pong updates ``latency``.
+
+        Raises:
+            ConnectionClosed: closing has begun or the connection is lost.
+            ValueError: ``data`` is too long.
+
+        Cancel safety: as ``send``.
+        """
+        await self.send(Message.Ping(data))
+
+    async def flush(self) -> None:
+        """Write what was sent, and wait until the peer has room for more.
+
+        Raises:
+            ConnectionClosed: the connection was lost before.
+
+        Cancel safety: safe.
+        """
+        self._exchange.flush()
+        await self._drained()
+
+    async def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Close the conversation and wait for the peer's Close.
+
+        Messages that still arrive are discarded. Waits ``ws_close_timeout`` seconds at
+        most. Closing again only waits. Never raises because of the peer.
+
+        Args:
+            code: the close code; ``None`` sends an empty Close frame.
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: a code that must not be sent, or a reason that is too long.
+
+        Cancel safety: the Close is sent whole; the wait can be cancelled.
+        """
+        frame = Message.Close(code, reason)
+        conversation = self._conversation
+        conversation.send_close(frame.code, frame.reason)
+        conversation.discard()
+        waited = False
+        while conversation.end is None:
+            waited = True
+            await conversation.readable.wait()
+        if not waited and self._checkpoint is not None:
+            await self._checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or consists_of(error, WsError):
+            await self.close(1000)
+        elif isinstance(error, Exception):
+            # RFC 6455 §7.4.1: 1011 is for a server that met an unexpected condition
+            await self.close(1011)
+        else:
+            self._conversation.go_away()  # cancelled: there is no time to wait
+
+    async def _send_control(self, message: object) -> None:
+        conversation = self._conversation
+        if isinstance(message, Message.Close):
+            # Closing never raises, and a Close need not wait for room.
+            conversation.send_close(message.code, message.reason)
+            if self._checkpoint is not None:
+                await self._checkpoint()
+            return
+        if isinstance(message, Message.Ping):
+            conversation.send_ping(message.data)
+        elif isinstance(message, Message.Pong):
+            conversation.send_pong(message.data)
+        else:
+            msg = (
+                f"ws.send takes str, bytes or a Message, not {type(message).__name__}; "
+                "for JSON write ws.send(json.dumps(value))"
+            )
+            raise TypeError(msg)
+        self._exchange.flush(soon=bool(self._waiting))
+        await self._drained()
+
+    async def _drained(self) -> None:
+        exchange, conversation = self._exchange, self._conversation
+        waited = False
+        while not exchange.writable:
+            if exchange.over:
+                raise ConnectionClosed(conversation.close_code or 1006)
+            waited = True
+            await conversation.writable.wait()
+        if not waited and self._checkpoint is not None:
+            await self._checkpoint()
+
+
+SessionFunction: TypeAlias = Callable[[WebSocket], Awaitable[None]]
+MakeSocket: TypeAlias = Callable[[Request, Conversation, WsOptions], WebSocket]
+
+
+class WebSocketUpgrade:
+    """Runs a session once its tunnel is open; implements ``seams.Upgrade``."""
+
+    __slots__ = (
+        "_conversation",
+        "_lifetime_over",
+        "_options",
+        "_request",
+        "_session",
+        "make_socket",
+    )
+
+    def __init__(
+        self, request: Request, session: SessionFunction, options: WsOptions
+    ) -> None:
+        self.make_socket: MakeSocket = WebSocket
+        """Makes what the session is given; middleware may put a subclass here."""
+        self._request = request
+        self._session = session
+        self._options = options
+        self._conversation: Conversation | None = None
+        self._lifetime_over = False
+
+    @property
+    def session(self) -> SessionFunction:
+        """What to run; for servers other than tako's."""
+        return self._session
+
+    @property
+    def options(self) -> WsOptions:
+        """What was agreed on, and the route's settings; for other servers, too."""
+        return self._options
+
+    @property
+    def close_code(self) -> int | None:
+        """How the conversation ended: the peer's code, ours while it has not said.
+
+        ``None``: there was none.
+        """
+        conversation = self._conversation
+        if conversation is None:
+            return None
+        code = conversation.close_code
+        return conversation.sent_code if code is None else code
+
+    def attach(self, exchange: Exchange) -> Sink:
+        """Make the conversation that the tunnel's bytes go to."""
+        self._conversation = Conversation(exchange, self._options)
+        return self._conversation
+
+    async def run(self) -> None:
+        """Run the session and see to the Close that its outcome calls for."""
+        conversation = self._conversation
+        if conversation is None:
+            msg = "attach() comes before run()"
+            raise RuntimeError(msg)
+        if not await self._switched(conversation):
+            return
+        lifetime = self._start_lifetime(conversation)
+        code = 1001
+        try:
+            ws = self.make_socket(self._request, conversation, self._options)
+            await self._session(ws)
+            code = 1000
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the isolation boundary of a session
+            # A cancellation ends here too: nothing is awaited any more, and the Close
+            # and its answer are the conversation's business.
+            code = self._judge(error, conversation)
+        finally:
+            lifetime.close()
+            conversation.session_ended(code)
+
+    def _judge(self, error: BaseException, conversation: Conversation) -> int:
+        """Return the close code for how the session ended (RFC 6455 §7.4.1)."""
+        if consists_of(error, WsError):
+            _logger.debug("session ended: %s", error)
+            return 1000
+        if consists_of(error, conversation.exchange.host.runtime.cancelled):
+            _logger.info("session of %s was cancelled", self._request.path)
+            return 1001
+        _logger.error("session of %s failed", self._request.path, exc_info=error)
+        return 1011
+
+    async def _switched(self, conversation: Conversation) -> bool:
+        """Wait until the response head is with the transport; give up in time."""
+        exchange = conversation.exchange
+        timeout = self._options.upgrade_timeout
+        expired = False
+        if timeout is None or exchange.host.writable:
+            return True
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            conversation.writable.set()
+
+        deadline = exchange.host.deadlines.new(expire)
+        deadline.set(exchange.host.time() + timeout)
+        while not (expired or _is_through(exchange)):
+            await conversation.writable.wait()
+        deadline.close()
+        if not expired:
+            return not exchange.over
+        _logger.debug("upgrade of %s timed out", self._request.path)
+        exchange.reset(ResetCode.CANCEL)
+        exchange.flush()
+        return False
+
+    def _start_lifetime(self, conversation: Conversation) -> Deadline:
+        """Arm ``max_lifetime``: Close 1001 and cancel; then cut what does not end."""
+        exchange = conversation.exchange
+        host = exchange.host
+
+        def expire() -> None:
+            if self._lifetime_over:
+                exchange.reset(ResetCode.CANCEL)
+            else:
+                self._lifetime_over = True
+                _logger.info("session of %s: max lifetime exceeded", self._request.path)
+                conversation.send_close(1001, "max lifetime exceeded")
+                deadline.set(host.time() + host.config.ws_close_timeout)
+            if exchange.task is not None:
+                exchange.task.cancel()
+
+        deadline = host.deadlines.new(expire)
+        if self._options.max_lifetime is not None:
+            deadline.set(host.time() + self._options.max_lifetime)
+        return deadline
+
+
+def _is_through(exchange: Exchange) -> bool:
+    """Tell whether what was sent is with the transport, or never will be."""
+    return exchange.host.writable or exchange.over
+
+
+def _fresh(error: WsError) -> WsError:
+    """Return a copy to raise: one instance raised twice would grow its traceback."""
+    if isinstance(error, ConnectionClosed):
+        return ConnectionClosed(error.code, error.reason)
+    copy = type(error)(*error.args)
+    copy.close_code = error.close_code
+    return copy
