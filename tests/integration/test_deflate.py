@@ -180,4 +180,4 @@ class TestViolations:
             assert ws.expect_close()[0] == 1009
             grown = process.memory_info().rss - before
             assert reports.get()[0] == 1009
-        assert grown < 4 * MIB  # what it costs in time: tests/engine/test_ws_deflate.py
+        assert grown < 4 * MIB  # what it costs in time: tests/sansio/ws/test_deflate.py

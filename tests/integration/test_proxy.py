@@ -10,7 +10,7 @@ import pytest
 
 import tako
 from tako import ConnInfo, IpPeer, ProxyHeader, ProxyPolicy, Request, Router
-from tests.engine.test_proxy_protocol import IPV4, UNIX, V1, tlv, v2
+from tests.sansio.proxy.test_header import IPV4, UNIX, V1, tlv, v2
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import ALPN, PeerConnection, Wire

@@ -12,8 +12,8 @@ import tako
 import tako.runtime
 from tako import ConfigError, ProxyPolicy, TlsCert, TlsConfigError
 from tests.conftest import WIRES
-from tests.engine.test_proxy_protocol import IPV4, V1, tlv, v2
 from tests.integration.test_proxy import FORWARDED, asked, exchange, received, router
+from tests.sansio.proxy.test_header import IPV4, V1, tlv, v2
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import ALPN, Wire
 from tests.support.peer_io import TIMEOUT

@@ -15,7 +15,7 @@ import tako
 import tako.runtime
 from tako import ConnInfo, ProxyPolicy, Request, Router, Transport, UnixPeer
 from tako.server.listener import address_of
-from tests.engine.test_proxy_protocol import V1
+from tests.sansio.proxy.test_header import V1
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serving, connect_to
 from tests.support.peer import Wire

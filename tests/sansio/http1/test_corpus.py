@@ -17,7 +17,7 @@ from tako.h1 import H1Exchange
 from tests.support.h1_peer import H1Peer
 
 
-CORPUS = Path(__file__).parents[1] / "security" / "corpus.jsonl"
+CORPUS = Path(__file__).parents[2] / "security" / "corpus.jsonl"
 SPLIT_UP_TO = 2048
 
 

@@ -35,7 +35,7 @@ from tako.tls.pipe import TlsPipe
 
 
 COMMAND = "python certs/generate.py"
-GENERATE = Path(__file__).parents[2] / "certs" / "generate.py"
+GENERATE = Path(__file__).parents[3] / "certs" / "generate.py"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tako import ConfigError, ListenFds
 from tests.support.children import run_child
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PREAMBLE = """
 import json, os, sys
