@@ -4,6 +4,7 @@
 #   make test     the test suite (PYTEST_ARGS adds options)
 #   make security the attacks alone, which are a part of it
 #   make style types cover conformance
+#   make architecture   draw which folder imports which
 #   make siege    every attack on every runtime and wire, cut at every byte (an hour or more)
 #   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
 #   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
@@ -25,7 +26,7 @@ PYTEST_ARGS ?= -q
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 SOURCES = tako tests examples certs/generate.py setup.py
-BUILT_FROM = pyproject.toml setup.py $(wildcard tako/*.pyx)
+BUILT_FROM = pyproject.toml setup.py $(wildcard tako/native/*.pyx)
 
 define DEMO_HELP
 
@@ -48,7 +49,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test security siege style types cover conformance bench soak
+.PHONY: architecture help demo environment test security siege style types cover conformance bench soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -87,6 +88,9 @@ siege: $(VENV)/dev.stamp
 style: $(VENV)/dev.stamp
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
+
+architecture: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.project.architecture
 
 types: $(VENV)/dev.stamp
 	@$(BIN)/mypy

@@ -1,7 +1,7 @@
-"""Builds ``tako.native.speedups`` where that is possible; everything else is pyproject.toml.
+"""Builds ``tako.native.speedups`` where it can; the rest is in pyproject.toml.
 
-The extension is a faster twin of ``tako/native/pure.py``. No Cython, no compiler, a compile
-error or ``TAKO_PURE=1`` all mean the same: the install succeeds without it.
+The extension is a faster twin of ``tako/native/pure.py``. No Cython, no compiler, a
+compile error or ``TAKO_PURE=1`` all mean the same: the install succeeds without it.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The loops over bytes that decide tako's speed: native where built, else Python.
 
 ``TAKO_PURE=1`` in the environment forces the Python twin. Both behave the same, except
-for speed; property tests hold them equal. What they do is described in ``_pure``.
+for speed; property tests hold them equal. What they do is described in ``pure``.
 """
 
 import contextlib

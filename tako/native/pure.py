@@ -1,8 +1,8 @@
-"""The byte loops in Python: the twin of ``_speedups.pyx``, equal in behaviour.
+"""The byte loops in Python: the twin of ``speedups.pyx``, equal in behaviour.
 
-Use them through ``tako.native.loops``, which picks the twin. Frames of a client are masked
-(RFC 6455 §5.3), those of a server are not; HTTP/2 frames have heads of nine bytes
-(RFC 9113 §4.1).
+Use them through ``tako.native.loops``, which picks the twin. Frames of a client are
+masked (RFC 6455 §5.3), those of a server are not; HTTP/2 frames have heads of nine
+bytes (RFC 9113 §4.1).
 """
 
 import struct

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The byte loops in C: the twin of ``_pure.py``, where all of it is described.
+"""The byte loops in C: the twin of ``pure.py``, where all of it is described.
 
 Every read is bounded by the length of a buffer that is locked while it is read
 (``Py_buffer``); payloads are copied once, unmasked on the way.

@@ -11,7 +11,7 @@ that it completes. Three things may be unfinished between two calls:
   linear time and one that must fail does so at its first bad byte.
 
 Complete messages of one uncompressed frame, nearly all of real traffic, are taken many
-at a time by ``byteloops.scan_frames``. It stops at whatever it does not understand and
+at a time by ``loops.scan_frames``. It stops at whatever it does not understand and
 the careful path decides, so the two cannot disagree about what is wrong.
 
 Invariants:

@@ -35,7 +35,7 @@ from tests.support.h2wire import (
 )
 
 
-_CORPUS = Path(__file__).parent.parent / "security" / "corpus.jsonl"
+_CORPUS = Path(__file__).parents[2] / "security" / "corpus.jsonl"
 _BARE = frozenset({"H2-01", "H2-02", "H2-34"})  # sent without preface and SETTINGS
 
 

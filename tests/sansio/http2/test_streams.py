@@ -5,7 +5,7 @@ and resets them from both sides, makes the engine forget them, and sends frames 
 type for whatever stream it knows of or does not: legal ones, illegal ones, cut
 anywhere, with answers, tunnels, timeouts and the end of the connection in between.
 
-What a single frame must lead to is the business of ``tests/engine``; here it is what
+What a single frame must lead to is the business of the tests beside it; here it is what
 holds whatever came before. RFC 9113 §5.1 and §5.4.
 """
 

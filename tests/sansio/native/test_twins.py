@@ -36,7 +36,7 @@ TWINS = [
         id="native",
         marks=pytest.mark.skipif(
             NATIVE is None,
-            reason="tako.native.speedups is not built (python setup.py build_ext --inplace)",
+            reason="not built (python setup.py build_ext --inplace)",
         ),
     ),
 ]
@@ -561,7 +561,7 @@ def test_byteloops_picks_the_twin(twin: ModuleType, pure: str) -> None:
     script = (
         "from tako.native.loops import NATIVE, unmask\nprint(NATIVE, unmask.__module__)"
     )
-    root = pathlib.Path(_pure.__file__).parent.parent
+    root = pathlib.Path(_pure.__file__).parents[2]
     result = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "TAKO_PURE": pure, "PYTHONPATH": str(root)},

@@ -734,7 +734,7 @@ class TestEncode:
 
 
 def _corpus() -> dict[str, bytes]:
-    path = pathlib.Path(__file__).parent.parent / "security" / "corpus.jsonl"
+    path = pathlib.Path(__file__).parents[2] / "security" / "corpus.jsonl"
     if not path.exists():
         return {}
     rows = [json.loads(line) for line in path.read_text().splitlines()]
