@@ -36,8 +36,6 @@ from tako.http.problem import PROBLEM_JSON, Problem, default_problem_responder
 from tako.http.redirect import (
     Redirect,
     found,
-    http_to_https_router,
-    http_to_https_router_with_allowed_hosts,
     permanent,
     permanent_moved,
     see_other,
@@ -58,6 +56,10 @@ from tako.proxy.header import (
 )
 from tako.proxy.policy import ProxyPolicy
 from tako.routing.access_log import AccessEntry, WebSocketCounts, access_log
+from tako.routing.https_redirect import (
+    http_to_https_router,
+    http_to_https_router_with_allowed_hosts,
+)
 from tako.routing.middleware import Next
 from tako.routing.request_id import RequestId, request_id
 from tako.routing.router import Route, Router

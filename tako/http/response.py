@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import (
-    TYPE_CHECKING,
     Any,
     Final,
     Protocol,
@@ -16,9 +15,6 @@ from typing import (
 from tako.errors import HttpError
 from tako.http.headers import Headers, HeadersLike
 
-
-if TYPE_CHECKING:
-    from tako.core.seams import Upgrade
 
 Body: TypeAlias = bytes | AsyncIterable[bytes] | Iterable[bytes]
 """A response body: all of it, or an iterable of chunks that is sent as it yields."""
@@ -47,10 +43,9 @@ class Response:
         headers: the response's ``Headers``.
         body: bytes or an iterable of bytes.
         trailers: fields to send after the body, if any.
-        upgrade: the conversation that the exchange turns into; set by ``TakoWs``.
     """
 
-    __slots__ = ("body", "headers", "status", "trailers", "upgrade")
+    __slots__ = ("body", "headers", "status", "trailers")
 
     def __init__(
         self,
@@ -69,7 +64,6 @@ class Response:
         self.status: int = int(status)
         self.headers: Headers = Headers(headers) if headers else Headers.from_raw([])
         self.trailers: Headers | None = None
-        self.upgrade: Upgrade | None = None
         self.body: Body
         if type(body) is bytes:
             self.body = body

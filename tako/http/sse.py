@@ -19,7 +19,6 @@ from collections.abc import (
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from tako.config import Duration, seconds
-from tako.core.seams import Exchange
 from tako.http.headers import Headers
 from tako.http.response import Response
 
@@ -205,39 +204,6 @@ class Sse:
         source = aiter(stream) if isinstance(stream, AsyncIterable) else _items(stream)
         body = EventStream(source, self._encode, self._heartbeat)
         return Response(200, Headers.from_raw(list(_HEADERS)), body)
-
-
-class HeartbeatTimer:
-    """Sends a body's heartbeat while its source is silent; for whoever sends the body.
-
-    Call ``restart`` after each chunk that was sent, and ``stop`` at the end.
-    """
-
-    __slots__ = ("_deadline", "_exchange", "_heartbeat")
-
-    def __init__(self, exchange: Exchange, heartbeat: Heartbeat) -> None:
-        self._exchange = exchange
-        self._heartbeat = heartbeat
-        self._deadline = exchange.host.deadlines.new(self._beat)
-        self.restart()
-
-    def restart(self) -> None:
-        """Wait for a whole period from now."""
-        self._deadline.set(self._exchange.host.time() + self._heartbeat.period)
-
-    def stop(self) -> None:
-        """Send nothing any more."""
-        self._deadline.close()
-
-    def _beat(self) -> None:
-        exchange = self._exchange
-        if exchange.over:
-            return
-        if exchange.writable:  # else there is output waiting: the client is not idle
-            exchange.send_data(self._heartbeat.data)
-            exchange.request.bytes_sent += len(self._heartbeat.data)
-            exchange.flush()
-        self.restart()
 
 
 def last_event_id(headers: Headers) -> str | None:

@@ -16,6 +16,7 @@ from functools import partial
 
 from tako.core.log_lines import one_word
 from tako.core.request_body import BodySink
+from tako.core.upgrade import upgrade_of
 from tako.errors import WsError
 from tako.http.request import Request
 from tako.http.response import Response
@@ -182,8 +183,9 @@ class _Watch:
 
     def answered(self, response: Response) -> None:
         """Have a WebSocket counted, if that is the answer."""
-        if isinstance(response.upgrade, WebSocketUpgrade):
-            self._upgrade = response.upgrade
+        upgrade = upgrade_of(response)
+        if isinstance(upgrade, WebSocketUpgrade):
+            self._upgrade = upgrade
             self._counts = WebSocketCounts()
             self._upgrade.make_socket = partial(CountedWebSocket, self._counts)
 

@@ -11,11 +11,13 @@ from typing import Any, TypeAlias
 
 from tako.core.request_body import BodySink
 from tako.core.seams import Exchange, ResetCode
+from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.http.sse import EventStream, HeartbeatTimer
+from tako.http.sse import EventStream
+from tako.server.heartbeat import HeartbeatTimer
 
 
 _logger = logging.getLogger("tako.server")
@@ -42,7 +44,7 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
             response = _failure()
         status = response.status
         try:
-            upgrade = response.upgrade
+            upgrade = upgrade_of(response)
             if upgrade is not None:
                 sink = upgrade.attach(exchange)
                 exchange.open_tunnel(response.status, response.headers.raw, sink)

@@ -27,11 +27,11 @@ from tako.core.request_body import BodySink
 from tako.core.seams import Exchange, Task
 from tako.errors import TlsConfigError
 from tako.http.conn_info import IpPeer, PeerAddr
-from tako.http.redirect import http_to_https_router
 from tako.http.request import Request
 from tako.http.response import Response
 from tako.proxy.header import ProxyHeader
 from tako.proxy.policy import ProxyPolicy, adopt_header
+from tako.routing.https_redirect import http_to_https_router
 from tako.runtime import ServerRuntime, signalled
 from tako.server.connection import Connection, Handler
 from tako.server.detect import ListenerProtocol, Prelude, Protocol as WireProtocol

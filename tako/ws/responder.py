@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from tako.config import Duration, positive, seconds
+from tako.core.upgrade import UpgradeResponse
 from tako.http.request import Request
 from tako.http.response import Response
 from tako.ws.handshake import Acceptance, Rules, shake_hands
@@ -147,7 +148,6 @@ class TakoWs:
         answer = shake_hands(self._request, rules)
         if not isinstance(answer, Acceptance):
             return Response(answer.status, answer.headers, answer.body)
-        response = Response(answer.status, answer.headers)
         options = WsOptions(
             max_frame_size=self._max_frame_size,
             max_message_size=self._max_message_size,
@@ -157,5 +157,5 @@ class TakoWs:
             subprotocol=answer.subprotocol,
             deflate=answer.deflate,
         )
-        response.upgrade = WebSocketUpgrade(self._request, self._session, options)
-        return response
+        upgrade = WebSocketUpgrade(self._request, self._session, options)
+        return UpgradeResponse(answer.status, answer.headers, upgrade)

@@ -11,6 +11,7 @@ from tako.asgi.protocol import App, Scope
 from tako.asgi.scope import http_scope, websocket_scope
 from tako.config import positive
 from tako.core.request_body import BodySink
+from tako.core.upgrade import UpgradeResponse
 from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Response
@@ -127,7 +128,7 @@ class AsgiApp:
             )
 
         probe = handshake(_no_session, ()).into_response()
-        if probe.upgrade is None:
+        if not isinstance(probe, UpgradeResponse):
             return probe  # no valid handshake: the app is not asked
         scope = websocket_scope(request, self._root_path)
         self._complete(scope, "websocket.http.response")

@@ -32,6 +32,7 @@ from tako.asgi.hosted.request import HostedBody, http_request, websocket_request
 from tako.asgi.hosted.response import send_response
 from tako.asgi.hosted.websocket import HostedWebSocket, run_session, run_within
 from tako.asgi.protocol import Receive, Scope, Send
+from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.request import Request
 from tako.http.response import Response
@@ -84,7 +85,7 @@ class RouterApp:
         receive = client.receive
         request = http_request(scope, HostedBody(receive), client)
         response = await self._dispatch(request)
-        if response.upgrade is not None:  # a handshake that the host did not take
+        if upgrade_of(response) is not None:  # a handshake that the host did not take
             response = Response(501, body="the server does not pass WebSockets on")
         await send_response(request, response, scope, receive, send)
 
@@ -94,7 +95,7 @@ class RouterApp:
             return  # the client has left
         request = websocket_request(scope, client)
         response = await self._handshake(request)
-        upgrade = response.upgrade
+        upgrade = upgrade_of(response)
         if not isinstance(upgrade, WebSocketUpgrade):
             if "websocket.http.response" in (scope.get("extensions") or {}):
                 await send_response(request, response, scope, receive, send)
@@ -128,7 +129,7 @@ class RouterApp:
     async def _handshake(self, request: Request) -> Response:
         """Return the router's answer to a handshake, if it can be had here."""
         response = await self._dispatch(request)
-        upgrade = response.upgrade
+        upgrade = upgrade_of(response)
         if not isinstance(upgrade, WebSocketUpgrade):
             return response
         if upgrade.make_socket is not WebSocket:
@@ -152,7 +153,7 @@ def _final(response: Response) -> Response:
     Raises:
         LocalProtocolError: it is.
     """
-    if response.status < 200 and response.upgrade is None:
+    if response.status < 200 and upgrade_of(response) is None:
         msg = f"a response of {response.status} is no answer"
         raise LocalProtocolError(msg)
     return response

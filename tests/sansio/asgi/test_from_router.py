@@ -8,6 +8,7 @@ import pytest
 import tako
 from tako import Next, Request, Response, Router, TakoWs, WebSocket
 from tako.asgi import from_router
+from tako.core.upgrade import upgrade_of
 from tako.ws.websocket import WebSocketUpgrade
 from tests.support.server import Gate
 
@@ -76,8 +77,9 @@ def _facts(event: dict[str, Any]) -> list[Any]:
 
 async def shout(request: Request, call_next: Next) -> Response:
     response = await call_next(request)
-    assert isinstance(response.upgrade, WebSocketUpgrade)
-    response.upgrade.make_socket = Shouting
+    upgrade = upgrade_of(response)
+    assert isinstance(upgrade, WebSocketUpgrade)
+    upgrade.make_socket = Shouting
     return response
 
 

@@ -11,8 +11,6 @@ from tako.http.headers import Headers
 from tako.http.redirect import (
     Redirect,
     found,
-    http_to_https_router,
-    http_to_https_router_with_allowed_hosts,
     permanent,
     permanent_moved,
     see_other,
@@ -20,6 +18,10 @@ from tako.http.redirect import (
 )
 from tako.http.request import Request
 from tako.http.response import Response, into_response
+from tako.routing.https_redirect import (
+    http_to_https_router,
+    http_to_https_router_with_allowed_hosts,
+)
 from tako.routing.router import Router
 from tests.support.wire import FakeRuntime
 

@@ -53,7 +53,6 @@ def test_the_default_response_is_an_empty_200() -> None:
     response = Response()
     assert (response.status, response.headers.items()) == (200, [])
     assert response.body == b""
-    assert response.upgrade is None
     assert response.trailers is None
 
 

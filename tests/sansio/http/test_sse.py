@@ -13,12 +13,12 @@ from tako.http.response import Response, into_response
 from tako.http.sse import (
     EventStream,
     Heartbeat,
-    HeartbeatTimer,
     Sse,
     SseEvent,
     last_event_id,
     last_event_id_bytes,
 )
+from tako.server.heartbeat import HeartbeatTimer
 from tests.support.wire import FakeHost, FakeRuntime
 
 

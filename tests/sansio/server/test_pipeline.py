@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tako.core.seams import Exchange, ResetCode, Sink
+from tako.core.upgrade import UpgradeResponse
 from tako.errors import Disconnected
 from tako.http.headers import Headers
 from tako.http.request import Request
@@ -267,8 +268,7 @@ class Upgrade:
 class TestUpgrades:
     def test_the_tunnel_is_open_before_the_conversation_begins(self) -> None:
         upgrade = Upgrade()
-        response = Response(101, [("upgrade", "websocket")])
-        response.upgrade = upgrade
+        response = UpgradeResponse(101, [("upgrade", "websocket")], upgrade)
         exchange = answer(response)
         assert exchange.status == 101
         assert exchange.headers == [(b"upgrade", b"websocket")]
@@ -277,7 +277,6 @@ class TestUpgrades:
         assert exchange.flushes == [True]
 
     def test_a_bug_in_it_resets(self, caplog: pytest.LogCaptureFixture) -> None:
-        response = Response(101)
-        response.upgrade = Upgrade(RuntimeError("bug"))
+        response = UpgradeResponse(101, (), Upgrade(RuntimeError("bug")))
         assert answer(response).resets == [ResetCode.INTERNAL_ERROR]
         assert "bug" in caplog.text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tako.core.upgrade import upgrade_of
 from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Responder, Response
@@ -69,7 +70,7 @@ class TestIntoResponse:
             ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
         ]
         assert response.body == b""
-        assert isinstance(response.upgrade, WebSocketUpgrade)
+        assert isinstance(upgrade_of(response), WebSocketUpgrade)
         assert upgrades == [(asked, session, WsOptions())]
 
     def test_over_http2_the_answer_is_200(self) -> None:
@@ -78,7 +79,7 @@ class TestIntoResponse:
         asked.protocol = "websocket"
         response = TakoWs(asked, session).into_response()
         assert response.status == 200
-        assert response.upgrade is not None
+        assert upgrade_of(response) is not None
 
     def test_a_refusal_is_an_ordinary_response(self) -> None:
         response = TakoWs(Request.build("GET", "/ws"), session).into_response()
@@ -89,7 +90,7 @@ class TestIntoResponse:
             ("connection", "Upgrade"),
         ]
         assert response.body == b"Expected Upgrade: websocket"
-        assert response.upgrade is None
+        assert upgrade_of(response) is None
 
     def test_what_was_agreed_on_reaches_the_session(
         self, upgrades: list[tuple[Any, ...]]
@@ -168,7 +169,7 @@ class TestBuilder:
         listed = TakoWs(request(), session).allowed_origins(["https://a.example"])
         response = listed.into_response()
         assert (response.status, response.body) == (403, b"origin not allowed")
-        assert response.upgrade is None
+        assert upgrade_of(response) is None
 
     def test_an_allowed_origin_may_be_in_unicode(self) -> None:
         asked = request(origin="https://xn--bcher-kva.example")
