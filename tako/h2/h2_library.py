@@ -10,7 +10,8 @@ the outbound windows. tako keeps for itself, and takes away here:
 * the memory of closed streams (§5.1): the gate has it, ``h2`` forgets what has ended;
 * header blocks, which the gate has put together: they are not framed and parsed again.
 
-This is the only module that touches names of ``h2`` which start with an underscore.
+This is the only module that touches names of ``h2`` which start with an underscore;
+``PRIVATE_NAMES`` lists them.
 """
 
 from typing import Final, cast
@@ -48,6 +49,13 @@ from tako.h2.frames import (
 from tako.h2.hpack import FieldDecoder, FieldEncoder
 from tako.http.headers import RawHeader
 
+
+PRIVATE_NAMES: Final = (
+    "_inbound_flow_control_window_manager",  # replaced by one that is never full
+    "_receive_frame",  # takes SETTINGS that are judged already
+    "_terminate_connection",  # does nothing: GOAWAY is ours
+)
+"""What is used of ``h2`` that it does not promise to keep."""
 
 _HEADER_TABLE: Final = 4096  # of the peer's encoder; ours has none
 _BLOCK_LIMIT: Final = 1 << 20  # of h2's frame buffer; the gate enforces the real one
