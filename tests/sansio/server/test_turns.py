@@ -275,9 +275,10 @@ def seen(
     opening, rest = plain
     with pytest.MonkeyPatch.context() as patch:
         run = Run(settings_, wire)
-        for name in Budget._fields:
-            patch.setattr(turn, f"_{name.upper()}", getattr(budget, name))
+        patch.setattr(turn, "_UNITS", budget.units)
+        patch.setattr(turn, "_STEP", budget.step)
         run.connection.turn._left = budget.units
+        run.connection.turn._spell = budget.spell
         run.feed([run.seal(opening)] if opening else [])
         sealed = b"".join([run.seal(part) for part in rest])
         if end == "notify" and settings_ is not None:
