@@ -110,7 +110,7 @@ class Conversation:
         self._eof_due = False  # behind what is not decoded
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
-        self._late_pong: bytes | None = None  # waits until output is welcome
+        self._late_pong: bytes | None = None  # waits for room, or the read's end
         self.answered: list[bytes] = []
         self.close_sent: bool = False
         self.direct: bool = deflate is None  # open for output, nothing to compress
@@ -335,6 +335,8 @@ class Conversation:
             if self._discarding:
                 messages = []
             inbox.put(messages)
+        if self._late_pong is not None and not self._waits:
+            self._answer_late()
         if self._uncredited and not codec.pending:
             size, self._uncredited = self._uncredited, 0
             if inbox.messages:
@@ -389,14 +391,17 @@ class Conversation:
         if not pings or self.close_sent or self._output_ended:
             return
         # RFC 6455 §5.5.3: the most recent Ping may be answered for all before it
-        if not self.exchange.writable:
-            self._late_pong = pings[-1]  # a peer that does not read gets no queue
+        if self._waits or not self.exchange.writable:
+            # More of this read comes in the next turn; or the peer does not read, and
+            # gets no queue
+            self._late_pong = pings[-1]
             return
+        self._late_pong = None
         for data in pings[: _PONGS_PER_READ - 1] + pings[_PONGS_PER_READ - 1 :][-1:]:
             self.exchange.send_data(encode_pong(data))
 
     def _answer_late(self) -> None:
-        """Answer the latest of the Pings that came while output was not welcome."""
+        """Answer the latest of the Pings that had to wait."""
         data, self._late_pong = self._late_pong, None
         if data is not None:
             self._answer_pings([data])

@@ -449,6 +449,16 @@ class TestControlFrames:
         answered = [*pings[:15], pings[-1]]
         assert talk.sent() == b"".join(plain(PONG, data) for data in answered)
 
+    def test_a_read_that_takes_many_turns_is_one_read(self, talk: Talk) -> None:
+        talk.host.turn._spell = -1.0
+        pings = [b"%d" % i for i in range(500)]
+        talk.deliver(*(masked(PING, data) for data in pings))
+        assert talk.sent() == b""
+        talk.host.runtime.run_ready()
+        sent = talk.sent()
+        assert sent.endswith(plain(PONG, pings[-1]))
+        assert len(sent) < 40 * len(plain(PONG, pings[-1]))
+
     def test_a_peer_that_does_not_read_gets_the_latest_pong_when_it_does(
         self, talk: Talk
     ) -> None:
