@@ -338,16 +338,20 @@ class Conversation:
         if self._late_pong is not None and not self._waits:
             self._answer_late()
         if self._uncredited and not codec.pending:
-            size, self._uncredited = self._uncredited, 0
-            if inbox.messages:
-                inbox.held += size
-            else:
-                self.exchange.consumed(size)
+            self._credit()
         inbox.plain = codec.idle and self._keep_alive is None and not self._discarding
         if codec.error is not None:
             self._violated(codec.error)
         elif messages:
             self.readable.set()
+
+    def _credit(self) -> None:
+        """Give back the bytes that are decoded, or leave it to their messages."""
+        size, self._uncredited = self._uncredited, 0
+        if self.inbox.messages:
+            self.inbox.held += size
+        else:
+            self.exchange.consumed(size)
 
     def _violated(self, error: WsError) -> None:
         """The peer broke a rule; messages that came before may still be answered."""
