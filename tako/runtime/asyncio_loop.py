@@ -97,13 +97,12 @@ class AsyncioRuntime:
 
     cancelled: type[BaseException] = asyncio.CancelledError
     checkpoint: Callable[[], Awaitable[None]] | None = None
-    sleep = staticmethod(asyncio.sleep)
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
-        self.time = self._loop.time
-        self.call_soon = cast(
+        self.time: Callable[[], float] = self._loop.time
+        self.call_soon: Callable[[Callable[[], None]], None] = cast(
             "Callable[[Callable[[], None]], None]", self._loop.call_soon
         )
 
@@ -113,6 +112,10 @@ class AsyncioRuntime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return cast("Task", task)
+
+    async def sleep(self, delay: float, /) -> None:
+        """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        await asyncio.sleep(delay)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``."""

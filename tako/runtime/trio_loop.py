@@ -90,8 +90,6 @@ class TrioRuntime:
     checkpoint: Callable[[], Awaitable[None]] | None = staticmethod(
         trio.lowlevel.checkpoint
     )
-    time = staticmethod(trio.current_time)
-    sleep = staticmethod(trio.sleep)
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -117,6 +115,14 @@ class TrioRuntime:
         self._soon.append(callback)
         self._soon_due.set()
         self._need_help()
+
+    def time(self) -> float:
+        """Return trio's clock, in seconds."""
+        return trio.current_time()
+
+    async def sleep(self, delay: float, /) -> None:
+        """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        await trio.sleep(delay)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> TrioTimer:
         """Call ``callback`` at ``when``."""

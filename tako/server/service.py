@@ -19,7 +19,7 @@ import logging
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tako.config import ServerConfig
 from tako.core.late_loop import LoopWatch
@@ -40,6 +40,10 @@ from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
 from tako.server.undecided import Entrance, SharedTransport
 from tako.tls.certificates import TlsSettings
+
+
+if TYPE_CHECKING:
+    from tako.core.min_rate import Clock
 
 
 _logger = logging.getLogger("tako.server")
@@ -112,7 +116,7 @@ class Service:
         self._seldom = Seldom()
         self._drain_timeout = config.drain_timeout
         self._drain_begun = 0.0
-        self.time = runtime.time
+        self.time: Clock = runtime.time
 
     @property
     def drain_left(self) -> float:

@@ -255,6 +255,8 @@ class Codec:
                 largest = min(self._max_scan, left // (4 * _BATCH))
                 most = min(limit - len(messages), _BATCH)
                 found, offset = scan_frames(source, offset, largest, most)
+                if not found:  # one of any size, as it may be the last
+                    found, offset = scan_frames(source, offset, self._max_scan, 1)
                 messages += found
                 self._weight += weigh(found)
             if offset == start:
