@@ -796,7 +796,7 @@ def test_a_handler_runs_in_a_task_of_its_runtime(serve: Serve) -> None:
     server = serve(router)
     with server.connect() as connection:
         assert connection.request("GET", "/").status == 200
-    expected = "_trio" if server.runtime == "trio" else "_asyncio"
+    expected = ".trio_loop" if server.runtime == "trio" else ".asyncio_loop"
     assert seen.get().endswith(expected)
 
 
@@ -804,4 +804,4 @@ def test_asyncio_is_recognised_without_tako_run() -> None:
     async def main() -> str:
         return str(getattr(runtimes.current(), "__name__", ""))
 
-    assert asyncio.run(main()).endswith("_asyncio")
+    assert asyncio.run(main()).endswith(".asyncio_loop")
