@@ -1,8 +1,8 @@
 """Deadlines of one connection, kept without a clock.
 
 Theory of operation. Time is an input: nobody below ``runtime/`` reads a clock except
-through ``Host.time()``, and nobody arms a timer. A state machine that may have to act
-later makes a ``Deadline`` with the function to call, and moves it with ``set``. The
+through ``Connection.time()``, and nobody arms a timer. A state machine that may have to
+act later makes a ``Deadline`` with the function to call, and moves it with ``set``. The
 connection keeps the deadlines in a heap, asks for ``next()`` and arms one timer, and
 calls ``reached(now)`` when that fires.
 
@@ -38,7 +38,7 @@ class Deadline:
         self.when: float | None = None
 
     def set(self, when: float | None) -> None:
-        """Move the deadline to ``when``, on the ``Host.time`` clock; ``None``: off."""
+        """Move the deadline to ``when`` on ``Connection.time``; ``None``: off."""
         self.when = when
         if when is not None and (self._entry is None or when < self._entry):
             before, self._entry = self._entry, when

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tako.core.request_body import BodySink
-from tako.core.seams import Host
+from tako.core.seams import Connection
 from tako.http.request import Request
 
 
@@ -50,10 +50,10 @@ class HalfClosed(Generic[Exchange]):
     """The watch over one connection, from the peer's FIN to the last answer."""
 
     __slots__ = (
+        "_connection",
         "_deadline",
         "_exchanges",
         "_give_up",
-        "_host",
         "_limit",
         "_pause",
         "_probe",
@@ -65,7 +65,7 @@ class HalfClosed(Generic[Exchange]):
 
     def __init__(
         self,
-        host: Host,
+        connection: Connection,
         exchanges: Callable[[], Iterable[Exchange]],
         give_up: Callable[[Exchange], None],
         probe: Callable[[], None],
@@ -73,13 +73,13 @@ class HalfClosed(Generic[Exchange]):
         """Watch nothing yet.
 
         Args:
-            host: the connection.
+            connection: the connection.
             exchanges: returns those that are not answered in full.
             give_up: ends one as if its peer had reset it.
             probe: queues bytes that mean nothing, if there are any.
         """
-        config = host.config
-        self._host = host
+        config = connection.config
+        self._connection = connection
         self._exchanges = exchanges
         self._give_up = give_up
         self._probe = probe
@@ -89,29 +89,29 @@ class HalfClosed(Generic[Exchange]):
         self._seen: dict[Exchange, tuple[Progress, float]] = {}  # and since when
         self._taken = -1  # bytes that the peer has acknowledged
         self._taken_at = 0.0
-        self._deadline = host.deadlines.new(self._look)
+        self._deadline = connection.deadlines.new(self._look)
 
     def start(self) -> None:
         """The peer's FIN is here, or a request that it sent before begins now."""
         if self._deadline.when is None:
-            self._taken_at = self._host.time()
+            self._taken_at = self._connection.time()
             self._pause = _FIRST
             self._see()
 
     def _look(self) -> None:
         if not any(True for _ in self._exchanges()):
             return  # the rest is written and closed in order
-        delivery = self._host.delivery()
+        delivery = self._connection.delivery()
         if delivery is None or self._stuck(*delivery):
-            self._host.abort()
+            self._connection.abort()
         else:
             if self._see():
                 self._probe()
-            self._host.flush()
+            self._connection.flush()
 
     def _stuck(self, taken: int, lacking: int) -> bool:
         """Tell whether output has been on its way for too long."""
-        now = self._host.time()
+        now = self._connection.time()
         if not lacking or taken != self._taken:
             self._taken, self._taken_at = taken, now
         return now - self._taken_at >= self._timeout
@@ -121,7 +121,7 @@ class HalfClosed(Generic[Exchange]):
 
         Return whether something is silent and could move.
         """
-        now, silent = self._host.time(), False
+        now, silent = self._connection.time(), False
         before, self._seen = self._seen, {}
         for exchange in list(self._exchanges()):
             moved = exchange.request.bytes_sent, exchange.body.taken

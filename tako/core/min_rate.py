@@ -21,7 +21,7 @@ TICK = 1.0  # seconds between looks
 _NEVER = float("inf")
 
 
-class Pace:
+class MinRate:
     """Whether something that should move moves at ``rate`` bytes a second.
 
     A bucket that drains with time and fills with progress. It starts full, so nothing
@@ -148,10 +148,10 @@ class OutputWatch:
             output.abort()
 
 
-def pace_of(config: ServerConfig) -> Pace:
+def pace_of(config: ServerConfig) -> MinRate:
     """Return the pace that ``config`` asks for."""
     grace = config.min_rate_grace
-    return Pace(0, 0) if grace is None else Pace(config.min_rate, grace)
+    return MinRate(0, 0) if grace is None else MinRate(config.min_rate, grace)
 
 
 def spell(elapsed: float) -> float:

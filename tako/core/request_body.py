@@ -56,7 +56,7 @@ class BodySink:
                 ``100 Continue`` (RFC 9110 §10.1.1).
         """
         self._exchange: Exchange | None = exchange
-        self._runtime = exchange.host.runtime
+        self._runtime = exchange.connection.runtime
         self._on_first_read = on_first_read
         self._chunks: deque[Piece] | None = None  # few requests have a body
         self._complete = False

@@ -2,7 +2,7 @@
 
     Runtime, Transport, Signal  runtime/    asyncio or trio
              │
-           Host                 connection  one TCP connection: TLS, flush, deadlines
+        Connection              server/  one TCP connection: TLS, flush, deadlines
              │
           Engine                h1/, h2/    bytes <-> exchanges
              │
@@ -117,7 +117,7 @@ class Exchange(Protocol):
     """The handler's task; set by the connection, cancelled by the engine on a reset."""
 
     @property
-    def host(self) -> "Host":
+    def connection(self) -> "Connection":
         """The connection that carries this exchange."""
         ...
 
@@ -274,7 +274,7 @@ class Engine(Protocol):
         ...
 
     def wake_writers(self) -> None:
-        """``Host.writable`` became true."""
+        """``Connection.writable`` became true."""
         ...
 
     def shut_down(self) -> None:
@@ -282,7 +282,7 @@ class Engine(Protocol):
         ...
 
 
-class Host(Protocol):
+class Connection(Protocol):
     """What a connection offers to its engine and to the sinks of its exchanges."""
 
     config: ServerConfig

@@ -11,21 +11,21 @@ while *running*.
 
 from collections.abc import Callable
 
-from tako.core.seams import Host
+from tako.core.seams import Connection
 
 
 class BodyRate:
     """Watches one request body after the other on a connection.
 
     Args:
-        host: gives the time, the deadlines and the limits.
+        connection: gives the time, the deadlines and the limits.
         too_slow: called, once per body, when the rate was missed.
     """
 
     __slots__ = (
+        "_connection",
         "_deadline",
         "_grace",
-        "_host",
         "_moved",
         "_paused",
         "_rate",
@@ -34,12 +34,12 @@ class BodyRate:
         "_too_slow",
     )
 
-    def __init__(self, host: Host, too_slow: Callable[[], None]) -> None:
-        self._host = host
+    def __init__(self, connection: Connection, too_slow: Callable[[], None]) -> None:
+        self._connection = connection
         self._too_slow = too_slow
-        self._rate = host.config.min_rate
-        self._grace = host.config.min_rate_grace
-        self._deadline = host.deadlines.new(self._due)
+        self._rate = connection.config.min_rate
+        self._grace = connection.config.min_rate_grace
+        self._deadline = connection.deadlines.new(self._due)
         self._moved = 0
         self._paused = False
         self._spent = 0.0  # seconds of reading before _since
@@ -58,7 +58,7 @@ class BodyRate:
     def pause(self) -> None:
         """Stop the clock: it is we who do not read."""
         if self._since is not None:
-            self._spent += self._host.time() - self._since
+            self._spent += self._connection.time() - self._since
             self.stop()
             self._paused = True
 
@@ -77,7 +77,7 @@ class BodyRate:
         self._paused = False
         if self._rate == 0 or self._grace is None:
             return
-        now = self._host.time()
+        now = self._connection.time()
         self._since = now
         # after a pause the peer gets a moment to fill the window that just opened
         self._deadline.set(max(self._falls_below(now, self._grace), now + 1.0))
@@ -90,8 +90,8 @@ class BodyRate:
         since, grace = self._since, self._grace
         if since is None or grace is None:
             return
-        now = self._host.time()
-        if not self._host.writable:  # then the connection does not read, either
+        now = self._connection.time()
+        if not self._connection.writable:  # then the connection does not read, either
             self._deadline.set(now + grace)
             return
         due = self._falls_below(since, grace)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from tako.core.half_closed import HalfClosed
 from tako.core.request_body import BodySink
-from tako.core.seams import Host, Sink
+from tako.core.seams import Connection, Sink
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.body_rate import BodyRate
 from tako.h1.exchange import H1Exchange
@@ -42,7 +42,7 @@ class H1Engine:
     """HTTP/1.1 on one connection; implements ``seams.Engine``.
 
     Args:
-        host: the connection.
+        connection: the connection.
 
     Attributes:
         backlog: complete input may wait; call ``receive_data(b"")``.
@@ -72,13 +72,13 @@ class H1Engine:
         "backlog",
         "closing",
         "complaint",
+        "connection",
         "half_closed",
-        "host",
     )
 
-    def __init__(self, host: Host) -> None:
-        config = host.config
-        self.host: Host = host
+    def __init__(self, connection: Connection) -> None:
+        config = connection.config
+        self.connection: Connection = connection
         self.backlog: bool = False
         self.closing: bool = False
         self.half_closed: bool = False
@@ -95,9 +95,9 @@ class H1Engine:
         self._draining = False
         self._eof = False
         self._deaf = False
-        self._rate = BodyRate(host, self._body_too_slow)
-        self._gate = ReadGate(host, self._rate, self._eof_waits)
-        self._clock = HeadClock(host, self._head_too_slow)
+        self._rate = BodyRate(connection, self._body_too_slow)
+        self._gate = ReadGate(connection, self._rate, self._eof_waits)
+        self._clock = HeadClock(connection, self._head_too_slow)
         self._half_closed: HalfClosed[H1Exchange] | None = None  # made at FIN
 
     # ----------------------------------------------------------------- receiving
@@ -131,7 +131,7 @@ class H1Engine:
         if self._upgrade_refused and self._head.is_frame:
             self.close()  # sent in hope of 101 (RFC 9931): never parsed as HTTP
             return ()
-        if self._asked and self._head.data and not self.host.writable:
+        if self._asked and self._head.data and not self.connection.writable:
             self.backlog = True  # a client that takes no answer gets no other yet
             return ()
         try:
@@ -156,7 +156,7 @@ class H1Engine:
             exchange.body.deliver_eof()
         else:
             body: RequestBody = (
-                ChunkedBody(self._config, self.host.turn)
+                ChunkedBody(self._config, self.connection.turn)
                 if head.length is None
                 else LengthBody(head.length)
             )
@@ -279,9 +279,9 @@ class H1Engine:
         exchange.body.leave()
         if exchange in self._unanswered():
             if self._half_closed is None:
-                host = self.host
+                connection = self.connection
                 self._half_closed = HalfClosed(
-                    host, self._unanswered, self._give_up, self._probe
+                    connection, self._unanswered, self._give_up, self._probe
                 )
             self._half_closed.start()
 
@@ -297,7 +297,7 @@ class H1Engine:
 
     def _give_up(self, _: H1Exchange) -> None:
         self.connection_lost()
-        self.host.abort()
+        self.connection.abort()
 
     def connection_lost(self) -> None:
         """The transport is gone: tell the exchange, cancel its handler."""
@@ -467,10 +467,10 @@ class H1Engine:
             self._refuse(HttpError(408, "Request head took too long"))
         else:
             self.close()
-        self.host.flush()
+        self.connection.flush()
 
     def _body_too_slow(self) -> None:
         if self._exchange is not None and self._body is not None:
             fault = HttpError(408, "Request body took too long")
             self._fail_body(self._exchange, fault)
-        self.host.flush()
+        self.connection.flush()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tako.core.request_body import BodySink
-from tako.core.seams import Host, ResetCode, Sink, Task
+from tako.core.seams import Connection, ResetCode, Sink, Task
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1.request_head import RequestHead
 from tako.h1.response_head import (
@@ -38,7 +38,7 @@ from tako.native.loops import encode_frame
 class Wire(Protocol):
     """What an exchange needs of the engine that made it."""
 
-    host: Host
+    connection: Connection
 
     @property
     def keeps_alive(self) -> bool:
@@ -90,11 +90,11 @@ class H1Exchange:
         "_out",
         "_probed",
         "body",
+        "connection",
         "cut_off",
         "handler_ended",
         "head",
         "head_sent",
-        "host",
         "over",
         "persistent",
         "request",
@@ -117,7 +117,7 @@ class H1Exchange:
         self._left = 0
         self._probed = False  # the size of the next chunk has begun
         self._awaits_continue = head.expects_continue
-        self.host: Host = engine.host
+        self.connection: Connection = engine.connection
         self.head: RequestHead = head
         self.persistent: bool = head.persistent
         self.body: BodySink = BodySink(
@@ -130,8 +130,8 @@ class H1Exchange:
         self.cut_off: bool = False
         self.handler_ended: bool = False
         self.tunnel: bool = False
-        conn_info = self.host.conn_info
-        trusted = head.scheme if self.host.config.trust_scheme else None
+        conn_info = self.connection.conn_info
+        trusted = head.scheme if self.connection.config.trust_scheme else None
         self.request: Request = Request(
             head.method,
             head.target,
@@ -143,13 +143,13 @@ class H1Exchange:
             body_reader=self.body,
             conn_info=conn_info,
             client=self.body,
-            max_body_size=self.host.config.max_body_size,
+            max_body_size=self.connection.config.max_body_size,
         )
 
     @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
-        return self.host.writable
+        return self.connection.writable
 
     @property
     def body_due(self) -> bool:
@@ -226,7 +226,7 @@ class H1Exchange:
             self._awaits_continue = False
             self._out.append(CONTINUE)
             self._engine.body_expected()
-            self.host.flush()
+            self.connection.flush()
 
     def body_arrives(self) -> None:
         """Take note that the client did not wait for ``100``."""
@@ -336,12 +336,12 @@ class H1Exchange:
         if self.over:
             self._send_tunnel(b"", end=False)
             return self.writable
-        host = self.host
+        connection = self.connection
         frame = encode_frame(first_byte, payload)
-        if soon or self._out or not host.write(frame):
+        if soon or self._out or not connection.write(frame):
             self._out.append(frame)
-            host.flush(soon=soon)
-        return host.writable
+            connection.flush(soon=soon)
+        return connection.writable
 
     def _send_tunnel(self, data: bytes, *, end: bool) -> None:
         if self.over:
@@ -374,9 +374,9 @@ class H1Exchange:
         self.cut()
         self._engine.close()
         if in_order:
-            self.host.close()
+            self.connection.close()
         else:
-            self.host.abort()
+            self.connection.abort()
 
     def cut(self) -> None:
         """Make everything here a no-op: the peer or the connection is gone."""
@@ -390,4 +390,4 @@ class H1Exchange:
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued."""
-        self.host.flush(soon=soon)
+        self.connection.flush(soon=soon)

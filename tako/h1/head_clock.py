@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tako.core.seams import Host
+from tako.core.seams import Connection
 
 
 _LAST_HEAD = 1.0  # seconds for a request on its way when the server drains
@@ -12,16 +12,16 @@ class HeadClock:
     """The deadline of the next request head; stopped while there is an exchange.
 
     Args:
-        host: the connection.
+        connection: the connection.
         late: called when the time is up.
     """
 
-    __slots__ = ("_config", "_deadline", "_host", "_idle")
+    __slots__ = ("_config", "_connection", "_deadline", "_idle")
 
-    def __init__(self, host: Host, late: Callable[[], None]) -> None:
-        self._host = host
-        self._config = host.config
-        self._deadline = host.deadlines.new(late)
+    def __init__(self, connection: Connection, late: Callable[[], None]) -> None:
+        self._connection = connection
+        self._config = connection.config
+        self._deadline = connection.deadlines.new(late)
         self._idle = False  # between requests, on the keep-alive time
         self.expect()
 
@@ -46,7 +46,7 @@ class HeadClock:
 
     def hurry(self) -> None:
         """The server drains: what is on its way has a moment to arrive."""
-        soon = self._host.time() + _LAST_HEAD
+        soon = self._connection.time() + _LAST_HEAD
         if self._deadline.when is None or self._deadline.when > soon:
             self._deadline.set(soon)
 
@@ -55,4 +55,6 @@ class HeadClock:
         self._deadline.set(None)
 
     def _start(self, timeout: float | None) -> None:
-        self._deadline.set(None if timeout is None else self._host.time() + timeout)
+        self._deadline.set(
+            None if timeout is None else self._connection.time() + timeout
+        )

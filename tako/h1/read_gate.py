@@ -14,7 +14,7 @@ Invariant: ``unread`` is what was delivered to the current sink and not consumed
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tako.core.seams import Host, Pause
+from tako.core.seams import Connection, Pause
 from tako.h1.body_rate import BodyRate
 
 
@@ -30,8 +30,8 @@ class ReadGate:
     """Decides for one connection whether it reads."""
 
     __slots__ = (
+        "_connection",
         "_deadline",
-        "_host",
         "_left",
         "_rate",
         "body_shut",
@@ -40,21 +40,23 @@ class ReadGate:
         "unread",
     )
 
-    def __init__(self, host: Host, rate: BodyRate, left: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: Connection, rate: BodyRate, left: Callable[[], None]
+    ) -> None:
         """Make an open gate.
 
         Args:
-            host: what is told to pause and resume.
+            connection: what is told to pause and resume.
             rate: the watch on a body's rate; it does not run while the gate is shut.
             left: called when the peer's FIN waits behind the gate; perhaps repeatedly.
         """
         self._left = left
         self._deadline: Deadline | None = None  # made when first needed
-        self._host = host
+        self._connection = connection
         self._rate = rate
         self.body_shut: bool = False
         self.queue_shut: bool = False
-        self.limit: int = host.config.read_buffer
+        self.limit: int = connection.config.read_buffer
         self.unread: int = 0
 
     def settle(self) -> None:
@@ -63,14 +65,14 @@ class ReadGate:
             self.shut_body()
         elif self.body_shut and self.unread * 4 < self.limit:
             self.body_shut = False
-            self._host.resume_reading(Pause.BODY)
+            self._connection.resume_reading(Pause.BODY)
             self._rate.resume()
 
     def shut_body(self) -> None:
         """Stop reading until the sink has caught up."""
         if not self.body_shut:
             self.body_shut = True
-            self._host.pause_reading(Pause.BODY)
+            self._connection.pause_reading(Pause.BODY)
             self._watch()
             self._rate.pause()
 
@@ -84,11 +86,11 @@ class ReadGate:
         if waiting > MAX_WAITING:
             if not self.queue_shut:
                 self.queue_shut = True
-                self._host.pause_reading(Pause.PIPELINE)
+                self._connection.pause_reading(Pause.PIPELINE)
                 self._watch()
         elif self.queue_shut:
             self.queue_shut = False
-            self._host.resume_reading(Pause.PIPELINE)
+            self._connection.resume_reading(Pause.PIPELINE)
 
     def stop(self) -> None:
         """The connection closes: what comes is of no interest any more."""
@@ -97,17 +99,17 @@ class ReadGate:
 
     def _watch(self) -> None:
         if self._deadline is None:
-            self._deadline = self._host.deadlines.new(self._look)
+            self._deadline = self._connection.deadlines.new(self._look)
         if self._deadline.when is None:
-            self._deadline.set(self._host.time() + _TICK)
+            self._deadline.set(self._connection.time() + _TICK)
 
     def _look(self) -> None:
-        host = self._host
+        connection = self._connection
         if not (self.body_shut or self.queue_shut):
             return
-        if host.delivery() is None:
-            host.abort()
+        if connection.delivery() is None:
+            connection.abort()
             return
-        if host.peer_ended():
+        if connection.peer_ended():
             self._left()
         self._watch()

@@ -1,7 +1,7 @@
 """How much unproductive input a peer may send before it is asked to calm down.
 
-Time is an argument: the engine passes ``Host.time()``. Each budget answers one question
-(``spend``) with a yes or no; what a no costs is the caller's business.
+Time is an argument: the engine passes ``Connection.time()``. Each budget answers one
+question (``spend``) with a yes or no; what a no costs is the caller's business.
 """
 
 from tako.config import ServerConfig

@@ -32,7 +32,7 @@ from h2.events import (
 )
 
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Exchange, Host, ResetCode
+from tako.core.seams import Connection, Exchange, ResetCode
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.budgets import TokenBucket
 from tako.h2.exchange import H2Exchange
@@ -41,7 +41,7 @@ from tako.h2.h2_library import Library
 from tako.h2.lifecycle import Lifecycle
 from tako.h2.linger import Linger
 from tako.h2.output import Output
-from tako.h2.reader import Gate
+from tako.h2.reader import FrameReader
 from tako.h2.request_head import Head, Refusal, check_head, check_trailers
 from tako.h2.slow_streams import Watch
 from tako.http.conn_info import scheme_of
@@ -57,13 +57,13 @@ class H2Engine:
 
     __slots__ = (
         "_checked",
+        "_connection",
         "_eof",
-        "_gate",
         "_head",
-        "_host",
         "_lifecycle",
         "_linger",
         "_output",
+        "_reader",
         "_requests",
         "_resets",
         "_running",
@@ -77,41 +77,41 @@ class H2Engine:
         "streams_seen",
     )
 
-    def __init__(self, host: Host, *, lane: bool = True) -> None:
+    def __init__(self, connection: Connection, *, lane: bool = True) -> None:
         """Begin the connection; the server's preface is queued.
 
         Args:
-            host: the connection.
+            connection: the connection.
             lane: whether DATA of tunnels bypasses ``h2``; only speed depends on it.
         """
-        self._host = host
+        self._connection = connection
         self.backlog: bool = False
         self.closing: bool = False
         self.half_closed: bool = False
         self.exchanges: dict[int, H2Exchange] = {}
         self.streams_seen: int = 0
         self._running = 0
-        trusted = host.config.trust_scheme
-        self._scheme = None if trusted else scheme_of(host.conn_info)
+        trusted = connection.config.trust_scheme
+        self._scheme = None if trusted else scheme_of(connection.conn_info)
         self._eof = False
         self._shutting_down = False
         self._requests: list[H2Exchange] = []
         self._checked: list[RawHeader] | None = None
         self._head: Head | Refusal | None = None
         self._resets = self._bucket()
-        self._output = Output(host, Library(host.config))
-        self._gate = Gate(self, host, self._output, lane=lane)
-        self._gate.start()
-        self._lifecycle = Lifecycle(self, host, self._output)
-        self._linger = Linger(host)
-        self._watch = Watch(host, self.exchanges, self._too_slow)
+        self._output = Output(connection, Library(connection.config))
+        self._reader = FrameReader(self, connection, self._output, lane=lane)
+        self._reader.start()
+        self._lifecycle = Lifecycle(self, connection, self._output)
+        self._linger = Linger(connection)
+        self._watch = Watch(connection, self.exchanges, self._too_slow)
 
     # seams.Engine ------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
         """Take bytes from the peer; see ``seams.Engine``."""
         self._lifecycle.heard()
-        self.backlog = self._gate.receive_data(data)
+        self.backlog = self._reader.receive_data(data)
         if self._eof and not self.backlog:
             self._all_received()
         if not self._requests:
@@ -122,7 +122,7 @@ class H2Engine:
     @property
     def complaint(self) -> str | None:
         """What the peer speaks instead of HTTP/2; see ``seams.Engine``."""
-        return self._gate.complaint
+        return self._reader.complaint
 
     def receive_eof(self) -> None:
         """Take the end of the peer's direction; complete requests are answered."""
@@ -133,18 +133,21 @@ class H2Engine:
 
     def _all_received(self) -> None:
         """Take the end of the peer's direction, now that all before it is known."""
-        self._gate.stop()
+        self._reader.stop()
         self._cut_incomplete()
         self._lifecycle.silenced()
         for exchange in self.exchanges.values():
             exchange.body.leave()
         HalfClosed(
-            self._host, self.exchanges.values, self._too_slow, self._lifecycle.probe
+            self._connection,
+            self.exchanges.values,
+            self._too_slow,
+            self._lifecycle.probe,
         ).start()
 
     def connection_lost(self) -> None:
         """Tell every exchange that the transport is gone."""
-        self._gate.stop()
+        self._reader.stop()
         self.backlog = False
         self.closing = True
         self.cut_all()
@@ -217,7 +220,7 @@ class H2Engine:
 
     def fail(self, code: int) -> None:
         """End the connection with an error (RFC 9113 §5.4.1)."""
-        self._gate.stop()
+        self._reader.stop()
         self.backlog = False
         self._lifecycle.fail(code)
         self._cut_incomplete()
@@ -226,7 +229,7 @@ class H2Engine:
 
     def tunnel_opened(self, exchange: H2Exchange) -> None:
         """Put an accepted tunnel on the express lane."""
-        self._gate.open_lane(exchange)
+        self._reader.open_lane(exchange)
         if self._shutting_down:
             exchange.sink.shut_down()
 
@@ -235,7 +238,7 @@ class H2Engine:
         exchange.cut()
         del self.exchanges[exchange.stream_id]
         self._linger.remove(exchange)
-        self._gate.stream_closed(exchange.stream_id)
+        self._reader.stream_closed(exchange.stream_id)
         self._lifecycle.stream_closed()
 
     def reset(self, exchange: H2Exchange, code: int) -> None:
@@ -273,7 +276,7 @@ class H2Engine:
 
     def close(self) -> None:
         """Let the connection close once all is written."""
-        self._gate.stop()
+        self._reader.stop()
         self.backlog = False
         self.closing = True
 
@@ -292,7 +295,7 @@ class H2Engine:
 
     def _request(self, event: RequestReceived) -> None:
         stream_id, ended = event.stream_id, event.stream_ended is not None
-        config = self._host.config
+        config = self._connection.config
         most = config.h2_max_concurrent_streams
         self.streams_seen += 1
         if self.streams_seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
@@ -332,7 +335,7 @@ class H2Engine:
         if self._lifecycle.lingering:
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        exchange = H2Exchange(self, self._host, self._output, stream_id, b"")
+        exchange = H2Exchange(self, self._connection, self._output, stream_id, b"")
         exchange.body.discard()
         self._open(exchange, ended=ended)
         exchange.answer(refusal.status, refusal.body)
@@ -340,12 +343,17 @@ class H2Engine:
     def _dispatch(self, stream_id: int, head: Head, *, ended: bool) -> None:
         connect = head.protocol is not None
         exchange = H2Exchange(
-            self, self._host, self._output, stream_id, head.method, connect=connect
+            self,
+            self._connection,
+            self._output,
+            stream_id,
+            head.method,
+            connect=connect,
         )
         if not ended and head.expects_continue:
             exchange.expect_continue()
         exchange.expected = head.content_length
-        info = self._host.conn_info
+        info = self._connection.conn_info
         exchange.request = Request(
             # An extended CONNECT is presented as the GET that it replaces
             "GET" if connect else head.method.decode("latin-1"),
@@ -358,7 +366,7 @@ class H2Engine:
             body_reader=exchange.body,
             conn_info=info,
             client=exchange.body,
-            max_body_size=self._host.config.max_body_size,
+            max_body_size=self._connection.config.max_body_size,
         )
         exchange.dispatched = True
         self._running += 1
@@ -381,7 +389,7 @@ class H2Engine:
         exchange = self.exchanges[event.stream_id]
         raw = event.headers
         well_formed = event.stream_ended is not None and check_trailers(
-            raw, self._host.config
+            raw, self._connection.config
         )
         if exchange.connect:  # RFC 9113 §8.5: only DATA on a tunnel
             self.fail_stream(event.stream_id, ErrorCode.PROTOCOL_ERROR)
@@ -418,7 +426,7 @@ class H2Engine:
     def _reject(self, stream_id: int, code: int) -> None:
         """Reset a stream that never became an exchange."""
         self._output.reset(stream_id, code)
-        self._gate.stream_reset(stream_id, by_peer=False)
+        self._reader.stream_reset(stream_id, by_peer=False)
 
     def _drop(self, exchange: H2Exchange, *, by_peer: bool = False) -> None:
         """Let go of an exchange whose peer does not want or deserve the answer."""
@@ -435,7 +443,7 @@ class H2Engine:
         exchange.cut()
         self.exchanges.pop(exchange.stream_id, None)
         self._linger.remove(exchange)
-        self._gate.stream_reset(exchange.stream_id, by_peer=by_peer)
+        self._reader.stream_reset(exchange.stream_id, by_peer=by_peer)
         self._lifecycle.stream_closed()
 
     def _cut_incomplete(self) -> None:
@@ -445,12 +453,12 @@ class H2Engine:
                 self._drop(exchange)
 
     def _bucket(self) -> TokenBucket:
-        size = self._host.config.h2_max_pending_accept_reset_streams
+        size = self._connection.config.h2_max_pending_accept_reset_streams
         rate = max(size / _RESET_REFILL, 1)
-        return TokenBucket(size, rate, self._host.time())
+        return TokenBucket(size, rate, self._connection.time())
 
     def _count_reset(self) -> None:
-        if self._resets.spend(1, self._host.time()):
+        if self._resets.spend(1, self._connection.time()):
             return
         if self._lifecycle.calming:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM)
@@ -468,7 +476,10 @@ class H2Engine:
     def _settings_acknowledged(self) -> None:
         """Our settings are in force, on open streams as well (RFC 9113 §6.9.2)."""
         self._lifecycle.settings_acknowledged()
-        library, size = self._output.library, self._host.config.h2_initial_window_size
+        library, size = (
+            self._output.library,
+            self._connection.config.h2_initial_window_size,
+        )
         change = size - library.inbound_window
         library.inbound_window = size
         for exchange in self.exchanges.values():

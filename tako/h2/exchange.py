@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tako.core.request_body import BodySink
-from tako.core.seams import Host, ResetCode, Sink, Task
+from tako.core.seams import Connection, ResetCode, Sink, Task
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import HEAD, window_update
 from tako.h2.outbox import Outbox
@@ -29,7 +29,7 @@ from tako.native.loops import encode_data_frame, encode_frame
 
 
 if TYPE_CHECKING:
-    from tako.core.min_rate import Pace
+    from tako.core.min_rate import MinRate
 
 
 _HEAD_SIZE = HEAD.size
@@ -59,10 +59,10 @@ class H2Exchange:
         "body",
         "closed",
         "connect",
+        "connection",
         "dispatched",
         "expected",
         "head_sent",
-        "host",
         "moved",
         "outbox",
         "over",
@@ -91,7 +91,7 @@ class H2Exchange:
     def __init__(
         self,
         owner: Owner,
-        host: Host,
+        connection: Connection,
         output: Output,
         stream_id: int,
         method: bytes,
@@ -102,14 +102,14 @@ class H2Exchange:
 
         Args:
             owner: the engine.
-            host: the connection.
+            connection: the connection.
             output: where frames go.
             stream_id: the stream.
             method: the request's method.
             connect: the request is an extended CONNECT (RFC 8441).
         """
         self._owner = owner
-        self.host: Host = host
+        self.connection: Connection = connection
         self._output = output
         self._library = output.library
         self._stream = output.library.streams[stream_id]
@@ -125,7 +125,7 @@ class H2Exchange:
         self.head_sent = self.over = self.closed = self.peer_ended = False
         # Inbound
         self.window: int = output.library.inbound_window
-        self._step = host.config.h2_initial_window_size + 1 >> 1
+        self._step = connection.config.h2_initial_window_size + 1 >> 1
         self._unacked = 0
         self._early: list[Piece] = []
         self.expected: int | None = None  # content-length of the request
@@ -141,13 +141,13 @@ class H2Exchange:
         self.sent: int = 0
         # What the watch has seen
         self.moved: int = 0
-        self.pace: Pace | None = None
-        self.send_pace: Pace | None = None
+        self.pace: MinRate | None = None
+        self.send_pace: MinRate | None = None
 
     @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
-        return self.outbox.size < self._output.mark and self.host.writable
+        return self.outbox.size < self._output.mark and self.connection.writable
 
     def expect_continue(self) -> None:
         """The peer waits for 100 (Continue) before it sends the body."""
@@ -230,7 +230,7 @@ class H2Exchange:
 
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame; see ``seams.Exchange``."""
-        host = self.host
+        connection = self.connection
         # One bytes object and one look at each window; the slow path that it must
         # equal is send_data. (tests/benchmarks/h2_engine.py)
         if self._fast and len(payload) < _SMALL and not self.outbox.size:
@@ -240,14 +240,14 @@ class H2Exchange:
             if (
                 size <= stream.outbound_flow_control_window
                 and size <= library.outbound_flow_control_window
-                and host.writable
+                and connection.writable
             ):
                 stream.outbound_flow_control_window -= size
                 library.outbound_flow_control_window -= size
                 output.data_frames += 1
                 output.frames.append(frame)
-                if not host.flush_due:
-                    host.flush(soon=True)
+                if not connection.flush_due:
+                    connection.flush(soon=True)
                 return True
         self.send_data(encode_frame(first_byte, payload))
         self.flush(soon=soon)
@@ -295,7 +295,7 @@ class H2Exchange:
             self._output.frames.append(window_update(self.stream_id, self._unacked))
             self.window += self._unacked
             self._unacked = 0
-            self.host.flush(soon=True)
+            self.connection.flush(soon=True)
 
     def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
         """Cut the stream off; see ``seams.Exchange``."""
@@ -321,7 +321,7 @@ class H2Exchange:
         Always "soon": of the sessions that one read woke, the first does not know that
         the others are due as well. One write for 25 streams instead of 25 (h2-small).
         """
-        self.host.flush(soon=True)
+        self.connection.flush(soon=True)
 
     # Engine to network ------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Invariant: ``stream_id`` is not zero exactly while CONTINUATION is expected.
 
 from tako.h2 import frames
 from tako.h2.frames import ErrorCode
-from tako.h2.police import Fault, padding
+from tako.h2.police import ConnectionFault, padding
 
 
 _CONTINUATIONS = 8  # at least; as many as the limit in bytes takes
@@ -46,13 +46,13 @@ class HeaderBlock:
         """
         # RFC 9113 §6.10: nothing else within a block, nothing of the kind outside
         if (kind == frames.CONTINUATION) != bool(self.stream_id):
-            raise Fault(ErrorCode.PROTOCOL_ERROR)
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
         if self.stream_id and stream_id != self.stream_id:
-            raise Fault(ErrorCode.PROTOCOL_ERROR)
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
         if kind in (frames.HEADERS, frames.CONTINUATION) and (
             self._size + length > self._limit or len(self._parts) >= self._most_parts
         ):
-            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
 
     def begin(self, flags: int, stream_id: int, payload: bytes) -> bytes | None:
         """Take a HEADERS frame; return the block if that is all of it.
@@ -66,7 +66,7 @@ class HeaderBlock:
         self.self_dependent = False
         if flags & frames.HAS_PRIORITY:
             if end - start < 5:  # RFC 9113 §6.2
-                raise Fault(ErrorCode.FRAME_SIZE_ERROR)
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
             parent = int.from_bytes(payload[start : start + 4])
             self.self_dependent = parent & frames.MAX_STREAM_ID == stream_id
             start += 5
@@ -88,7 +88,7 @@ class HeaderBlock:
         self._parts = []
         self.stream_id = self._size = 0
         if _leading_size_updates(block) > _SIZE_UPDATES:
-            raise Fault(ErrorCode.COMPRESSION_ERROR)
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR)
         return block
 
 

@@ -16,7 +16,7 @@ Invariants: ``refusing`` and ``lingering`` imply that the last GOAWAY has been s
 from typing import Protocol
 
 from tako.config import ServerConfig
-from tako.core.seams import Host
+from tako.core.seams import Connection
 from tako.h2 import frames
 from tako.h2.frames import MAX_STREAM_ID, ErrorCode
 from tako.h2.output import Output
@@ -63,10 +63,10 @@ class Lifecycle:
 
     __slots__ = (
         "_ack_deadline",
+        "_connection",
         "_draining",
         "_end_deadline",
         "_heard",
-        "_host",
         "_idle_deadline",
         "_interval",
         "_last_stream",
@@ -80,9 +80,11 @@ class Lifecycle:
         "refusing",
     )
 
-    def __init__(self, streams: Streams, host: Host, output: Output) -> None:
+    def __init__(
+        self, streams: Streams, connection: Connection, output: Output
+    ) -> None:
         self._streams = streams
-        self._host = host
+        self._connection = connection
         self._output = output
         self._draining = False
         self._last_stream = MAX_STREAM_ID  # in the latest GOAWAY
@@ -94,14 +96,14 @@ class Lifecycle:
         """The peer is not listened to any more."""
         self.peer_leaves: bool = False
         """The peer has sent GOAWAY, or the end of its direction."""
-        new, now = host.deadlines.new, host.time()
+        new, now = connection.deadlines.new, connection.time()
         self._idle_deadline = new(self.begin_drain)
-        self._idle_deadline.set(now + idle_timeout(host.config))
+        self._idle_deadline.set(now + idle_timeout(connection.config))
         self._ack_deadline = new(self._settings_late)
-        if host.config.settings_timeout is not None:
-            self._ack_deadline.set(now + host.config.settings_timeout)
+        if connection.config.settings_timeout is not None:
+            self._ack_deadline.set(now + connection.config.settings_timeout)
         self._end_deadline = new(self._end_reached)
-        self._interval = host.config.h2_keep_alive_interval
+        self._interval = connection.config.h2_keep_alive_interval
         self._heard = now
         self._ping_sent = False
         self._ping_deadline = new(self._silent)
@@ -114,7 +116,7 @@ class Lifecycle:
         """Something was received."""
         if self._interval is None:
             return
-        self._heard = self._host.time()
+        self._heard = self._connection.time()
         if self._ping_sent:
             self._ping_sent = False
             self._ping_deadline.set(self._heard + self._interval)
@@ -130,8 +132,8 @@ class Lifecycle:
         if self.refusing or self.lingering or self.peer_leaves:
             self._close()
         elif not self._draining:
-            timeout = idle_timeout(self._host.config)
-            self._idle_deadline.set(self._host.time() + timeout)
+            timeout = idle_timeout(self._connection.config)
+            self._idle_deadline.set(self._connection.time() + timeout)
 
     def settings_acknowledged(self) -> None:
         """The peer knows our settings (RFC 9113 §6.5.3)."""
@@ -171,8 +173,8 @@ class Lifecycle:
             frames.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR),
             frames.frame(frames.PING, 0, 0, _DRAIN_PING),
         )
-        self._end_deadline.set(self._host.time() + _DRAIN_TIMEOUT)
-        self._host.flush()
+        self._end_deadline.set(self._connection.time() + _DRAIN_TIMEOUT)
+        self._connection.flush()
 
     def calm_down(self) -> None:
         """Accept nothing new, and give what is open some seconds."""
@@ -180,11 +182,11 @@ class Lifecycle:
         self.refusing = self.calming = True
         self._idle_deadline.set(None)
         self._goaway(ErrorCode.ENHANCE_YOUR_CALM)
-        timeout = self._host.config.h2_reset_drain_timeout
-        self._end_deadline.set(self._host.time() + timeout)
+        timeout = self._connection.config.h2_reset_drain_timeout
+        self._end_deadline.set(self._connection.time() + timeout)
         if not self._streams.busy:
             self._close()
-        self._host.flush()
+        self._connection.flush()
 
     def fail(self, code: int) -> None:
         """End the connection with an error; what can be answered, is."""
@@ -198,8 +200,8 @@ class Lifecycle:
         else:
             calm = code == ErrorCode.ENHANCE_YOUR_CALM
             linger = _LINGER_CALM if calm else _LINGER
-            self._end_deadline.set(self._host.time() + linger)
-        self._host.flush()
+            self._end_deadline.set(self._connection.time() + linger)
+        self._connection.flush()
 
     def stop_timers(self) -> None:
         """Set every deadline off."""
@@ -224,7 +226,7 @@ class Lifecycle:
         self._goaway(ErrorCode.NO_ERROR)
         if not self._streams.busy:
             self._close()
-        self._host.flush()
+        self._connection.flush()
 
     def _end_reached(self) -> None:
         if self.lingering or self.calming:
@@ -237,14 +239,14 @@ class Lifecycle:
     def _close(self) -> None:
         self.stop_timers()
         self._streams.close()
-        self._host.flush()
+        self._connection.flush()
 
     def _settings_late(self) -> None:
         self._give_up(ErrorCode.SETTINGS_TIMEOUT)  # RFC 9113 §6.5.3
 
     def _silent(self) -> None:
         """Nothing was heard for a while: ask, and end if there is no answer."""
-        now = self._host.time()
+        now = self._connection.time()
         due = self._heard + (self._interval or 0.0)
         if due > now:
             self._ping_deadline.set(due)
@@ -252,7 +254,7 @@ class Lifecycle:
             self._ping_sent = True
             self._output.frames.append(frames.frame(frames.PING, 0, 0, _ALIVE_PING))
             self._ping_deadline.set(now + _PING_TIMEOUT)
-            self._host.flush()
+            self._connection.flush()
         else:
             self._give_up(ErrorCode.NO_ERROR)
 

@@ -10,7 +10,7 @@ Invariant: only streams that are not closed are waited for.
 
 from typing import TYPE_CHECKING
 
-from tako.core.seams import Host, ResetCode
+from tako.core.seams import Connection, ResetCode
 
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ _LINGER = 0.5  # seconds
 class Linger:
     """The streams of one connection that are answered, and still receive."""
 
-    __slots__ = ("_deadline", "_host", "_waiting")
+    __slots__ = ("_connection", "_deadline", "_waiting")
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._waiting: dict[H2Exchange, float] = {}  # until when, the first is next
-        self._deadline = host.deadlines.new(self._due)
+        self._deadline = connection.deadlines.new(self._due)
 
     def add(self, exchange: "H2Exchange") -> None:
         """Reset ``exchange`` in a moment, unless its peer has ended it by then."""
-        when = self._host.time() + _LINGER
+        when = self._connection.time() + _LINGER
         self._waiting[exchange] = when
         if self._deadline.when is None:
             self._deadline.set(when)
@@ -46,10 +46,10 @@ class Linger:
         self._reset_until(float("inf"))
 
     def _due(self) -> None:
-        self._reset_until(self._host.time())
+        self._reset_until(self._connection.time())
         if self._waiting:
             self._deadline.set(next(iter(self._waiting.values())))
-        self._host.flush()
+        self._connection.flush()
 
     def _reset_until(self, last: float) -> None:
         due = [each for each, when in self._waiting.items() if when <= last]

@@ -10,7 +10,7 @@ Invariant: between calls ``h2``'s buffer is empty.
 
 from typing import TYPE_CHECKING, Protocol
 
-from tako.core.seams import Host
+from tako.core.seams import Connection
 from tako.h2.frames import DATA, END_STREAM, HEAD, frame, rst_stream
 from tako.h2.h2_library import Library
 from tako.h2.windows import SendQueue
@@ -58,10 +58,10 @@ class Output:
 
     __slots__ = ("data_frames", "frame_size", "frames", "library", "mark", "queue")
 
-    def __init__(self, host: Host, library: Library) -> None:
+    def __init__(self, connection: Connection, library: Library) -> None:
         self.library: Library = library
-        self.queue: SendQueue = SendQueue(host, library)
-        self.mark: int = host.config.h2_max_send_buf_size
+        self.queue: SendQueue = SendQueue(connection, library)
+        self.mark: int = connection.config.h2_max_send_buf_size
         self.frames: list[Piece] = []
         """What is to be sent, in order."""
         self.frame_size: int = library.max_outbound_frame_size

@@ -21,7 +21,7 @@ _ON_STREAM = frozenset(
 _ON_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
 
-class Fault(Exception):  # noqa: N818 - the peer's, and data to everybody else
+class ConnectionFault(Exception):  # noqa: N818 - the peer's, and data to everybody else
     """A connection error (RFC 9113 §5.4.1); never leaves the gate."""
 
     def __init__(self, code: ErrorCode) -> None:
@@ -36,20 +36,20 @@ def check_header(kind: int, flags: int, stream_id: int, length: int) -> None:
         Fault: the frame is too large, too small, or on the wrong kind of stream.
     """
     if length > frames.MAX_FRAME_SIZE:  # RFC 9113 §4.2
-        raise Fault(ErrorCode.FRAME_SIZE_ERROR)
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
     wrong = kind in _ON_CONNECTION if stream_id else kind in _ON_STREAM
     if wrong or kind == frames.PUSH_PROMISE:  # RFC 9113 §6.1 to §6.10, §8.4
-        raise Fault(ErrorCode.PROTOCOL_ERROR)
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
     if kind == frames.HEADERS and not stream_id & 1:  # RFC 9113 §5.1.1
-        raise Fault(ErrorCode.PROTOCOL_ERROR)
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
     if length != _LENGTHS.get(kind, length):
-        raise Fault(ErrorCode.FRAME_SIZE_ERROR)
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
     if kind == frames.SETTINGS:  # RFC 9113 §6.5
         wrong = length % 6 != 0 or bool(flags & frames.ACK and length)
     elif kind == frames.GOAWAY:  # RFC 9113 §6.8
         wrong = length < 8
     if wrong:
-        raise Fault(ErrorCode.FRAME_SIZE_ERROR)
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
 
 
 def padding(payload: bytes) -> int:
@@ -59,7 +59,7 @@ def padding(payload: bytes) -> int:
         Fault: there is no room for the padding.
     """
     if not payload:  # RFC 9113 §4.2
-        raise Fault(ErrorCode.FRAME_SIZE_ERROR)
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
     if payload[0] >= len(payload):  # RFC 9113 §6.1, §6.2
-        raise Fault(ErrorCode.PROTOCOL_ERROR)
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
     return payload[0]

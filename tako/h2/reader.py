@@ -1,4 +1,4 @@
-"""``Gate``: the first reader of every frame.
+"""``FrameReader``: the first reader of every frame.
 
 Theory of operation. The gate cuts the input into frames and does four jobs.
 
@@ -17,8 +17,8 @@ frame changes nothing in ``h2``'s state. DATA with END_STREAM does, and goes thr
 open; what was closed, and how, is remembered here and nowhere else. So what arrives for
 a closed stream is answered here: neither ``h2`` nor the engine ever sees it.
 
-A frame that breaks the connection raises ``Fault``, which never leaves the gate:
-``receive_data`` turns it into ``Receiver.fail`` and reads nothing any more.
+A frame that breaks the connection raises ``ConnectionFault``, which never leaves
+the reader: ``receive_data`` turns it into ``Receiver.fail`` and reads nothing any more.
 
 Invariant: ``_rest`` holds at most one incomplete frame, or input that was put off.
 """
@@ -32,7 +32,7 @@ from typing import Protocol
 from h2.events import Event
 from h2.exceptions import H2Error
 
-from tako.core.seams import Host
+from tako.core.seams import Connection
 from tako.h2 import frames
 from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.exchange import H2Exchange
@@ -40,7 +40,7 @@ from tako.h2.frames import ErrorCode, Setting
 from tako.h2.h2_library import error_code
 from tako.h2.header_block import HeaderBlock
 from tako.h2.output import Output
-from tako.h2.police import Fault, check_header, padding
+from tako.h2.police import ConnectionFault, check_header, padding
 from tako.h2.windows import ReceiveWindow
 from tako.native.loops import Inbox, split_frames, take_data
 
@@ -95,16 +95,16 @@ class Receiver(Protocol):
         ...
 
 
-class Gate:
+class FrameReader:
     """Reads frames for one connection."""
 
     __slots__ = (
         "_block",
         "_budget",
+        "_connection",
         "_deadline",
         "_ended",
         "_express",
-        "_host",
         "_lane",
         "_library",
         "_need",
@@ -122,19 +122,24 @@ class Gate:
     )
 
     def __init__(
-        self, receiver: Receiver, host: Host, output: Output, *, lane: bool = True
+        self,
+        receiver: Receiver,
+        connection: Connection,
+        output: Output,
+        *,
+        lane: bool = True,
     ) -> None:
         """Make the gate of a new connection.
 
         Args:
             receiver: the engine.
-            host: the connection.
+            connection: the connection.
             output: where answers go.
             lane: whether tunnels bypass ``h2``.
         """
         self._receiver = receiver
-        self._host = host
-        self._turn = host.turn
+        self._connection = connection
+        self._turn = connection.turn
         self._output = output
         self._library = output.library
         self._express = lane
@@ -143,13 +148,13 @@ class Gate:
         self._rest = bytearray()
         self._need = 0
         self._settings_seen = False
-        self._window = ReceiveWindow(host.config)
-        self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, host.time())
+        self._window = ReceiveWindow(connection.config)
+        self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, connection.time())
         self._window_updates = WindowUpdateBudget()
         self._reset: dict[int, bool] = {}  # id: whether a late frame was answered
         self._ended: deque[int] = deque(maxlen=_REMEMBERED)  # ids
-        self._block = HeaderBlock(decoded_size(host.config))
-        self._deadline = host.deadlines.new(self._block_late)
+        self._block = HeaderBlock(decoded_size(connection.config))
+        self._deadline = connection.deadlines.new(self._block_late)
         self.stopped: bool = False
         """Nothing is read any more."""
         self.complaint: str | None = None
@@ -167,7 +172,7 @@ class Gate:
             return False
         try:
             put_off = self._read(self._unread(data))
-        except Fault as fault:
+        except ConnectionFault as fault:
             self.stop()
             self._receiver.fail(fault.code)
             return False
@@ -206,7 +211,7 @@ class Gate:
             size = min(len(data), len(self._preface))
             if data[:size] != self._preface[:size]:
                 self.complaint = self._instead_of_preface(data)
-                raise Fault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
             self._preface = self._preface[size:]
             data = data[size:]
         rest = self._rest
@@ -223,7 +228,7 @@ class Gate:
         if data.startswith(b"\x16"):  # RFC 8446 §5.1: a ClientHello's record
             return "TLS on a port for HTTP/2 in the clear"
         spoken = "HTTP/1.1" if data[:1].isalpha() else "something else than HTTP/2"
-        if self._host.conn_info.tls is not None:  # RFC 9113 §3.2
+        if self._connection.conn_info.tls is not None:  # RFC 9113 §3.2
             return f"{spoken} from a client that agreed on h2 by ALPN"
         return f"{spoken} on a port for HTTP/2 with prior knowledge"
 
@@ -279,7 +284,7 @@ class Gate:
         if exchange is None or not 0 < size <= exchange.window or self._block.stream_id:
             return False
         if size > self._window.left:
-            raise Fault(ErrorCode.FLOW_CONTROL_ERROR)
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)
         exchange.window -= size
         self._window.left -= size
         exchange.sink.deliver(payload)
@@ -300,7 +305,7 @@ class Gate:
         if left:
             self._rest += memoryview(data)[position:]
         if waiting and self._deadline.when is None:
-            self._deadline.set(self._host.time() + _BLOCK_TIMEOUT)
+            self._deadline.set(self._connection.time() + _BLOCK_TIMEOUT)
 
     def _block_late(self) -> None:
         self.stop()
@@ -313,18 +318,18 @@ class Gate:
         check_header(kind, flags, stream_id, length)
         first = kind == frames.SETTINGS and not flags & frames.ACK
         if not self._settings_seen and not first:  # RFC 9113 §3.4
-            raise Fault(ErrorCode.PROTOCOL_ERROR)
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
         self._block.check(kind, stream_id, length)
         if kind in _NOT_WHEN_IDLE and stream_id and self._idle(stream_id):
-            raise Fault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §5.1
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §5.1
 
     def _idle(self, stream_id: int) -> bool:
         opened = self._library.highest_inbound_stream_id
         return not stream_id & 1 or stream_id > opened
 
     def _spend(self, tokens: int = 1) -> None:
-        if not self._budget.spend(tokens, self._host.time()):
-            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+        if not self._budget.spend(tokens, self._connection.time()):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
 
     # Receiving --------------------------------------------------------------------
 
@@ -357,7 +362,7 @@ class Gate:
         try:
             events = read()
         except H2Error as error:
-            raise Fault(error_code(error)) from error
+            raise ConnectionFault(error_code(error)) from error
         self._output.collect()
         return events
 
@@ -365,7 +370,7 @@ class Gate:
         size = len(payload)
         self._window.left -= size
         if self._window.left < 0:  # RFC 9113 §6.9.1
-            raise Fault(ErrorCode.FLOW_CONTROL_ERROR)
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)
         data = payload
         if flags & frames.PADDED:
             data = payload[1 : size - padding(payload)]
@@ -420,18 +425,18 @@ class Gate:
         try:
             self._library.decode(block)
         except H2Error as error:
-            raise Fault(error_code(error)) from error
+            raise ConnectionFault(error_code(error)) from error
 
     def _window_update(self, stream_id: int, payload: bytes) -> None:
         if not self._window_updates.spend(
             self._receiver.streams_seen, self._output.data_frames
         ):
-            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
         live = stream_id in self._receiver.exchanges
         increment = int.from_bytes(payload) & frames.MAX_WINDOW  # RFC 9113 §6.9
         if not increment:
             if not stream_id:  # RFC 9113 §6.9
-                raise Fault(ErrorCode.PROTOCOL_ERROR)
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
             if live:
                 self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
         elif live or not stream_id:
@@ -451,7 +456,7 @@ class Gate:
             return
         self._spend(_SETTINGS_COST)
         if len(payload) > 6 * _SETTINGS_ENTRIES:
-            raise Fault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
         entries = [
             (setting, value)
             for setting, value in _ENTRY.iter_unpack(payload)
@@ -478,7 +483,9 @@ class Gate:
         if stream_id in self._receiver.exchanges:
             self._receiver.fail_stream(stream_id, code)
         elif self._idle(stream_id):
-            raise Fault(code)  # RFC 9113 §6.4: no RST_STREAM for an idle stream
+            raise ConnectionFault(
+                code
+            )  # RFC 9113 §6.4: no RST_STREAM for an idle stream
         else:
             self._late(stream_id, code)
 
@@ -486,9 +493,9 @@ class Gate:
         if stream_id in self._reset:
             self._late(stream_id, ErrorCode.STREAM_CLOSED)
         elif stream_id in self._ended:  # RFC 9113 §5.1, closed
-            raise Fault(ErrorCode.STREAM_CLOSED)
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED)
         else:  # RFC 9113 §5.1.1: never opened, or closed long ago
-            raise Fault(ErrorCode.PROTOCOL_ERROR)
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
 
     def _late(self, stream_id: int, code: ErrorCode) -> None:
         """Answer a frame for a closed stream: once, then it is only counted."""

@@ -12,7 +12,7 @@ is charged: then nothing is read, either, and ``OutputWatch`` decides for all.
 from collections.abc import Callable, Mapping
 
 from tako.core.min_rate import TICK, pace_of, spell
-from tako.core.seams import Host
+from tako.core.seams import Connection
 from tako.h2.exchange import H2Exchange
 
 
@@ -23,10 +23,10 @@ class Watch:
     """The slow streams of one connection."""
 
     __slots__ = (
+        "_connection",
         "_deadline",
         "_exchanges",
         "_expired",
-        "_host",
         "_looked",
         "_rate",
         "_timeout",
@@ -34,24 +34,24 @@ class Watch:
 
     def __init__(
         self,
-        host: Host,
+        connection: Connection,
         exchanges: Mapping[int, H2Exchange],
         expired: Callable[[H2Exchange], None],
     ) -> None:
         """Watch ``exchanges``; ``expired`` is called with each that is too slow."""
-        config = host.config
-        self._host = host
+        config = connection.config
+        self._connection = connection
         self._exchanges = exchanges
         self._expired = expired
         self._rate = 0 if config.min_rate_grace is None else config.min_rate
         self._timeout = _NEVER if config.send_timeout is None else config.send_timeout
         self._looked = 0.0
-        self._deadline = host.deadlines.new(self._look)
+        self._deadline = connection.deadlines.new(self._look)
 
     def start(self) -> None:
         """There may be something to watch."""
         if self._deadline.when is None:
-            self._looked = self._host.time()
+            self._looked = self._connection.time()
             self._deadline.set(self._looked + TICK)
 
     def stop(self) -> None:
@@ -59,9 +59,9 @@ class Watch:
         self._deadline.set(None)
 
     def _look(self) -> None:
-        now = self._host.time()
+        now = self._connection.time()
         elapsed, self._looked = spell(now - self._looked), now
-        watched = not self._host.writable
+        watched = not self._connection.writable
         for exchange in [] if watched else list(self._exchanges.values()):
             receiving = not (exchange.peer_ended or exchange.tunnel)
             sending = bool(exchange.outbox.size)
@@ -75,13 +75,13 @@ class Watch:
             watched = watched or receiving or sending
         if watched:
             self._deadline.set(now + TICK)
-        self._host.flush()
+        self._connection.flush()
 
     def _comes(self, exchange: H2Exchange, elapsed: float) -> bool:
         if not self._rate or exchange.awaits_handler:
             return True
         if exchange.pace is None:
-            exchange.pace = pace_of(self._host.config)
+            exchange.pace = pace_of(self._connection.config)
         moved = exchange.received - exchange.moved
         exchange.moved = exchange.received
         if exchange.window <= 0 and not moved:
@@ -91,7 +91,7 @@ class Watch:
     def _leaves(self, exchange: H2Exchange, elapsed: float) -> bool:
         pace = exchange.send_pace
         if pace is None:
-            exchange.send_pace = pace_of(self._host.config)
+            exchange.send_pace = pace_of(self._connection.config)
             exchange.sent = 0
             return True
         moved, exchange.sent = exchange.sent, 0

@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tako.config import ServerConfig
-from tako.core.seams import Host
+from tako.core.seams import Connection
 from tako.h2.frames import DEFAULT_WINDOW, MAX_WINDOW, window_update
 from tako.h2.h2_library import Library
 
@@ -56,10 +56,10 @@ class ReceiveWindow:
 class SendQueue:
     """The exchanges that have output pending and a window to send it in, in turn."""
 
-    __slots__ = ("_host", "_library", "_turns")
+    __slots__ = ("_connection", "_library", "_turns")
 
-    def __init__(self, host: Host, library: Library) -> None:
-        self._host = host
+    def __init__(self, connection: Connection, library: Library) -> None:
+        self._connection = connection
         self._library = library
         self._turns: deque[H2Exchange] = deque()
 
@@ -71,8 +71,10 @@ class SendQueue:
 
     def pump(self) -> None:
         """Send one frame of each in turn, until the connection takes no more."""
-        turns, library, host = self._turns, self._library, self._host
-        while turns and library.outbound_flow_control_window > 0 and host.writable:
+        turns, library, connection = self._turns, self._library, self._connection
+        while (
+            turns and library.outbound_flow_control_window > 0 and connection.writable
+        ):
             exchange = turns.popleft()
             exchange.queued = False
             if exchange.send_turn():

@@ -177,7 +177,7 @@ class _Watch:
         self._sink = sink
         self._level = level
         self._query = query
-        self._started = sink.exchange.host.time()
+        self._started = sink.exchange.connection.time()
         self._upgrade: WebSocketUpgrade | None = None
         self._counts: WebSocketCounts | None = None
 
@@ -197,16 +197,16 @@ class _Watch:
             counts = None  # the handshake was refused by a middleware around this one
         else:
             counts.close_code = code
-        host = self._sink.exchange.host
+        connection = self._sink.exchange.connection
         entry = AccessEntry(
-            peer=str((request.conn_info or host.conn_info).peer),
+            peer=str((request.conn_info or connection.conn_info).peer),
             method=request.method,
             target=request.target if self._query else request.path,
             http_version=request.http_version,
             status=status,
             bytes_sent=request.bytes_sent,
             complete=complete,
-            seconds=host.time() - self._started,
+            seconds=connection.time() - self._started,
             request_id=request.extensions.get(RequestId),
             websocket=counts,
         )

@@ -1,6 +1,6 @@
 """asyncio (and uvloop) as a ``seams.Runtime``.
 
-``Connection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly;
+``TcpConnection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly;
 what is here is only the vocabulary: tasks, signals, timers, accepting.
 """
 

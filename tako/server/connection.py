@@ -1,4 +1,4 @@
-"""``Connection``: one TCP connection, from its first byte to its last.
+"""``TcpConnection``: one TCP connection, from its first byte to its last.
 
 Theory of operation. A connection has the shape of ``asyncio.Protocol`` and knows no
 loop. Bytes go up: TLS pipe -> engine -> exchanges; bytes go down when ``flush``
@@ -62,7 +62,7 @@ _FEW_WRITES = 256  # before a look at whether they wait
 _LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
 
 
-class Connection:
+class TcpConnection:
     """One connection: ``Host`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
@@ -113,7 +113,7 @@ class Connection:
         tls: TlsSettings | None,
         peer: PeerAddr,
         local: PeerAddr,
-        on_lost: Callable[["Connection"], None],
+        on_lost: Callable[["TcpConnection"], None],
         complain: Callable[[str, PeerAddr], None] | None = None,
         running: dict[Exchange, Task] | None = None,
     ) -> None:

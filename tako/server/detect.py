@@ -1,8 +1,8 @@
-"""``Prelude``: what comes on a connection before there is an engine for it.
+"""``ProtocolDetector``: what comes on a connection before there is an engine for it.
 
 Theory of operation. *PROXY header*, from a trusted proxy -> *first bytes*, on a port
 for everything: a TLS record, the preface of HTTP/2, or else HTTP/1.1 -> decided. Then
-``rest`` is for whoever is next, and the prelude is of no more use.
+``rest`` is for whoever is next, and the detector is of no more use.
 
 The PROXY protocol forbids guessing whether a header is there (its specification, §2):
 who may send one may claim to be anybody. So the peer's network decides it. A peer that
@@ -30,7 +30,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 _HANDSHAKE_RECORD = 0x16  # RFC 8446 §5.1
 
 
-class Prelude:
+class ProtocolDetector:
     """Looks at the first bytes of one connection.
 
     Attributes:
@@ -57,7 +57,7 @@ class Prelude:
         tls: bool,
         policy: ProxyPolicy | None,
     ) -> None:
-        """Make a prelude.
+        """Make a detector.
 
         Args:
             config: timeouts and limits.

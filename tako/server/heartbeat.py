@@ -15,12 +15,12 @@ class HeartbeatTimer:
     def __init__(self, exchange: Exchange, heartbeat: Heartbeat) -> None:
         self._exchange = exchange
         self._heartbeat = heartbeat
-        self._deadline = exchange.host.deadlines.new(self._beat)
+        self._deadline = exchange.connection.deadlines.new(self._beat)
         self.restart()
 
     def restart(self) -> None:
         """Wait for a whole period from now."""
-        self._deadline.set(self._exchange.host.time() + self._heartbeat.period)
+        self._deadline.set(self._exchange.connection.time() + self._heartbeat.period)
 
     def stop(self) -> None:
         """Send nothing any more."""

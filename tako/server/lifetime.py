@@ -26,7 +26,7 @@ from tako import runtime
 from tako.config import ServerConfig
 from tako.runtime import ServerRuntime
 from tako.server.listener import Listener
-from tako.server.service import Dispatcher, Offer, Service, how_to_hurry
+from tako.server.service import Dispatcher, Endpoint, Service, how_to_hurry
 
 
 _logger = logging.getLogger("tako.server")
@@ -45,12 +45,12 @@ class Lifetime:
         self,
         listener: Listener,
         router: Dispatcher,
-        offer: Offer,
+        endpoint: Endpoint,
         config: ServerConfig,
     ) -> None:
         self._listener = listener
         self._router = router
-        self._offer = offer
+        self._endpoint = endpoint
         self._config = config
         self._changed = runtime.current().signal()
         self._service: Service | None = None
@@ -123,7 +123,7 @@ class Lifetime:
         try:
             async with runtime.current().open_runtime() as served:
                 self._service = service = Service(
-                    served, self._listener, self._router, self._offer, self._config
+                    served, self._listener, self._router, self._endpoint, self._config
                 )
                 service.shorten_drain(self._drain_timeout)
                 if self._stopping:

@@ -190,7 +190,7 @@ async def _take_turn(exchange: Exchange) -> None:
     of it would be written, and nobody would find out that its reader is slow or gone.
     """
     exchange.flush()
-    runtime = exchange.host.runtime
+    runtime = exchange.connection.runtime
     if runtime.checkpoint is None:  # else ``drained`` waits anyway
         await runtime.sleep(0)
 

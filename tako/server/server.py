@@ -12,14 +12,14 @@ from tako.http.conn_info import PeerAddr
 from tako.proxy.policy import ProxyPolicy
 from tako.server.lifetime import Lifetime
 from tako.server.listener import ListenerLike, as_listener
-from tako.server.service import Dispatcher, Offer
+from tako.server.service import Dispatcher, Endpoint
 from tako.server.serving import (
     Path,
-    any_offer,
+    any_endpoint,
     check,
     check_config,
     greet,
-    proxied_offer,
+    proxied_endpoint,
 )
 from tako.server.unix import bind_unix
 from tako.tls.certificates import TlsCert, TlsLike, TlsSettings, as_cert
@@ -131,13 +131,13 @@ class Server:
 
         Cancel safety: safe before it returns; the server is then on its own.
         """
-        return await self._spawn(listener, router, Offer(), nursery)
+        return await self._spawn(listener, router, Endpoint(), nursery)
 
     async def spawn_h2c(
         self, listener: ListenerLike, router: Dispatcher, *, nursery: Any = None
     ) -> ServerHandle:
         """Serve HTTP/2 with prior knowledge. Cancel safety: as ``spawn_http``."""
-        return await self._spawn(listener, router, Offer(protocol="h2"), nursery)
+        return await self._spawn(listener, router, Endpoint(protocol="h2"), nursery)
 
     async def spawn_tls(
         self, listener: ListenerLike, router: Dispatcher, *, nursery: Any = None
@@ -149,8 +149,8 @@ class Server:
 
         Cancel safety: as ``spawn_http``.
         """
-        offer = Offer(protocol="tls", tls=self._settings())
-        return await self._spawn(listener, router, offer, nursery)
+        endpoint = Endpoint(protocol="tls", tls=self._settings())
+        return await self._spawn(listener, router, endpoint, nursery)
 
     async def spawn_unix_http(
         self, path: Path, router: Dispatcher, *, nursery: Any = None
@@ -182,8 +182,8 @@ class Server:
 
         Cancel safety: as ``spawn_http``.
         """
-        offer = proxied_offer(self._tls, proxy, self.config)
-        return await self._spawn(listener, router, offer, nursery)
+        endpoint = proxied_endpoint(self._tls, proxy, self.config)
+        return await self._spawn(listener, router, endpoint, nursery)
 
     async def spawn_any(
         self,
@@ -211,11 +211,11 @@ class Server:
         tls = None if self._tls is None else self._settings()
         bound = await as_listener(listener)
         try:
-            offer = any_offer(tls, redirect_to_https, proxy, bound.local_addr)
+            endpoint = any_endpoint(tls, redirect_to_https, proxy, bound.local_addr)
         except ConfigError:
             bound.close()
             raise
-        return await self._spawn(bound, router, offer, nursery)
+        return await self._spawn(bound, router, endpoint, nursery)
 
     @contextlib.asynccontextmanager
     async def running_http(
@@ -257,13 +257,13 @@ class Server:
         self,
         listener: ListenerLike,
         router: Dispatcher,
-        offer: Offer,
+        endpoint: Endpoint,
         nursery: Any,
     ) -> ServerHandle:
         check(router, self.config)
         backend = runtime.current()
         bound = await as_listener(listener)
-        lifetime = Lifetime(bound, router, offer, self.config)
+        lifetime = Lifetime(bound, router, endpoint, self.config)
         handle = ServerHandle(bound.local_addr, self.config.drain_timeout, lifetime)
 
         async def run() -> None:
@@ -281,7 +281,7 @@ class Server:
         except TypeError:
             bound.close()
             raise
-        greet(offer, bound)
+        greet(endpoint, bound)
         return handle
 
 

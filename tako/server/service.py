@@ -1,7 +1,7 @@
 """``Service``: one listener, from the first accept to the end of the drain.
 
 Theory of operation. *accepting*: one task per listening socket accepts, takes a permit
-and attaches a ``Connection``, or an ``Entrance`` that is replaced by one once it is
+and attaches a ``TcpConnection``, or an ``Undecided`` that is replaced by one once it is
 known what it speaks -> *draining* (``stop`` was called): the sockets are closed first,
 then every connection and every session is told, then they and their handlers are waited
 for, ``drain_timeout`` seconds at most; a session has only ``ws_close_timeout`` and a
@@ -33,12 +33,16 @@ from tako.proxy.header import ProxyHeader
 from tako.proxy.policy import ProxyPolicy, adopt_header
 from tako.routing.https_redirect import http_to_https_router
 from tako.runtime import ServerRuntime, signalled
-from tako.server.connection import Connection, Handler
-from tako.server.detect import ListenerProtocol, Prelude, Protocol as WireProtocol
+from tako.server.connection import Handler, TcpConnection
+from tako.server.detect import (
+    ListenerProtocol,
+    Protocol as WireProtocol,
+    ProtocolDetector,
+)
 from tako.server.listener import Listener, address_of
 from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
-from tako.server.undecided import Entrance, SharedTransport
+from tako.server.undecided import SharedTransport, Undecided
 from tako.tls.certificates import TlsSettings
 
 
@@ -64,7 +68,7 @@ class Dispatcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Endpoint:
     """What a listener offers to whom.
 
     Attributes:
@@ -88,25 +92,25 @@ class Service:
         runtime: ServerRuntime,
         listener: Listener,
         router: Dispatcher,
-        offer: Offer,
+        endpoint: Endpoint,
         config: ServerConfig,
     ) -> None:
         self._runtime = runtime
         self._listener = listener
         self._config = config
-        self._offer = offer
-        self._tls = tls = offer.tls
+        self._endpoint = endpoint
+        self._tls = tls = endpoint.tls
         dispatch: Dispatch = partial(router.dispatch, timer=runtime)
         if tls is not None and tls.several:
             dispatch = partial(_dispatch_own, tls, dispatch)
-        if offer.https_port is not None:
-            redirect = http_to_https_router(offer.https_port).dispatch
+        if endpoint.https_port is not None:
+            redirect = http_to_https_router(endpoint.https_port).dispatch
             dispatch = partial(_dispatch_secure, redirect, dispatch)
         self._handler: Handler = partial(run_exchange, dispatch)
-        self._connections: set[Connection | Entrance] = set()
+        self._connections: set[TcpConnection | Undecided] = set()
         self._running: dict[Exchange, Task] = {}
         # in the order of their arrival
-        self._handshaking: dict[Connection | Entrance, None] = {}
+        self._handshaking: dict[TcpConnection | Undecided, None] = {}
         self._accepting = 0  # tasks that use a listening socket
         self._parked = 0  # those of them that wait for a permit
         self._attaching = 0  # connections that the loop has not taken yet
@@ -221,7 +225,7 @@ class Service:
 
     async def _attach(self, sock: socket.socket) -> None:
         """Let ``sock`` be served once there is a permit for it."""
-        connection: Connection | Entrance | None = None
+        connection: TcpConnection | Undecided | None = None
         self._parked += 1
         try:
             connection = await self._admit(sock)
@@ -234,7 +238,7 @@ class Service:
             self._attaching += 1
             self._runtime.spawn(self._hand_over, sock, connection)
 
-    async def _admit(self, sock: socket.socket) -> Connection | Entrance | None:
+    async def _admit(self, sock: socket.socket) -> TcpConnection | Undecided | None:
         """Return what is to serve ``sock``; ``None``: nothing does."""
         most = self._config.max_connections or float("inf")
         try:
@@ -247,12 +251,12 @@ class Service:
         connection = self._welcome(peer, local)
         if connection is not None:
             self._connections.add(connection)
-            if self._tls is not None or isinstance(connection, Entrance):
+            if self._tls is not None or isinstance(connection, Undecided):
                 self._bound_handshakes(connection)
         return connection
 
     async def _hand_over(
-        self, sock: socket.socket, connection: Connection | Entrance
+        self, sock: socket.socket, connection: TcpConnection | Undecided
     ) -> None:
         try:
             await self._runtime.attach(sock, connection)
@@ -270,23 +274,25 @@ class Service:
             self._attaching -= 1
             self._changed.set()
 
-    def _welcome(self, peer: PeerAddr, local: PeerAddr) -> Connection | Entrance | None:
+    def _welcome(
+        self, peer: PeerAddr, local: PeerAddr
+    ) -> TcpConnection | Undecided | None:
         """Return what serves a connection from ``peer``; ``None``: nothing does."""
-        offer = self._offer
-        policy = offer.proxy
+        endpoint = self._endpoint
+        policy = endpoint.proxy
         if policy is not None and not policy.trusts(peer):
-            if offer.protocol != "any":
+            if endpoint.protocol != "any":
                 _logger.warning("%s is no trusted proxy, connection refused", peer)
                 return None
             policy = None
-        if policy is None and offer.protocol != "any":
-            return self._connection(offer.protocol, peer, local, self._handler)
-        prelude = Prelude(
-            self._config, offer.protocol, tls=self._tls is not None, policy=policy
+        if policy is None and endpoint.protocol != "any":
+            return self._connection(endpoint.protocol, peer, local, self._handler)
+        detector = ProtocolDetector(
+            self._config, endpoint.protocol, tls=self._tls is not None, policy=policy
         )
-        return Entrance(
+        return Undecided(
             self._runtime,
-            prelude,
+            detector,
             peer,
             enter=partial(self._enter, local),
             on_lost=self._lost,
@@ -295,26 +301,26 @@ class Service:
     def _enter(
         self,
         local: PeerAddr,
-        entrance: Entrance,
+        undecided: Undecided,
         transport: SharedTransport,
         protocol: WireProtocol,
     ) -> None:
-        """Put a connection in the place of ``entrance``."""
-        header, peer, handler = entrance.prelude.header, entrance.peer, self._handler
+        """Put a connection in the place of ``undecided``."""
+        header, peer, handler = undecided.detector.header, undecided.peer, self._handler
         if header is not None and isinstance(header.source, IpPeer):
             peer = header.source
-        if self._offer.proxy is not None:
+        if self._endpoint.proxy is not None:
             handler = partial(_run_adopted, header, handler)
         connection = self._connection(protocol, peer, local, handler)
-        self._connections.remove(entrance)
+        self._connections.remove(undecided)
         self._connections.add(connection)
-        self._handshaking.pop(entrance, None)
+        self._handshaking.pop(undecided, None)
         if protocol == "tls":
             self._bound_handshakes(connection)
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        if entrance.prelude.rest:
-            connection.data_received(entrance.prelude.rest)
+        if undecided.detector.rest:
+            connection.data_received(undecided.detector.rest)
 
     def _connection(
         self,
@@ -322,8 +328,8 @@ class Service:
         peer: PeerAddr,
         local: PeerAddr,
         handler: Handler,
-    ) -> Connection:
-        return Connection(
+    ) -> TcpConnection:
+        return TcpConnection(
             self._runtime,
             self._config,
             handler,
@@ -341,7 +347,7 @@ class Service:
         if self._seldom.allows(complaint, self._runtime.time()):
             _logger.info("%s (from %s; told once a minute)", complaint, peer)
 
-    def _bound_handshakes(self, connection: Connection | Entrance) -> None:
+    def _bound_handshakes(self, connection: TcpConnection | Undecided) -> None:
         """Drop the oldest unfinished handshake when there are too many."""
         queue = self._handshaking
         queue[connection] = None
@@ -353,7 +359,7 @@ class Service:
             if len(queue) > self._config.max_tls_handshakes:
                 next(iter(queue)).abort()
 
-    def _lost(self, connection: Connection | Entrance) -> None:
+    def _lost(self, connection: TcpConnection | Undecided) -> None:
         self._connections.discard(connection)
         self._handshaking.pop(connection, None)
         self._changed.set()

@@ -15,7 +15,7 @@ from tako.routing.router import Router
 from tako.server.detect import ListenerProtocol
 from tako.server.lifetime import Lifetime, Shutdown
 from tako.server.listener import Listener, ListenerLike, as_listener
-from tako.server.service import Dispatcher, Offer
+from tako.server.service import Dispatcher, Endpoint
 from tako.server.unix import bind_unix
 from tako.tls.certificates import TlsCert, TlsLike, TlsSettings, as_cert, default_cert
 
@@ -54,7 +54,7 @@ async def serve(
 
     Cancel safety: cancelling aborts every connection at once; nothing is left behind.
     """
-    await serve_listener(listener, router, Offer(), shutdown, config)
+    await serve_listener(listener, router, Endpoint(), shutdown, config)
 
 
 async def serve_tls(
@@ -91,8 +91,8 @@ async def serve_tls(
     """
     config = config or ServerConfig()
     settings = TlsSettings(certificate(cert, key, tls), tuple(config.alpn))
-    offer = Offer(protocol="tls", tls=settings)
-    await serve_listener(listener, router, offer, shutdown, config)
+    endpoint = Endpoint(protocol="tls", tls=settings)
+    await serve_listener(listener, router, endpoint, shutdown, config)
 
 
 async def serve_h2c(
@@ -108,7 +108,7 @@ async def serve_h2c(
 
     Cancel safety: as ``serve``.
     """
-    await serve_listener(listener, router, Offer(protocol="h2"), shutdown, config)
+    await serve_listener(listener, router, Endpoint(protocol="h2"), shutdown, config)
 
 
 async def serve_unix_http(
@@ -137,7 +137,7 @@ async def serve_unix_http(
     """
     check(router, config)
     listener = await bind_unix(path)
-    await serve_listener(listener, router, Offer(), shutdown, config)
+    await serve_listener(listener, router, Endpoint(), shutdown, config)
 
 
 async def serve_http_with_proxy_protocol(
@@ -172,8 +172,8 @@ async def serve_http_with_proxy_protocol(
     Cancel safety: as ``serve``.
     """
     config = config or ServerConfig()
-    offer = proxied_offer(tls, proxy, config)
-    await serve_listener(listener, router, offer, shutdown, config)
+    endpoint = proxied_endpoint(tls, proxy, config)
+    await serve_listener(listener, router, endpoint, shutdown, config)
 
 
 async def serve_any(
@@ -222,18 +222,18 @@ async def serve_any(
     check(router, config)
     bound = await as_listener(listener)
     try:
-        offer = any_offer(settings, redirect_to_https, proxy, bound.local_addr)
+        endpoint = any_endpoint(settings, redirect_to_https, proxy, bound.local_addr)
     except ConfigError:
         bound.close()
         raise
-    await serve_listener(bound, router, offer, shutdown, config)
+    await serve_listener(bound, router, endpoint, shutdown, config)
 
 
-def proxied_offer(
+def proxied_endpoint(
     tls: TlsLike | None,
     proxy: ProxyPolicy | None,
     config: ServerConfig,
-) -> Offer:
+) -> Endpoint:
     """Return what ``serve_http_with_proxy_protocol`` serves; for servers.
 
     Raises:
@@ -241,17 +241,17 @@ def proxied_offer(
     """
     proxy = proxy or ProxyPolicy.everybody()
     if tls is None:
-        return Offer(proxy=proxy)
+        return Endpoint(proxy=proxy)
     settings = TlsSettings(certificate(None, None, tls), tuple(config.alpn))
-    return Offer(protocol="tls", tls=settings, proxy=proxy)
+    return Endpoint(protocol="tls", tls=settings, proxy=proxy)
 
 
-def any_offer(
+def any_endpoint(
     tls: TlsSettings | None,
     redirect_to_https: bool | int,
     proxy: ProxyPolicy | None,
     local: PeerAddr,
-) -> Offer:
+) -> Endpoint:
     """Return what ``serve_any`` serves at ``local``; for servers.
 
     Raises:
@@ -269,7 +269,7 @@ def any_offer(
         else:
             msg = f"redirect_to_https needs the number of a port, {local} has none"
             raise ConfigError(msg)
-    return Offer(protocol="any", tls=tls, proxy=proxy, https_port=port)
+    return Endpoint(protocol="any", tls=tls, proxy=proxy, https_port=port)
 
 
 def certificate(cert: Path | None, key: Path | None, tls: TlsLike | None) -> TlsCert:
@@ -296,11 +296,11 @@ def certificate(cert: Path | None, key: Path | None, tls: TlsLike | None) -> Tls
 async def serve_listener(
     listener: ListenerLike,
     router: Dispatcher,
-    offer: Offer,
+    endpoint: Endpoint,
     shutdown: Shutdown,
     config: ServerConfig | None,
 ) -> None:
-    """Serve ``offer`` until ``shutdown``, then drain; for ``serve*``.
+    """Serve ``endpoint`` until ``shutdown``, then drain; for ``serve*``.
 
     Raises:
         OSError: the address cannot be bound.
@@ -314,16 +314,16 @@ async def serve_listener(
     try:
         if shutdown is None and runtime.managed():  # before anybody hears of us
             shutdown = signals.enter_context(backend.interrupts())
-        lifetime = Lifetime(bound, router, offer, config or ServerConfig())
-        await lifetime.run(shutdown, partial(greet, offer, bound))
+        lifetime = Lifetime(bound, router, endpoint, config or ServerConfig())
+        await lifetime.run(shutdown, partial(greet, endpoint, bound))
     finally:
         signals.close()
         bound.close()
 
 
-def greet(offer: Offer, listener: Listener) -> None:
+def greet(endpoint: Endpoint, listener: Listener) -> None:
     """Log what is served and where; for servers."""
-    _logger.info(_GREETING[offer.protocol], listener.local_addr)
+    _logger.info(_GREETING[endpoint.protocol], listener.local_addr)
 
 
 def check(router: object, config: object) -> None:

@@ -1,10 +1,11 @@
-"""``Entrance``: a connection of which it is open yet what it speaks.
+"""``Undecided``: a connection of which it is open yet what it speaks.
 
-Theory of operation. It stands where a ``Connection`` stands, as an ``asyncio.Protocol``
-in shape, and asks its ``Prelude`` at each read. *undecided* -> *over*: either the
-prelude knows the protocol, and ``enter`` puts a ``Connection`` in this one's place,
-which then has the transport and the bytes so far; or the prelude raises, the peer
-leaves, the time is up or the server drains, and the transport is closed without a word.
+Theory of operation. It stands where a ``TcpConnection`` stands, as an
+``asyncio.Protocol`` in shape, and asks its ``ProtocolDetector`` at each read.
+*undecided* -> *over*: either the detector knows the protocol, and ``enter`` puts a
+``TcpConnection`` in this one's place, which then has the transport and the bytes so
+far; or the detector raises, the peer leaves, the time is up or the server drains, and
+the transport is closed without a word.
 
 Invariants: nothing is ever written; once over it touches the transport no more, and
 either ``enter`` or ``on_lost`` is called, once.
@@ -18,7 +19,7 @@ from tako.core.late_loop import PatientTimer
 from tako.core.seams import Receiver, Runtime, Transport
 from tako.errors import ProxyProtocolError
 from tako.http.conn_info import PeerAddr
-from tako.server.detect import Prelude, Protocol
+from tako.server.detect import Protocol, ProtocolDetector
 
 
 _logger = logging.getLogger("tako.server")
@@ -31,7 +32,7 @@ class SharedTransport(Transport, Interface):
         """Call ``protocol`` from now on."""
 
 
-class Entrance:
+class Undecided:
     """Waits for the first bytes of a connection."""
 
     __slots__ = (
@@ -42,21 +43,21 @@ class Entrance:
         "_runtime",
         "_timer",
         "_transport",
+        "detector",
         "peer",
-        "prelude",
     )
 
     def __init__(
         self,
         runtime: Runtime,
-        prelude: Prelude,
+        detector: ProtocolDetector,
         peer: PeerAddr,
         *,
-        enter: Callable[["Entrance", SharedTransport, Protocol], None],
-        on_lost: Callable[["Entrance"], None],
+        enter: Callable[["Undecided", SharedTransport, Protocol], None],
+        on_lost: Callable[["Undecided"], None],
     ) -> None:
         self.peer: PeerAddr = peer
-        self.prelude: Prelude = prelude
+        self.detector: ProtocolDetector = detector
         self._runtime = runtime
         self._enter = enter
         self._on_lost = on_lost
@@ -67,7 +68,7 @@ class Entrance:
 
     @property
     def handshaking(self) -> bool:
-        """As ``Connection.handshaking``: there is no engine."""
+        """As ``TcpConnection.handshaking``: there is no engine."""
         return not self._over
 
     def connection_made(self, transport: SharedTransport) -> None:
@@ -79,12 +80,12 @@ class Entrance:
             self._set_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Show bytes to the prelude."""
+        """Show bytes to the detector."""
         transport = self._transport
         if self._over or transport is None:
             return
         try:
-            protocol = self.prelude.receive_data(data)
+            protocol = self.detector.receive_data(data)
         except ProxyProtocolError as error:
             _logger.warning("%s, from %s", error, self.peer)
             self.abort()
@@ -93,12 +94,12 @@ class Entrance:
             self._over = True
             self._timer.cancel()
             self._enter(self, transport, protocol)
-        elif self.prelude.awaited != self._awaited:
+        elif self.detector.awaited != self._awaited:
             self._set_timer()
 
     def eof_received(self) -> bool:
         """Take the peer's FIN: nothing that it can want is left to be said."""
-        if self.prelude.begun and not self._over:
+        if self.detector.begun and not self._over:
             _logger.warning("incomplete PROXY header, from %s", self.peer)
         self.abort()
         return False
@@ -128,10 +129,10 @@ class Entrance:
 
     def _set_timer(self) -> None:
         self._timer.cancel()
-        self._awaited = self.prelude.awaited
-        self._timer.set(self._runtime.time() + self.prelude.timeout)
+        self._awaited = self.detector.awaited
+        self._timer.set(self._runtime.time() + self.detector.timeout)
 
     def _late(self) -> None:
-        awaited, timeout = self.prelude.awaited, self.prelude.timeout
+        awaited, timeout = self.detector.awaited, self.detector.timeout
         _logger.warning("%s timeout after %s s from %s", awaited, timeout, self.peer)
         self.abort()

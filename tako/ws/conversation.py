@@ -98,9 +98,9 @@ class Conversation:
             max_frame_size=options.max_frame_size,
             max_message_size=options.max_message_size,
             inflater=None if deflate is None else Inflater(deflate),
-            turn=exchange.host.turn,
+            turn=exchange.connection.turn,
         )
-        self._turn = exchange.host.turn
+        self._turn = exchange.connection.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self._uncredited = 0
@@ -120,12 +120,12 @@ class Conversation:
         self.end: WsError | None = None
         self.error: WsError | None = None
         self.latency: float | None = None
-        self.readable: Signal = exchange.host.runtime.signal()
-        self.writable: Signal = exchange.host.runtime.signal()
-        self._deadline = exchange.host.deadlines.new(self._deadline_reached)
+        self.readable: Signal = exchange.connection.runtime.signal()
+        self.writable: Signal = exchange.connection.runtime.signal()
+        self._deadline = exchange.connection.deadlines.new(self._deadline_reached)
         watched = options.keep_alive.auto
         self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
-        config = exchange.host.config
+        config = exchange.connection.config
         self._heaviest = max(config.read_buffer, config.h2_initial_window_size)
         self.inbox: Inbox = Inbox(
             self.readable.set,
@@ -172,7 +172,7 @@ class Conversation:
         self.writable.set()
         if self._late_pong is not None:
             # not from inside the engine, which is about to go on sending
-            self.exchange.host.runtime.call_soon(self._answer_late)
+            self.exchange.connection.runtime.call_soon(self._answer_late)
 
     def shut_down(self) -> None:
         """Say that the server goes away; the session may take as long as closing."""
@@ -181,9 +181,9 @@ class Conversation:
         self._shut_down = True
         self.go_away()
         # A session that waits for something else than its peer is told like this.
-        host = self.exchange.host
-        most = host.config.ws_close_timeout + _LINGER
-        host.cancel_at(host.time() + most, self.exchange)
+        connection = self.exchange.connection
+        most = connection.config.ws_close_timeout + _LINGER
+        connection.cancel_at(connection.time() + most, self.exchange)
 
     def go_away(self) -> None:
         """Tell the peer that this end goes away (RFC 6455 §7.4.1: 1001)."""
@@ -248,7 +248,7 @@ class Conversation:
         self._check_open()
         if len(self._pings_sent) >= _CONTROLS_WAITING:
             self._pings_sent.pop(next(iter(self._pings_sent)))
-        self._pings_sent[data] = self.exchange.host.time()
+        self._pings_sent[data] = self.exchange.connection.time()
         self.exchange.send_data(encode_ping(data))
 
     def send_pong(self, data: bytes) -> None:
@@ -298,7 +298,7 @@ class Conversation:
         if not self.close_sent and not self._output_ended:
             self._send_close_frame(1011, reason)
         self._end_output()
-        self._deadline.set(self.exchange.host.time() + _LINGER)
+        self._deadline.set(self.exchange.connection.time() + _LINGER)
         self.exchange.flush()
 
     # Inside ------------------------------------------------------------------------
@@ -358,7 +358,7 @@ class Conversation:
         if self.end is None and self.inbox.messages and not self._discarding:
             self.error = error
             self._end_input(error, error.close_code, "")
-            self._deadline.set(self.exchange.host.time() + _LINGER)
+            self._deadline.set(self.exchange.connection.time() + _LINGER)
         else:
             self.fail(error)
 
@@ -414,7 +414,7 @@ class Conversation:
     def _pong_came(self, data: bytes) -> None:
         sent = self._pings_sent.pop(data, None)
         if sent is not None:
-            self.latency = self.exchange.host.time() - sent
+            self.latency = self.exchange.connection.time() - sent
 
     def _close_came(self, message: Message.Close) -> None:
         # RFC 6455 §7.1.5: an empty Close frame is reported as 1005
@@ -426,11 +426,11 @@ class Conversation:
             # RFC 6455 §5.5.1: the answer typically echoes the status code
             self._send_close_frame(message.code, "")
         self._end_output()
-        self._deadline.set(self.exchange.host.time() + _LINGER)
+        self._deadline.set(self.exchange.connection.time() + _LINGER)
 
     def _await_close(self) -> None:
-        host = self.exchange.host
-        self._deadline.set(host.time() + host.config.ws_close_timeout)
+        connection = self.exchange.connection
+        self._deadline.set(connection.time() + connection.config.ws_close_timeout)
 
     def _send_close_frame(self, code: int | None, reason: str) -> None:
         self.close_sent = True
@@ -479,7 +479,7 @@ class Conversation:
         if self.end is None:
             self._end_without_close()
         self._end_output()
-        self._deadline.set(self.exchange.host.time() + _LINGER)
+        self._deadline.set(self.exchange.connection.time() + _LINGER)
         self.exchange.flush()
 
     def _check_open(self) -> None:

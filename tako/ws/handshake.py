@@ -59,7 +59,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """The handshake failed: an ordinary response."""
 
     status: int
@@ -77,10 +77,10 @@ class Acceptance:
     deflate: DeflateParams | None
 
 
-Check: TypeAlias = Callable[[Request], Refusal | None]
+Check: TypeAlias = Callable[[Request], Rejection | None]
 
 
-def shake_hands(request: Request, rules: Rules) -> Refusal | Acceptance:
+def shake_hands(request: Request, rules: Rules) -> Rejection | Acceptance:
     """Answer a request that asks for a WebSocket, or that should have asked for one."""
     if rules.origins is not None and not origin_allowed(request.headers, rules.origins):
         return _refuse(403, b"origin not allowed")  # RFC 6455 §4.2.2
@@ -92,27 +92,27 @@ def shake_hands(request: Request, rules: Rules) -> Refusal | Acceptance:
     return _accept(request.headers, rules, over_h2=over_h2)
 
 
-def _refuse(status: int, body: bytes, *extra: RawHeader) -> Refusal:
-    return Refusal(status, (_TEXT, *extra), body)
+def _refuse(status: int, body: bytes, *extra: RawHeader) -> Rejection:
+    return Rejection(status, (_TEXT, *extra), body)
 
 
 # HTTP/1.1, RFC 6455 §4.2.1
 
 
-def _check_method(request: Request) -> Refusal | None:
+def _check_method(request: Request) -> Rejection | None:
     if request.method == "GET":
         return None
     return _refuse(405, b"WebSocket upgrade requires GET", (b"allow", b"GET"))
 
 
-def _check_http_version(request: Request) -> Refusal | None:
+def _check_http_version(request: Request) -> Rejection | None:
     if request.http_version != "1.0":
         return None
     # RFC 9110 §7.8: a server ignores Upgrade in an HTTP/1.0 request
     return _refuse(400, b"WebSocket upgrade requires HTTP/1.1")
 
 
-def _check_upgrade(request: Request) -> Refusal | None:
+def _check_upgrade(request: Request) -> Rejection | None:
     headers = request.headers
     if has_token(headers.get_all_raw(b"upgrade"), b"websocket") and has_token(
         headers.get_all_raw(b"connection"), b"upgrade"
@@ -122,13 +122,13 @@ def _check_upgrade(request: Request) -> Refusal | None:
     return _refuse(426, b"Expected Upgrade: websocket", *_UPGRADE)
 
 
-def _check_key_present(request: Request) -> Refusal | None:
+def _check_key_present(request: Request) -> Rejection | None:
     if request.headers.get_raw(b"sec-websocket-key") is not None:
         return None
     return _refuse(400, b"Missing Sec-WebSocket-Key")
 
 
-def _check_h1_ws_version(request: Request) -> Refusal | None:
+def _check_h1_ws_version(request: Request) -> Rejection | None:
     lines = request.headers.get_all_raw(b"sec-websocket-version")
     if lines == [b"13"]:  # RFC 6455 §11.3.5: once
         return None
@@ -138,13 +138,13 @@ def _check_h1_ws_version(request: Request) -> Refusal | None:
     return _refuse(426, b"Unsupported Sec-WebSocket-Version", _VERSION, *_UPGRADE)
 
 
-def _check_key(request: Request) -> Refusal | None:
+def _check_key(request: Request) -> Rejection | None:
     if _valid_key(request.headers) is not None:
         return None
     return _refuse(400, b"Invalid Sec-WebSocket-Key")
 
 
-def _check_no_body(request: Request) -> Refusal | None:
+def _check_no_body(request: Request) -> Rejection | None:
     headers = request.headers
     lengths = headers.get_all_raw(b"content-length")
     chunked = headers.get_raw(b"transfer-encoding") is not None
@@ -158,7 +158,7 @@ def _check_no_body(request: Request) -> Refusal | None:
     )
 
 
-def _check_protocols(request: Request) -> Refusal | None:
+def _check_protocols(request: Request) -> Rejection | None:
     offers = request.headers.get_all_raw(b"sec-websocket-protocol")
     if not offers:
         return None
@@ -172,14 +172,14 @@ def _check_protocols(request: Request) -> Refusal | None:
 # HTTP/2, RFC 8441 §5
 
 
-def _check_extended_connect(request: Request) -> Refusal | None:
+def _check_extended_connect(request: Request) -> Rejection | None:
     if request.protocol == "websocket":
         return None
     # No 426 here: it needs Upgrade, which RFC 9113 §8.2.2 forbids
     return _refuse(400, b"Expected extended CONNECT (RFC 8441)")
 
 
-def _check_h2_ws_version(request: Request) -> Refusal | None:
+def _check_h2_ws_version(request: Request) -> Rejection | None:
     lines = request.headers.get_all_raw(b"sec-websocket-version")
     if lines == [b"13"]:
         return None
@@ -188,14 +188,14 @@ def _check_h2_ws_version(request: Request) -> Refusal | None:
     return _refuse(400, b"Unsupported Sec-WebSocket-Version", _VERSION)
 
 
-def _check_stream_open(request: Request) -> Refusal | None:
+def _check_stream_open(request: Request) -> Rejection | None:
     body = request.body_reader
     if not (isinstance(body, BodySink) and body.exhausted):
         return None
     return _refuse(400, b"WebSocket stream already closed")
 
 
-def _check_no_length(request: Request) -> Refusal | None:
+def _check_no_length(request: Request) -> Rejection | None:
     if request.headers.get_raw(b"content-length") is None:
         return None
     # RFC 9110 §9.3.6: content in a CONNECT request has no meaning

@@ -42,11 +42,11 @@ class KeepAlive:
     """The watch over one conversation."""
 
     __slots__ = (
+        "_connection",
         "_conversation",
         "_count",
         "_deadline",
         "_heard",
-        "_host",
         "_interval",
         "_pinged",
         "_timeout",
@@ -56,16 +56,16 @@ class KeepAlive:
         self._conversation = conversation
         self._interval = options.ping_interval or math.inf  # auto comes with a number
         self._timeout = options.pong_timeout
-        self._host = host = conversation.exchange.host
-        self._heard = host.time()
+        self._connection = connection = conversation.exchange.connection
+        self._heard = connection.time()
         self._pinged: float | None = None  # when the Ping was sent that is unanswered
         self._count = 0
-        self._deadline = host.deadlines.new(self._reached)
+        self._deadline = connection.deadlines.new(self._reached)
         self._deadline.set(self._heard + self._interval)
 
     def heard(self) -> None:
         """Bytes came from the peer: it lives."""
-        self._heard = self._host.time()
+        self._heard = self._connection.time()
         self._pinged = None
 
     def stop(self) -> None:
@@ -75,7 +75,7 @@ class KeepAlive:
     def _reached(self) -> None:
         if self._conversation.close_sent:
             return
-        now = self._host.time()
+        now = self._connection.time()
         pinged, timeout = self._pinged, self._timeout
         if pinged is not None and timeout is not None:
             if now < pinged + timeout:

@@ -52,7 +52,7 @@ class WebSocket:
         self._options = options
         self._reading = False
         self._sends = 0
-        self._checkpoint = conversation.exchange.host.runtime.checkpoint
+        self._checkpoint = conversation.exchange.connection.runtime.checkpoint
 
     @property
     def subprotocol(self) -> str | None:
@@ -154,7 +154,7 @@ class WebSocket:
             try:
                 if conversation.resume():
                     # A peer's flood is decoded in portions: let others run in between.
-                    await self._exchange.host.runtime.sleep(0)
+                    await self._exchange.connection.runtime.sleep(0)
                 elif conversation.end is not None:
                     raise _fresh(conversation.end)
                 elif not await conversation.readable.wait(timeout) and not waiting:
@@ -200,7 +200,7 @@ class WebSocket:
             self._sends += 1
             if not self._sends % _SENDS_PER_TURN:
                 # The loop must get to know that the peer is gone; and others wait.
-                await self._exchange.host.runtime.sleep(0)
+                await self._exchange.connection.runtime.sleep(0)
 
     async def ping(self, data: bytes = b"") -> None:
         """Send a Ping of at most 125 bytes; its Pong updates ``latency``.
@@ -383,7 +383,7 @@ class WebSocketUpgrade:
         if consists_of(error, WsError):
             _logger.debug("session ended: %s", error)
             return 1000
-        if consists_of(error, conversation.exchange.host.runtime.cancelled):
+        if consists_of(error, conversation.exchange.connection.runtime.cancelled):
             _logger.info("session of %s was cancelled", self._request.path)
             return 1001
         _logger.error("session of %s failed", self._request.path, exc_info=error)
@@ -394,7 +394,7 @@ class WebSocketUpgrade:
         exchange = conversation.exchange
         timeout = self._options.upgrade_timeout
         expired = False
-        if timeout is None or exchange.host.writable:
+        if timeout is None or exchange.connection.writable:
             return True
 
         def expire() -> None:
@@ -402,8 +402,8 @@ class WebSocketUpgrade:
             expired = True
             conversation.writable.set()
 
-        deadline = exchange.host.deadlines.new(expire)
-        deadline.set(exchange.host.time() + timeout)
+        deadline = exchange.connection.deadlines.new(expire)
+        deadline.set(exchange.connection.time() + timeout)
         while not (expired or _is_through(exchange)):
             await conversation.writable.wait()
         deadline.close()
@@ -417,7 +417,7 @@ class WebSocketUpgrade:
     def _start_lifetime(self, conversation: Conversation) -> Deadline:
         """Arm ``max_lifetime``: Close 1001 and cancel; then cut what does not end."""
         exchange = conversation.exchange
-        host = exchange.host
+        connection = exchange.connection
 
         def expire() -> None:
             if self._lifetime_over:
@@ -426,19 +426,19 @@ class WebSocketUpgrade:
                 self._lifetime_over = True
                 _logger.info("session of %s: max lifetime exceeded", self._request.path)
                 conversation.send_close(1001, "max lifetime exceeded")
-                deadline.set(host.time() + host.config.ws_close_timeout)
+                deadline.set(connection.time() + connection.config.ws_close_timeout)
             if exchange.task is not None:
                 exchange.task.cancel()
 
-        deadline = host.deadlines.new(expire)
+        deadline = connection.deadlines.new(expire)
         if self._options.max_lifetime is not None:
-            deadline.set(host.time() + self._options.max_lifetime)
+            deadline.set(connection.time() + self._options.max_lifetime)
         return deadline
 
 
 def _is_through(exchange: Exchange) -> bool:
     """Tell whether what was sent is with the transport, or never will be."""
-    return exchange.host.writable or exchange.over
+    return exchange.connection.writable or exchange.over
 
 
 def _fresh(error: WsError) -> WsError:

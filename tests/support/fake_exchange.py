@@ -9,16 +9,16 @@ from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.native.loops import encode_frame
-from tests.support.wire import FakeHost
+from tests.support.wire import FakeConnection
 
 
 class FakeExchange:
-    """One exchange on a ``FakeHost``; ``take()`` returns what was sent since."""
+    """One exchange on a ``FakeConnection``; ``take()`` returns what was sent since."""
 
     def __init__(
         self, config: ServerConfig | None = None, *, method: str = "GET"
     ) -> None:
-        self.host = FakeHost(config)
+        self.connection = FakeConnection(config)
         self.body = BodySink(self)
         self.sink: Sink = self.body
         self.task: Task | None = None
@@ -32,7 +32,7 @@ class FakeExchange:
             authority="localhost",
             protocol=None,
             body_reader=self.body,
-            conn_info=self.host.conn_info,
+            conn_info=self.connection.conn_info,
         )
         self.status: int | None = None
         self.headers: list[RawHeader] = []

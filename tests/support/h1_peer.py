@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from tako.config import ServerConfig
 from tako.errors import TakoError
 from tako.h1 import H1Engine, H1Exchange
-from tests.support.wire import FakeHost, conn_info
+from tests.support.wire import FakeConnection, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Host
+    from tako.core.seams import Connection
 
 Handler: TypeAlias = Callable[[H1Exchange], Awaitable[None]]
 
@@ -99,10 +99,10 @@ class H1Peer:
         *,
         tls: bool = False,
     ) -> None:
-        self.host = FakeHost(config, conn_info(tls=tls))
-        self.engine = H1Engine(cast("Host", self.host))
-        self.host.engine = self.engine
-        self.runtime = self.host.runtime
+        self.connection = FakeConnection(config, conn_info(tls=tls))
+        self.engine = H1Engine(cast("Connection", self.connection))
+        self.connection.engine = self.engine
+        self.runtime = self.connection.runtime
         self.exchanges: list[H1Exchange] = []
         self.errors: list[BaseException] = []
         self.running = 0
@@ -119,7 +119,9 @@ class H1Peer:
     def go_on(self) -> None:
         """Run what is due and let arrive what may."""
         self._settle()
-        while self._unsent and not self.host.pauses and not self.host.closed:
+        while (
+            self._unsent and not self.connection.pauses and not self.connection.closed
+        ):
             self._receive(self._unsent.popleft())
             self._settle()
 
@@ -131,11 +133,11 @@ class H1Peer:
     @property
     def closed(self) -> bool:
         """The engine wants the connection closed in order, or has closed it."""
-        return self.engine.closing or self.host.closed
+        return self.engine.closing or self.connection.closed
 
     def take(self) -> bytes:
         """Return what was sent since the last call."""
-        return self.host.take()
+        return self.connection.take()
 
     def answers(self) -> list[Answer]:
         """Return the responses since the last call."""
@@ -151,7 +153,7 @@ class H1Peer:
         while self.engine.backlog:
             self._receive(b"")
             self.runtime.run_ready()
-        self.host.flush()
+        self.connection.flush()
 
     async def _run(self, exchange: H1Exchange) -> None:
         self.running += 1

@@ -22,11 +22,11 @@ from tako.h2.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from tests.support.wire import FakeHost, conn_info
+from tests.support.wire import FakeConnection, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Exchange, Host
+    from tako.core.seams import Connection, Exchange
 
 
 Fields = Sequence[tuple[str, str]]
@@ -146,9 +146,9 @@ class Peer:
         config: ServerConfig | None = None,
         greet: bool = True,
     ) -> None:
-        self.host = FakeHost(config, conn_info(tls=tls, http2=True))
-        self.engine = H2Engine(cast("Host", self.host), lane=lane)
-        self.host.engine = self.engine
+        self.connection = FakeConnection(config, conn_info(tls=tls, http2=True))
+        self.engine = H2Engine(cast("Connection", self.connection), lane=lane)
+        self.connection.engine = self.engine
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self.exchanges: list[H2Exchange] = []
@@ -169,7 +169,7 @@ class Peer:
 
     def frames(self) -> list[Frame]:
         """Return what the engine has sent since the last call."""
-        return parse(self.host.take())
+        return parse(self.connection.take())
 
     def encode(self, fields: Fields) -> bytes:
         return self.encoder.encode(fields)
@@ -229,7 +229,7 @@ class Peer:
         return exchange, sink
 
     def advance(self, seconds: float) -> None:
-        self.host.runtime.advance(seconds)
+        self.connection.runtime.advance(seconds)
 
     def goaway_codes(self) -> list[int]:
         """Return the codes of the GOAWAY frames just sent."""

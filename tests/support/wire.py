@@ -213,7 +213,7 @@ def conn_info(*, tls: bool = False, http2: bool = False) -> ConnInfo:
     )
 
 
-class FakeHost:
+class FakeConnection:
     """``seams.Host`` for an engine under test: collects output, pauses, deadlines.
 
     Give it an engine with ``host.engine = engine``; ``sent`` then grows with each

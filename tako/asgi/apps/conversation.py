@@ -58,7 +58,7 @@ class Conversation:
                 responding.client_left()
         if exchange.over:
             responding.client_gone()
-        self._task = exchange.host.runtime.spawn(self._run, app, scope)
+        self._task = exchange.connection.runtime.spawn(self._run, app, scope)
         await self._until(lambda: decided() or responding.ended)
 
     async def _until(self, condition: Callable[[], bool]) -> None:

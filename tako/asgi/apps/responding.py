@@ -64,7 +64,7 @@ class Responding:
         self._is_head = exchange.request.method == "HEAD"
         self._unwanted = False
         self._trailer_fields: Headers | None = None  # the response's, if it has any
-        self.changed: Signal = exchange.host.runtime.signal()
+        self.changed: Signal = exchange.connection.runtime.signal()
         """Set whenever one of the attributes below changes."""
         self.stage: Stage = "start"
         """What the app has to send next."""
@@ -195,7 +195,7 @@ class Responding:
         self.changed.set()
 
     async def _checkpoint(self) -> None:
-        checkpoint = self._exchange.host.runtime.checkpoint
+        checkpoint = self._exchange.connection.runtime.checkpoint
         if checkpoint is not None:
             await checkpoint()
 

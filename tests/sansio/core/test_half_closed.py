@@ -20,7 +20,7 @@ LIMIT = ServerConfig(half_closed_timeout=30, send_timeout=10)
 
 
 async def wait_for_ever(exchange: H1Exchange) -> None:
-    await exchange.host.runtime.sleep(1e9)
+    await exchange.connection.runtime.sleep(1e9)
 
 
 def parts(pauses: list[float]) -> Handler:
@@ -32,7 +32,7 @@ def parts(pauses: list[float]) -> Handler:
             exchange.send_data(b"part")
             exchange.request.bytes_sent += 4
             exchange.flush()
-            await exchange.host.runtime.sleep(pause)
+            await exchange.connection.runtime.sleep(pause)
         exchange.send_data(b"part", end=True)
 
     return handler
@@ -72,10 +72,10 @@ class TestHttp1:
         peer.send(REQUEST)
         peer.engine.receive_eof()
         peer.runtime.advance(29)
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
         assert not peer.runtime.tasks[0].done
         peer.runtime.advance(2)
-        assert peer.host.aborted
+        assert peer.connection.aborted
         assert peer.runtime.tasks[0].cancelled
 
     def test_without_a_limit_it_waits_for_ever(self) -> None:
@@ -83,7 +83,7 @@ class TestHttp1:
         peer.send(REQUEST)
         peer.engine.receive_eof()
         peer.runtime.advance(500)
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
 
     def test_an_answer_in_slow_parts_is_sent_whole(self) -> None:
         peer = h1(parts([20, 25, 20, 25]))
@@ -92,7 +92,7 @@ class TestHttp1:
         peer.runtime.advance(100)
         (whole,) = peer.answers()
         assert whole.body == b"part" * 5
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
 
     @pytest.mark.parametrize("before", [False, True])
     def test_an_answer_that_stands_still_is_given_up(self, *, before: bool) -> None:
@@ -102,18 +102,18 @@ class TestHttp1:
             peer.runtime.advance(10)
         peer.engine.receive_eof()
         peer.runtime.advance(29)
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
         peer.runtime.advance(10)
-        assert peer.host.aborted
+        assert peer.connection.aborted
         assert peer.runtime.tasks[0].cancelled
 
     def test_a_peer_that_is_known_to_be_gone_is_dropped_soon(self) -> None:
         peer = h1(parts([1e6]))
         peer.send(REQUEST)
         peer.engine.receive_eof()
-        peer.host.delivered = None
+        peer.connection.delivered = None
         peer.runtime.advance(1)
-        assert peer.host.aborted
+        assert peer.connection.aborted
 
     @pytest.mark.parametrize("moves", [False, True])
     def test_output_on_its_way_must_arrive(self, *, moves: bool) -> None:
@@ -121,9 +121,9 @@ class TestHttp1:
         peer.send(REQUEST)
         peer.engine.receive_eof()
         for second in range(30):
-            peer.host.delivered = (second if moves else 7, 100)
+            peer.connection.delivered = (second if moves else 7, 100)
             peer.runtime.advance(1)
-        assert peer.host.aborted is not moves
+        assert peer.connection.aborted is not moves
 
     def test_a_silent_stream_is_probed_once_in_each_gap(self) -> None:
         """RFC 9112 section 7.1: zeros in front of a size mean nothing."""
@@ -138,7 +138,7 @@ class TestHttp1:
     def test_the_end_behind_a_probe_is_the_end(self) -> None:
         async def handler(exchange: H1Exchange) -> None:
             exchange.send_headers(200, [])
-            await exchange.host.runtime.sleep(5)
+            await exchange.connection.runtime.sleep(5)
             exchange.send_data(b"", end=True)
 
         peer = h1(handler)
@@ -149,10 +149,10 @@ class TestHttp1:
 
     def test_what_has_a_length_or_no_head_is_not_probed(self) -> None:
         async def handler(exchange: H1Exchange) -> None:
-            await exchange.host.runtime.sleep(5)
+            await exchange.connection.runtime.sleep(5)
             exchange.send_headers(200, [(b"content-length", b"2")])
             exchange.send_data(b"a")
-            await exchange.host.runtime.sleep(5)
+            await exchange.connection.runtime.sleep(5)
             exchange.send_data(b"b", end=True)
 
         peer = h1(handler)
@@ -166,9 +166,9 @@ class TestHttp1:
         peer = h1(parts([1e6]))
         peer.send(REQUEST)
         peer.engine.receive_eof()
-        peer.host.writable = False
+        peer.connection.writable = False
         peer.runtime.advance(500)
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
 
     def test_requests_behind_are_told_and_have_the_whole_time(self) -> None:
         peer = h1(parts([20]))
@@ -181,7 +181,7 @@ class TestHttp1:
             peer.go_on()
         assert len(peer.answers()) == 3
         assert peer.closed
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
 
     def test_the_last_of_them_is_bounded_too(self) -> None:
         peer = h1(wait_for_ever)
@@ -197,7 +197,7 @@ class TestHttp1:
         peer.go_on()
         assert len(peer.exchanges) == 2
         peer.runtime.advance(31)
-        assert peer.host.aborted
+        assert peer.connection.aborted
 
     def test_an_early_answer_to_half_a_body_is_watched(self) -> None:
         peer = h1(parts([1e6]))
@@ -205,7 +205,7 @@ class TestHttp1:
         peer.engine.receive_eof()
         assert peer.exchanges[0].request.disconnected
         peer.runtime.advance(40)
-        assert peer.host.aborted
+        assert peer.connection.aborted
 
     def test_half_a_body_is_400_and_its_handler_is_told(self) -> None:
         peer = h1(wait_for_ever)
@@ -229,7 +229,7 @@ class TestHttp1:
         async def busy(exchange: H1Exchange) -> None:
             exchange.send_headers(204, [], end=True)
             exchange.flush()
-            await exchange.host.runtime.sleep(1e9)
+            await exchange.connection.runtime.sleep(1e9)
 
         peer = h1(busy)
         peer.send(REQUEST)
@@ -246,7 +246,7 @@ class TestHttp1:
         peer.engine.receive_eof()
         assert peer.exchanges[0].request.disconnected
         peer.runtime.advance(31)
-        assert peer.host.aborted
+        assert peer.connection.aborted
 
 
 class TestBehindAShutGate:
@@ -259,13 +259,13 @@ class TestBehindAShutGate:
             peer.send(REQUEST + REQUEST * 3000)
         else:
             peer.send(POST.replace(b": 9", b": 99999") + bytes(70_000))
-        assert peer.host.pauses
+        assert peer.connection.pauses
         return peer
 
     def test_it_is_seen_within_a_second_and_bounded(self, peer: H1Peer) -> None:
         peer.runtime.advance(100)
         assert not peer.exchanges[0].request.disconnected
-        peer.host.fin_waits = True
+        peer.connection.fin_waits = True
         peer.runtime.advance(1)
         assert peer.exchanges[0].request.disconnected
         assert not peer.host.aborted
@@ -275,27 +275,27 @@ class TestBehindAShutGate:
 
     def test_a_reset_is_seen_within_a_second(self, peer: H1Peer) -> None:
         peer.runtime.advance(100)
-        peer.host.delivered = None
+        peer.connection.delivered = None
         peer.runtime.advance(1)
-        assert peer.host.aborted
+        assert peer.connection.aborted
 
     def test_a_handler_that_reads_on_is_not_silent(self) -> None:
         async def slow_reader(exchange: H1Exchange) -> None:
             while await exchange.body.next_chunk():
-                await exchange.host.runtime.sleep(20)
+                await exchange.connection.runtime.sleep(20)
             exchange.send_headers(204, [], end=True)
 
         peer = h1(slow_reader)
         head = POST.replace(b": 9", b": 300004")
         peer.send(head)
         peer.send(bytes(300_000), size=60_000)
-        peer.host.fin_waits = True
+        peer.connection.fin_waits = True
         for _ in range(20):
             peer.runtime.advance(10)
             peer.go_on()
         peer.engine.receive_eof()
         assert [a.status for a in peer.answers()] == [204]
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
 
 
 class TestHttp2:
@@ -327,9 +327,9 @@ class TestHttp2:
         assert peer.frames() == []
         peer.advance(0.3)
         assert [(f.kind, f.flags) for f in peer.frames()] == [(PING, 0)]
-        peer.host.delivered = None
+        peer.connection.delivered = None
         peer.advance(0.5)
-        assert peer.host.aborted
+        assert peer.connection.aborted
 
     def test_a_slow_answer_needs_no_acknowledgements_of_frames(self) -> None:
         """A peer that has sent FIN acknowledges neither SETTINGS nor a PING."""

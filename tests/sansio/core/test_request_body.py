@@ -17,13 +17,13 @@ def exchange() -> FakeExchange:
 
 
 def start_reading(exchange: FakeExchange) -> FakeTask:
-    task = exchange.host.runtime.spawn(exchange.body.next_chunk)
-    exchange.host.runtime.run_ready()
+    task = exchange.connection.runtime.spawn(exchange.body.next_chunk)
+    exchange.connection.runtime.run_ready()
     return task
 
 
 def read(exchange: FakeExchange) -> bytes:
-    chunk = exchange.host.runtime.run(exchange.body.next_chunk)
+    chunk = exchange.connection.runtime.run(exchange.body.next_chunk)
     assert isinstance(chunk, bytes)
     return chunk
 
@@ -50,21 +50,21 @@ def test_a_waiting_reader_is_woken_by_data(exchange: FakeExchange) -> None:
     task = start_reading(exchange)
     assert not task.done
     exchange.body.deliver(b"late")
-    exchange.host.runtime.run_ready()
+    exchange.connection.runtime.run_ready()
     assert task.result == b"late"
 
 
 def test_a_waiting_reader_is_woken_by_the_end(exchange: FakeExchange) -> None:
     task = start_reading(exchange)
     exchange.body.deliver_eof()
-    exchange.host.runtime.run_ready()
+    exchange.connection.runtime.run_ready()
     assert task.result == b""
 
 
 def test_an_empty_chunk_is_not_taken_for_the_end(exchange: FakeExchange) -> None:
     task = start_reading(exchange)
     exchange.body.deliver(b"")
-    exchange.host.runtime.run_ready()
+    exchange.connection.runtime.run_ready()
     assert not task.done
 
 
@@ -135,7 +135,7 @@ def test_100_continue_is_asked_for_by_the_first_wait_only() -> None:
     start_reading(exchange)
     assert len(asked) == 1
     body.deliver(b"x")
-    exchange.host.runtime.run_ready()
+    exchange.connection.runtime.run_ready()
     start_reading(exchange)
     assert len(asked) == 1
 
@@ -144,7 +144,7 @@ def test_a_cancelled_read_loses_no_chunk(exchange: FakeExchange) -> None:
     for _ in range(100):
         task = start_reading(exchange)
         task.cancel()
-        exchange.host.runtime.run_ready()
+        exchange.connection.runtime.run_ready()
         assert task.cancelled
     exchange.body.deliver(b"kept")
     assert read(exchange) == b"kept"
@@ -153,14 +153,14 @@ def test_a_cancelled_read_loses_no_chunk(exchange: FakeExchange) -> None:
 def test_drained_returns_at_once_while_output_is_welcome(
     exchange: FakeExchange,
 ) -> None:
-    exchange.host.runtime.run(exchange.body.drained)
+    exchange.connection.runtime.run(exchange.body.drained)
 
 
 @pytest.mark.parametrize("reason", ["writable", "over"])
 def test_drained_waits_until_writable_or_over(
     exchange: FakeExchange, reason: str
 ) -> None:
-    runtime = exchange.host.runtime
+    runtime = exchange.connection.runtime
     exchange.writable = False
     task = runtime.spawn(exchange.body.drained)
     runtime.run_ready()

@@ -19,7 +19,7 @@ from tako.http.sse import (
     last_event_id_bytes,
 )
 from tako.server.heartbeat import HeartbeatTimer
-from tests.support.wire import FakeHost, FakeRuntime
+from tests.support.wire import FakeConnection, FakeRuntime
 
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class FakeExchange:
     """As much of an exchange as a heartbeat needs."""
 
     def __init__(self) -> None:
-        self.host = FakeHost()
+        self.connection = FakeConnection()
         self.request = Request.build()
         self.writable = True
         self.over = False
@@ -201,7 +201,7 @@ class FakeExchange:
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         assert not end
-        self.log.append((self.host.runtime.now - 1000, data))
+        self.log.append((self.connection.runtime.now - 1000, data))
 
     def flush(self, *, soon: bool = False) -> None:
         self.flushed += 1
@@ -229,9 +229,9 @@ def test_keep_alive_takes_a_positive_period() -> None:
 
 def test_a_comment_is_sent_after_each_period_of_silence() -> None:
     exchange, _ = beating(10)
-    exchange.host.runtime.advance(9.9)
+    exchange.connection.runtime.advance(9.9)
     assert exchange.log == []
-    exchange.host.runtime.advance(20.2)
+    exchange.connection.runtime.advance(20.2)
     beats = [(10.0, b":keepalive\n\n"), (20.0, b":keepalive\n\n")]
     assert exchange.log == [*beats, (30.0, b":keepalive\n\n")]
     assert exchange.flushed == 3
@@ -240,34 +240,34 @@ def test_a_comment_is_sent_after_each_period_of_silence() -> None:
 def test_each_event_starts_the_period_again() -> None:
     exchange, timer = beating(10)
     for _ in range(5):
-        exchange.host.runtime.advance(9)
+        exchange.connection.runtime.advance(9)
         timer.restart()
     assert exchange.log == []
-    exchange.host.runtime.advance(10)
+    exchange.connection.runtime.advance(10)
     assert [when for when, _ in exchange.log] == [55.0]
 
 
 def test_nothing_is_sent_after_the_end() -> None:
     exchange, timer = beating(10)
     timer.stop()
-    exchange.host.runtime.advance(100)
+    exchange.connection.runtime.advance(100)
     assert exchange.log == []
 
 
 def test_nothing_is_sent_to_a_client_that_is_gone() -> None:
     exchange, _ = beating(10)
     exchange.over = True
-    exchange.host.runtime.advance(100)
+    exchange.connection.runtime.advance(100)
     assert exchange.log == []
 
 
 def test_a_client_that_does_not_read_gets_no_comments_on_top() -> None:
     exchange, _ = beating(10)
     exchange.writable = False
-    exchange.host.runtime.advance(25)
+    exchange.connection.runtime.advance(25)
     assert exchange.log == []
     exchange.writable = True
-    exchange.host.runtime.advance(10)
+    exchange.connection.runtime.advance(10)
     assert [when for when, _ in exchange.log] == [30.0]
 
 

@@ -208,7 +208,7 @@ async def websocket(exchange: H1Exchange) -> None:
         fields = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
         exchange.open_tunnel(101, fields, KeepingSink(exchange, hungry=True))
         exchange.flush()
-        await exchange.host.runtime.sleep(1e9)
+        await exchange.connection.runtime.sleep(1e9)
 
 
 NOT_A_WEBSOCKET = {"WH-08", "WH-09"}
@@ -274,18 +274,18 @@ def test_early_flood_waits_and_is_delivered_after_101() -> None:
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
         await websocket(exchange)
 
     peer = H1Peer(slow, ServerConfig())
     peer.send(head + b"\r\n\r\n", size=None)
     peer.send(frames, size=16 * 1024)
-    assert peer.host.pauses == Pause.BODY
+    assert peer.connection.pauses == Pause.BODY
     assert len(frames) - peer.unsent <= 64 * 1024 + 16 * 1024
     accept = True
     peer.runtime.advance(1)
     peer.go_on()
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
     assert sink_of(peer.exchanges[0]).data == frames
 
 

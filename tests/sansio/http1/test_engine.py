@@ -35,7 +35,7 @@ async def ok(exchange: H1Exchange) -> None:
 
 
 async def wait_for_ever(exchange: H1Exchange) -> None:
-    await exchange.host.runtime.sleep(1e9)
+    await exchange.connection.runtime.sleep(1e9)
 
 
 # RFC 9110 §6, §7: what a request becomes
@@ -50,7 +50,7 @@ def test_request_carries_the_facts() -> None:
     assert request.http_version == "1.1"
     assert request.protocol is None
     assert request.headers.get("x-a") == "Ã¿"
-    assert request.conn_info is peer.host.conn_info
+    assert request.conn_info is peer.connection.conn_info
     assert request.body_reader is peer.exchanges[0].body
 
 
@@ -204,7 +204,7 @@ def test_what_follows_a_last_request_does_not_pile_up() -> None:
     peer = H1Peer(wait_for_ever)
     peer.send(get("/1", "Connection: close") + b"x" * MAX_WAITING)
     peer.send(b"x" * MAX_WAITING)
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
     assert not peer.engine.has_input
 
 
@@ -261,13 +261,13 @@ def test_a_thousand_pipelined_requests_are_answered_in_order() -> None:
     bodies = [answer.body for answer in peer.answers()]
     assert bodies == [b"/%d " % number for number in range(1000)]
     assert peer.most_running == 1
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
 
 
 def test_next_request_waits_for_the_end_of_the_handler() -> None:
     async def slow(exchange: H1Exchange) -> None:
         exchange.send_headers(200, [], end=True)
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
 
     peer = H1Peer(slow)
     peer.send(GET + GET)
@@ -286,7 +286,7 @@ def test_next_request_is_not_judged_before_its_turn() -> None:
 
     async def wait(exchange: H1Exchange) -> None:
         while not gate:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
         await ok(exchange)
 
     peer = H1Peer(wait)
@@ -303,18 +303,18 @@ def test_reading_pauses_while_too_much_is_queued() -> None:
 
     async def wait(exchange: H1Exchange) -> None:
         while not gate:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
         await ok(exchange)
 
     peer = H1Peer(wait)
     total = 4 * MAX_WAITING // len(GET)
     peer.send(GET * total, size=16 * 1024)
-    assert peer.host.pauses == Pause.PIPELINE
+    assert peer.connection.pauses == Pause.PIPELINE
     assert peer.unsent > 2 * MAX_WAITING
     gate = True
     peer.runtime.advance(1)
     peer.go_on()
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
     assert len(peer.answers()) == total
     assert peer.most_running == 1
 
@@ -382,7 +382,7 @@ def test_unread_body_pauses_reading() -> None:
     async def slow(exchange: H1Exchange) -> None:
         while True:
             while allowed <= len(chunks):
-                await exchange.host.runtime.sleep(1)
+                await exchange.connection.runtime.sleep(1)
             chunk = await exchange.body.next_chunk()
             if not chunk:
                 return await ok(exchange)
@@ -390,23 +390,23 @@ def test_unread_body_pauses_reading() -> None:
 
     peer = H1Peer(slow, ServerConfig(read_buffer=4096))
     peer.send(post(16 * 1024) + b"x" * (16 * 1024), size=1024)
-    assert peer.host.pauses == Pause.BODY
+    assert peer.connection.pauses == Pause.BODY
     arrived = 16 * 1024 - peer.unsent
     assert 4096 < arrived <= 4096 + 2 * 1024
     allowed = 3
     peer.runtime.advance(10)
     assert len(chunks) == 3
-    assert peer.host.pauses == Pause.BODY
+    assert peer.connection.pauses == Pause.BODY
     allowed = 5  # less than a quarter is left: reading goes on
     peer.runtime.advance(10)
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
     allowed = 1000
     while peer.unsent:
         peer.runtime.advance(1)
         peer.go_on()
     assert sum(map(len, chunks)) == 16 * 1024
     assert [answer.status for answer in peer.answers()] == [200]
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
 
 
 def test_writable_is_what_the_transport_says() -> None:
@@ -414,7 +414,7 @@ def test_writable_is_what_the_transport_says() -> None:
     peer.send(GET)
     (exchange,) = peer.exchanges
     assert exchange.writable
-    peer.host.writable = False
+    peer.connection.writable = False
     assert not exchange.writable
 
 
@@ -427,10 +427,10 @@ def test_wake_writers_wakes_the_handler_that_waits() -> None:
 
     peer = H1Peer(stream)
     peer.engine.wake_writers()
-    peer.host.writable = False
+    peer.connection.writable = False
     peer.send(GET)
     assert not peer.exchanges[0].over
-    peer.host.writable = True
+    peer.connection.writable = True
     peer.engine.wake_writers()
     peer.go_on()
     assert [answer.body for answer in peer.answers()] == [b"ab"]
@@ -441,7 +441,7 @@ def test_wake_writers_wakes_the_handler_that_waits() -> None:
 
 def test_half_closing_client_gets_its_answers() -> None:
     async def slow(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
         await ok(exchange)
 
     peer = H1Peer(slow)
@@ -467,7 +467,7 @@ def test_end_of_input_between_requests_closes(data: bytes) -> None:
 
 def test_incomplete_request_behind_a_half_close_is_no_request() -> None:
     async def slow(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
         await ok(exchange)
 
     peer = H1Peer(slow)
@@ -502,7 +502,7 @@ def test_lost_connection_cancels_the_handler() -> None:
     exchange.consumed(1)
     exchange.reset()
     assert peer.take() == b""
-    assert not peer.host.aborted
+    assert not peer.connection.aborted
 
 
 def test_lost_connection_raises_where_the_body_is_read() -> None:
@@ -525,7 +525,7 @@ def test_lost_connection_raises_where_the_body_is_read() -> None:
 def test_lost_connection_leaves_a_handler_alone_that_has_answered() -> None:
     async def lingers(exchange: H1Exchange) -> None:
         await ok(exchange)
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
 
     peer = H1Peer(lingers)
     peer.send(GET)
@@ -554,8 +554,8 @@ def test_reset_in_order_closes_after_what_is_queued() -> None:
 
     peer = H1Peer(half)
     peer.send(GET)
-    assert peer.host.closed
-    assert not peer.host.aborted
+    assert peer.connection.closed
+    assert not peer.connection.aborted
     assert peer.take().startswith(b"HTTP/1.1 200")
 
 
@@ -630,7 +630,7 @@ def test_shut_down_after_a_refusal_is_a_no_op() -> None:
 
 def test_shut_down_finishes_the_answer_and_begins_no_other() -> None:
     async def slow(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
         await ok(exchange)
 
     peer = H1Peer(slow)
@@ -648,7 +648,7 @@ def test_shut_down_finishes_the_answer_and_begins_no_other() -> None:
 def test_shut_down_in_the_middle_of_an_answer_closes_behind_it() -> None:
     async def slow(exchange: H1Exchange) -> None:
         exchange.send_headers(200, [])
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
         exchange.send_data(b"a", end=True)
 
     peer = H1Peer(slow)
@@ -703,7 +703,9 @@ def test_no_input_makes_the_engine_raise(data: bytes, size: int) -> None:
     pieces.send(data, size=size)
     pieces.engine.receive_eof()
     pieces.go_on()
-    statuses = re.findall(rb"HTTP/1\.1 (\d+) ", pieces.host.sent)  # a HEAD has no body
+    statuses = re.findall(
+        rb"HTTP/1\.1 (\d+) ", pieces.connection.sent
+    )  # a HEAD has no body
     assert {int(status) for status in statuses} <= {200, 400, 501, 505}
     pieces.engine.connection_lost()
     whole.engine.connection_lost()

@@ -329,8 +329,8 @@ def test_failure_after_the_head_closes_without_the_last_chunk() -> None:
     peer = H1Peer(handler)
     peer.send(GET)
     assert peer.take().endswith(b"\r\n\r\n3\r\nabc\r\n")
-    assert peer.host.closed
-    assert not peer.host.aborted
+    assert peer.connection.closed
+    assert not peer.connection.aborted
     assert not peer.errors
 
 
@@ -342,7 +342,7 @@ def test_failure_in_a_close_delimited_body_aborts() -> None:
 
     peer = H1Peer(handler)
     peer.send(b"GET / HTTP/1.0\r\n\r\n")
-    assert peer.host.aborted
+    assert peer.connection.aborted
 
 
 def test_reset_before_the_head_aborts() -> None:
@@ -351,7 +351,7 @@ def test_reset_before_the_head_aborts() -> None:
 
     peer = H1Peer(handler)
     peer.send(GET)
-    assert peer.host.aborted
+    assert peer.connection.aborted
     assert peer.take() == b""
 
 
@@ -361,5 +361,5 @@ def test_handler_that_ends_without_an_answer_costs_the_connection() -> None:
 
     peer = H1Peer(handler)
     peer.send(GET + GET)
-    assert peer.host.aborted
+    assert peer.connection.aborted
     assert len(peer.exchanges) == 1

@@ -55,7 +55,7 @@ def test_head_timeout_can_be_off() -> None:
 
 def test_complete_head_stops_the_clock() -> None:
     async def slow(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(100)
+        await exchange.connection.runtime.sleep(100)
         await ok(exchange)
 
     client = peer(handler=slow, header_read_timeout=10)
@@ -157,23 +157,23 @@ def test_a_fast_beginning_buys_time() -> None:
 
 def test_rate_is_not_measured_while_we_do_not_read() -> None:
     async def late(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(1000)
+        await exchange.connection.runtime.sleep(1000)
         await reads(exchange)
 
     client = peer(handler=late, read_buffer=1024)
     client.send(POST + b"x" * 2048)
-    assert client.host.pauses
+    assert client.connection.pauses
     client.runtime.advance(999)
     assert not client.closed
     client.runtime.advance(1)
-    assert not client.host.pauses
+    assert not client.connection.pauses
     client.send(b"x" * (100_000 - 2048), size=1000)
     assert [answer.status for answer in client.answers()] == [200]
 
 
 def test_rate_is_measured_again_after_a_pause() -> None:
     async def late(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(100)
+        await exchange.connection.runtime.sleep(100)
         await reads(exchange)
 
     client = peer(handler=late, read_buffer=1024)
@@ -187,10 +187,10 @@ def test_rate_is_measured_again_after_a_pause() -> None:
 def test_rate_is_not_measured_while_the_output_is_blocked() -> None:
     client = peer(handler=reads)
     client.send(POST)
-    client.host.writable = False
+    client.connection.writable = False
     client.runtime.advance(60)
     assert not client.closed
-    client.host.writable = True
+    client.connection.writable = True
     client.runtime.advance(6)
     assert client.closed
 
@@ -207,7 +207,7 @@ def test_minimal_rate_can_be_off(settings: dict[str, float | None]) -> None:
 
 def test_client_that_waits_for_100_is_not_slow() -> None:
     async def late(exchange: H1Exchange) -> None:
-        await exchange.host.runtime.sleep(1000)
+        await exchange.connection.runtime.sleep(1000)
         await reads(exchange)
 
     client = peer(handler=late)

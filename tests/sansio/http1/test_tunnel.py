@@ -54,7 +54,7 @@ def open_with(tunnel: Tunnel) -> Handler:
         tunnel.exchange = exchange
         exchange.open_tunnel(101, SWITCH, tunnel)
         exchange.flush()
-        await exchange.host.runtime.sleep(1e9)
+        await exchange.connection.runtime.sleep(1e9)
 
     return handler
 
@@ -83,7 +83,7 @@ def test_101_has_what_was_given_and_a_date() -> None:
         exchange.open_tunnel(101, fields, tunnel)
         assert exchange.head_sent
         assert not exchange.over
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
 
     peer = H1Peer(handler)
     peer.send(upgrade())
@@ -140,22 +140,22 @@ def test_early_bytes_pause_reading_above_64_kib() -> None:
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
         await open_with(tunnel)(exchange)
 
     peer = H1Peer(slow)
     peer.send(upgrade() + b"x" * 100_000, size=1000)
-    assert peer.host.pauses == Pause.BODY
+    assert peer.connection.pauses == Pause.BODY
     assert peer.unsent > 30_000
     accept = True
     peer.runtime.advance(1)
     peer.go_on()
     assert len(tunnel.data) > 64 * 1024
-    assert peer.host.pauses == Pause.BODY  # still unread, only elsewhere
+    assert peer.connection.pauses == Pause.BODY  # still unread, only elsewhere
     tunnel.hungry = True
     tunnel.exchange.consumed(len(tunnel.data))
     peer.go_on()
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
     assert len(tunnel.data) == 100_000
 
 
@@ -167,17 +167,17 @@ def test_early_bytes_behind_a_pipelined_request_are_delivered() -> None:
         if exchange.request.is_websocket:
             await accept(exchange)
         else:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
             exchange.send_headers(204, [], end=True)
 
     peer = H1Peer(handler)
     frames = bytes(100_000)
     peer.send(GET + upgrade() + frames)
-    assert peer.host.pauses == Pause.PIPELINE
+    assert peer.connection.pauses == Pause.PIPELINE
     peer.runtime.advance(1)
     peer.go_on()
     assert tunnel.data == frames
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
 
 
 def test_end_of_input_before_the_switch_reaches_the_tunnel() -> None:
@@ -186,7 +186,7 @@ def test_end_of_input_before_the_switch_reaches_the_tunnel() -> None:
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
         await open_with(tunnel)(exchange)
 
     peer = H1Peer(slow)
@@ -227,7 +227,7 @@ def test_refused_upgrade_with_early_bytes_closes() -> None:
 def test_bytes_that_come_during_the_refusal_close() -> None:
     async def stream(exchange: H1Exchange) -> None:
         exchange.send_headers(403, [])
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
         exchange.send_data(b"no", end=True)
 
     peer = H1Peer(stream)
@@ -353,12 +353,12 @@ def test_unread_tunnel_bytes_pause_reading() -> None:
     tunnel = Tunnel(hungry=False)
     peer = opened(tunnel, ServerConfig(read_buffer=1024))
     peer.send(b"x" * 4096, size=512)
-    assert peer.host.pauses == Pause.BODY
+    assert peer.connection.pauses == Pause.BODY
     assert len(tunnel.data) == 1536
     tunnel.exchange.consumed(1000)
-    assert peer.host.pauses == Pause.BODY
+    assert peer.connection.pauses == Pause.BODY
     tunnel.exchange.consumed(300)
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
 
 
 def test_wake_writers_reaches_the_tunnel() -> None:
@@ -390,9 +390,9 @@ def test_our_end_reads_on_though_much_is_unread() -> None:
     tunnel = Tunnel(hungry=False)
     peer = opened(tunnel, ServerConfig(read_buffer=1024))
     peer.send(b"x" * 2048)
-    assert peer.host.pauses
+    assert peer.connection.pauses
     tunnel.exchange.send_data(b"bye", end=True)
-    assert not peer.host.pauses
+    assert not peer.connection.pauses
 
 
 def test_peers_end_reaches_the_tunnel_which_may_still_send() -> None:
@@ -411,7 +411,7 @@ def test_reset_aborts(code: ResetCode) -> None:
     tunnel = Tunnel()
     peer = opened(tunnel)
     tunnel.exchange.reset(code)
-    assert peer.host.aborted
+    assert peer.connection.aborted
     assert tunnel.exchange.over
 
 
@@ -420,8 +420,8 @@ def test_reset_without_error_closes_in_order() -> None:
     peer = opened(tunnel)
     tunnel.exchange.send_data(b"bye", end=True)
     tunnel.exchange.reset(ResetCode.NO_ERROR)
-    assert peer.host.closed
-    assert not peer.host.aborted
+    assert peer.connection.closed
+    assert not peer.connection.aborted
     assert peer.take() == b"bye"
 
 
@@ -437,7 +437,7 @@ def test_lost_connection_tells_the_tunnel_and_cancels_nothing() -> None:
     tunnel.exchange.send_data(b"a")
     tunnel.exchange.reset()
     assert peer.take() == b""
-    assert not peer.host.aborted
+    assert not peer.connection.aborted
 
 
 def test_tunnel_opened_on_a_lost_connection_is_told() -> None:
@@ -447,7 +447,7 @@ def test_tunnel_opened_on_a_lost_connection_is_told() -> None:
     async def handler(exchange: H1Exchange) -> None:
         exchange.task = None
         late.append(exchange)
-        await exchange.host.runtime.sleep(1)
+        await exchange.connection.runtime.sleep(1)
 
     peer = H1Peer(handler)
     peer.send(upgrade())
@@ -489,7 +489,7 @@ def test_tunnel_that_opens_while_the_server_drains_is_told() -> None:
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
-            await exchange.host.runtime.sleep(1)
+            await exchange.connection.runtime.sleep(1)
         await open_with(tunnel)(exchange)
 
     peer = H1Peer(slow)

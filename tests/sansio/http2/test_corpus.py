@@ -88,7 +88,7 @@ def _run(row: str, data: bytes, *, lane: bool, split: bool) -> Outcome:
         for exchange in list(running):
             if _handle(row, exchange, sinks):
                 running.discard(exchange)
-        frames += parse(peer.host.take())
+        frames += parse(peer.connection.take())
     return Outcome(peer, frames, sinks, most)
 
 
@@ -192,7 +192,7 @@ def _padding_is_credited(out: Outcome) -> None:
 def _short_body(out: Outcome) -> None:
     assert out.resets() == {1: ErrorCode.PROTOCOL_ERROR}
     reader = out.peer.exchanges[0].body
-    run = out.peer.host.runtime.run
+    run = out.peer.connection.runtime.run
     assert out.peer.exchanges[0].received in {2, 9}
     if out.peer.exchanges[0].received == 2:  # what was within the length is read first
         assert run(reader.next_chunk) == b"ab"

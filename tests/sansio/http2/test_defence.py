@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
-from tako.core.min_rate import Pace
+from tako.core.min_rate import MinRate
 from tako.errors import Disconnected
 from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.frames import (
@@ -73,20 +73,20 @@ class TestBudgets:
         assert [budget.spend(1, 1) for _ in range(22)] == [True] * 21 + [False]
 
     def test_a_pace_that_is_kept(self) -> None:
-        pace = Pace(100, 5)
+        pace = MinRate(100, 5)
         assert all(pace.elapsed(1, 100) for _ in range(100))
         assert [pace.elapsed(1, 0) for _ in range(6)] == [True] * 5 + [False]
 
     def test_a_fast_start_buys_no_slow_rest(self) -> None:
-        pace = Pace(100, 5)
+        pace = MinRate(100, 5)
         assert pace.elapsed(1, 10**9)
         assert not pace.elapsed(6, 0)
 
     def test_a_standstill_is_borne_but_no_trickle(self) -> None:
-        pace = Pace(100, 5)
+        pace = MinRate(100, 5)
         assert all(pace.elapsed_or_stalled(1, 0, 30) for _ in range(29))
         assert not pace.elapsed_or_stalled(1, 1, 30)
-        pace = Pace(100, 5)
+        pace = MinRate(100, 5)
         assert [pace.elapsed_or_stalled(10, 0, 30) for _ in range(3)] == [
             True,
             True,
@@ -392,9 +392,9 @@ class TestTime:
         assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
         assert exchange.task.cancels == 1  # type: ignore[union-attr]
         for _ in range(6):
-            assert len(peer.host.runtime.run(exchange.body.next_chunk)) == 10
+            assert len(peer.connection.runtime.run(exchange.body.next_chunk)) == 10
         with pytest.raises(Disconnected):
-            peer.host.runtime.run(exchange.body.next_chunk)
+            peer.connection.runtime.run(exchange.body.next_chunk)
 
     def test_a_body_at_its_pace(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False)
@@ -409,7 +409,7 @@ class TestTime:
         peer.send(data(1, bytes(1000)))
         peer.advance(60)
         assert not exchange.closed
-        assert len(peer.host.runtime.run(exchange.body.next_chunk)) == 1000
+        assert len(peer.connection.runtime.run(exchange.body.next_chunk)) == 1000
         peer.advance(7)
         assert exchange.closed  # now it is the peer's turn
 
@@ -476,7 +476,7 @@ class TestTime:
         answer(exchange, bytes(50_000))
         peer.advance(2)
         for _ in range(5):
-            peer.host.runtime.now += 60
+            peer.connection.runtime.now += 60
             peer.advance(0)
             peer.send(window_update(1, 1_000))
             peer.advance(1)
@@ -491,11 +491,13 @@ class TestTime:
         upload = peer.request(1, POST, end=False)
         download = peer.request(3)
         download.send_headers(200, [])
-        peer.host.writable = False  # its TCP window is shut; nothing is read, either
+        peer.connection.writable = (
+            False  # its TCP window is shut; nothing is read, either
+        )
         download.send_data(bytes(1000))
         peer.advance(60)
         assert peer.rst_codes() == []
-        peer.host.writable = True
+        peer.connection.writable = True
         peer.engine.wake_writers()
         peer.advance(4)
         assert peer.rst_codes() == []
@@ -514,7 +516,7 @@ class TestTime:
 
 class TestTurns:
     def test_work_is_cut_into_turns(self, peer: Peer) -> None:
-        clock = peer.host.runtime
+        clock = peer.connection.runtime
         steps = 0
 
         def tick() -> float:
@@ -523,7 +525,7 @@ class TestTurns:
             clock.now += 0.0015
             return clock.now
 
-        peer.host.time = tick  # type: ignore[method-assign]
+        peer.connection.time = tick  # type: ignore[method-assign]
         requests = b"".join(peer.headers(i) for i in range(1, 161, 2))
         found = list(peer.engine.receive_data(requests))
         assert peer.engine.backlog
@@ -538,13 +540,13 @@ class TestTurns:
 
     def test_input_that_comes_while_there_is_a_backlog(self, peer: Peer) -> None:
         _, sink = peer.tunnel()
-        clock = peer.host.runtime
+        clock = peer.connection.runtime
 
         def tick() -> float:
             clock.now += 0.0015
             return clock.now
 
-        peer.host.time = tick  # type: ignore[method-assign]
+        peer.connection.time = tick  # type: ignore[method-assign]
         messages = [b"%03d" % i for i in range(800)]
         stream = b"".join(data(1, m) for m in messages)
         peer.engine.receive_data(stream[:6001])
@@ -561,7 +563,7 @@ class TestTurns:
         for i in range(0, len(whole), 7):
             peer.send(whole[i : i + 7])
         assert exchange.received == 16_384
-        assert not peer.engine._gate._rest
+        assert not peer.engine._reader._rest
 
     def test_closed_streams_are_forgotten(self, peer: Peer) -> None:
         for stream_id in range(1, 5001, 2):
@@ -574,10 +576,10 @@ class TestTurns:
         for stream_id in range(5001, 9001, 2):
             peer.request(stream_id).reset()
             peer.exchanges[-1].ended()
-        assert len(peer.engine._gate._reset) <= 1024
+        assert len(peer.engine._reader._reset) <= 1024
 
     def test_nothing_is_said_twice(self, peer: Peer) -> None:
-        kinds = [f.kind for f in parse(peer.host.take())]
+        kinds = [f.kind for f in parse(peer.connection.take())]
         assert GOAWAY not in kinds
         assert SETTINGS not in kinds
 

@@ -602,8 +602,8 @@ class TestData:  # RFC 9113 §6.1
         exchange = peer.request(1, POST, end=False)
         peer.send(frame(DATA, PADDED, 1, b"\x03abc\0\0\0"))
         peer.send(frame(DATA, PADDED | END_STREAM, 1, b"\x05\0\0\0\0\0"))
-        assert peer.host.runtime.run(exchange.body.next_chunk) == b"abc"
-        assert peer.host.runtime.run(exchange.body.next_chunk) == b""
+        assert peer.connection.runtime.run(exchange.body.next_chunk) == b"abc"
+        assert peer.connection.runtime.run(exchange.body.next_chunk) == b""
 
 
 class TestHeaders:  # RFC 9113 §6.2
@@ -844,7 +844,7 @@ class TestSplitReads:
             for i in range(0, len(stream), size):
                 peer.send(stream[i : i + size])
             assert sink.ends == [None]
-            return bytes(sink.data), peer.host.take()
+            return bytes(sink.data), peer.connection.take()
 
         whole = talk(10_000)
         assert whole[0] == b"abcde"

@@ -31,7 +31,7 @@ from tests.support.h2wire import (
     window_update,
 )
 from tests.support.peer_ws import encode_frame
-from tests.support.wire import FakeHost, conn_info
+from tests.support.wire import FakeConnection, conn_info
 
 
 AnySink = TypeVar("AnySink", bound=Sink)
@@ -77,9 +77,9 @@ def test_a_run_of_the_suite_chooses_the_lane(
     monkeypatch.setattr(connection, "H2Engine", H2Engine)
     monkeypatch.setenv("TAKO_LANE", value)
     lane.obey()
-    host = FakeHost(None, conn_info(http2=True))
-    engine = vars(connection)["H2Engine"](host)
-    assert engine._gate._express is express
+    fake = FakeConnection(None, conn_info(http2=True))
+    engine = vars(connection)["H2Engine"](fake)
+    assert engine._reader._express is express
     monkeypatch.setenv("TAKO_LANE", "slow")
     with pytest.raises(ValueError, match="0 or 1, not 'slow'"):
         lane.obey()
@@ -109,7 +109,7 @@ def _outcome(lane: bool, stream: bytes, size: int) -> tuple[object, ...]:
     peer.request(5, POST, end=False)
     for start in range(0, len(stream), size):
         peer.send(stream[start : start + size])
-    sent = peer.host.take()
+    sent = peer.connection.take()
     delivered = [(bytes(s.data), [repr(e) for e in s.ends]) for s in sinks]
     return sent, delivered, _states(peer), peer.engine.closing
 
@@ -151,7 +151,7 @@ def _conversations(
                     messages.append(socket.take())
                     if socket.direct:
                         socket.send_message(0x81, repr(messages[-1]))
-    sent = peer.host.take()
+    sent = peer.connection.take()
     held = [(list(s.inbox.messages), s.inbox.held, s.close_code) for s in sockets]
     return sent, messages, held, _states(peer), peer.engine.closing
 

@@ -129,13 +129,13 @@ class TestDrain:  # RFC 9113 §6.8
         peer.frames()
         peer.send(peer.headers(3)[:12])  # never completed
         seen: list[tuple[bool, bytes]] = []
-        flush = peer.host.flush
+        flush = peer.connection.flush
 
         def note(*, soon: bool = False) -> None:
             flush(soon=soon)
-            seen.append((peer.engine.closing, bytes(peer.host.sent)))
+            seen.append((peer.engine.closing, bytes(peer.connection.sent)))
 
-        peer.host.flush = note  # type: ignore[method-assign]
+        peer.connection.flush = note  # type: ignore[method-assign]
         peer.advance(10)
         assert peer.engine.closing
         goaway = frame(GOAWAY, 0, 0, b"\0\0\0\1\0\0\0\x0b")

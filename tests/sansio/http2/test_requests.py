@@ -67,7 +67,7 @@ def with_(name: str, value: str, fields: Fields = GET) -> Fields:
 def body_of(peer: Peer, exchange: H2Exchange) -> bytes:
     """Read a body that has arrived in full."""
     out = b""
-    while chunk := peer.host.runtime.run(exchange.body.next_chunk):
+    while chunk := peer.connection.runtime.run(exchange.body.next_chunk):
         out += chunk
     return out
 
@@ -338,7 +338,7 @@ class TestBody:  # RFC 9113 §8.1
     def test_it_is_read_as_it_comes(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False)
         peer.send(data(1, b"one"))
-        assert peer.host.runtime.run(exchange.body.next_chunk) == b"one"
+        assert peer.connection.runtime.run(exchange.body.next_chunk) == b"one"
         peer.send(data(1, b"two"), data(1, b"three", end=True))
         assert body_of(peer, exchange) == b"twothree"
         answer(exchange)
@@ -410,7 +410,7 @@ class TestBody:  # RFC 9113 §8.1
 
     def test_a_reset_wakes_the_reader(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False)
-        runtime = peer.host.runtime
+        runtime = peer.connection.runtime
         task = runtime.spawn(exchange.body.next_chunk)
         runtime.run_ready()
         peer.send(rst(1))
@@ -420,7 +420,7 @@ class TestBody:  # RFC 9113 §8.1
     def test_expect_continue(self, peer: Peer) -> None:  # RFC 9110 §10.1.1
         exchange = peer.request(1, POST, end=False, extra=[("expect", "100-continue")])
         assert peer.frames() == []
-        runtime = peer.host.runtime
+        runtime = peer.connection.runtime
         task = runtime.spawn(exchange.body.next_chunk)
         runtime.run_ready()
         (interim,) = peer.frames()
@@ -437,8 +437,8 @@ class TestBody:  # RFC 9113 §8.1
     )
     def test_expectations_have_no_case(self, peer: Peer, value: str) -> None:
         exchange = peer.request(1, POST, end=False, extra=[("expect", value)])
-        peer.host.runtime.spawn(exchange.body.next_chunk)
-        peer.host.runtime.run_ready()
+        peer.connection.runtime.spawn(exchange.body.next_chunk)
+        peer.connection.runtime.run_ready()
         assert peer.decode(peer.frames()[0])[":status"] == "100"
 
     @pytest.mark.parametrize(
@@ -455,9 +455,9 @@ class TestBody:  # RFC 9113 §8.1
     def test_expect_continue_when_the_body_is_there_already(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False, extra=[("expect", "100-continue")])
         peer.send(data(1, b"x"))
-        assert peer.host.runtime.run(exchange.body.next_chunk) == b"x"
-        peer.host.runtime.spawn(exchange.body.next_chunk)
-        peer.host.runtime.run_ready()
+        assert peer.connection.runtime.run(exchange.body.next_chunk) == b"x"
+        peer.connection.runtime.spawn(exchange.body.next_chunk)
+        peer.connection.runtime.run_ready()
         assert peer.frames() == []
 
 
@@ -691,7 +691,7 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
         exchange.send_headers(200, [])
         exchange.send_data(bytes(65_536))
         assert not exchange.writable
-        runtime = peer.host.runtime
+        runtime = peer.connection.runtime
         task = runtime.spawn(exchange.body.drained)
         runtime.run_ready()
         assert not task.done

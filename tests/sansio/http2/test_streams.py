@@ -148,7 +148,7 @@ class Streams(RuleBasedStateMachine):
         self.most = most
         self.peer = Peer(lane=lane, config=config, greet=False)
         self.engine = self.peer.engine
-        self.gate = self.engine._gate
+        self.gate = self.engine._reader
         self.gate._reset = self.remembered = Memory()
         self.library = self.engine._output.library
         self.next_id = 1
@@ -189,7 +189,7 @@ class Streams(RuleBasedStateMachine):
             exchange.reset()
         assert self.engine.receive_data(data(1, b"x")) == ()
         self.peer.advance(1000)
-        assert self.peer.host.take() == b""
+        assert self.peer.connection.take() == b""
 
     # The wire ---------------------------------------------------------------------
 
@@ -609,7 +609,7 @@ class Streams(RuleBasedStateMachine):
             exchange.consumed(len(sink.data))
         elif sink is exchange.body:
             while exchange.body._chunks:
-                self.peer.host.runtime.run(exchange.body.next_chunk)
+                self.peer.connection.runtime.run(exchange.body.next_chunk)
         self.look()
 
     @rule(some=some, code=st.sampled_from([ResetCode.NO_ERROR, ResetCode.CANCEL]))
@@ -634,7 +634,7 @@ class Streams(RuleBasedStateMachine):
 
     @rule(writable=st.booleans())
     def transport(self, writable: bool) -> None:
-        self.peer.host.writable = writable
+        self.peer.connection.writable = writable
         if writable and not self.ended:
             self.engine.wake_writers()
         self.look()

@@ -73,7 +73,7 @@ class TestTinyPieces:
         exchange = peer.request(1, POST, end=False)
         grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(700)])
         assert grown < 2 * 140_000
-        read = peer.host.runtime.run(exchange.request.stream().__anext__)
+        read = peer.connection.runtime.run(exchange.request.stream().__anext__)
         assert read.startswith(b"ab")
 
     def test_output_behind_a_shut_window(self, peer: Peer) -> None:
@@ -263,7 +263,7 @@ class TestEarlyData:
 
     def test_a_window_of_it_is_kept(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
-        size = peer.host.config.h2_initial_window_size
+        size = peer.connection.config.h2_initial_window_size
         peer.send(*[data(1, bytes(16_384))] * (size // 16_384))
         updates = [f for f in peer.frames() if f.kind == WINDOW_UPDATE and f.stream_id]
         assert updates == []  # nobody has consumed it: no more can come
@@ -273,7 +273,7 @@ class TestEarlyData:
 
     def test_more_than_the_window_is_refused(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
-        size = peer.host.config.h2_initial_window_size
+        size = peer.connection.config.h2_initial_window_size
         peer.send(*[data(1, bytes(16_384))] * (size // 16_384), data(1, b"x"))
         assert peer.rst_codes() == [(1, ErrorCode.FLOW_CONTROL_ERROR)]
         sink = RecordingSink(exchange)

@@ -117,7 +117,7 @@ class TestInbound:
             exchange.open_tunnel(200, [(b"date", b"x")], patient)
         for _ in range(5):
             if carrier == "body":
-                peer.host.runtime.run(exchange.body.next_chunk)
+                peer.connection.runtime.run(exchange.body.next_chunk)
             elif carrier == "websocket":
                 assert ws.take() == bytes(13_099)
             else:
@@ -330,12 +330,12 @@ class TestOutbound:
 
     def test_nothing_is_framed_while_the_transport_is_full(self, peer: Peer) -> None:
         exchange, sink = peer.tunnel()
-        peer.host.writable = False
+        peer.connection.writable = False
         assert not exchange.writable
         exchange.send_data(b"one")
         exchange.send_data(b"two")
         assert peer.frames() == []
-        peer.host.writable = True
+        peer.connection.writable = True
         peer.engine.wake_writers()
         assert [f.payload for f in peer.frames()] == [b"onetwo"]
         assert sink.wakes == 1
@@ -362,7 +362,7 @@ class TestAgainstTheLibrarysClient:
         client = h2.connection.H2Connection(h2.config.H2Configuration())
         client.initiate_connection()
         peer.send(client.data_to_send())
-        client.receive_data(peer.host.take())
+        client.receive_data(peer.connection.take())
         fields = [
             (":method", "CONNECT"),
             (":protocol", "websocket"),
@@ -374,7 +374,7 @@ class TestAgainstTheLibrarysClient:
         (exchange,) = peer.send(client.data_to_send())
         echo = Echo(exchange)
         exchange.open_tunnel(200, [], echo)
-        client.receive_data(peer.host.take())
+        client.receive_data(peer.connection.take())
         left, back = 1 << 20, 0
         while back < 1 << 20:
             room = min(client.local_flow_control_window(1), 16_384, left)
@@ -382,7 +382,7 @@ class TestAgainstTheLibrarysClient:
                 client.send_data(1, bytes(room))
                 left -= room
             peer.send(client.data_to_send())
-            for event in client.receive_data(peer.host.take()):
+            for event in client.receive_data(peer.connection.take()):
                 if isinstance(event, h2.events.DataReceived):
                     back += len(event.data)
                     client.acknowledge_received_data(len(event.data), 1)
@@ -390,7 +390,7 @@ class TestAgainstTheLibrarysClient:
         client.end_stream(1)
         peer.send(client.data_to_send())
         exchange.send_data(b"", end=True)
-        events = client.receive_data(peer.host.take())
+        events = client.receive_data(peer.connection.take())
         assert any(isinstance(e, h2.events.StreamEnded) for e in events)
         assert not peer.engine.busy
 

@@ -1,4 +1,4 @@
-"""``Connection``: TLS, flushing, reading, closing and deadlines, without a socket.
+"""``TcpConnection``: TLS, flushing, reading, closing and deadlines, without a socket.
 
 Security list TL-10 to TL-15; RFC 8446 §6.1, RFC 9112 §9.6 and §9.8.
 """
@@ -16,7 +16,7 @@ from tako.core.seams import Exchange, Pause, Sink
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
 from tako.http.conn_info import IpPeer, PeerAddr, Transport as Wire, UnixPeer
-from tako.server.connection import Connection
+from tako.server.connection import TcpConnection
 from tako.server.detect import Protocol
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.server import Credentials
@@ -65,9 +65,9 @@ class Open:
     ) -> None:
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
-        self.lost: list[Connection] = []
+        self.lost: list[TcpConnection] = []
         self.complaints: list[tuple[str, PeerAddr]] = []
-        self.connection = Connection(
+        self.connection = TcpConnection(
             self.runtime,
             config,
             handler,
@@ -708,7 +708,7 @@ class TestIsolation:
     ) -> None:
         async def handler(exchange: Exchange) -> None:
             try:
-                await exchange.host.runtime.sleep(1000)
+                await exchange.connection.runtime.sleep(1000)
             except Cancelled as error:
                 if wrapped:
                     msg = "nursery"
@@ -748,7 +748,7 @@ class TestIsolation:
 
     def test_a_lost_connection_cancels_the_handler_and_tells_the_server(self) -> None:
         async def handler(exchange: Exchange) -> None:
-            await exchange.host.runtime.sleep(1000)
+            await exchange.connection.runtime.sleep(1000)
 
         open_ = Open(handler)
         open_.receive(GET)
@@ -862,7 +862,7 @@ class TestBlockedOutput:
                 exchange.send_data(bytes(1000))
                 exchange.flush()
                 open_.transport.unsent += 1000 + len(b"3e8\r\n\r\n")
-                await exchange.host.runtime.sleep(1)
+                await exchange.connection.runtime.sleep(1)
 
         open_ = Open(talks)
         open_.connection.pause_writing()

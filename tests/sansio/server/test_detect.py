@@ -1,4 +1,4 @@
-"""What comes before the engine: ``Prelude`` by bytes, ``Entrance`` by time."""
+"""Before the engine: ``ProtocolDetector`` by bytes, ``Undecided`` by time."""
 
 import logging
 from typing import Any, cast
@@ -9,8 +9,8 @@ from tako.config import ServerConfig
 from tako.errors import ProxyProtocolError
 from tako.http.conn_info import IpPeer
 from tako.proxy.policy import ProxyPolicy
-from tako.server.detect import ListenerProtocol, Prelude, Protocol
-from tako.server.undecided import Entrance, SharedTransport
+from tako.server.detect import ListenerProtocol, Protocol, ProtocolDetector
+from tako.server.undecided import SharedTransport, Undecided
 from tests.support.wire import FakeRuntime, FakeTransport
 
 
@@ -23,16 +23,16 @@ REQUIRED = ProxyPolicy.everybody()
 OPTIONAL = ProxyPolicy(["127.0.0.1"], required=False)
 
 
-def prelude(
+def detector(
     protocol: ListenerProtocol = "any",
     policy: ProxyPolicy | None = None,
     *,
     tls: bool = True,
-) -> Prelude:
-    return Prelude(CONFIG, protocol, tls=tls, policy=policy)
+) -> ProtocolDetector:
+    return ProtocolDetector(CONFIG, protocol, tls=tls, policy=policy)
 
 
-def drip(subject: Prelude, data: bytes) -> tuple[Protocol | None, bytes]:
+def drip(subject: ProtocolDetector, data: bytes) -> tuple[Protocol | None, bytes]:
     """Feed byte by byte; return the answer and what the engine is to get."""
     for at in range(len(data)):
         answer = subject.receive_data(data[at : at + 1])
@@ -58,17 +58,17 @@ class TestFirstBytes:
         ],
     )
     def test_they_say_what_it_is(self, data: bytes, answer: Protocol) -> None:
-        whole = prelude()
+        whole = detector()
         assert whole.receive_data(data) == answer
         assert whole.rest == data
-        assert drip(prelude(), data) == (answer, data)
+        assert drip(detector(), data) == (answer, data)
 
     def test_without_a_certificate_tls_is_a_bad_request(self) -> None:
-        assert prelude(tls=False).receive_data(HELLO) == "http/1.1"
+        assert detector(tls=False).receive_data(HELLO) == "http/1.1"
 
     def test_a_part_of_the_preface_is_no_answer(self) -> None:
         for size in range(len(PREFACE)):
-            assert prelude().receive_data(PREFACE[:size]) is None
+            assert detector().receive_data(PREFACE[:size]) is None
 
 
 class TestProxyHeader:
@@ -76,7 +76,7 @@ class TestProxyHeader:
     def test_a_listener_of_one_protocol_looks_no_further(
         self, protocol: Protocol
     ) -> None:
-        subject = prelude(protocol, REQUIRED)
+        subject = detector(protocol, REQUIRED)
         assert subject.receive_data(PROXY) == protocol
         assert subject.header is not None
         assert subject.header.source == IpPeer("192.0.2.1", 56324)
@@ -90,17 +90,17 @@ class TestProxyHeader:
     def test_behind_it_comes_any_protocol_but_no_second_header(
         self, policy: ProxyPolicy, data: bytes, answer: Protocol
     ) -> None:
-        subject = prelude(policy=policy)
+        subject = detector(policy=policy)
         assert drip(subject, PROXY + data) == (answer, data)
         assert subject.header is not None
-        whole = prelude(policy=policy)
+        whole = detector(policy=policy)
         assert whole.receive_data(PROXY + data) == answer
         assert whole.rest == data
 
     @pytest.mark.parametrize("data", [HELLO, PREFACE, b"GET /"])
     def test_where_it_is_required_nothing_else_is_served(self, data: bytes) -> None:
         with pytest.raises(ProxyProtocolError):
-            prelude(policy=REQUIRED).receive_data(data)
+            detector(policy=REQUIRED).receive_data(data)
 
     @pytest.mark.parametrize(
         ("data", "answer"),
@@ -116,31 +116,31 @@ class TestProxyHeader:
         self, data: bytes, answer: Protocol
     ) -> None:
         for feed in (lambda s: (s.receive_data(data), s.rest), lambda s: drip(s, data)):
-            subject = prelude(policy=OPTIONAL)
+            subject = detector(policy=OPTIONAL)
             assert feed(subject) == (answer, data)
             assert subject.header is None
 
     def test_an_optional_v2_header_is_found(self) -> None:
         local = SIGNATURE + b"\x20\x00\x00\x00"
-        assert drip(prelude(policy=OPTIONAL), local + b"GET /") == (
+        assert drip(detector(policy=OPTIONAL), local + b"GET /") == (
             "http/1.1",
             b"GET /",
         )
 
     def test_an_optional_header_may_not_be_malformed(self) -> None:
         with pytest.raises(ProxyProtocolError):
-            prelude(policy=OPTIONAL).receive_data(b"PROXY SPX\r\n")
+            detector(policy=OPTIONAL).receive_data(b"PROXY SPX\r\n")
 
 
 class Door:
     """An entrance with doubles around it."""
 
-    def __init__(self, subject: Prelude) -> None:
+    def __init__(self, subject: ProtocolDetector) -> None:
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
         self.entered: list[Protocol] = []
         self.lost = 0
-        self.entrance = Entrance(
+        self.undecided = Undecided(
             cast("Any", self.runtime),
             subject,
             IpPeer("127.0.0.1", 50000),
@@ -149,7 +149,7 @@ class Door:
         )
 
     def connect(self) -> "Door":
-        self.entrance.connection_made(cast("SharedTransport", self.transport))
+        self.undecided.connection_made(cast("SharedTransport", self.transport))
         return self
 
     def _count(self) -> None:
@@ -163,10 +163,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 class TestEntrance:
     def test_on_a_late_loop_input_comes_first(self) -> None:
-        door = Door(prelude(policy=REQUIRED)).connect()
+        door = Door(detector(policy=REQUIRED)).connect()
         door.runtime.now += 5
         door.runtime.advance(0)
-        door.entrance.data_received(PROXY + b"GET / ")
+        door.undecided.data_received(PROXY + b"GET / ")
         door.runtime.advance(10)
         assert door.entered
         assert not door.transport.aborted
@@ -174,9 +174,9 @@ class TestEntrance:
     def test_a_late_proxy_header_ends_the_connection(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        door = Door(prelude(policy=REQUIRED)).connect()
+        door = Door(detector(policy=REQUIRED)).connect()
         door.runtime.advance(2)
-        door.entrance.data_received(PROXY[:-1])
+        door.undecided.data_received(PROXY[:-1])
         door.runtime.advance(0.9)
         assert not door.transport.aborted
         door.runtime.advance(0.2)
@@ -190,9 +190,9 @@ class TestEntrance:
     def test_the_first_bytes_have_their_own_time(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        door = Door(prelude(policy=REQUIRED)).connect()
+        door = Door(detector(policy=REQUIRED)).connect()
         door.runtime.advance(2)
-        door.entrance.data_received(PROXY)
+        door.undecided.data_received(PROXY)
         door.runtime.advance(4.9)
         assert not door.transport.aborted
         door.runtime.advance(0.2)
@@ -204,8 +204,8 @@ class TestEntrance:
     def test_a_malformed_header_ends_the_connection_without_a_word(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        door = Door(prelude(policy=REQUIRED)).connect()
-        door.entrance.data_received(b"GET / HTTP/1.1\r\n\r\n")
+        door = Door(detector(policy=REQUIRED)).connect()
+        door.undecided.data_received(b"GET / HTTP/1.1\r\n\r\n")
         assert door.transport.aborted
         assert not door.transport.written
         assert not door.entered
@@ -218,36 +218,36 @@ class TestEntrance:
     def test_an_incomplete_header_is_worth_a_warning_and_silence_is_not(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        silent = Door(prelude(policy=REQUIRED)).connect()
-        assert not silent.entrance.eof_received()
+        silent = Door(detector(policy=REQUIRED)).connect()
+        assert not silent.undecided.eof_received()
         assert (silent.transport.aborted, warnings(caplog)) == (True, [])
         for policy in (REQUIRED, OPTIONAL):
-            door = Door(prelude(policy=policy)).connect()
-            door.entrance.data_received(PROXY[:4])
-            assert not door.entrance.eof_received()
+            door = Door(detector(policy=policy)).connect()
+            door.undecided.data_received(PROXY[:4])
+            assert not door.undecided.eof_received()
             expected = "incomplete PROXY header, from 127.0.0.1:50000"
             assert warnings(caplog).pop() == expected
 
     def test_after_it_was_entered_no_clock_runs(self) -> None:
-        door = Door(prelude()).connect()
-        assert door.entrance.handshaking
-        door.entrance.data_received(b"GET /")
+        door = Door(detector()).connect()
+        assert door.undecided.handshaking
+        door.undecided.data_received(b"GET /")
         assert door.entered == ["http/1.1"]
-        assert not door.entrance.handshaking
+        assert not door.undecided.handshaking
         door.runtime.advance(100)
         assert not door.transport.aborted
 
     def test_a_drain_drops_it(self) -> None:
-        door = Door(prelude()).connect()
-        door.entrance.shut_down()
+        door = Door(detector()).connect()
+        door.undecided.shut_down()
         assert door.transport.aborted
-        door.entrance.data_received(b"GET /")
-        door.entrance.connection_lost(None)
+        door.undecided.data_received(b"GET /")
+        door.undecided.connection_lost(None)
         assert (door.entered, door.lost) == ([], 1)
         door.runtime.advance(100)
 
     def test_a_drain_before_it_has_a_transport_drops_it(self) -> None:
-        door = Door(prelude())
-        door.entrance.shut_down()
+        door = Door(detector())
+        door.undecided.shut_down()
         door.connect()
         assert door.transport.aborted

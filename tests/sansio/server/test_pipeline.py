@@ -32,8 +32,8 @@ def start(response: Response, exchange: FakeExchange) -> FakeTask:
     async def dispatch(_: Request) -> Response:
         return response
 
-    task = exchange.host.runtime.spawn(run_exchange, dispatch, exchange)
-    exchange.host.runtime.advance(0)
+    task = exchange.connection.runtime.spawn(run_exchange, dispatch, exchange)
+    exchange.connection.runtime.advance(0)
     return task
 
 
@@ -74,7 +74,7 @@ class TestBytes:
         assert not task.done
         exchange.writable = True
         exchange.body.wake_writer()
-        exchange.host.runtime.advance(0)
+        exchange.connection.runtime.advance(0)
         assert task.done
         assert [len(piece) for piece in exchange.pieces] == [
             64 * KIB,
@@ -90,7 +90,7 @@ class TestBytes:
         task = start(Response(200, body=bytes(200 * KIB)), exchange)
         exchange.gone = True
         exchange.body.deliver_eof(Disconnected())
-        exchange.host.runtime.advance(0)
+        exchange.connection.runtime.advance(0)
         assert task.done
         assert task.error is None
         assert len(exchange.pieces) == 1
@@ -170,7 +170,7 @@ class TestStreams:
         assert source.taken == 1
         exchange.writable = True
         exchange.body.wake_writer()
-        exchange.host.runtime.advance(0)
+        exchange.connection.runtime.advance(0)
         assert source.taken == 3
 
     @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -182,7 +182,7 @@ class TestStreams:
         task = start(Response(200, body=body), exchange)
         exchange.gone = True
         exchange.body.deliver_eof(Disconnected())
-        exchange.host.runtime.advance(0)
+        exchange.connection.runtime.advance(0)
         assert task.done
         assert source.closed
         assert source.taken == 1
@@ -215,7 +215,7 @@ class TestFailures:
             raise ValueError(msg)
 
         exchange = FakeExchange()
-        exchange.host.runtime.run(run_exchange, dispatch, exchange)
+        exchange.connection.runtime.run(run_exchange, dispatch, exchange)
         assert (exchange.status, exchange.take()) == (500, b"Internal Server Error")
         assert "secret" in caplog.text
 
@@ -228,14 +228,14 @@ class TestFailures:
         start(Response(status), exchange)
         assert (exchange.status is None) is waits
         exchange.body.deliver_eof()
-        exchange.host.runtime.advance(0)
+        exchange.connection.runtime.advance(0)
         assert exchange.status == status
 
     def test_but_no_longer(self) -> None:
         exchange = FakeExchange()
         exchange.body_due = True
         start(Response(404), exchange)
-        exchange.host.runtime.advance(0.06)
+        exchange.connection.runtime.advance(0.06)
         assert exchange.status == 404
 
     def test_the_unread_body_is_credited(self) -> None:

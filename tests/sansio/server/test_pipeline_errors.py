@@ -16,7 +16,7 @@ def run(exchange: FakeExchange, response: Response) -> None:
     async def dispatch(request: Request) -> Response:
         return response
 
-    runtime = exchange.host.runtime
+    runtime = exchange.connection.runtime
     task = runtime.spawn(run_exchange, dispatch, exchange)
     runtime.advance(0)  # a large body lets others run in between
     assert task.done

@@ -13,9 +13,9 @@ from tako.config import AcceptBackoff, ServerConfig
 from tako.http.conn_info import UnixPeer
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.server.connection import Connection
+from tako.server.connection import TcpConnection
 from tako.server.listener import Listener
-from tako.server.service import Offer, Service
+from tako.server.service import Endpoint, Service
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.server import Credentials
 from tests.support.wire import (
@@ -35,7 +35,7 @@ class ServerRuntime(FakeRuntime):
         self.incoming: list[socket.socket | Exception] = []
         self.arrived = self.signal()
         self.slept: list[float] = []
-        self.attached: list[Connection] = []
+        self.attached: list[TcpConnection] = []
         self.transports: list[FakeTransport] = []
         self.attach_error: Exception | None = None
         self.attach_gate: FakeSignal | None = None
@@ -48,7 +48,7 @@ class ServerRuntime(FakeRuntime):
             raise what
         return what
 
-    async def attach(self, sock: socket.socket, connection: Connection) -> None:
+    async def attach(self, sock: socket.socket, connection: TcpConnection) -> None:
         if self.attach_gate is not None:
             await self.attach_gate.wait()
         if self.attach_error is not None:
@@ -134,7 +134,7 @@ class Running:
     def __init__(
         self,
         config: ServerConfig | None = None,
-        offer: Offer | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self.runtime = ServerRuntime()
         self.router = Router(self.runtime)
@@ -144,7 +144,7 @@ class Running:
             self.runtime,  # type: ignore[arg-type]
             self.listener,
             self.router,
-            offer or Offer(),
+            endpoint or Endpoint(),
             config or ServerConfig(),
         )
         self.peers: list[socket.socket] = []
@@ -325,29 +325,31 @@ class TestPermits:
 
 class TestHandshakes:
     @pytest.fixture
-    def offer(self, credentials: Credentials) -> Offer:
+    def endpoint(self, credentials: Credentials) -> Endpoint:
         cert = TlsCert.pem_paths(credentials.cert, credentials.key)
-        return Offer(protocol="tls", tls=TlsSettings(cert))
+        return Endpoint(protocol="tls", tls=TlsSettings(cert))
 
     def test_the_oldest_unfinished_one_makes_room(
-        self, start: Start, offer: Offer
+        self, start: Start, endpoint: Endpoint
     ) -> None:
-        service = start(ServerConfig(max_tls_handshakes=3), offer)
+        service = start(ServerConfig(max_tls_handshakes=3), endpoint)
         for _ in range(5):
             service.connect()
         aborted = [each.aborted for each in service.runtime.transports]
         assert aborted == [True, True, False, False, False]
 
-    def test_lost_ones_do_not_count(self, start: Start, offer: Offer) -> None:
-        service = start(ServerConfig(max_tls_handshakes=3), offer)
+    def test_lost_ones_do_not_count(self, start: Start, endpoint: Endpoint) -> None:
+        service = start(ServerConfig(max_tls_handshakes=3), endpoint)
         for _ in range(3):
             service.connect()
         service.lose(1)
         service.connect()
         assert not any(each.aborted for each in service.runtime.transports)
 
-    def test_lost_ones_are_not_remembered(self, start: Start, offer: Offer) -> None:
-        service = start(None, offer)
+    def test_lost_ones_are_not_remembered(
+        self, start: Start, endpoint: Endpoint
+    ) -> None:
+        service = start(None, endpoint)
         for number in range(50):
             service.connect()
             service.lose(number)
@@ -366,7 +368,7 @@ class TestCertificates:
         leaves = {name: ca.issue_cert(name) for name in ("a.test", "b.test")}
         certs = {name: _write(tmp_path / name, leaves[name]) for name in leaves}
         tls = TlsSettings(TlsCert.sni({"*.test": TlsCert.sni(certs)}))
-        service = start(None, Offer(protocol="tls", tls=tls))
+        service = start(None, Endpoint(protocol="tls", tls=tls))
         before = {name: tls.answer(name) for name in certs}
         with caplog.at_level(logging.INFO, "tako.server"):
             service.runtime.advance(5)

@@ -22,7 +22,7 @@ from tako.core.seams import Exchange
 from tako.errors import TakoError
 from tako.h2.frames import PADDED, PREFACE, frame
 from tako.http.conn_info import IpPeer
-from tako.server.connection import Connection
+from tako.server.connection import TcpConnection
 from tako.server.pipeline import run_exchange
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.h2wire import CONNECT, POST, data as data_frame
@@ -71,7 +71,7 @@ class Run:
         self._router.fallback(self._body)
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
-        self.connection = Connection(
+        self.connection = TcpConnection(
             self.runtime,
             ServerConfig(),
             self._handle,

@@ -67,7 +67,7 @@ class Talk:
             ws_close_timeout=CLOSE_TIMEOUT, h2_initial_window_size=window
         )
         self.exchange = FakeExchange(config)
-        self.host = self.exchange.host
+        self.connection = self.exchange.connection
         self.delivered = 0
         settings = WsOptions(**options)  # type: ignore[arg-type]
         self.ws = Conversation(self.exchange, settings)
@@ -91,10 +91,10 @@ class Talk:
     def at_deadline(self, seconds: float) -> None:
         """Check that nothing happens before ``seconds`` and go there."""
         before = (bytes(self.exchange.out), self.exchange.over, self.exchange.gone)
-        self.host.runtime.advance(seconds - 0.001)
+        self.connection.runtime.advance(seconds - 0.001)
         now = (bytes(self.exchange.out), self.exchange.over, self.exchange.gone)
         assert now == before, "something happened early"
-        self.host.runtime.advance(0.002)
+        self.connection.runtime.advance(0.002)
 
     def check_credit(self) -> None:
         """Check the invariant: what was delivered is consumed or held."""
@@ -106,7 +106,7 @@ class Talk:
         """Check that no deadline is left."""
         before = bytes(self.exchange.out)
         resets = list(self.exchange.resets)
-        self.host.runtime.advance(10_000)
+        self.connection.runtime.advance(10_000)
         assert bytes(self.exchange.out) == before
         assert self.exchange.resets == resets
 
@@ -401,16 +401,16 @@ class TestShutDown:
     def test_the_session_has_the_time_of_the_closing_and_is_then_cancelled(
         self, talk: Talk
     ) -> None:
-        host = talk.exchange.host
+        connection = talk.exchange.connection
         for _ in range(2):
             talk.ws.shut_down()
-        late = host.time() + host.config.ws_close_timeout + 1
-        assert host.to_cancel == [(late, talk.exchange)]
+        late = connection.time() + connection.config.ws_close_timeout + 1
+        assert connection.to_cancel == [(late, talk.exchange)]
 
     def test_a_session_that_leaves_by_an_exception_is_not(self, talk: Talk) -> None:
         talk.ws.go_away()
         assert talk.sent() == plain(CLOSE, close(1001, b"server shutting down"))
-        assert talk.exchange.host.to_cancel == []
+        assert talk.exchange.connection.to_cancel == []
 
     def test_it_says_nothing_once_closing_has_begun(self, talk: Talk) -> None:
         talk.deliver(masked(CLOSE, close(1000)))
@@ -450,11 +450,11 @@ class TestControlFrames:
         assert talk.sent() == b"".join(plain(PONG, data) for data in answered)
 
     def test_a_read_that_takes_many_turns_is_one_read(self, talk: Talk) -> None:
-        talk.host.turn._spell = -1.0
+        talk.connection.turn._spell = -1.0
         pings = [b"%d" % i for i in range(500)]
         talk.deliver(*(masked(PING, data) for data in pings))
         assert talk.sent() == b""
-        talk.host.runtime.run_ready()
+        talk.connection.runtime.run_ready()
         sent = talk.sent()
         assert sent.endswith(plain(PONG, pings[-1]))
         assert len(sent) < 40 * len(plain(PONG, pings[-1]))
@@ -468,7 +468,7 @@ class TestControlFrames:
         assert talk.sent() == b""
         talk.exchange.writable = True
         talk.ws.wake_writer()
-        talk.host.runtime.run_ready()
+        talk.connection.runtime.run_ready()
         assert talk.sent() == plain(PONG, b"999")
 
     def test_a_late_pong_is_not_sent_behind_a_close(self, talk: Talk) -> None:
@@ -477,7 +477,7 @@ class TestControlFrames:
         talk.ws.send_close(1000)
         talk.exchange.writable = True
         talk.ws.wake_writer()
-        talk.host.runtime.run_ready()
+        talk.connection.runtime.run_ready()
         assert talk.sent() == plain(CLOSE, close(1000))
 
     def test_unread_control_frames_are_kept_up_to_64(self, talk: Talk) -> None:
@@ -525,7 +525,7 @@ class TestControlFrames:
 
     def test_latency_is_the_time_to_the_pong(self, talk: Talk) -> None:
         talk.ws.send_ping(b"1")
-        talk.host.runtime.advance(0.25)
+        talk.connection.runtime.advance(0.25)
         talk.deliver(masked(PONG, b"other"))
         assert talk.ws.latency is None
         talk.deliver(masked(PONG, b"1"))
@@ -534,7 +534,7 @@ class TestControlFrames:
     def test_pings_that_nobody_answers_do_not_pile_up(self, talk: Talk) -> None:
         for i in range(200):
             talk.ws.send_ping(b"%d" % i)
-        talk.host.runtime.advance(0.5)
+        talk.connection.runtime.advance(0.5)
         talk.deliver(masked(PONG, b"0"))
         assert talk.ws.latency is None, "the first Ping was forgotten"
         talk.deliver(masked(PONG, b"199"))
@@ -798,7 +798,7 @@ class TestKeepAlive:
 
     def test_data_puts_the_ping_off_by_exactly_the_interval(self) -> None:
         talk = keeping(ping_interval=20, pong_timeout=10)
-        talk.host.runtime.advance(19)
+        talk.connection.runtime.advance(19)
         talk.deliver(masked(TEXT, b"alive"))
         talk.at_deadline(20)
         assert talk.sent() == plain(PING, b"tako 1")
@@ -806,9 +806,9 @@ class TestKeepAlive:
     @pytest.mark.parametrize("sign", [masked(PONG, b"tako 1"), masked(TEXT, b"x")])
     def test_any_sign_of_life_is_an_answer(self, sign: bytes) -> None:
         talk = keeping(ping_interval=20, pong_timeout=10)
-        talk.host.runtime.advance(20)
+        talk.connection.runtime.advance(20)
         talk.sent()
-        talk.host.runtime.advance(4)
+        talk.connection.runtime.advance(4)
         talk.deliver(sign)
         talk.at_deadline(20)
         assert talk.sent() == plain(PING, b"tako 2")
@@ -816,14 +816,14 @@ class TestKeepAlive:
 
     def test_the_round_trip_is_measured(self) -> None:
         talk = keeping(ping_interval=20, pong_timeout=10)
-        talk.host.runtime.advance(20)
-        talk.host.runtime.advance(0.5)
+        talk.connection.runtime.advance(20)
+        talk.connection.runtime.advance(0.5)
         talk.deliver(masked(PONG, b"tako 1"))
         assert talk.ws.latency == pytest.approx(0.5)
 
     def test_no_answer_is_1011_on_the_wire_and_1006_inside(self) -> None:
         talk = keeping(ping_interval=20, pong_timeout=10)
-        talk.host.runtime.advance(20)
+        talk.connection.runtime.advance(20)
         talk.sent()
         talk.at_deadline(10)
         assert talk.sent() == plain(CLOSE, close(1011, b"keepalive timeout"))
@@ -836,14 +836,14 @@ class TestKeepAlive:
 
     def test_a_timeout_longer_than_the_interval_is_waited_for(self) -> None:
         talk = keeping(ping_interval=5, pong_timeout=60)
-        talk.host.runtime.advance(5)
+        talk.connection.runtime.advance(5)
         assert talk.sent() == plain(PING, b"tako 1")
         talk.at_deadline(60)
         assert talk.ws.close_code == 1006
 
     def test_a_timeout_longer_than_the_interval_does_not_delay_pings(self) -> None:
         talk = keeping(ping_interval=5, pong_timeout=60)
-        talk.host.runtime.advance(5)
+        talk.connection.runtime.advance(5)
         talk.deliver(masked(PONG, b"tako 1"))
         talk.sent()
         talk.at_deadline(5)
@@ -866,6 +866,6 @@ class TestKeepAlive:
         else:
             talk.ws.deliver_eof()
         talk.sent()
-        talk.host.runtime.advance(CLOSE_TIMEOUT - 1)
+        talk.connection.runtime.advance(CLOSE_TIMEOUT - 1)
         assert talk.sent() == b""
         assert talk.ws.close_code == {"ours": None, "theirs": 1005, "eof": 1006}[how]

@@ -15,7 +15,7 @@ from tako.http.headers import Headers
 from tako.http.request import BodyReader, HttpVersion, Request
 from tako.ws.handshake import (
     Acceptance,
-    Refusal,
+    Rejection,
     Rules,
     accept_key,
     choose_subprotocol,
@@ -85,9 +85,9 @@ def accepted(request: Request, rules: Rules | None = None) -> Acceptance:
     return answer
 
 
-def refused(request: Request, rules: Rules | None = None) -> Refusal:
+def refused(request: Request, rules: Rules | None = None) -> Rejection:
     answer = shake_hands(request, rules or Rules())
-    assert isinstance(answer, Refusal), answer
+    assert isinstance(answer, Rejection), answer
     return answer
 
 
@@ -153,27 +153,27 @@ class TestHttp1:
         [
             (
                 h1("POST"),
-                Refusal(
+                Rejection(
                     405, (TEXT, (b"allow", b"GET")), b"WebSocket upgrade requires GET"
                 ),
             ),
             (
                 h1(version="1.0"),
-                Refusal(400, (TEXT,), b"WebSocket upgrade requires HTTP/1.1"),
+                Rejection(400, (TEXT,), b"WebSocket upgrade requires HTTP/1.1"),
             ),
             (
                 h1(sec_websocket_key=None),
-                Refusal(400, (TEXT,), b"Missing Sec-WebSocket-Key"),
+                Rejection(400, (TEXT,), b"Missing Sec-WebSocket-Key"),
             ),
             (
                 h1(sec_websocket_version=None),
-                Refusal(400, (TEXT, VERSION), b"Missing Sec-WebSocket-Version"),
+                Rejection(400, (TEXT, VERSION), b"Missing Sec-WebSocket-Version"),
             ),
         ],
         ids=["method", "http-version", "no-key", "no-version"],
     )
     def test_a_request_that_is_no_handshake_is_told_why(
-        self, request_: Request, expected: Refusal
+        self, request_: Request, expected: Rejection
     ) -> None:
         assert shake_hands(request_, Rules()) == expected
 
@@ -191,14 +191,14 @@ class TestHttp1:
     )
     def test_a_plain_get_is_told_to_upgrade(self, changes: dict[str, Any]) -> None:
         # RFC 9110 §15.5.22
-        assert shake_hands(h1(**changes), Rules()) == Refusal(
+        assert shake_hands(h1(**changes), Rules()) == Rejection(
             426, (TEXT, *UPGRADE), b"Expected Upgrade: websocket"
         )
 
     @pytest.mark.parametrize("version", [b"12", b"", b"013", b"13, 13", [b"13", b"13"]])
     def test_another_version_is_told_ours(self, version: Change) -> None:
         # RFC 6455 §4.2.2 and §4.4
-        assert shake_hands(h1(sec_websocket_version=version), Rules()) == Refusal(
+        assert shake_hands(h1(sec_websocket_version=version), Rules()) == Rejection(
             426, (TEXT, VERSION, *UPGRADE), b"Unsupported Sec-WebSocket-Version"
         )
 
@@ -218,7 +218,7 @@ class TestHttp1:
         ],
     )
     def test_the_key_is_one_and_sixteen_bytes(self, key: Change) -> None:
-        assert shake_hands(h1(sec_websocket_key=key), Rules()) == Refusal(
+        assert shake_hands(h1(sec_websocket_key=key), Rules()) == Rejection(
             400, (TEXT,), b"Invalid Sec-WebSocket-Key"
         )
 
@@ -235,7 +235,7 @@ class TestHttp1:
     def test_a_request_with_a_body_ends_the_connection(
         self, changes: dict[str, Any]
     ) -> None:
-        assert shake_hands(h1(**changes), Rules()) == Refusal(
+        assert shake_hands(h1(**changes), Rules()) == Rejection(
             400, (TEXT, CLOSE), b"WebSocket upgrade request must not have a body"
         )
 
@@ -303,23 +303,23 @@ class TestHttp2:
     def test_an_ordinary_get_is_told_to_connect_and_never_to_upgrade(
         self, protocol: str | None
     ) -> None:
-        assert shake_hands(h2(protocol, sec_websocket_key=b"x"), Rules()) == Refusal(
+        assert shake_hands(h2(protocol, sec_websocket_key=b"x"), Rules()) == Rejection(
             400, (TEXT,), b"Expected extended CONNECT (RFC 8441)"
         )
 
     def test_a_missing_version_is_told_ours(self) -> None:
-        assert shake_hands(h2(sec_websocket_version=None), Rules()) == Refusal(
+        assert shake_hands(h2(sec_websocket_version=None), Rules()) == Rejection(
             400, (TEXT, VERSION), b"Missing Sec-WebSocket-Version"
         )
 
     @pytest.mark.parametrize("version", [b"12", b"", [b"13", b"13"]])
     def test_another_version_is_told_ours_without_426(self, version: Change) -> None:
-        assert shake_hands(h2(sec_websocket_version=version), Rules()) == Refusal(
+        assert shake_hands(h2(sec_websocket_version=version), Rules()) == Rejection(
             400, (TEXT, VERSION), b"Unsupported Sec-WebSocket-Version"
         )
 
     def test_a_stream_that_has_ended_is_refused(self) -> None:
-        assert shake_hands(h2(body=body_sink(ended=True)), Rules()) == Refusal(
+        assert shake_hands(h2(body=body_sink(ended=True)), Rules()) == Rejection(
             400, (TEXT,), b"WebSocket stream already closed"
         )
 
@@ -330,7 +330,7 @@ class TestHttp2:
 
     @pytest.mark.parametrize("length", [b"0", b"3"])
     def test_a_content_length_is_refused(self, length: bytes) -> None:
-        assert shake_hands(h2(content_length=length), Rules()) == Refusal(
+        assert shake_hands(h2(content_length=length), Rules()) == Rejection(
             400, (TEXT,), b"WebSocket upgrade request must not have a body"
         )
 
@@ -365,7 +365,7 @@ class TestBothWires:
 
     def test_a_foreign_origin_is_refused(self, make: Make) -> None:
         rules = Rules(origins=frozenset({"https://good.example"}))
-        refusal = Refusal(403, (TEXT,), b"origin not allowed")
+        refusal = Rejection(403, (TEXT,), b"origin not allowed")
         foreign: Change
         for foreign in (
             b"https://evil.example",

@@ -59,7 +59,7 @@ class Running:
 
     def __init__(self, session: Session, **options: object) -> None:
         self.exchange = FakeExchange(ServerConfig(ws_close_timeout=CLOSE_TIMEOUT))
-        self.runtime = self.exchange.host.runtime
+        self.runtime = self.exchange.connection.runtime
         self.sockets: list[WebSocket] = []
 
         async def watched(ws: WebSocket) -> None:
@@ -624,7 +624,7 @@ class TestMaxLifetime:
                     ws._exchange.writable = False  # type: ignore[misc]
                     await ws.send("x")
                 else:
-                    await ws._exchange.host.runtime.sleep(10_000)
+                    await ws._exchange.connection.runtime.sleep(10_000)
             finally:
                 cleaned.append(True)
 
@@ -645,7 +645,7 @@ class TestMaxLifetime:
         swallowed: list[float] = []
 
         async def session(ws: WebSocket) -> None:
-            runtime = ws._exchange.host.runtime
+            runtime = ws._exchange.connection.runtime
             for _ in range(2):
                 try:
                     await runtime.sleep(10_000)
@@ -680,17 +680,17 @@ class TestUpgradeTimeout:
             called.append(ws)
 
         exchange = FakeExchange()
-        exchange.host.writable = False
+        exchange.connection.writable = False
         upgrade = WebSocketUpgrade(
             exchange.request, session, WsOptions(upgrade_timeout=3.0)
         )
         exchange.open_tunnel(101, [], upgrade.attach(exchange))
-        runtime = exchange.host.runtime
+        runtime = exchange.connection.runtime
         task = runtime.spawn(upgrade.run)
         runtime.advance(2.9)
         assert not exchange.resets
-        exchange.host.runtime.advance(0.2)
-        exchange.host.deadlines.reached(runtime.now)
+        exchange.connection.runtime.advance(0.2)
+        exchange.connection.deadlines.reached(runtime.now)
         runtime.run_ready()
         assert exchange.resets == [ResetCode.CANCEL]
         assert task.done
@@ -703,17 +703,17 @@ class TestUpgradeTimeout:
             called.append(ws)
 
         exchange = FakeExchange()
-        exchange.host.writable = False
+        exchange.connection.writable = False
         upgrade = WebSocketUpgrade(
             exchange.request, session, WsOptions(upgrade_timeout=3.0)
         )
         sink = upgrade.attach(exchange)
         exchange.open_tunnel(101, [], sink)
-        runtime = exchange.host.runtime
+        runtime = exchange.connection.runtime
         runtime.spawn(upgrade.run)
         runtime.advance(1)
         assert not called
-        exchange.host.writable = True
+        exchange.connection.writable = True
         sink.wake_writer()
         runtime.run_ready()
         assert called
@@ -728,12 +728,12 @@ class TestUpgradeTimeout:
             called.append(ws)
 
         exchange = FakeExchange()
-        exchange.host.writable = False
+        exchange.connection.writable = False
         upgrade = WebSocketUpgrade(
             exchange.request, session, WsOptions(upgrade_timeout=3.0)
         )
         sink = upgrade.attach(exchange)
-        runtime = exchange.host.runtime
+        runtime = exchange.connection.runtime
         task = runtime.spawn(upgrade.run)
         runtime.run_ready()
         exchange.gone = True
@@ -746,4 +746,4 @@ class TestUpgradeTimeout:
         exchange = FakeExchange()
         upgrade = WebSocketUpgrade(exchange.request, idle, WsOptions())
         with pytest.raises(RuntimeError, match="attach"):
-            exchange.host.runtime.run(upgrade.run)
+            exchange.connection.runtime.run(upgrade.run)
