@@ -21,12 +21,12 @@ from tako.errors import (
     WsError,
 )
 from tako.http.conn_info import (
+    Carrier,
     ConnInfo,
     IpPeer,
     OtherPeer,
     PeerAddr,
     TlsInfo,
-    Transport,
     UnixPeer,
 )
 from tako.http.headers import Headers
@@ -114,6 +114,7 @@ __all__ = [
     "AcceptBackoff",
     "AccessEntry",
     "AnyMessage",
+    "Carrier",
     "ClientAuth",
     "ConfigError",
     "ConnInfo",
@@ -169,7 +170,6 @@ __all__ = [
     "TlsCert",
     "TlsConfigError",
     "TlsInfo",
-    "Transport",
     "UnixPeer",
     "WebSocket",
     "WebSocketCounts",

@@ -12,7 +12,7 @@ Invariant: a timer is put off once for each time that it is set.
 import logging
 from collections.abc import Callable
 
-from tako.core.seams import Runtime, Timer
+from tako.core.loop import Runtime, Timer
 
 
 _logger = logging.getLogger("tako.server")

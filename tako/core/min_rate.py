@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
-from tako.core.seams import Runtime, Transport
+from tako.core.loop import Clock, Runtime, Transport
 
 
 TICK = 1.0  # seconds between looks
@@ -53,14 +53,6 @@ class MinRate:
             return self._stalled < timeout
         stalled, self._stalled = self._stalled, 0.0
         return self.elapsed(stalled, moved)
-
-
-class Clock(Protocol):
-    """What tells the time, in seconds."""
-
-    def __call__(self) -> float:
-        """Return it."""
-        ...
 
 
 class Output(Protocol):

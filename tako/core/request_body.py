@@ -13,10 +13,15 @@ each other, and without the cut each request would wait for the garbage collecto
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from tako.core.seams import Exchange, Signal
+from tako.core.seams import Exchange
 from tako.errors import Disconnected, TakoError
 from tako.http.pieces import Piece, keep
+
+
+if TYPE_CHECKING:
+    from tako.core.loop import Signal
 
 
 class BodySink:

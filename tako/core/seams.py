@@ -1,8 +1,8 @@
 """READ FIRST: the protocols at which tako's parts meet. No code, only promises.
 
-    Runtime, Transport, Signal  runtime/    asyncio or trio
+    Runtime, Transport, Signal  runtime/    asyncio or trio (``loop``)
              │
-        Connection              server/  one TCP connection: TLS, flush, deadlines
+        Connection              server/     one TCP connection: TLS, flush, deadlines
              │
           Engine                h1/, h2/    bytes <-> exchanges
              │
@@ -23,33 +23,18 @@ Everything here is synchronous; bytes flow by method call, never through a queue
 """
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
+from tako.core.error_code import ErrorCode
+from tako.core.loop import Runtime, Task
 from tako.core.turn import Turn
 from tako.http.conn_info import ConnInfo
 from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.native.loops import Inbox
-
-
-AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
-
-
-class ResetCode(enum.IntEnum):
-    """Why an exchange is cut off: the codes of RFC 9113 §7 that tako sends for one."""
-
-    NO_ERROR = 0x0
-    PROTOCOL_ERROR = 0x1
-    INTERNAL_ERROR = 0x2
-    FLOW_CONTROL_ERROR = 0x3
-    STREAM_CLOSED = 0x5
-    REFUSED_STREAM = 0x7
-    CANCEL = 0x8
-    ENHANCE_YOUR_CALM = 0xB
-    HTTP_1_1_REQUIRED = 0xD
 
 
 class Pause(enum.IntEnum):
@@ -93,14 +78,6 @@ class Sink(Protocol):
 
         Repeats are no-ops.
         """
-        ...
-
-
-class Task(Protocol):
-    """A running async function."""
-
-    def cancel(self) -> None:
-        """Cancel it by its runtime's rules; done or cancelled already is a no-op."""
         ...
 
 
@@ -197,7 +174,7 @@ class Exchange(Protocol):
         """The application has taken ``size`` bytes: the peer may send as many more."""
         ...
 
-    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+    def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Cut the exchange off: RST_STREAM(code), or on HTTP/1.1 the connection.
 
         On HTTP/1.1 ``NO_ERROR`` closes in order (everything queued is written first).
@@ -293,7 +270,7 @@ class Connection(Protocol):
     """``flush(soon=True)`` was called and is still to happen."""
 
     @property
-    def runtime(self) -> "Runtime":
+    def runtime(self) -> Runtime:
         """The event loop."""
         ...
 
@@ -350,151 +327,4 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection now; what is queued is lost."""
-        ...
-
-
-class Receiver(Protocol):
-    """What a transport calls: the verbs of ``asyncio.Protocol``."""
-
-    def connection_made(self, transport: Any) -> None:
-        """The transport is there."""
-        ...
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes that the peer sent."""
-        ...
-
-    def eof_received(self) -> bool:
-        """Take the peer's FIN; tell whether the other direction stays open."""
-        ...
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone; called last, and once."""
-        ...
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        ...
-
-    def resume_writing(self) -> None:
-        """The transport's buffer has room."""
-        ...
-
-
-class Transport(Protocol):
-    """The verbs of ``asyncio.Transport`` that tako uses."""
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``, buffering what the socket does not take."""
-        ...
-
-    def write_eof(self) -> None:
-        """Send FIN once the buffer is empty."""
-        ...
-
-    def get_write_buffer_size(self) -> int:
-        """Return how many bytes of output the socket has not taken yet."""
-        ...
-
-    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
-        """Call ``pause_writing`` above ``high`` bytes; ``None``: the default."""
-        ...
-
-    def pause_reading(self) -> None:
-        """Stop calling ``data_received``."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Call ``data_received`` again."""
-        ...
-
-    def close(self) -> None:
-        """Write the buffer, then close; ``connection_lost`` follows."""
-        ...
-
-    def abort(self) -> None:
-        """Close at once; ``connection_lost`` follows."""
-        ...
-
-
-class Signal(Protocol):
-    """Wakes the tasks that wait for a condition. An edge: nothing is remembered.
-
-    Use it as ``while not condition: await signal.wait()``; between the test and the
-    wait nothing else can run.
-    """
-
-    def set(self) -> None:
-        """Wake every task that waits now."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
-        """Wait for the next ``set``; ``False`` if ``timeout`` seconds pass first.
-
-        Cancel safety: safe; a cancelled wait has no effect on others.
-        """
-        ...
-
-
-class Timer(Protocol):
-    """A pending call."""
-
-    def cancel(self) -> None:
-        """Do not make the call."""
-        ...
-
-
-class Runtime(Protocol):
-    """The event loop, as the core sees it."""
-
-    cancelled: type[BaseException]
-    """What a cancelled task is unwound with."""
-
-    checkpoint: Callable[[], Awaitable[None]] | None
-    """Awaited by async functions that did not have to wait; ``None`` on asyncio."""
-
-    def time(self) -> float:
-        """Return the clock that ``call_at`` uses, in seconds."""
-        ...
-
-    def spawn(self, function: AsyncFunction, *args: object) -> Task:
-        """Run ``function(*args)`` in the server's task group."""
-        ...
-
-    def call_soon(self, callback: Callable[[], None], /) -> None:
-        """Call ``callback`` once the callbacks that are due have run."""
-        ...
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` at ``when``."""
-        ...
-
-    def unacknowledged(self, transport: Transport) -> int:
-        """Return how many bytes ``transport`` gave to the kernel and the peer lacks.
-
-        0 where the kernel does not tell.
-        """
-        ...
-
-    def hung_up(self, transport: Transport) -> bool:
-        """Tell whether the peer takes nothing any more: it has reset, or is gone.
-
-        An end of its direction alone (FIN) is not that. ``False`` where the kernel does
-        not tell.
-        """
-        ...
-
-    def peer_ended(self, transport: Transport) -> bool:
-        """Tell whether the peer's FIN is here, perhaps behind data that is not read.
-
-        ``False`` where the kernel does not tell.
-        """
-        ...
-
-    def signal(self) -> Signal:
-        """Return a new signal."""
-        ...
-
-    async def sleep(self, delay: float, /) -> None:
-        """Sleep for ``delay`` seconds. Cancel safety: safe."""
         ...

@@ -13,10 +13,11 @@ exchange that is cut off.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Connection, ResetCode, Sink, Task
+from tako.core.seams import Connection, Sink
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1.request_head import RequestHead
 from tako.h1.response_head import (
@@ -33,6 +34,10 @@ from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.http.response_fields import ResponseFields, read_fields
 from tako.native.loops import encode_frame
+
+
+if TYPE_CHECKING:
+    from tako.core.loop import Task
 
 
 class Wire(Protocol):
@@ -361,15 +366,15 @@ class H1Exchange:
         if not self.cut_off:
             self._engine.consumed(size)
 
-    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+    def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Cut the connection off; see ``seams.Exchange``."""
         if self.cut_off:
             return
         # RFC 9112 §8: a response without its last chunk or byte shows to be incomplete,
         # so no TCP reset is needed and the client gets all that was sent before.
         shows = self.head_sent and self._framing in {Framing.LENGTH, Framing.CHUNKED}
-        in_order = code is ResetCode.NO_ERROR or (
-            code is ResetCode.INTERNAL_ERROR and shows
+        in_order = code is ErrorCode.NO_ERROR or (
+            code is ErrorCode.INTERNAL_ERROR and shows
         )
         self.cut()
         self._engine.close()

@@ -31,12 +31,13 @@ from h2.events import (
     WindowUpdated,
 )
 
+from tako.core.error_code import ErrorCode
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Connection, Exchange, ResetCode
+from tako.core.seams import Connection, Exchange
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.budgets import TokenBucket
 from tako.h2.exchange import H2Exchange
-from tako.h2.frames import MAX_STREAM_ID, ErrorCode
+from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.h2_library import Library
 from tako.h2.lifecycle import Lifecycle
 from tako.h2.linger import Linger
@@ -253,7 +254,7 @@ class H2Engine:
     def answered_early(self, exchange: H2Exchange) -> None:
         """Let the peer finish what nobody wants any more."""
         if self._shutting_down:
-            exchange.reset(ResetCode.NO_ERROR)
+            exchange.reset(ErrorCode.NO_ERROR)
         else:
             self._linger.add(exchange)
 

@@ -14,8 +14,9 @@ may shrink below what the peer has sent: then ``window`` is negative (RFC 9113 �
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Connection, ResetCode, Sink, Task
+from tako.core.seams import Connection, Sink
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import HEAD, window_update
 from tako.h2.outbox import Outbox
@@ -29,6 +30,7 @@ from tako.native.loops import encode_data_frame, encode_frame
 
 
 if TYPE_CHECKING:
+    from tako.core.loop import Task
     from tako.core.min_rate import MinRate
 
 
@@ -297,11 +299,11 @@ class H2Exchange:
             self._unacked = 0
             self.connection.flush(soon=True)
 
-    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+    def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Cut the stream off; see ``seams.Exchange``."""
         if self.closed:
             return
-        if code is ResetCode.NO_ERROR and self._end_queued and not self.over:
+        if code is ErrorCode.NO_ERROR and self._end_queued and not self.over:
             self._unwanted = True  # what is queued is sent first
             return
         self._owner.reset(self, code)
@@ -310,7 +312,7 @@ class H2Exchange:
         """The handler has ended: its slot is free, and nobody will send any more."""
         complete = self.over or self._end_queued
         if not (self.closed or complete or self.tunnel):  # its sink ends a tunnel
-            self.reset(ResetCode.INTERNAL_ERROR)
+            self.reset(ErrorCode.INTERNAL_ERROR)
         self._owner.handler_ended(self)
         if self.closed:
             self.body.release()
@@ -364,7 +366,7 @@ class H2Exchange:
 
     # Network to application -------------------------------------------------------
 
-    def receive_data(self, data: bytes) -> ResetCode | None:
+    def receive_data(self, data: bytes) -> ErrorCode | None:
         """Take a piece of the body, or of a tunnel; return why the stream must end."""
         if self.tunnel:
             self.sink.deliver(data)
@@ -374,15 +376,15 @@ class H2Exchange:
             return None
         self.received += len(data)
         if self.expected is not None and self.received > self.expected:
-            return ResetCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1
+            return ErrorCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1
         self.body.deliver(data)
         return None
 
-    def receive_end(self) -> ResetCode | None:
+    def receive_end(self) -> ErrorCode | None:
         """The peer has ended its direction; return why the stream must end."""
         self.peer_ended = True
         if self.expected is not None and self.received != self.expected:
-            return ResetCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1
+            return ErrorCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1
         if not self._early:  # else it follows them once the tunnel is accepted
             self.sink.deliver_eof(None)
         if self.over and not self.closed:
@@ -435,7 +437,7 @@ class H2Exchange:
         if self.peer_ended:
             self._owner.stream_closed(self)
         elif self._unwanted or (not self.tunnel and (self._muted or self.connect)):
-            self._owner.reset(self, ResetCode.NO_ERROR)
+            self._owner.reset(self, ErrorCode.NO_ERROR)
         elif not self.tunnel:
             # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
             self._owner.answered_early(self)

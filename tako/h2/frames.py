@@ -37,22 +37,6 @@ _ONE = struct.Struct(">HBBBII")
 _TWO = struct.Struct(">HBBBIII")
 
 
-class ErrorCode(enum.IntEnum):
-    """The codes of RST_STREAM and GOAWAY (RFC 9113 §7)."""
-
-    NO_ERROR = 0x0
-    PROTOCOL_ERROR = 0x1
-    INTERNAL_ERROR = 0x2
-    FLOW_CONTROL_ERROR = 0x3
-    SETTINGS_TIMEOUT = 0x4
-    STREAM_CLOSED = 0x5
-    FRAME_SIZE_ERROR = 0x6
-    REFUSED_STREAM = 0x7
-    CANCEL = 0x8
-    COMPRESSION_ERROR = 0x9
-    ENHANCE_YOUR_CALM = 0xB
-
-
 class Setting(enum.IntEnum):
     """The settings that have a meaning here (RFC 9113 §6.5.2, RFC 8441 §3).
 

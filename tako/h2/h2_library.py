@@ -37,15 +37,10 @@ from hpack import HPACKError, OversizedHeaderListError
 from hyperframe.frame import Frame, SettingsFrame
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.h2 import frames
 from tako.h2.budgets import decoded_size, header_list_size
-from tako.h2.frames import (
-    DEFAULT_WINDOW,
-    MAX_FRAME_SIZE,
-    MAX_WINDOW,
-    PREFACE,
-    ErrorCode,
-)
+from tako.h2.frames import DEFAULT_WINDOW, MAX_FRAME_SIZE, MAX_WINDOW, PREFACE
 from tako.h2.hpack import FieldDecoder, FieldEncoder
 from tako.http.headers import RawHeader
 

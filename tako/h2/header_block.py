@@ -3,8 +3,8 @@
 Invariant: ``stream_id`` is not zero exactly while CONTINUATION is expected.
 """
 
+from tako.core.error_code import ErrorCode
 from tako.h2 import frames
-from tako.h2.frames import ErrorCode
 from tako.h2.police import ConnectionFault, padding
 
 

@@ -16,9 +16,10 @@ Invariants: ``refusing`` and ``lingering`` imply that the last GOAWAY has been s
 from typing import Protocol
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
 from tako.h2 import frames
-from tako.h2.frames import MAX_STREAM_ID, ErrorCode
+from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.output import Output
 
 

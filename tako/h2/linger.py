@@ -10,7 +10,8 @@ Invariant: only streams that are not closed are waited for.
 
 from typing import TYPE_CHECKING
 
-from tako.core.seams import Connection, ResetCode
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Connection
 
 
 if TYPE_CHECKING:
@@ -54,4 +55,4 @@ class Linger:
     def _reset_until(self, last: float) -> None:
         due = [each for each, when in self._waiting.items() if when <= last]
         for exchange in due:
-            exchange.reset(ResetCode.NO_ERROR)
+            exchange.reset(ErrorCode.NO_ERROR)

@@ -1,7 +1,7 @@
 """Rules that a frame can be judged by alone, most of them from its nine-byte header."""
 
+from tako.core.error_code import ErrorCode
 from tako.h2 import frames
-from tako.h2.frames import ErrorCode
 
 
 _LENGTHS = {  # RFC 9113 §6.4, §6.7, §6.9

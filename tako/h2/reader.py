@@ -32,11 +32,12 @@ from typing import Protocol
 from h2.events import Event
 from h2.exceptions import H2Error
 
+from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
 from tako.h2 import frames
 from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.exchange import H2Exchange
-from tako.h2.frames import ErrorCode, Setting
+from tako.h2.frames import Setting
 from tako.h2.h2_library import error_code
 from tako.h2.header_block import HeaderBlock
 from tako.h2.output import Output

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 
-class Transport(enum.Enum):
+class Carrier(enum.Enum):
     """What carries the requests of a connection."""
 
     HTTP1 = "http1"
@@ -83,7 +83,7 @@ class ConnInfo:
 
     peer: PeerAddr
     local: PeerAddr
-    transport: Transport
+    transport: Carrier
     tls: TlsInfo | None = None
 
 

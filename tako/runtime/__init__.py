@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
-from tako.core.seams import AsyncFunction, Receiver, Runtime, Signal
+from tako.core.loop import AsyncFunction, Receiver, Runtime, Signal
 from tako.runtime import signals as _signals
 
 

@@ -1,4 +1,4 @@
-"""asyncio (and uvloop) as a ``seams.Runtime``.
+"""asyncio (and uvloop) as a ``loop.Runtime``.
 
 ``TcpConnection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly;
 what is here is only the vocabulary: tasks, signals, timers, accepting.
@@ -18,7 +18,7 @@ from collections.abc import (
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, cast
 
-from tako.core.seams import AsyncFunction, Receiver, Task, Timer, Transport
+from tako.core.loop import AsyncFunction, Receiver, Task, Timer, Transport
 from tako.runtime import kernel as _kernel, signals as _signals
 
 
@@ -29,7 +29,7 @@ _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
 
 
 class AsyncioSignal:
-    """``seams.Signal`` on futures; nearly always one task waits, or none."""
+    """``loop.Signal`` on futures; nearly always one task waits, or none."""
 
     __slots__ = ("_loop", "_others", "_waiter")
 
@@ -93,7 +93,7 @@ class _Task(asyncio.Task[object]):
 
 
 class AsyncioRuntime:
-    """``seams.Runtime`` on the running loop; owns the tasks that it starts."""
+    """``loop.Runtime`` on the running loop; owns the tasks that it starts."""
 
     cancelled: type[BaseException] = asyncio.CancelledError
     checkpoint: Callable[[], Awaitable[None]] | None = None

@@ -1,4 +1,4 @@
-"""trio as a ``seams.Runtime``, from its public parts only.
+"""trio as a ``loop.Runtime``, from its public parts only.
 
 Theory of operation. Everything lives in one nursery: the handlers that the core spawns,
 one reader per connection, a writer while a socket does not take our output, and two
@@ -22,7 +22,7 @@ from typing import cast
 
 import trio
 
-from tako.core.seams import AsyncFunction, Receiver, Transport
+from tako.core.loop import AsyncFunction, Receiver, Transport
 from tako.runtime import kernel as _kernel, signals
 from tako.runtime.trio_transport import TrioTransport
 
@@ -33,7 +33,7 @@ _PATIENCE = 3  # seconds for tasks to end once they are cancelled
 
 
 class TrioSignal:
-    """``seams.Signal`` on parked tasks."""
+    """``loop.Signal`` on parked tasks."""
 
     __slots__ = ("_waiters",)
 
@@ -84,7 +84,7 @@ class TrioTimer:
 
 
 class TrioRuntime:
-    """``seams.Runtime`` in a nursery of its own."""
+    """``loop.Runtime`` in a nursery of its own."""
 
     cancelled: type[BaseException] = trio.Cancelled
     checkpoint: Callable[[], Awaitable[None]] | None = staticmethod(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tako.core.seams import Receiver
+from tako.core.loop import Receiver
 
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _WRITE_HIGH, _WRITE_LOW = 64 * 1024, 16 * 1024
 
 
 class TrioTransport:
-    """``seams.Transport`` over a non-blocking socket."""
+    """``loop.Transport`` over a non-blocking socket."""
 
     __slots__ = (
         "_buffer",

@@ -32,22 +32,16 @@ from typing import TypeAlias
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
+from tako.core.error_code import ErrorCode
 from tako.core.late_loop import PatientTimer
-from tako.core.min_rate import Clock, OutputWatch
-from tako.core.seams import (
-    Engine,
-    Exchange,
-    Pause,
-    ResetCode,
-    Runtime,
-    Task,
-    Transport,
-)
+from tako.core.loop import Clock, Runtime, Task, Transport
+from tako.core.min_rate import OutputWatch
+from tako.core.seams import Engine, Exchange, Pause
 from tako.core.turn import Turn
 from tako.errors import consists_of
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
-from tako.http.conn_info import ConnInfo, PeerAddr, Transport as Wire, UnixPeer
+from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
 from tako.server.detect import Protocol
 from tako.tls.certificates import TlsSettings
 from tako.tls.pipe import TlsPipe
@@ -436,10 +430,10 @@ class TcpConnection:
             raise
         except BaseException as error:
             if consists_of(error, self.runtime.cancelled):
-                exchange.reset(ResetCode.CANCEL)
+                exchange.reset(ErrorCode.CANCEL)
                 raise
             _logger.exception("handler of %s failed", exchange.request.path)
-            exchange.reset(ResetCode.INTERNAL_ERROR)
+            exchange.reset(ErrorCode.INTERNAL_ERROR)
         finally:
             exchange.task = None
             del self._running[exchange]
@@ -474,9 +468,9 @@ class TcpConnection:
     def _open(self, alpn: str | None) -> None:
         # RFC 9113 §3.2: over TLS only ALPN selects HTTP/2
         http2 = alpn == "h2" or self._protocol == "h2"
-        wire = Wire.HTTP2 if http2 else Wire.HTTP1
+        wire = Carrier.HTTP2 if http2 else Carrier.HTTP1
         if isinstance(self._local, UnixPeer):
-            wire = Wire.UNIX
+            wire = Carrier.UNIX
         tls = None if self._pipe is None else self._pipe.info
         self.conn_info = ConnInfo(self._peer, self._local, wire, tls)
         self._engine = H2Engine(self) if http2 else H1Engine(self)

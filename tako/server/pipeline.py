@@ -9,8 +9,9 @@ import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
+from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Exchange, ResetCode
+from tako.core.seams import Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.headers import RawHeader
@@ -56,7 +57,7 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
         except Exception:  # the same boundary, once the head may be on the wire
             _logger.exception("response to %s failed", request.path)
             if exchange.head_sent:
-                exchange.reset(ResetCode.INTERNAL_ERROR)
+                exchange.reset(ErrorCode.INTERNAL_ERROR)
             else:
                 status = 500
                 complete = await _send(exchange, _failure())

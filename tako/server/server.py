@@ -26,7 +26,7 @@ from tako.tls.certificates import TlsCert, TlsLike, TlsSettings, as_cert
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Signal
+    from tako.core.loop import Signal
 
 
 class ServerHandle:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tako.config import ServerConfig
 from tako.core.late_loop import LoopWatch
 from tako.core.request_body import BodySink
-from tako.core.seams import Exchange, Task
+from tako.core.seams import Exchange
 from tako.errors import TlsConfigError
 from tako.http.conn_info import IpPeer, PeerAddr
 from tako.http.request import Request
@@ -47,7 +47,7 @@ from tako.tls.certificates import TlsSettings
 
 
 if TYPE_CHECKING:
-    from tako.core.min_rate import Clock
+    from tako.core.loop import Clock, Task
 
 
 _logger = logging.getLogger("tako.server")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol as Interface
 
 from tako.core.late_loop import PatientTimer
-from tako.core.seams import Receiver, Runtime, Transport
+from tako.core.loop import Receiver, Runtime, Transport
 from tako.errors import ProxyProtocolError
 from tako.http.conn_info import PeerAddr
 from tako.server.detect import Protocol, ProtocolDetector

@@ -36,7 +36,10 @@ bytes consumed + ``_uncredited`` + what the inbox holds, which is little while i
 empty; every deadline ends in a state from which nothing is waited for.
 """
 
-from tako.core.seams import Exchange, ResetCode, Signal
+from typing import TYPE_CHECKING
+
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Exchange
 from tako.errors import ConnectionClosed, Disconnected, WsError
 from tako.native.loops import Inbox
 from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
@@ -44,6 +47,10 @@ from tako.ws.deflate import Deflater, Inflater
 from tako.ws.keep_alive import KeepAlive
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsOptions
+
+
+if TYPE_CHECKING:
+    from tako.core.loop import Signal
 
 
 _LINGER = 1.0  # seconds for the peer's end of stream once both Close frames are out
@@ -165,7 +172,7 @@ class Conversation:
             self.exchange.flush()
         # Both directions have ended: nothing is left to wait for.
         self._deadline.close()
-        self.exchange.reset(ResetCode.NO_ERROR)
+        self.exchange.reset(ErrorCode.NO_ERROR)
 
     def wake_writer(self) -> None:
         """Output is welcome again, or the exchange is over."""
@@ -470,7 +477,7 @@ class Conversation:
     def _deadline_reached(self) -> None:
         """Waited long enough for the peer's Close, or then for its end of stream."""
         if self._output_ended:
-            code = ResetCode.NO_ERROR if self.close_received else ResetCode.CANCEL
+            code = ErrorCode.NO_ERROR if self.close_received else ErrorCode.CANCEL
             self.exchange.reset(code)
             return
         self._answer_violation()

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from tako.core.deadlines import Deadline
-from tako.core.seams import Exchange, ResetCode, Sink
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Exchange, Sink
 from tako.errors import ConnectionClosed, WsError, consists_of
 from tako.http.request import Request
 from tako.ws.conversation import Conversation
@@ -410,7 +411,7 @@ class WebSocketUpgrade:
         if not expired:
             return not exchange.over
         _logger.debug("upgrade of %s timed out", self._request.path)
-        exchange.reset(ResetCode.CANCEL)
+        exchange.reset(ErrorCode.CANCEL)
         exchange.flush()
         return False
 
@@ -421,7 +422,7 @@ class WebSocketUpgrade:
 
         def expire() -> None:
             if self._lifetime_over:
-                exchange.reset(ResetCode.CANCEL)
+                exchange.reset(ErrorCode.CANCEL)
             else:
                 self._lifetime_over = True
                 _logger.info("session of %s: max lifetime exceeded", self._request.path)

@@ -13,7 +13,7 @@ import pytest
 
 import tako
 import tako.runtime
-from tako import ConnInfo, ProxyPolicy, Request, Router, Transport, UnixPeer
+from tako import Carrier, ConnInfo, ProxyPolicy, Request, Router, UnixPeer
 from tako.server.listener import address_of
 from tests.sansio.proxy.test_header import V1
 from tests.support.apps import echo_router
@@ -28,7 +28,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="abstract names")
 
 async def whoami(request: Request) -> str:
     info = request.extensions[ConnInfo]
-    assert info.transport is Transport.UNIX
+    assert info.transport is Carrier.UNIX
     peer = request.extensions.get(UnixPeer)
     return f"{info.peer} {info.local} {peer == info.peer}"
 

@@ -1,15 +1,21 @@
 """``FakeExchange``: a ``seams.Exchange`` that keeps what a sink tells it."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import ResetCode, Sink, Task
+from tako.core.seams import Sink
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.native.loops import encode_frame
 from tests.support.wire import FakeConnection
+
+
+if TYPE_CHECKING:
+    from tako.core.loop import Task
 
 
 class FakeExchange:
@@ -43,7 +49,7 @@ class FakeExchange:
         self.head_sent = False
         self.gone = False
         self.writable = True
-        self.resets: list[ResetCode] = []
+        self.resets: list[ErrorCode] = []
         self.credit = 0
         self.flushes: list[bool] = []
         self.has_ended = False
@@ -94,7 +100,7 @@ class FakeExchange:
     def consumed(self, size: int) -> None:
         self.credit += size
 
-    def reset(self, code: ResetCode = ResetCode.CANCEL) -> None:
+    def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
         if not self.gone:
             self.gone = True
             self.resets.append(code)

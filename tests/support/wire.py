@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
-from tako.core.seams import AsyncFunction, Engine, Pause
+from tako.core.loop import AsyncFunction
+from tako.core.seams import Engine, Pause
 from tako.core.turn import Turn
-from tako.http.conn_info import ConnInfo, IpPeer, TlsInfo, Transport
+from tako.http.conn_info import Carrier, ConnInfo, IpPeer, TlsInfo
 
 
 class Cancelled(BaseException):
@@ -78,7 +79,7 @@ class FakeTask:
 
 
 class FakeSignal:
-    """``seams.Signal`` on ``FakeRuntime``."""
+    """``loop.Signal`` on ``FakeRuntime``."""
 
     def __init__(self, runtime: "FakeRuntime") -> None:
         self._runtime = runtime
@@ -118,7 +119,7 @@ class FakeTimer:
 
 
 class FakeRuntime:
-    """``seams.Runtime`` without a loop."""
+    """``loop.Runtime`` without a loop."""
 
     cancelled: type[BaseException] = Cancelled
     checkpoint: Callable[[], Awaitable[None]] | None = None
@@ -208,7 +209,7 @@ def conn_info(*, tls: bool = False, http2: bool = False) -> ConnInfo:
     return ConnInfo(
         peer=IpPeer("127.0.0.1", 50000),
         local=IpPeer("127.0.0.1", 8443),
-        transport=Transport.HTTP2 if http2 else Transport.HTTP1,
+        transport=Carrier.HTTP2 if http2 else Carrier.HTTP1,
         tls=TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256") if tls else None,
     )
 
@@ -302,7 +303,7 @@ class FakeConnection:
 
 
 class FakeTransport:
-    """``seams.Transport`` that keeps what is written."""
+    """``loop.Transport`` that keeps what is written."""
 
     def __init__(self) -> None:
         self.written = bytearray()

@@ -15,12 +15,18 @@ raises is lost: the handler's task raises it, or it is logged here.
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tako.asgi.apps.responding import Responding
 from tako.asgi.protocol import App, Event, Scope, is_farewell
+from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Exchange, ResetCode, Task
+from tako.core.seams import Exchange
 from tako.http.response import Response
+
+
+if TYPE_CHECKING:
+    from tako.core.loop import Task
 
 
 _logger = logging.getLogger("tako.asgi")
@@ -104,7 +110,7 @@ class Conversation:
         error = self._responding.error
         if self._responding.left and error is None:
             # One that only half-closed is told that there is no answer
-            self._exchange.reset(ResetCode.CANCEL)
+            self._exchange.reset(ErrorCode.CANCEL)
             return Response(499)  # for access logs only: nobody is left to read it
         if isinstance(error, Exception):
             raise error

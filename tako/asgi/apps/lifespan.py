@@ -18,7 +18,7 @@ from tako.errors import ConfigError, TakoError
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Signal
+    from tako.core.loop import Signal
 
 # a logger of its own: what an app says of itself may have several lines
 _logger = logging.getLogger("tako.asgi.apps.lifespan")

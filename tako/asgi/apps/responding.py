@@ -17,7 +17,7 @@ answers in another way) what the app sends is dropped, and it is not made to wai
 """
 
 from collections.abc import Callable
-from typing import Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from tako.asgi.protocol import (
     ClientDisconnectedError,
@@ -26,10 +26,15 @@ from tako.asgi.protocol import (
     response_headers,
     unexpected,
 )
-from tako.core.seams import Exchange, ResetCode, Signal
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Exchange
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers
 from tako.http.response import Response
+
+
+if TYPE_CHECKING:
+    from tako.core.loop import Signal
 
 
 Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
@@ -242,7 +247,7 @@ class Responding:
                 if isinstance(self.error, Exception):
                     raise self.error
                 if self.left:  # and so the app has ended, rightly
-                    self._exchange.reset(ResetCode.CANCEL)
+                    self._exchange.reset(ErrorCode.CANCEL)
                     return b""
                 msg = "the app returned in the middle of its response"
                 raise LocalProtocolError(msg)

@@ -15,7 +15,7 @@ from tako.runtime import ServerRuntime
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Signal
+    from tako.core.loop import Signal
 
 
 class HostedClient:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from tako.asgi.protocol import Receive, Scope
 from tako.asgi.scope import cipher_name, decoded, tls_version_name
 from tako.errors import Disconnected
-from tako.http.conn_info import ConnInfo, IpPeer, PeerAddr, TlsInfo, Transport, UnixPeer
+from tako.http.conn_info import Carrier, ConnInfo, IpPeer, PeerAddr, TlsInfo, UnixPeer
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Client, HttpVersion, Request
 
@@ -127,7 +127,7 @@ def _below(root: str, path: str) -> str:
 
 
 def _conn_info(scope: Scope) -> ConnInfo:
-    wire = Transport.HTTP2 if _version(scope) == "2" else Transport.HTTP1
+    wire = Carrier.HTTP2 if _version(scope) == "2" else Carrier.HTTP1
     extensions: dict[str, Any] = scope.get("extensions") or {}
     tls: Any = extensions.get("tls")
     return ConnInfo(
@@ -145,12 +145,12 @@ def _address(address: Sequence[Any] | None) -> PeerAddr:
     return UnixPeer(str(host)) if port is None else IpPeer(str(host), int(port))
 
 
-def _tls(facts: Any, wire: Transport) -> TlsInfo:
+def _tls(facts: Any, wire: Carrier) -> TlsInfo:
     chain = list(facts.get("client_cert_chain") or ())
     return TlsInfo(
         tls_version_name(facts.get("tls_version")),
         cipher_name(facts.get("cipher_suite")),
-        "h2" if wire is Transport.HTTP2 else None,
+        "h2" if wire is Carrier.HTTP2 else None,
         None,
         ssl.PEM_cert_to_DER_cert(chain[0]) if chain else None,
     )

@@ -21,7 +21,7 @@ from tako.runtime import ServerRuntime
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Signal
+    from tako.core.loop import Signal
     from tako.http.headers import RawHeader
 
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5

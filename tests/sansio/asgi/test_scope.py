@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import trustme
 
-from tako import ConnInfo, IpPeer, Request, TlsInfo, Transport, UnixPeer
+from tako import Carrier, ConnInfo, IpPeer, Request, TlsInfo, UnixPeer
 from tako.asgi.hosted.request import HostedBody, http_request, websocket_request
 from tako.asgi.protocol import ClientDisconnectedError, is_farewell
 from tako.asgi.scope import (
@@ -24,9 +24,7 @@ from tako.errors import Disconnected
 
 def conn_info(**more: Any) -> ConnInfo:
     peer, local = IpPeer("192.0.2.1", 5000), IpPeer("192.0.2.2", 443)
-    return ConnInfo(
-        **{"peer": peer, "local": local, "transport": Transport.TCP, **more}
-    )
+    return ConnInfo(**{"peer": peer, "local": local, "transport": Carrier.TCP, **more})
 
 
 class TestScope:

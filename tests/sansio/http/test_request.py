@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tako.errors import Disconnected, HttpError
-from tako.http.conn_info import ConnInfo, IpPeer, Transport
+from tako.http.conn_info import Carrier, ConnInfo, IpPeer
 from tako.http.headers import Headers
 from tako.http.request import Request
 from tests.support.wire import FakeRuntime
@@ -15,7 +15,7 @@ from tests.support.wire import FakeRuntime
 T = TypeVar("T")
 
 PEER = IpPeer("192.0.2.1", 5000)
-INFO = ConnInfo(PEER, IpPeer("192.0.2.2", 443), Transport.HTTP2)
+INFO = ConnInfo(PEER, IpPeer("192.0.2.2", 443), Carrier.HTTP2)
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 

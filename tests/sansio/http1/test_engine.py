@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tako.config import ServerConfig
-from tako.core.seams import Pause, ResetCode
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Pause
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h1 import H1Exchange
 from tako.h1.engine import MAX_DRAINED
@@ -549,8 +550,8 @@ def test_lost_connection_without_an_exchange_is_quiet() -> None:
 def test_reset_in_order_closes_after_what_is_queued() -> None:
     async def half(exchange: H1Exchange) -> None:
         exchange.send_headers(200, [])
-        exchange.reset(ResetCode.NO_ERROR)
-        exchange.reset(ResetCode.CANCEL)
+        exchange.reset(ErrorCode.NO_ERROR)
+        exchange.reset(ErrorCode.CANCEL)
 
     peer = H1Peer(half)
     peer.send(GET)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tako.core.seams import ResetCode
+from tako.core.error_code import ErrorCode
 from tako.errors import LocalProtocolError
 from tako.h1 import H1Exchange
 from tako.http.date import HttpDate
@@ -323,7 +323,7 @@ def test_failure_after_the_head_closes_without_the_last_chunk() -> None:
     async def handler(exchange: H1Exchange) -> None:
         exchange.send_headers(200, [])
         exchange.send_data(b"abc")
-        exchange.reset(ResetCode.INTERNAL_ERROR)
+        exchange.reset(ErrorCode.INTERNAL_ERROR)
         exchange.send_data(b"more", end=True)  # a no-op by now
 
     peer = H1Peer(handler)
@@ -338,7 +338,7 @@ def test_failure_in_a_close_delimited_body_aborts() -> None:
     async def handler(exchange: H1Exchange) -> None:
         exchange.send_headers(200, [])
         exchange.send_data(b"abc")
-        exchange.reset(ResetCode.INTERNAL_ERROR)
+        exchange.reset(ErrorCode.INTERNAL_ERROR)
 
     peer = H1Peer(handler)
     peer.send(b"GET / HTTP/1.0\r\n\r\n")
@@ -347,7 +347,7 @@ def test_failure_in_a_close_delimited_body_aborts() -> None:
 
 def test_reset_before_the_head_aborts() -> None:
     async def handler(exchange: H1Exchange) -> None:
-        exchange.reset(ResetCode.INTERNAL_ERROR)
+        exchange.reset(ErrorCode.INTERNAL_ERROR)
 
     peer = H1Peer(handler)
     peer.send(GET)

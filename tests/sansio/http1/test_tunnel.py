@@ -3,7 +3,8 @@
 import pytest
 
 from tako.config import ServerConfig
-from tako.core.seams import Pause, ResetCode
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Pause
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1 import H1Exchange
 from tests.support.h1_peer import H1Peer, Handler, read_body
@@ -406,8 +407,8 @@ def test_peers_end_reaches_the_tunnel_which_may_still_send() -> None:
     assert peer.closed
 
 
-@pytest.mark.parametrize("code", [ResetCode.CANCEL, ResetCode.INTERNAL_ERROR])
-def test_reset_aborts(code: ResetCode) -> None:
+@pytest.mark.parametrize("code", [ErrorCode.CANCEL, ErrorCode.INTERNAL_ERROR])
+def test_reset_aborts(code: ErrorCode) -> None:
     tunnel = Tunnel()
     peer = opened(tunnel)
     tunnel.exchange.reset(code)
@@ -419,7 +420,7 @@ def test_reset_without_error_closes_in_order() -> None:
     tunnel = Tunnel()
     peer = opened(tunnel)
     tunnel.exchange.send_data(b"bye", end=True)
-    tunnel.exchange.reset(ResetCode.NO_ERROR)
+    tunnel.exchange.reset(ErrorCode.NO_ERROR)
     assert peer.connection.closed
     assert not peer.connection.aborted
     assert peer.take() == b"bye"
@@ -471,7 +472,7 @@ def test_closing_handshake_may_outlive_the_handler() -> None:
     assert not peer.closed
     peer.send(b"closed")
     assert tunnel.data == b"closed"
-    tunnel.exchange.reset(ResetCode.NO_ERROR)
+    tunnel.exchange.reset(ErrorCode.NO_ERROR)
     assert peer.closed
 
 

@@ -15,17 +15,10 @@ from typing import NamedTuple
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.errors import RemoteProtocolError
 from tako.h2 import H2Exchange
-from tako.h2.frames import (
-    DATA,
-    GOAWAY,
-    HEADERS,
-    PREFACE,
-    RST_STREAM,
-    WINDOW_UPDATE,
-    ErrorCode,
-)
+from tako.h2.frames import DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, WINDOW_UPDATE
 from tests.support.h2wire import (
     Frame,
     Peer,

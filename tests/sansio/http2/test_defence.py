@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.core.min_rate import MinRate
 from tako.errors import Disconnected
 from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
@@ -19,7 +20,6 @@ from tako.h2.frames import (
     PING,
     PRIORITY,
     SETTINGS,
-    ErrorCode,
     frame,
 )
 from tests.support.h2wire import (

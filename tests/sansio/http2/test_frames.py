@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.errors import Disconnected
 from tako.h2.frames import (
     ACK,
@@ -23,7 +24,6 @@ from tako.h2.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    ErrorCode,
     frame,
 )
 from tests.support.h2wire import (

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.errors import Disconnected
-from tako.h2.frames import ACK, DATA, GOAWAY, HEADERS, PING, PREFACE, ErrorCode, frame
+from tako.h2.frames import ACK, DATA, GOAWAY, HEADERS, PING, PREFACE, frame
 from tests.support.h2wire import (
     CONNECT,
     POST,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.error_code import ErrorCode
 from tako.errors import (
     Disconnected,
     HttpError,
@@ -23,9 +24,8 @@ from tako.h2.frames import (
     HEADERS,
     RST_STREAM,
     WINDOW_UPDATE,
-    ErrorCode,
 )
-from tako.http.conn_info import Transport
+from tako.http.conn_info import Carrier
 from tests.support.h2wire import (
     GET,
     POST,
@@ -110,7 +110,7 @@ class TestHead:  # RFC 9113 §8.3.1
         assert not request.is_websocket
         assert request.headers.raw == [(b"host", b"example.org"), (b"accept", b"*/*")]
         assert request.conn_info is not None
-        assert request.conn_info.transport is Transport.HTTP2
+        assert request.conn_info.transport is Carrier.HTTP2
 
     def test_bytes_above_0x7f_reach_the_handler(self, peer: Peer) -> None:
         block = peer.encoder.encode([*GET, (b"x", b"a\xff\x80")])

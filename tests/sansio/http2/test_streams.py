@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from tako.config import ServerConfig
-from tako.core.seams import ResetCode
+from tako.core.error_code import ErrorCode
 from tako.errors import ConnectionClosed, LocalProtocolError
 from tako.h2 import H2Exchange, reader
 from tako.h2.frames import (
@@ -44,7 +44,6 @@ from tako.h2.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    ErrorCode,
     frame,
 )
 from tako.ws.conversation import Conversation
@@ -612,8 +611,8 @@ class Streams(RuleBasedStateMachine):
                 self.peer.connection.runtime.run(exchange.body.next_chunk)
         self.look()
 
-    @rule(some=some, code=st.sampled_from([ResetCode.NO_ERROR, ResetCode.CANCEL]))
-    def reset(self, some: int, code: ResetCode) -> None:
+    @rule(some=some, code=st.sampled_from([ErrorCode.NO_ERROR, ErrorCode.CANCEL]))
+    def reset(self, some: int, code: ErrorCode) -> None:
         exchange = self.pick(some)
         if exchange is not None:
             exchange.reset(code)

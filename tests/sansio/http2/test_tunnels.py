@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from tako.config import ServerConfig
-from tako.core.seams import ResetCode
+from tako.core.error_code import ErrorCode
 from tako.errors import Disconnected, LocalProtocolError
-from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, ErrorCode
+from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -430,8 +430,8 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
 
     def test_we_reset(self, peer: Peer) -> None:
         exchange, sink = peer.tunnel()
-        exchange.reset(ResetCode.CANCEL)
-        exchange.reset(ResetCode.CANCEL)
+        exchange.reset(ErrorCode.CANCEL)
+        exchange.reset(ErrorCode.CANCEL)
         exchange.ended()
         assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
         assert [type(e) for e in sink.ends] == [Disconnected]
@@ -440,7 +440,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         peer.send(settings((4, 2)))
         exchange, _ = peer.tunnel()
         exchange.send_data(b"close", end=True)
-        exchange.reset(ResetCode.NO_ERROR)
+        exchange.reset(ErrorCode.NO_ERROR)
         assert [f.kind for f in peer.frames()] == [DATA]
         peer.send(window_update(1, 10))
         assert [(f.kind, f.payload) for f in peer.frames()] == [

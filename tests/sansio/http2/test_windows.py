@@ -8,16 +8,8 @@ import h2.events
 import pytest
 
 from tako.config import ServerConfig
-from tako.h2.frames import (
-    DATA,
-    GOAWAY,
-    HEADERS,
-    PADDED,
-    PREFACE,
-    WINDOW_UPDATE,
-    ErrorCode,
-    frame,
-)
+from tako.core.error_code import ErrorCode
+from tako.h2.frames import DATA, GOAWAY, HEADERS, PADDED, PREFACE, WINDOW_UPDATE, frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (

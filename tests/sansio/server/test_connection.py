@@ -15,7 +15,7 @@ from tako.config import ServerConfig
 from tako.core.seams import Exchange, Pause, Sink
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
-from tako.http.conn_info import IpPeer, PeerAddr, Transport as Wire, UnixPeer
+from tako.http.conn_info import Carrier, IpPeer, PeerAddr, UnixPeer
 from tako.server.connection import TcpConnection
 from tako.server.detect import Protocol
 from tako.tls.certificates import TlsCert, TlsSettings
@@ -175,23 +175,23 @@ class TestProtocols:
         assert not open_.connection.handshaking
         open_.receive(GET)
         assert open_.take().startswith(b"HTTP/1.1 200 OK\r\n")
-        assert open_.connection.conn_info.transport is Wire.HTTP1
+        assert open_.connection.conn_info.transport is Carrier.HTTP1
 
     def test_prior_knowledge_sends_settings_at_once(self) -> None:
         open_ = Open(protocol="h2")
         assert open_.take()[3:5] == b"\4\0", "SETTINGS come first (RFC 9113 §3.4)"
-        assert open_.connection.conn_info.transport is Wire.HTTP2
+        assert open_.connection.conn_info.transport is Carrier.HTTP2
 
     def test_a_unix_socket_is_said_to_be_one(self) -> None:
         open_ = Open(local=UnixPeer("/run/tako.sock"))
-        assert open_.connection.conn_info.transport is Wire.UNIX
+        assert open_.connection.conn_info.transport is Carrier.UNIX
 
     @pytest.mark.parametrize(
         ("offered", "wire"),
         [
-            (["h2", "http/1.1"], Wire.HTTP2),
-            (["http/1.1"], Wire.HTTP1),
-            ([], Wire.HTTP1),
+            (["h2", "http/1.1"], Carrier.HTTP2),
+            (["http/1.1"], Carrier.HTTP1),
+            ([], Carrier.HTTP1),
         ],
     )
     def test_alpn_chooses_over_tls(
@@ -199,7 +199,7 @@ class TestProtocols:
         secured: Open,
         client_context: ssl.SSLContext,
         offered: list[str],
-        wire: Wire,
+        wire: Carrier,
     ) -> None:
         if offered:
             client_context.set_alpn_protocols(offered)
@@ -819,7 +819,7 @@ class TestBlockedOutput:
 
     @staticmethod
     def block(open_: Open) -> Open:
-        http1 = open_.connection.conn_info.transport is Wire.HTTP1
+        http1 = open_.connection.conn_info.transport is Carrier.HTTP1
         open_.receive(GET if http1 else PREFACE + SETTINGS_ACK)
         open_.transport.unsent = 100_000
         open_.connection.pause_writing()

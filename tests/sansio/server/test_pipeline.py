@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tako.core.seams import Exchange, ResetCode, Sink
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Exchange, Sink
 from tako.core.upgrade import UpgradeResponse
 from tako.errors import Disconnected
 from tako.http.headers import Headers
@@ -200,7 +201,7 @@ class TestStreams:
     ) -> None:
         source = Source(b"a", ValueError("secret"))
         exchange = answer(Response(200, body=source.stream()))
-        assert exchange.resets == [ResetCode.INTERNAL_ERROR]
+        assert exchange.resets == [ErrorCode.INTERNAL_ERROR]
         assert exchange.take() == b"a"
         assert "secret" in caplog.text
         assert source.closed
@@ -278,5 +279,5 @@ class TestUpgrades:
 
     def test_a_bug_in_it_resets(self, caplog: pytest.LogCaptureFixture) -> None:
         response = UpgradeResponse(101, (), Upgrade(RuntimeError("bug")))
-        assert answer(response).resets == [ResetCode.INTERNAL_ERROR]
+        assert answer(response).resets == [ErrorCode.INTERNAL_ERROR]
         assert "bug" in caplog.text

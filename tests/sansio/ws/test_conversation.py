@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
-from tako.core.seams import ResetCode
+from tako.core.error_code import ErrorCode
 from tako.errors import (
     ConnectionClosed,
     Disconnected,
@@ -149,7 +149,7 @@ class TestPeerClosesFirst:
     def test_the_peers_end_finishes_it(self, talk: Talk) -> None:
         talk.deliver(masked(CLOSE, close(1000)))
         talk.ws.deliver_eof()
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
         assert talk.ws.close_code == 1000
         talk.idle()
 
@@ -159,7 +159,7 @@ class TestPeerClosesFirst:
         talk.deliver(masked(CLOSE, close(1000)))
         talk.sent()
         talk.at_deadline(LINGER)
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
         talk.idle()
 
     def test_what_follows_the_close_is_credited_and_dropped(self, talk: Talk) -> None:
@@ -204,7 +204,7 @@ class TestWeCloseFirst:
         assert talk.exchange.output_ended
         assert talk.ws.close_code == 1000
         talk.at_deadline(LINGER)
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
 
     def test_the_peers_code_counts(self, talk: Talk) -> None:
         talk.ws.send_close(4000)
@@ -232,7 +232,7 @@ class TestWeCloseFirst:
         assert not talk.exchange.resets
         assert talk.ws.close_code == 1006
         talk.at_deadline(LINGER - 0.001)
-        assert talk.exchange.resets == [ResetCode.CANCEL]
+        assert talk.exchange.resets == [ErrorCode.CANCEL]
         talk.idle()
 
     def test_the_end_instead_of_an_answer_is_1006(self, talk: Talk) -> None:
@@ -240,7 +240,7 @@ class TestWeCloseFirst:
         talk.ws.deliver_eof()
         assert talk.ws.close_code == 1006
         assert talk.exchange.output_ended
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
         talk.idle()
 
     def test_closing_again_is_a_no_op(self, talk: Talk) -> None:
@@ -281,7 +281,7 @@ class TestNoClose:
         assert talk.exchange.output_ended
         assert end_code(talk) == talk.ws.close_code == 1006
         assert isinstance(talk.ws.error, ConnectionClosed)
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
 
     def test_a_lost_connection_is_1006_and_touches_nothing(self, talk: Talk) -> None:
         talk.exchange.gone = True
@@ -297,7 +297,7 @@ class TestNoClose:
         talk.ws.deliver_eof()
         talk.ws.deliver_eof()
         talk.ws.deliver_eof(Disconnected())
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
         assert talk.exchange.pieces == [b""]
 
     def test_what_arrived_can_still_be_read(self, talk: Talk) -> None:
@@ -350,13 +350,13 @@ class TestFailures:
         talk.deliver(masked(0x83))
         talk.sent()
         talk.at_deadline(CLOSE_TIMEOUT)
-        assert talk.exchange.resets == [ResetCode.CANCEL]
+        assert talk.exchange.resets == [ErrorCode.CANCEL]
         talk.idle()
 
     def test_the_peers_end_finishes_it(self, talk: Talk) -> None:
         talk.deliver(masked(0x83))
         talk.ws.deliver_eof()
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
         assert talk.ws.close_code == 1002
         talk.idle()
 
@@ -378,7 +378,7 @@ class TestFailures:
         talk.deliver(masked(TEXT, b"a") + masked(0x83))
         talk.ws.deliver_eof()
         assert talk.sent() == plain(CLOSE, close(1002))
-        assert talk.exchange.resets == [ResetCode.NO_ERROR]
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
 
     def test_after_our_close_there_is_no_second_one(self, talk: Talk) -> None:
         talk.ws.send_close(1000)
@@ -831,7 +831,7 @@ class TestKeepAlive:
         assert talk.ws.close_code == 1006
         assert isinstance(talk.ws.end, ConnectionClosed)
         talk.at_deadline(LINGER - 0.001)
-        assert talk.exchange.resets == [ResetCode.CANCEL]
+        assert talk.exchange.resets == [ErrorCode.CANCEL]
         talk.idle()
 
     def test_a_timeout_longer_than_the_interval_is_waited_for(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tako.config import ServerConfig
-from tako.core.seams import ResetCode
+from tako.core.error_code import ErrorCode
 from tako.errors import ConnectionClosed, Disconnected, InvalidUtf8, WsError
 from tako.ws.message import Message
 from tako.ws.options import WsOptions
@@ -658,7 +658,7 @@ class TestMaxLifetime:
         assert len(swallowed) == 1
         assert not run.exchange.resets
         run.runtime.advance(CLOSE_TIMEOUT + 0.1)
-        assert run.exchange.resets == [ResetCode.CANCEL]
+        assert run.exchange.resets == [ErrorCode.CANCEL]
         assert swallowed == [start + 30, start + 30 + CLOSE_TIMEOUT]
 
     def test_a_session_that_ends_earlier_is_not_affected(self) -> None:
@@ -692,7 +692,7 @@ class TestUpgradeTimeout:
         exchange.connection.runtime.advance(0.2)
         exchange.connection.deadlines.reached(runtime.now)
         runtime.run_ready()
-        assert exchange.resets == [ResetCode.CANCEL]
+        assert exchange.resets == [ErrorCode.CANCEL]
         assert task.done
         assert not called
 
@@ -719,7 +719,7 @@ class TestUpgradeTimeout:
         assert called
         exchange.sink.deliver(masked(CLOSE))
         runtime.advance(0.5)
-        assert ResetCode.CANCEL not in exchange.resets
+        assert ErrorCode.CANCEL not in exchange.resets
 
     def test_a_lost_connection_ends_the_wait(self) -> None:
         called: list[WebSocket] = []

@@ -1,0 +1,174 @@
+"""The event loop, as everything above it sees it: asyncio, uvloop or trio.
+
+``tako.runtime`` implements these; nothing else knows which loop it runs on. Functions
+are called by the loop one at a time, and none of them waits.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
+
+
+AsyncFunction: TypeAlias = Callable[..., Awaitable[object]]
+
+
+class Receiver(Protocol):
+    """What a transport calls: the verbs of ``asyncio.Protocol``."""
+
+    def connection_made(self, transport: Any) -> None:
+        """The transport is there."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes that the peer sent."""
+        ...
+
+    def eof_received(self) -> bool:
+        """Take the peer's FIN; tell whether the other direction stays open."""
+        ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; called last, and once."""
+        ...
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        ...
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        ...
+
+
+class Transport(Protocol):
+    """The verbs of ``asyncio.Transport`` that tako uses."""
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, buffering what the socket does not take."""
+        ...
+
+    def write_eof(self) -> None:
+        """Send FIN once the buffer is empty."""
+        ...
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes of output the socket has not taken yet."""
+        ...
+
+    def set_write_buffer_limits(self, high: int | None = None, /) -> None:
+        """Call ``pause_writing`` above ``high`` bytes; ``None``: the default."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Stop calling ``data_received``."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Call ``data_received`` again."""
+        ...
+
+    def close(self) -> None:
+        """Write the buffer, then close; ``connection_lost`` follows."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once; ``connection_lost`` follows."""
+        ...
+
+
+class Signal(Protocol):
+    """Wakes the tasks that wait for a condition. An edge: nothing is remembered.
+
+    Use it as ``while not condition: await signal.wait()``; between the test and the
+    wait nothing else can run.
+    """
+
+    def set(self) -> None:
+        """Wake every task that waits now."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
+        """Wait for the next ``set``; ``False`` if ``timeout`` seconds pass first.
+
+        Cancel safety: safe; a cancelled wait has no effect on others.
+        """
+        ...
+
+
+class Timer(Protocol):
+    """A pending call."""
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+        ...
+
+
+class Task(Protocol):
+    """A running async function."""
+
+    def cancel(self) -> None:
+        """Cancel it by its runtime's rules; done or cancelled already is a no-op."""
+        ...
+
+
+class Clock(Protocol):
+    """Seconds that never go back; where zero is does not matter."""
+
+    def __call__(self) -> float:
+        """Return the time."""
+        ...
+
+
+class Runtime(Protocol):
+    """The event loop, as the core sees it."""
+
+    cancelled: type[BaseException]
+    """What a cancelled task is unwound with."""
+
+    checkpoint: Callable[[], Awaitable[None]] | None
+    """Awaited by async functions that did not have to wait; ``None`` on asyncio."""
+
+    def time(self) -> float:
+        """Return the clock that ``call_at`` uses, in seconds."""
+        ...
+
+    def spawn(self, function: AsyncFunction, *args: object) -> Task:
+        """Run ``function(*args)`` in the server's task group."""
+        ...
+
+    def call_soon(self, callback: Callable[[], None], /) -> None:
+        """Call ``callback`` once the callbacks that are due have run."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when``."""
+        ...
+
+    def unacknowledged(self, transport: Transport) -> int:
+        """Return how many bytes ``transport`` gave to the kernel and the peer lacks.
+
+        0 where the kernel does not tell.
+        """
+        ...
+
+    def hung_up(self, transport: Transport) -> bool:
+        """Tell whether the peer takes nothing any more: it has reset, or is gone.
+
+        An end of its direction alone (FIN) is not that. ``False`` where the kernel does
+        not tell.
+        """
+        ...
+
+    def peer_ended(self, transport: Transport) -> bool:
+        """Tell whether the peer's FIN is here, perhaps behind data that is not read.
+
+        ``False`` where the kernel does not tell.
+        """
+        ...
+
+    def signal(self) -> Signal:
+        """Return a new signal."""
+        ...
+
+    async def sleep(self, delay: float, /) -> None:
+        """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        ...
