@@ -268,9 +268,9 @@ class TestBehindAShutGate:
         peer.connection.fin_waits = True
         peer.runtime.advance(1)
         assert peer.exchanges[0].request.disconnected
-        assert not peer.host.aborted
+        assert not peer.connection.aborted
         peer.runtime.advance(31)
-        assert peer.host.aborted
+        assert peer.connection.aborted
         assert peer.runtime.tasks[0].cancelled
 
     def test_a_reset_is_seen_within_a_second(self, peer: H1Peer) -> None:

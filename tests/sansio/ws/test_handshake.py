@@ -98,7 +98,7 @@ def header(answer: Acceptance, name: bytes) -> bytes | None:
 class _NoCredit:
     """An exchange as far as ``BodySink`` needs one."""
 
-    host = SimpleNamespace(runtime=None)
+    connection = SimpleNamespace(runtime=None)
 
     def consumed(self, size: int) -> None:
         """Take note of nothing."""
