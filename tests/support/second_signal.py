@@ -6,6 +6,10 @@ child's drain from ending; a profile hook counts what the interpreter does from 
 first signal on (calls and returns, of Python and of C) and sends the second at the n-th
 of these events. The child must end by it. Where it did not is printed: the point, how
 the child ended instead, and what it was doing.
+
+Both are sent to the main thread, not to the process: while a thread starts, as that of
+``faulthandler`` does here, the kernel may hand it what is meant for the process. Before
+3.13 CPython then does not tell the main thread, and makes one of the two.
 """
 
 import asyncio
@@ -50,7 +54,7 @@ class Points:
         """Send the first signal, from outside of the hook: its handler counts, too."""
         faulthandler.dump_traceback_later(LIMIT / 2, exit=True)
         sys.setprofile(self._event)
-        os.kill(os.getpid(), self._first)
+        signal.raise_signal(self._first)
 
     def end(self) -> None:
         """Print how many events there were."""
@@ -62,7 +66,7 @@ class Points:
         self._count += 1
         if self._count == self._point:
             sys.setprofile(None)
-            os.kill(os.getpid(), self._second)
+            signal.raise_signal(self._second)
 
 
 def stuck(points: Points) -> Router:
