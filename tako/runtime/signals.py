@@ -12,8 +12,9 @@ signal that came; the other of the two still comes here, since Python drops, wit
 mere warning, what was pending when its handler became the default one.
 
 Invariants: the handlers are ours while ``_waiting`` has an entry and after *come*;
-between the look at ``_come`` and the note of it nothing is called, so of two signals,
-however close, one sees the other.
+between the look at ``_come`` and the note of it nothing is called, so of two handlers'
+runs, however close, one sees the other. A signal that comes again before its handler
+runs is one with the first to Python, as it is to the kernel while the first is pending.
 """
 
 import contextlib
