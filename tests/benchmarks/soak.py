@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.floods import FLOODS, temporary_credentials
-from tests.security.runner import Row, corpus
+from tests.security.corpus import Row, corpus
 from tests.support.attack import CONTEXTS, HELLO, Attacker
 from tests.support.peer_h2 import H2Connection
 from tests.support.peer_io import PeerError

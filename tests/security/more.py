@@ -7,7 +7,7 @@ about what tako happens to do.
 
 import zlib
 
-from tests.security.runner import Protocol, Row
+from tests.security.corpus import Protocol, Row
 from tests.support.attack import literal_block
 from tests.support.peer_h2 import raw_frame
 from tests.support.peer_ws import encode_frame

@@ -1,23 +1,19 @@
-"""Runs rows of the negative corpus against a real server and judges what comes back.
+"""Runs rows of the corpus against a server and keeps what comes back.
 
-A row is bytes and a verdict in words. The bytes are sent to a ``Victim`` in one of
-four ways: *whole*; *beside* other traffic in the same segment (a request before it on
-HTTP/1.1, a message before it on a WebSocket, a second WebSocket on the same HTTP/2
-connection whose frames surround it); *cut* in two, the second part once the server has
-read the first; *unread*, by a client that does not read before the server has done all
-it can (FX-26). The words are looked up in ``verdicts.py``. Afterwards the invariants of
-``Victim.settle`` hold.
+The bytes of a row are sent to a server, on a socket (``Victim``) or in memory
+(``MemoryVictim``), in one of five ways: *whole*; *beside* other traffic in the same
+segment (a request before it on HTTP/1.1, a message before it on a WebSocket, a second
+WebSocket on the same HTTP/2 connection whose frames surround it); *cut* in two, the
+second part once the server has read the first; in *pieces* of a few bytes, each of them
+read before the next is sent; *unread*, by a client that does not read before the server
+has done all it can (FX-26). ``verdicts.py`` judges the outcome.
 """
 
-import base64
-import json
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Protocol
 
 from tako import ServerConfig
+from tests.security.corpus import Delivery, Pieces, Row
 from tests.support.attack import (
     HELLO,
     PREFACE,
@@ -35,24 +31,12 @@ from tests.support.peer_h2 import raw_frame
 from tests.support.peer_io import TIMEOUT
 from tests.support.peer_ws import WsFrame
 from tests.support.server import Gate
-from tests.support.victim import Entry, Victim
+from tests.support.victim import Entry, Ledger
 
 
-Protocol: TypeAlias = Literal["h1", "ws-hs", "ws", "ws-pmd", "h2", "h2-ws"]
-Delivery: TypeAlias = Literal["whole", "beside", "unread"] | int
-
-CORPUS = Path(__file__).with_name("corpus.jsonl")
-SPLIT_UP_TO = 2048
-_HEAVY = 500_000
 PROMPT = TIMEOUT
 """Seconds for a verdict; a second is asked for, the rest is for busy machines (I6)."""
 
-_BARE = frozenset({"H2-01", "H2-02", "H2-34"})  # the row is all there is, or nearly
-_ALONE = _BARE | {"H2-44", "H2-45", "XC-24"}  # a WebSocket beside it cannot be
-_WAIT = {"H2-34", "H2-44", "H2-45"}  # for a timeout: cutting them tells nothing
-_OVER_H2 = frozenset(  # handshakes that mean the same as an extended CONNECT
-    {"WH-01", "WH-17", "WH-18", "WH-19", "WH-20", "WH-21", "WH-22", "WH-23"}
-)
 _BEFORE = b"GET /before HTTP/1.1\r\nHost: a\r\n\r\n"
 _UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -74,70 +58,49 @@ _WIDE = (
 """A client's preface that lets the server send as much as it likes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the corpus."""
+class Canary(Protocol):
+    """Another client of the same server."""
 
-    id: str
-    proto: Protocol
-    name: str
-    expect: str
-    data: bytes
+    def echo(self) -> float:
+        """Echo now; whatever was sent before is then read."""
+        ...
+
+
+class Target(Protocol):
+    """The server that is attacked: ``Victim`` or ``MemoryVictim``."""
+
+    ledger: Ledger
+    config: ServerConfig
 
     @property
-    def splittable(self) -> bool:
-        return 1 < len(self.data) <= SPLIT_UP_TO
+    def canary(self) -> Canary: ...
 
-    def wires(self, *, encrypted: bool) -> list[Wire]:
-        """Return the wires that the row makes sense on."""
-        http1: Wire = "h1s" if encrypted else "h1"
-        http2: Wire = "h2" if encrypted else "h2c"
-        if self.proto in {"ws", "ws-pmd"}:
-            return [http1, http2]
-        if self.proto == "ws-hs":
-            return [http1, http2] if self.id in _OVER_H2 else [http1]
-        return [http1] if self.proto == "h1" else [http2]
+    def attacker(
+        self, wire: Wire, *, receive_buffer: int | None = None
+    ) -> Attacker | RawH2:
+        """Connect over ``wire``, saying nothing yet."""
+        ...
 
+    def gate(self) -> Gate:
+        """Return what a handler can wait for."""
+        ...
 
-def corpus() -> list[Row]:
-    """Return every row of the file."""
-    found = []
-    for line in CORPUS.read_text().splitlines():
-        row = json.loads(line)
-        data = zlib.decompress(base64.b64decode(row["zlib"]))
-        found.append(Row(row["id"], row["proto"], row["name"], row["expect"], data))
-    return found
-
-
-def config_for(row: Row) -> ServerConfig | None:
-    """Return the configuration that a row needs, ``None``: the shared victim's.
-
-    Rows that wait for a timeout get a short one; H2-41 exceeds a window of 65 535.
-    """
-    if row.id == "XC-24":
-        return ServerConfig(h2_enable_connect_protocol=False)
-    if row.id == "H2-41":
-        return ServerConfig(h2_initial_window_size=65_535)
-    if row.id == "H2-34":
-        return ServerConfig(settings_timeout=1)
-    if row.id == "H2-44":
-        return ServerConfig(min_rate_grace=0.2, send_timeout=0.4)
-    if row.id == "H2-45":
-        return ServerConfig(send_timeout=0.4)
-    return None
+    def settle(self) -> None:
+        """Assert the invariants that hold after every attack."""
+        ...
 
 
 class Outcome:
     """One delivery of a row: the connection, and what the handlers saw."""
 
     def __init__(
-        self, row: Row, victim: Victim, wire: Wire, peer: Attacker, delivery: Delivery
+        self, row: Row, victim: Target, wire: Wire, peer: Attacker, delivery: Delivery
     ) -> None:
         self.row = row
         self.victim = victim
         self.wire = wire
         self.peer = peer
-        self.cut = isinstance(delivery, int)
+        self.cut = isinstance(delivery, int | Pieces)
         self.beside = delivery == "beside"
         self.http2 = isinstance(peer, RawH2)
         in_tunnel = row.proto in {"ws", "ws-pmd"}
@@ -265,13 +228,13 @@ def _texts(peer: RawH2, stream: int) -> list[bytes]:
 # Delivery -----------------------------------------------------------------------------
 
 
-def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome:
+def deliver(row: Row, victim: Target, wire: Wire, delivery: Delivery) -> Outcome:
     """Send a row; the caller judges and closes ``Outcome.peer``."""
     ledger = victim.ledger
     ledger.clear()
     ledger.reply = _LARGE if row.id in {"H2-44", "H2-45"} else None
-    ledger.gate = Gate() if row.id == "WH-23" else None
-    ledger.body_gate = Gate() if row.id == "H2-41" else None
+    ledger.gate = victim.gate() if row.id == "WH-23" else None
+    ledger.body_gate = victim.gate() if row.id == "H2-41" else None
     unread = delivery == "unread"
     peer = victim.attacker(wire, receive_buffer=_NARROW if unread else None)
     out = Outcome(row, victim, wire, peer, delivery)
@@ -279,12 +242,14 @@ def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome
         before, data, after = _segments(row, out)
         if row.proto in {"ws", "ws-pmd"}:
             _open_websocket(row, out)
-        if isinstance(delivery, int):
+        if isinstance(delivery, int | Pieces):
             send = out.send_tunnel if row.proto in {"ws", "ws-pmd"} else peer.send
-            send(before + data[:delivery])
-            peer.flush()
-            victim.canary.echo()
-            send(data[delivery:] + after)
+            first, *others = _divided(before + data, delivery)
+            send(first)
+            for piece in others:
+                peer.flush()
+                victim.canary.echo()
+                send(piece)
         elif row.proto in {"ws", "ws-pmd"}:
             for piece in _pieces(row, before + data):
                 out.send_tunnel(piece)
@@ -293,9 +258,16 @@ def deliver(row: Row, victim: Victim, wire: Wire, delivery: Delivery) -> Outcome
         if unread:
             leave_unread(out)
     except BaseException:
-        peer.socket.close()
+        peer.close()
         raise
     return out
+
+
+def _divided(data: bytes, delivery: int | Pieces) -> list[bytes]:
+    if isinstance(delivery, int):
+        return [data[:delivery], data[delivery:]]
+    size = delivery.size
+    return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
 
 
 def leave_unread(out: Outcome) -> None:
@@ -375,28 +347,3 @@ def _open_websocket(row: Row, out: Outcome) -> None:
     assert answer is not None
     assert answer[0] == (200 if out.http2 else 101)
     assert ("sec-websocket-extensions" in answer[1]) == compressed
-
-
-def deliveries(row: Row, *, thorough: bool = True) -> list[Delivery]:
-    """Return the ways to send ``row``: whole, beside others, and cut near its end.
-
-    ``thorough`` adds a cut in its first half, and sends also long rows twice.
-    """
-    found: list[Delivery] = ["whole"]
-    if row.id not in _ALONE and (thorough or len(row.data) < _HEAVY):
-        found.append("beside")
-    if row.splittable and row.id not in _WAIT:
-        size = len(row.data)
-        cuts = {max(1, size // 3), size - 1} if thorough else {size - 1}
-        found += sorted(cuts)
-    return found
-
-
-def waits_for_a_timeout(row: Row) -> bool:
-    """Tell whether ``row`` is about a peer that does nothing."""
-    return row.id in _WAIT
-
-
-def every_cut(row: Row) -> list[Delivery]:
-    """Return the ways to cut ``row`` in two."""
-    return list(range(1, len(row.data)))

@@ -14,18 +14,17 @@ from typing import cast
 
 import pytest
 
-from tests.security.more import more_rows
-from tests.security.runner import (
-    Delivery,
+from tests.security.corpus import (
     Row,
     config_for,
     corpus,
-    deliver,
     deliveries,
     every_cut,
     waits_for_a_timeout,
 )
-from tests.security.verdicts import verdict
+from tests.security.more import more_rows
+from tests.security.runner import deliver
+from tests.security.verdicts import judge, verdict
 from tests.support.peer import Wire
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim import Victim, eventually
@@ -131,20 +130,6 @@ def narrow_victims(credentials: Credentials) -> Iterator[Victims]:
     found.stop()
 
 
-def _judge(
-    row: Row, victim: Victim, wire: Wire, delivery: Delivery, *, settle: bool = True
-) -> None:
-    try:
-        out = deliver(row, victim, wire, delivery)
-        with out.peer:
-            verdict(row)(out)
-        if settle:
-            victim.settle()
-    except (AssertionError, TimeoutError) as error:
-        error.add_note(f"{row.id} ({row.name}), {wire}, {delivery}: {row.expect}")
-        raise
-
-
 def test_every_row_has_a_verdict_and_a_wire() -> None:
     assert len(_CORPUS) >= 136
     for row in _ROWS:
@@ -158,7 +143,7 @@ def test_every_row_has_a_verdict_and_a_wire() -> None:
 def test_row(victims: Victims, runtime: RuntimeName, wire: Wire, row: Row) -> None:
     victim = victims.get(runtime, wire)
     for delivery in deliveries(row, thorough=runtime == "asyncio"):
-        _judge(row, victim, wire, delivery)
+        judge(row, victim, wire, delivery)
 
 
 @pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_MORE))
@@ -167,7 +152,7 @@ def test_row_of_ours(
 ) -> None:
     victim = victims.get(runtime, wire)
     for delivery in deliveries(row, thorough=runtime != "asyncio"):
-        _judge(row, victim, wire, delivery)
+        judge(row, victim, wire, delivery)
 
 
 _SHORT = [row for row in [*_SHARED, *_MORE] if row.splittable]
@@ -181,7 +166,7 @@ def test_row_cut_at_every_byte(
     cuts = every_cut(row)
     for number, delivery in enumerate(cuts, 1):
         settle = number % _CUTS_BETWEEN == 0 or number == len(cuts)
-        _judge(row, victim, wire, delivery, settle=settle)
+        judge(row, victim, wire, delivery, settle=settle)
 
 
 @pytest.mark.parametrize(("runtime", "wire", "row"), _attacks(_OWN))
@@ -190,7 +175,7 @@ def test_row_on_a_server_of_its_own(
 ) -> None:
     with Victim(credentials, runtime, wire, config_for(row)) as victim:
         for delivery in deliveries(row, thorough=False):
-            _judge(row, victim, wire, delivery)
+            judge(row, victim, wire, delivery)
 
 
 _READERS = [row for row in _ROWS if not waits_for_a_timeout(row)]
@@ -206,10 +191,10 @@ def test_fx_26_a_row_whose_sender_does_not_read_gets_the_same_verdict(
 ) -> None:
     config = config_for(row)
     if config is None:
-        _judge(row, narrow_victims.get(runtime, wire), wire, "unread")
+        judge(row, narrow_victims.get(runtime, wire), wire, "unread")
         return
     with Victim(credentials, runtime, wire, config, send_buffer=_NARROW) as victim:
-        _judge(row, victim, wire, "unread")
+        judge(row, victim, wire, "unread")
 
 
 @pytest.mark.slow

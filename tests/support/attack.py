@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 import hpack
 
@@ -50,17 +50,42 @@ CONTEXTS = {
 """For the wires that are encrypted, and for a client that does not know ALPN."""
 
 
-class Attacker:
-    """One connection whose bytes are the test's own."""
+class Link(Protocol):
+    """What carries an attacker's bytes: a socket that never blocks, and its clock."""
+
+    def send(self, data: bytes, /) -> int:
+        """Send what is taken now.
+
+        Raises:
+            BlockingIOError: nothing is.
+            OSError: the server has gone.
+        """
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Return what is there, ``b""`` behind the end; errors as those of ``send``."""
+        ...
+
+    def close(self) -> None: ...
+
+    def time(self) -> float: ...
+
+    def wait(self, timeout: float, *, reading: bool, writing: bool) -> bool:
+        """Wait until one of them may succeed; ``False``: not within ``timeout``."""
+        ...
+
+
+class SocketLink:
+    """``Link`` on a socket."""
 
     def __init__(
         self,
         address: Address,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None,
         *,
         receive_buffer: int | None = None,
         send_buffer: int | None = None,
-        server_name: str | None = "localhost",
+        server_name: str | None = None,
     ) -> None:
         raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -82,6 +107,41 @@ class Attacker:
             raw.close()
             raise
         self.socket.setblocking(False)
+        self.send = self.socket.send
+        self.recv = self.socket.recv
+        self.close = self.socket.close
+        self.time = time.monotonic
+
+    def wait(self, timeout: float, *, reading: bool, writing: bool) -> bool:
+        ready = select.select(
+            [self.socket] * reading, [self.socket] * writing, [], timeout
+        )
+        return bool(ready[0] or ready[1])
+
+
+class Attacker:
+    """One connection whose bytes are the test's own."""
+
+    def __init__(
+        self,
+        address: Address | Link,
+        tls: ssl.SSLContext | None = None,
+        *,
+        receive_buffer: int | None = None,
+        send_buffer: int | None = None,
+        server_name: str | None = "localhost",
+    ) -> None:
+        self._link: Link = (
+            SocketLink(
+                address,
+                tls,
+                receive_buffer=receive_buffer,
+                send_buffer=send_buffer,
+                server_name=server_name,
+            )
+            if isinstance(address, tuple)
+            else address
+        )
         self.unsent = bytearray()
         self.received = bytearray()
         self.bytes_in = 0
@@ -94,7 +154,17 @@ class Attacker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.socket.close()
+        self.close()
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket, of an attacker that has one."""
+        assert isinstance(self._link, SocketLink)
+        return self._link.socket
+
+    def close(self) -> None:
+        """Leave, without a word."""
+        self._link.close()
 
     def send(self, data: bytes) -> None:
         """Queue ``data`` and send what the socket takes now."""
@@ -103,13 +173,13 @@ class Attacker:
 
     def pump(self, until: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
         """Send and receive until ``until()``; ``False``: the end or the timeout."""
-        end = time.monotonic() + timeout
+        end = self._link.time() + timeout
         while not until():
             if self.ending is not None:
                 return False
             moved = self._write()
             moved = (not self.deaf and self._read()) or moved
-            if not moved and not self._wait(end - time.monotonic()):
+            if not moved and not self._wait(end - self._link.time()):
                 return until()
         return True
 
@@ -138,16 +208,15 @@ class Attacker:
     def _wait(self, timeout: float) -> bool:
         if timeout <= 0:
             return False
-        reading = [] if self.deaf else [self.socket]
-        writing = [self.socket] if self.unsent else []
-        ready = select.select(reading, writing, [], timeout)
-        return bool(ready[0] or ready[1])
+        return self._link.wait(
+            timeout, reading=not self.deaf, writing=bool(self.unsent)
+        )
 
     def _write(self) -> bool:
         moved = False
         while self.unsent and self.ending is None:
             try:
-                sent = self.socket.send(memoryview(self.unsent)[:_READ].tobytes())
+                sent = self._link.send(memoryview(self.unsent)[:_READ].tobytes())
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 break
             except OSError:  # what the server said before it closed still counts
@@ -162,7 +231,7 @@ class Attacker:
         moved = False
         while self.ending is None:
             try:
-                data = self.socket.recv(_READ)
+                data = self._link.recv(_READ)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             except ssl.SSLEOFError:
@@ -272,7 +341,7 @@ class RawH2(Attacker):
 
     def __init__(
         self,
-        address: Address,
+        address: Address | Link,
         tls: ssl.SSLContext | None = None,
         *,
         receive_buffer: int | None = None,

@@ -5,7 +5,9 @@ tests run on both anyway. Server processes of the tests obey, too; the command, 
 examples and the library know no such variable.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from functools import partial
 
 from tako.h2 import H2Engine
@@ -24,3 +26,14 @@ def obey() -> None:
         raise ValueError(msg)
     if lane == "0":
         vars(connection)["H2Engine"] = partial(H2Engine, lane=False)
+
+
+@contextlib.contextmanager
+def switched(*, on: bool) -> Iterator[None]:
+    """Let the connections that are opened meanwhile have the lane, or not."""
+    before = vars(connection)["H2Engine"]
+    vars(connection)["H2Engine"] = partial(H2Engine, lane=on)
+    try:
+        yield
+    finally:
+        vars(connection)["H2Engine"] = before

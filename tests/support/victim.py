@@ -412,6 +412,10 @@ class Victim:
         """Connect over ``wire``, saying nothing yet."""
         return attacker_of(self.address, wire, receive_buffer=receive_buffer)
 
+    def gate(self) -> Gate:
+        """Return what a handler can wait for."""
+        return Gate()
+
     def h2(self) -> RawH2:
         """``attacker`` for HTTP/2."""
         found = self.attacker("h2" if self.encrypted else "h2c")
