@@ -1,7 +1,7 @@
 """A raw HTTP/2 peer for engine tests: it can say anything, also what is forbidden."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import hpack
 
@@ -238,6 +238,10 @@ class Peer:
     def rst_codes(self) -> list[tuple[int, int]]:
         """Return stream and code of the RST_STREAM frames just sent."""
         return [(f.stream_id, f.number) for f in self.frames() if f.kind == RST_STREAM]
+
+
+Make: TypeAlias = Callable[..., Peer]
+"""``Peer`` with the test's choice of the lane: the fixture ``make``."""
 
 
 def answer(exchange: "Exchange", body: bytes = b"hello") -> None:

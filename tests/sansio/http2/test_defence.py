@@ -1,7 +1,5 @@
 """What a peer may cost: budgets, bounded handlers, bounded time, bounded turns."""
 
-from collections.abc import Callable
-
 import pytest
 
 from tako.config import ServerConfig
@@ -28,6 +26,7 @@ from tests.support.h2wire import (
     POST,
     SETTINGS_ACK,
     Frame,
+    Make,
     Peer,
     RecordingSink,
     answer,
@@ -39,21 +38,7 @@ from tests.support.h2wire import (
 )
 
 
-Make = Callable[..., Peer]
 CALM = [ErrorCode.ENHANCE_YOUR_CALM]
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
-def make(request: pytest.FixtureRequest) -> Make:
-    def make_peer(**options: object) -> Peer:
-        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
-
-    return make_peer
-
-
-@pytest.fixture
-def peer(make: Make) -> Peer:
-    return make()
 
 
 class TestBudgets:

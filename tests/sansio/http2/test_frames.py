@@ -1,7 +1,5 @@
 """RFC 9113 §3 to §6: the preface, frames, streams and their states, frame by frame."""
 
-from collections.abc import Callable
-
 import pytest
 
 from tako.config import ServerConfig
@@ -32,6 +30,7 @@ from tests.support.h2wire import (
     POST,
     SETTINGS_ACK,
     Frame,
+    Make,
     Peer,
     RecordingSink,
     answer,
@@ -42,21 +41,7 @@ from tests.support.h2wire import (
 )
 
 
-Make = Callable[..., Peer]
 PING_8 = b"12345678"
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
-def make(request: pytest.FixtureRequest) -> Make:
-    def make_peer(**options: object) -> Peer:
-        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
-
-    return make_peer
-
-
-@pytest.fixture
-def peer(make: Make) -> Peer:
-    return make()
 
 
 def fails(peer: Peer, code: ErrorCode, *pieces: bytes) -> None:

@@ -1,7 +1,5 @@
 """How an HTTP/2 connection ends: drain, GOAWAY, idleness, silence, loss."""
 
-from collections.abc import Callable
-
 import pytest
 
 from tako.config import ServerConfig
@@ -13,6 +11,7 @@ from tests.support.h2wire import (
     POST,
     SETTINGS_ACK,
     Frame,
+    Make,
     Peer,
     RecordingSink,
     answer,
@@ -21,21 +20,7 @@ from tests.support.h2wire import (
 )
 
 
-Make = Callable[..., Peer]
 FIRST = Frame(GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
-def make(request: pytest.FixtureRequest) -> Make:
-    def make_peer(**options: object) -> Peer:
-        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
-
-    return make_peer
-
-
-@pytest.fixture
-def peer(make: Make) -> Peer:
-    return make()
 
 
 def last(stream_id: int) -> Frame:

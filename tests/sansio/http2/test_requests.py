@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from collections.abc import Callable
 
 import pytest
 
@@ -30,6 +29,7 @@ from tests.support.h2wire import (
     GET,
     POST,
     Fields,
+    Make,
     Peer,
     RecordingTask,
     answer,
@@ -38,22 +38,6 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
-
-
-Make = Callable[..., Peer]
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
-def make(request: pytest.FixtureRequest) -> Make:
-    def make_peer(**options: object) -> Peer:
-        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
-
-    return make_peer
-
-
-@pytest.fixture
-def peer(make: Make) -> Peer:
-    return make()
 
 
 def without(name: str, fields: Fields = GET) -> Fields:

@@ -17,6 +17,7 @@ from tests.support.h2wire import (
     POST,
     Fields,
     Frame,
+    Make,
     Peer,
     RecordingSink,
     answer,
@@ -26,22 +27,6 @@ from tests.support.h2wire import (
     window_update,
 )
 from tests.support.peer_ws import encode_frame
-
-
-Make = Callable[..., Peer]
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
-def make(request: pytest.FixtureRequest) -> Make:
-    def make_peer(**options: object) -> Peer:
-        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
-
-    return make_peer
-
-
-@pytest.fixture
-def peer(make: Make) -> Peer:
-    return make()
 
 
 def without(*names: str) -> Fields:

@@ -1,7 +1,5 @@
 """RFC 9113 §5.2 and §6.9: flow control in both directions, and who is sent to when."""
 
-from collections.abc import Callable
-
 import h2.config
 import h2.connection
 import h2.events
@@ -16,6 +14,7 @@ from tests.support.h2wire import (
     CONNECT,
     POST,
     SETTINGS_ACK,
+    Make,
     Peer,
     RecordingSink,
     answer,
@@ -24,22 +23,6 @@ from tests.support.h2wire import (
     window_update,
 )
 from tests.support.peer_ws import encode_frame
-
-
-Make = Callable[..., Peer]
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
-def make(request: pytest.FixtureRequest) -> Make:
-    def make_peer(**options: object) -> Peer:
-        return Peer(lane=request.param, **options)  # type: ignore[arg-type]
-
-    return make_peer
-
-
-@pytest.fixture
-def peer(make: Make) -> Peer:
-    return make()
 
 
 def sent(peer: Peer, stream_id: int = 1) -> int:
