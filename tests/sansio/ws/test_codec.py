@@ -1,8 +1,5 @@
 """``tako.ws.codec`` and ``tako.ws.message``, in the order of RFC 6455."""
 
-import base64
-import json
-import pathlib
 import time
 import tracemalloc
 import zlib
@@ -731,79 +728,3 @@ class TestEncode:
             encode_close(None, "x")
         with pytest.raises(ValueError, match="125 bytes, not 126"):
             encode_close(1000, "x" * 124)
-
-
-def _corpus() -> dict[str, bytes]:
-    path = pathlib.Path(__file__).parents[2] / "security" / "corpus.jsonl"
-    if not path.exists():
-        return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return {
-        row["id"]: zlib.decompress(base64.b64decode(row["zlib"]))
-        for row in rows
-        if row["proto"] in {"ws", "ws-pmd"}
-    }
-
-
-CORPUS = _corpus()
-VERDICTS = {  # id: close code of our error
-    "WS-01": 1002,
-    "WS-03": 1002,
-    "WS-04": 1002,
-    "WS-05": 1002,
-    "WS-08": 1002,
-    "WS-09": 1002,
-    "WS-12": 1002,
-    "WS-13": 1009,
-    "WS-14": 1009,
-    "WS-15": 1009,
-    "WS-16": 1002,
-    "WS-18": 1007,
-    "WS-20": 1007,
-    "WS-21": 1007,
-    "WS-23": 1007,
-    "WS-26": 1002,
-    "WS-27": 1002,
-    "WS-28": 1007,
-    "WS-36": 1009,
-    "WS-42": 1007,
-}
-WITH_INFLATER = {"WS-03", "WS-04", "WS-05", "WS-36", "WS-38", "WS-42", "WS-43", "WS-44"}
-
-
-@pytest.mark.skipif(not CORPUS, reason="tests/security/corpus.jsonl is not there")
-class TestCorpus:
-    def receive(self, row: str, step: int) -> tuple[Codec, list[AnyMessage]]:
-        subject = codec(frames=1 << 24, pmd=row in WITH_INFLATER)
-        data = CORPUS[row]
-        messages: list[AnyMessage] = []
-        for i in range(0, len(data), step):
-            messages += subject.receive(data[i : i + step])
-            while subject.pending:
-                messages += subject.receive(b"")
-        return subject, messages
-
-    @pytest.mark.parametrize("step", [1, 1 << 30])
-    @pytest.mark.parametrize("row", VERDICTS)
-    def test_a_negative_row_fails_with_its_code(self, row: str, step: int) -> None:
-        subject, _ = self.receive(row, max(step, len(CORPUS[row]) // 50_000))
-        assert subject.error is not None
-        assert subject.error.close_code == VERDICTS[row]
-        assert subject.partial_bytes == 0
-
-    @pytest.mark.parametrize(
-        ("row", "count"),
-        [("WS-32", 5000), ("WS-34", 100_000), ("WS-35", 1), ("WS-38", 1), ("WS-43", 1)],
-    )
-    def test_a_positive_row_is_delivered(self, row: str, count: int) -> None:
-        subject, messages = self.receive(row, 16_384)
-        assert subject.error is None
-        assert len(messages) == count
-
-    def test_what_follows_the_close_of_a_row_is_ignored(self) -> None:
-        subject, messages = self.receive("WS-31", 7)
-        assert isinstance(messages[-1], Message.Close)
-        assert subject.error is None
-
-    def test_an_empty_compressed_message_is_empty(self) -> None:
-        assert self.receive("WS-44", 1)[1] in ([""], [b""])
