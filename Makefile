@@ -1,25 +1,33 @@
 # The authority for how tako is built, checked and shown; .ci/run calls the same targets.
 #
-#   make demo     serve examples/websocket_http2.py on https://localhost:8443/
-#   make test     the test suite (PYTEST_ARGS adds options)
-#   make security the attacks alone, which are a part of it
-#   make style types cover conformance
-#   make architecture   draw which folder imports which
-#   make siege    every attack on every runtime and wire, cut at every byte (an hour or more)
-#   make bench    measure beside other servers (BENCH_ARGS adds options; --help lists them)
-#   make soak     half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
+#   make demo         serve examples/websocket_http2.py on https://localhost:8443/
 #
-# PYTHON chooses the interpreter, VENV the environment that it is installed into, EXTRA
-# what for: `test` leaves out the checkers and other people's servers and clients.
-# TAKO_TEST_MATRIX=full runs each test on every runtime and wire; by default each runs on
-# some, and each runtime and wire has some of each kind; with `once`, on one.
+#   make setup        an environment with what the tests need (setup-all: checkers and other
+#                     people's servers and clients, too, whose tests are skipped without)
+#   make quick        the tests without I/O, and style: under a minute; for every change
+#   make own FILE=tako/h2/reader.py   the tests of one module, and its coverage
+#   make test         the test suite
+#   make style types  the checkers
+#   make cover        the tests without I/O, with branch coverage and its floor
+#   make all          style, types, cover, test: what .ci/run runs on the newest Python
+#
+#   make security     the attacks alone, which are a part of the suite
+#   make siege        every attack on every runtime and wire, cut at every byte: an hour or more
+#   make conformance  Autobahn (needs its wstest)
+#   make bench        measure beside other servers (BENCH_ARGS adds options; --help lists them)
+#   make soak         half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
+#   make architecture draw which folder imports which
+#
+# PYTHON chooses the interpreter, VENV the environment that it is installed into;
+# PYTEST_ARGS adds options to the tests. TAKO_TEST_MATRIX=full runs each test on every
+# runtime and wire; by default each runs on some, and each runtime and wire has some of
+# each kind; with `once`, on one.
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && { echo $$python; break; }; done)
 VENV ?= .venv
 DEMO ?= 127.0.0.1:8443
-EXTRA ?= dev
 export TAKO_TEST_MATRIX ?= thin
 PYTEST_ARGS ?= -q
 
@@ -49,10 +57,11 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: architecture help demo environment test security siege style types cover conformance bench soak
+.PHONY: all architecture bench conformance cover demo help own quick quick-http2-ws quick-others \
+	security setup setup-all siege soak style test types
 
 help:
-	@sed -n 's/^#   //p' Makefile
+	@sed -n 's/^#   //p; s/^#$$//p' Makefile
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tako needs a Python >= 3.11 with venv; set PYTHON=" >&2; exit 1; }
@@ -62,9 +71,13 @@ $(VENV)/demo.stamp: $(BIN)/python $(BUILT_FROM)
 	@$(PIP) install --no-compile --editable '.[uvloop]' trustme
 	@touch $@
 
-$(VENV)/dev.stamp: $(BIN)/python $(BUILT_FROM)
-	@$(PIP) install --no-compile --editable '.[$(EXTRA)]'
+$(VENV)/test.stamp: $(BIN)/python $(BUILT_FROM)
+	@$(PIP) install --no-compile --editable '.[test]'
 	@touch $@
+
+$(VENV)/dev.stamp: $(BIN)/python $(BUILT_FROM)
+	@$(PIP) install --no-compile --editable '.[dev]'
+	@touch $@ $(VENV)/test.stamp
 
 certs/cert.pem: certs/generate.py | $(VENV)/demo.stamp
 	@$(BIN)/python certs/generate.py
@@ -73,23 +86,46 @@ demo: $(VENV)/demo.stamp certs/cert.pem
 	@printf '%s\n' "$$DEMO_HELP"
 	@exec $(BIN)/python examples/websocket_http2.py $(DEMO)
 
-environment: $(VENV)/dev.stamp
+setup: $(VENV)/test.stamp
 
-test: $(VENV)/dev.stamp
+setup-all: $(VENV)/dev.stamp
+
+# Two processes for two cores, of about the same length
+HTTP2_WS = tests/sansio/http2 tests/sansio/ws
+quick: $(VENV)/test.stamp
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync quick-http2-ws quick-others style
+
+quick-http2-ws: export TAKO_TEST_MATRIX = once
+quick-http2-ws: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) $(HTTP2_WS)
+
+quick-others: export TAKO_TEST_MATRIX = once
+quick-others: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests/sansio \
+		$(HTTP2_WS:%=--ignore=%)
+
+own: $(VENV)/test.stamp
+	@test -n "$(FILE)" || { echo "which module? FILE=tako/h2/reader.py" >&2; exit 1; }
+	@$(BIN)/python -m tests.support.own $(FILE) $(PYTEST_ARGS)
+
+test: $(VENV)/test.stamp
 	@echo 'The suite takes about 8 minutes on two idle cores, longer beside other work.'
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-security: $(VENV)/dev.stamp
+all: style types cover test
+
+security: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests/security
 
-siege: $(VENV)/dev.stamp
-	@TAKO_TEST_MATRIX=full $(BIN)/python -m pytest $(PYTEST_ARGS) tests/security
+siege: $(VENV)/test.stamp
+	@TAKO_TEST_MATRIX=full $(BIN)/python -m pytest $(PYTEST_ARGS) tests/security \
+		tests/sansio/test_corpus.py
 
-style: $(VENV)/dev.stamp
+style: $(VENV)/test.stamp
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 
-architecture: $(VENV)/dev.stamp
+architecture: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.project.architecture
 
 types: $(VENV)/dev.stamp
@@ -98,11 +134,12 @@ types: $(VENV)/dev.stamp
 	@PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. \
 		pyright --ignoreexternal --verifytypes tako
 
-cover: $(VENV)/dev.stamp
-	@$(BIN)/coverage run -m pytest -m "not slow" $(PYTEST_ARGS)
+# The floor, and what it is about, is in pyproject.toml
+cover: $(VENV)/test.stamp
+	@$(BIN)/coverage run -m pytest -m "not slow" $(PYTEST_ARGS) tests/sansio
 	@$(BIN)/coverage report
 
-conformance: $(VENV)/dev.stamp
+conformance: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.conformance.autobahn
 
 $(VENV)/bench.stamp: $(BIN)/python $(BUILT_FROM)
@@ -115,5 +152,5 @@ bench: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks.h2_engine
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS) || [ $$? -eq 77 ]
 
-soak: $(VENV)/dev.stamp
+soak: $(VENV)/test.stamp
 	@ulimit -n 8192; exec $(BIN)/python -m tests.benchmarks.soak $(SOAK_ARGS)
