@@ -2,10 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Self
-
-from wsproto.extensions import Extension
+from collections.abc import Iterable
+from typing import Self, Unpack
 
 from tests.support.peer_io import (
     TIMEOUT,
@@ -18,7 +16,12 @@ from tests.support.peer_io import (
     Socket,
     StreamResetError,
 )
-from tests.support.peer_ws import HandshakeRefusedError, PeerWebSocket, offer_header
+from tests.support.peer_ws import (
+    HandshakeRefusedError,
+    PeerWebSocket,
+    WsOpening,
+    offer_header,
+)
 
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -147,51 +150,29 @@ class H1Connection(Connection):
     # -- WebSocket -------------------------------------------------------------
 
     def handshake(
-        self,
-        path: str,
-        *,
-        headers: HeaderList = (),
-        subprotocols: Sequence[str] = (),
-        extensions: Sequence[Extension] = (),
-        early_data: bytes = b"",
-        meanwhile: Callable[[], object] | None = None,
-        timeout: float = TIMEOUT,
+        self, path: str, *, timeout: float = TIMEOUT, **opening: Unpack[WsOpening]
     ) -> Response:
-        """Ask for a WebSocket and return the answer, whatever it is.
-
-        ``meanwhile`` is called between the two.
-        """
-        fields = [*handshake_headers(), *offer_header(extensions), *headers]
-        if subprotocols:
+        """Ask for a WebSocket and return the answer, whatever it is."""
+        fields = [
+            *handshake_headers(),
+            *offer_header(opening.get("extensions", ())),
+            *opening.get("headers", ()),
+        ]
+        if subprotocols := opening.get("subprotocols"):
             fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+        early_data = opening.get("early_data", b"")
         self.socket.send(self.head("GET", path, fields) + early_data)
-        if meanwhile is not None:
+        if meanwhile := opening.get("meanwhile"):
             meanwhile()
         return self.read_response(timeout=timeout)
 
-    def websocket(
-        self,
-        path: str,
-        *,
-        headers: HeaderList = (),
-        subprotocols: Sequence[str] = (),
-        extensions: Sequence[Extension] = (),
-        early_data: bytes = b"",
-        meanwhile: Callable[[], object] | None = None,
-    ) -> PeerWebSocket:
+    def websocket(self, path: str, **opening: Unpack[WsOpening]) -> PeerWebSocket:
         """Open a WebSocket.
 
         Raises:
             HandshakeRefusedError: the answer was not 101.
         """
-        response = self.handshake(
-            path,
-            headers=headers,
-            subprotocols=subprotocols,
-            extensions=extensions,
-            early_data=early_data,
-            meanwhile=meanwhile,
-        )
+        response = self.handshake(path, **opening)
         if response.status != 101:
             raise HandshakeRefusedError(response)
         assert (response.header("upgrade") or "").lower() == "websocket"
@@ -199,6 +180,7 @@ class H1Connection(Connection):
         assert response.header("sec-websocket-accept") == accept_key()
         assert response.header("content-length") is None
         assert response.header("transfer-encoding") is None
+        extensions = opening.get("extensions", ())
         return PeerWebSocket(H1Pipe(self), response, extensions)
 
     # -- reading ---------------------------------------------------------------

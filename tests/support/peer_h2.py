@@ -9,14 +9,14 @@ GOAWAY is kept from ``h2``, which would refuse to go on; it is in ``goaways``.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from typing import Unpack
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
 from h2.settings import SettingCodes, Settings
-from wsproto.extensions import Extension
 
 from tests.support.peer_frames import (
     END_HEADERS,
@@ -38,7 +38,13 @@ from tests.support.peer_io import (
     StreamResetError,
 )
 from tests.support.peer_stream import H2Pipe, H2Stream, encoded, lower
-from tests.support.peer_ws import HandshakeRefusedError, PeerWebSocket, offer_header
+from tests.support.peer_ws import (
+    HandshakeRefusedError,
+    PeerWebSocket,
+    WsOffer,
+    WsOpening,
+    offer_header,
+)
 
 
 __all__ = [
@@ -219,13 +225,7 @@ class H2Connection(Connection):
     # -- WebSocket -------------------------------------------------------------
 
     def connect_headers(
-        self,
-        path: str,
-        *,
-        headers: HeaderList = (),
-        subprotocols: Sequence[str] = (),
-        extensions: Sequence[Extension] = (),
-        version: str | None = "13",
+        self, path: str, *, version: str | None = "13", **offer: Unpack[WsOffer]
     ) -> list[tuple[str, str | bytes]]:
         """Return the header list of an extended CONNECT (RFC 8441 section 5)."""
         fields: list[tuple[str, str | bytes]] = [
@@ -234,74 +234,45 @@ class H2Connection(Connection):
         ]
         if version is not None:
             fields.append(("sec-websocket-version", version))
-        fields += [*offer_header(extensions), *lower(headers)]
-        if subprotocols:
+        fields += offer_header(offer.get("extensions", ()))
+        fields += lower(offer.get("headers", ()))
+        if subprotocols := offer.get("subprotocols"):
             fields.append(("sec-websocket-protocol", ", ".join(subprotocols)))
         return fields
 
     def handshake(
-        self,
-        path: str,
-        *,
-        headers: HeaderList = (),
-        subprotocols: Sequence[str] = (),
-        extensions: Sequence[Extension] = (),
-        early_data: bytes = b"",
-        meanwhile: Callable[[], object] | None = None,
-        timeout: float = TIMEOUT,
+        self, path: str, *, timeout: float = TIMEOUT, **opening: Unpack[WsOpening]
     ) -> Response:
-        """Ask for a WebSocket and return the answer, whatever it is.
-
-        ``meanwhile`` is called between the two.
-        """
-        stream = self._connect(path, headers, subprotocols, extensions, early_data)
-        if meanwhile is not None:
-            meanwhile()
+        """Ask for a WebSocket and return the answer, whatever it is."""
+        stream = self._connect(path, opening)
         head = stream.head(timeout)
         return head if head.status == 200 else stream.read_response()
 
-    def websocket(
-        self,
-        path: str,
-        *,
-        headers: HeaderList = (),
-        subprotocols: Sequence[str] = (),
-        extensions: Sequence[Extension] = (),
-        early_data: bytes = b"",
-        meanwhile: Callable[[], object] | None = None,
-    ) -> PeerWebSocket:
+    def websocket(self, path: str, **opening: Unpack[WsOpening]) -> PeerWebSocket:
         """Open a WebSocket.
 
         Raises:
             HandshakeRefusedError: the answer was not 200.
         """
         assert self.wait_settings().get(SettingCodes.ENABLE_CONNECT_PROTOCOL) == 1
-        stream = self._connect(path, headers, subprotocols, extensions, early_data)
-        if meanwhile is not None:
-            meanwhile()
+        stream = self._connect(path, opening)
         response = stream.head()
         if response.status != 200:
             raise HandshakeRefusedError(stream.read_response())
-        return PeerWebSocket(H2Pipe(stream), response, extensions)
+        return PeerWebSocket(H2Pipe(stream), response, opening.get("extensions", ()))
 
-    def _connect(
-        self,
-        path: str,
-        headers: HeaderList,
-        subprotocols: Sequence[str],
-        extensions: Sequence[Extension],
-        early_data: bytes,
-    ) -> H2Stream:
-        stream = self.open(
-            self.connect_headers(
-                path,
-                headers=headers,
-                subprotocols=subprotocols,
-                extensions=extensions,
-            )
+    def _connect(self, path: str, opening: WsOpening) -> H2Stream:
+        headers = self.connect_headers(
+            path,
+            headers=opening.get("headers", ()),
+            subprotocols=opening.get("subprotocols", ()),
+            extensions=opening.get("extensions", ()),
         )
-        if early_data:
+        stream = self.open(headers)
+        if early_data := opening.get("early_data"):
             stream.send(early_data)
+        if meanwhile := opening.get("meanwhile"):
+            meanwhile()
         return stream
 
     # -- reading ---------------------------------------------------------------

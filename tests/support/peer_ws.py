@@ -3,9 +3,9 @@
 import enum
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypedDict
 
 import wsproto.events as ws_events
 from wsproto.connection import Connection, ConnectionType
@@ -15,12 +15,28 @@ from tests.support.peer_io import (
     TIMEOUT,
     Deadline,
     EndOfStreamError,
+    HeaderList,
     PeerError,
     Response,
 )
 
 
 MASK = b"\x37\xfa\x21\x3d"
+
+
+class WsOffer(TypedDict, total=False):
+    """What the opening of a WebSocket may carry."""
+
+    headers: HeaderList
+    subprotocols: Sequence[str]
+    extensions: Sequence[Extension]
+
+
+class WsOpening(WsOffer, total=False):
+    """What is sent with it, and what is called before its answer is waited for."""
+
+    early_data: bytes
+    meanwhile: Callable[[], object] | None
 
 
 class Opcode(enum.IntEnum):
