@@ -661,7 +661,7 @@ class TestFlowControl:
                 window = h2.initial_window
                 h2.send_stream(1, (message * 10)[:window])
                 assert h2.settled()
-                assert h2._room(1) <= 0
+                assert h2.room(1) <= 0
         gate.open()
         victim.settle()
 

@@ -378,10 +378,10 @@ class RawH2(Attacker):
         view = memoryview(data)
         while view:
             if not self.pump(
-                lambda: self._room(stream_id) > 0 or stream_id in self.resets
+                lambda: self.room(stream_id) > 0 or stream_id in self.resets
             ):
                 return
-            size = min(self._room(stream_id), 16_384, len(view))
+            size = min(self.room(stream_id), 16_384, len(view))
             if stream_id in self.resets:
                 return
             last = 1 if end and size == len(view) else 0
@@ -396,7 +396,8 @@ class RawH2(Attacker):
         """Whether the server has ended or reset the stream."""
         return stream_id in self.ended or stream_id in self.resets
 
-    def _room(self, stream_id: int) -> int:
+    def room(self, stream_id: int) -> int:
+        """Return how many bytes of DATA the server's windows leave for the stream."""
         stream = self.initial_window + self.credit.get(stream_id, 0)
         return min(stream, self.connection_window)
 
