@@ -16,7 +16,6 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tako.core.request_body import BodySink
 from tako.core.seams import Connection
-from tako.http.request import Request
 
 
 _FIRST, _GROWTH, _TICK = 0.2, 1.5, 1.0  # seconds between looks: few, then more
@@ -29,8 +28,8 @@ Progress: TypeAlias = tuple[bool, int, int]
 class Answered(Protocol):
     """The exchanges that are watched."""
 
-    request: Request
     body: BodySink
+    bytes_sent: int
 
     @property
     def head_sent(self) -> bool:
@@ -124,7 +123,7 @@ class HalfClosed(Generic[Exchange]):
         now, silent = self._connection.time(), False
         before, self._seen = self._seen, {}
         for exchange in list(self._exchanges()):
-            moved = exchange.request.bytes_sent, exchange.body.taken
+            moved = exchange.bytes_sent, exchange.body.taken
             progress = exchange.head_sent, *moved
             seen, since = before.get(exchange, (progress, now))
             if progress != seen or not exchange.writable:

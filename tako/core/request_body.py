@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tako.core.seams import Exchange
+from tako.core.writable import Writable
 from tako.errors import Disconnected, TakoError
 from tako.http.pieces import Piece, keep
 
@@ -29,8 +30,6 @@ class BodySink:
 
     Implements ``Sink``, ``request.BodyReader`` and ``request.Client``.
     """
-
-    inbox: None = None  # of ``Sink``
 
     __slots__ = (
         "_chunks",
@@ -68,7 +67,7 @@ class BodySink:
         self._discard = False
         self._error: Exception | None = None
         self._readable: Signal | None = None
-        self._writable: Signal | None = None
+        self._writable: Writable | None = None  # few answers have to wait
         self._gone: Signal | None = None
         self.left: bool = False
         """The peer has ended its direction of the connection, or is gone."""
@@ -113,24 +112,12 @@ class BodySink:
             self.on_leave()
 
     def wake_writer(self) -> None:
-        """Wake the task that waits in ``drained``."""
+        """Wake the task that waits in ``writable``."""
         if self._writable is not None:
-            self._writable.set()
+            self._writable.wake()
 
     def shut_down(self) -> None:
         """Nothing to say: a request that has begun is finished."""
-
-    @property
-    def exchange(self) -> Exchange:
-        """Whose body this is; for code that carries other protocols, such as ASGI.
-
-        Raises:
-            RuntimeError: the exchange is over, and its handler has ended.
-        """
-        if self._exchange is None:
-            msg = "the exchange is over: use it before its handler returns"
-            raise RuntimeError(msg)
-        return self._exchange
 
     @property
     def complete(self) -> bool:
@@ -151,7 +138,7 @@ class BodySink:
 
     def release(self) -> None:
         """Let go of the exchange: it is over, and its handler has ended."""
-        self._exchange = None
+        self._exchange = self._writable = None
         self._on_first_read = self.on_leave = self.on_disconnect = None
 
     async def next_chunk(self) -> bytes:
@@ -206,21 +193,15 @@ class BodySink:
                 self._gone = self._runtime.signal()
             await self._gone.wait()
 
-    async def drained(self) -> None:
+    async def writable_again(self) -> None:
         """Wait until the exchange takes more output, or is over.
 
         Cancel safety: safe.
         """
-        exchange = self._exchange
-        waited = False
-        while exchange is not None and not (exchange.writable or exchange.over):
-            if self._writable is None:
-                self._writable = self._runtime.signal()
-            waited = True
+        if self._writable is None and self._exchange is not None:
+            self._writable = Writable(self._exchange, self._runtime)
+        if self._writable is not None:
             await self._writable.wait()
-        checkpoint = self._runtime.checkpoint
-        if checkpoint is not None and not waited:
-            await checkpoint()
 
     def _credit(self, size: int) -> None:
         if self._exchange is not None:

@@ -6,25 +6,26 @@
              │
           Engine                h1/, h2/    bytes <-> exchanges
              │
-         Exchange  <-> Sink     body, ws/   one request and its answer; a tunnel after
-                                            101 or 200
+         Exchange  <-> BodySink             one request and its answer
+             │
+          Tunnel   <-> Sink     ws/         a byte pipe, after 101 or 200
 
 Everything here is synchronous; bytes flow by method call, never through a queue.
 
 * Network to application: ``Connection.data_received`` -> ``Engine.receive_data`` ->
   ``Sink.deliver``. A new request comes back from ``receive_data`` as an ``Exchange``.
-* Application to network: ``Exchange.send_*`` queues, ``Exchange.flush`` makes the
-  connection collect ``Engine.data_to_send``, encrypt and write it.
-* Credit instead of queues: a sink says ``Exchange.consumed(n)`` when the application
-  has taken n bytes, and a writer waits while ``Exchange.writable`` is false; the engine
-  then calls ``Sink.wake_writer``.
+* Application to network: ``send_*`` queues, ``flush`` makes the connection collect
+  ``Engine.data_to_send``, encrypt and write it.
+* Credit instead of queues: a sink says ``consumed(n)`` when the application has taken n
+  bytes, and a writer waits while ``writable`` is false; the engine then calls
+  ``Sink.wake_writer``.
 * A peer's error is data: engines answer it on the wire and tell the exchange concerned
   through ``Sink.deliver_eof(error)``. Nothing here raises because of input.
 """
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
@@ -33,8 +34,12 @@ from tako.core.loop import Runtime, Task
 from tako.core.turn import Turn
 from tako.http.conn_info import ConnInfo
 from tako.http.headers import RawHeader
-from tako.http.request import Request
+from tako.http.request import EndCallback, Request
 from tako.native.loops import Inbox
+
+
+if TYPE_CHECKING:
+    from tako.core.request_body import BodySink
 
 
 class Pause(enum.IntEnum):
@@ -50,15 +55,10 @@ class Pause(enum.IntEnum):
 
 
 class Sink(Protocol):
-    """Where an engine puts an exchange's bytes: a request body, or a WebSocket."""
-
-    @property
-    def inbox(self) -> Inbox | None:
-        """What takes whole messages past ``deliver``, at less cost."""
-        ...
+    """Where an engine puts the peer's bytes: a request body, or a WebSocket."""
 
     def deliver(self, data: bytes) -> None:
-        """Take ``data``; never raises. ``Exchange.consumed`` gives the credit back."""
+        """Take ``data``; never raises. ``consumed`` gives the credit back."""
         ...
 
     def deliver_eof(self, error: Exception | None = None) -> None:
@@ -70,7 +70,7 @@ class Sink(Protocol):
         ...
 
     def wake_writer(self) -> None:
-        """``Exchange.writable`` may have become true, or the exchange is over."""
+        """``writable`` may have become true, or nothing can be sent any more."""
         ...
 
     def shut_down(self) -> None:
@@ -90,8 +90,20 @@ class Exchange(Protocol):
 
     request: Request
     sink: Sink
+    """What takes the peer's bytes: ``body``, or what the tunnel delivers to."""
+    body: "BodySink"
+    """The body of the request."""
     task: Task | None
     """The handler's task; set by the connection, cancelled by the engine on a reset."""
+    bytes_sent: int
+    """Bytes of the answer's body that were handed to the connection."""
+    end_callbacks: tuple[EndCallback, ...]
+    """What ``Request.on_end`` was given; called by ``pipeline``."""
+
+    @property
+    def tunnel(self) -> bool:
+        """``open_tunnel`` was called: what follows the head is a ``Tunnel``."""
+        ...
 
     @property
     def connection(self) -> "Connection":
@@ -114,11 +126,18 @@ class Exchange(Protocol):
         ...
 
     @property
-    def body_due(self) -> bool:
-        """A small body is on its way, behind a head that has arrived.
+    def error_delay(self) -> float:
+        """How many seconds an error had better wait for a body that is on its way.
 
-        HTTP/2 only. Clients that get an error before they have sent such a body take it
-        badly (curl 7.88 hangs), so the answer had better wait for a moment.
+        0 on HTTP/1.1, and where no body is due. A client that gets an error before it
+        has sent a small body takes it badly on HTTP/2 (curl 7.88 hangs).
+        """
+        ...
+
+    async def writable_again(self) -> None:
+        """Wait until ``writable``, or ``over``.
+
+        Cancel safety: safe.
         """
         ...
 
@@ -137,23 +156,10 @@ class Exchange(Protocol):
         ...
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
-        """Queue body or tunnel bytes.
-
-        ``end``: END_STREAM, or the end of an HTTP/1.1 body; in a tunnel on HTTP/1.1
-        close_notify and FIN once all is written.
+        """Queue bytes of the body; ``end``: these are the last.
 
         Raises:
             LocalProtocolError: there is no head yet, or the end was sent already.
-        """
-        ...
-
-    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
-        """Queue a WebSocket frame in a tunnel, flush it and return ``writable``.
-
-        Args:
-            first_byte: FIN, RSV and opcode (RFC 6455 §5.2).
-            payload: a ``str`` is sent as UTF-8.
-            soon: as for ``flush``.
         """
         ...
 
@@ -161,12 +167,13 @@ class Exchange(Protocol):
         """Queue trailers (dropped where HTTP/1.1 is not chunked); end the response."""
         ...
 
-    def open_tunnel(
-        self, status: int, headers: Sequence[RawHeader], sink: Sink
-    ) -> None:
-        """Answer 101 or 2xx; the exchange is now a byte pipe that ends in ``sink``.
+    def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> "Tunnel":
+        """Answer 101 or 2xx; return the byte pipe that the exchange becomes.
 
-        Bytes that the peer sent early are delivered before this returns.
+        Nothing is delivered before ``Tunnel.receive_into``.
+
+        Raises:
+            LocalProtocolError: this request cannot become a tunnel, or is answered.
         """
         ...
 
@@ -193,11 +200,78 @@ class Exchange(Protocol):
         ...
 
 
+class Tunnel(Protocol):
+    """A byte pipe to the peer: after 101 on HTTP/1.1, or CONNECT on HTTP/2.
+
+    After a reset or the loss of the connection every method here is a no-op, and
+    ``over`` is true.
+    """
+
+    @property
+    def connection(self) -> "Connection":
+        """The connection that carries it."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing can be sent any more: the end was sent, or the peer is gone."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """Whether more output is welcome; a writer waits while not (and not over)."""
+        ...
+
+    def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
+        """Deliver to ``sink`` what the peer sends, beginning with what waits.
+
+        Called once. ``inbox`` takes whole messages past ``Sink.deliver``, at less cost.
+        """
+        ...
+
+    def send_data(self, data: bytes, *, end: bool = False) -> None:
+        """Queue bytes; ``end``: then END_STREAM, or close_notify and FIN.
+
+        Raises:
+            LocalProtocolError: the end was sent already.
+        """
+        ...
+
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
+        """Queue a WebSocket frame, flush it and return ``writable``.
+
+        Args:
+            first_byte: FIN, RSV and opcode (RFC 6455 §5.2).
+            payload: a ``str`` is sent as UTF-8.
+            soon: as for ``flush``.
+        """
+        ...
+
+    def consumed(self, size: int) -> None:
+        """The application has taken ``size`` bytes: the peer may send as many more."""
+        ...
+
+    def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
+        """Cut it off: RST_STREAM(code), or on HTTP/1.1 the connection.
+
+        ``NO_ERROR`` ends in order: what is queued is written first.
+        """
+        ...
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Write what is queued: now, or once the callbacks that are due have run."""
+        ...
+
+    def cancel_at(self, when: float) -> None:
+        """Cancel the task that uses the tunnel at ``when``, if it still runs then."""
+        ...
+
+
 class Upgrade(Protocol):
     """What a response carries when it turns the exchange into a conversation."""
 
-    def attach(self, exchange: Exchange) -> Sink:
-        """Return the sink that ``Exchange.open_tunnel`` is to be called with."""
+    def attach(self, tunnel: Tunnel) -> None:
+        """Begin to receive: have the tunnel deliver to the conversation."""
         ...
 
     async def run(self) -> None:

@@ -31,8 +31,9 @@ from tako.h1.head_clock import HeadClock
 from tako.h1.head_parser import HeadBuffer
 from tako.h1.read_gate import MAX_WAITING, ReadGate
 from tako.h1.request_body import ChunkedBody, LengthBody, RequestBody
-from tako.h1.request_head import RequestHead
 from tako.h1.response_head import refusal
+from tako.http.request_head import RequestHead
+from tako.native.loops import Inbox
 
 
 MAX_DRAINED = 64 * 1024  # bytes of a body that no handler wants
@@ -65,6 +66,7 @@ class H1Engine:
         "_gate",
         "_half_closed",
         "_head",
+        "_inbox",
         "_out",
         "_rate",
         "_tunnel",
@@ -89,6 +91,7 @@ class H1Engine:
         self._exchange: H1Exchange | None = None
         self._body: RequestBody | None = None
         self._tunnel: Sink | None = None
+        self._inbox: Inbox | None = None  # of the tunnel
         self._upgrade_refused = False
         self._drain_left: int | None = None  # while an unwanted body is read
         self._asked = False  # a request has been received
@@ -106,7 +109,7 @@ class H1Engine:
         """Take bytes from the peer; return the request that they began, if any."""
         tunnel = self._tunnel
         if tunnel is not None:
-            gate, inbox = self._gate, tunnel.inbox
+            gate, inbox = self._gate, self._inbox
             gate.unread += len(data)
             if inbox is None or not inbox.take(data):
                 tunnel.deliver(data)
@@ -383,7 +386,7 @@ class H1Engine:
     def _finish(self, exchange: H1Exchange) -> None:
         """Forget an exchange that is settled; the next one may begin."""
         exchange.cut()
-        exchange.body.release()
+        exchange.release()
         self._exchange = None
         self._drain_left = None
         self._upgrade_refused = exchange.head.websocket
@@ -399,7 +402,7 @@ class H1Engine:
         self.closing = True
         self._deaf = True
         self.backlog = False
-        self._tunnel = None
+        self._tunnel = self._inbox = None
         self._body = None
         self._head.take_all()
         self._clock.stop()
@@ -426,14 +429,14 @@ class H1Engine:
 
     # -------------------------------------------------------------------- tunnel
 
-    def tunnel_opened(self, sink: Sink) -> None:
+    def tunnel_opened(self, sink: Sink, inbox: Inbox | None) -> None:
         """Hand all further bytes to ``sink``, beginning with those that wait."""
         early = self._head.take_all()
         if early:
             self._gate.unread += len(early)
             sink.deliver(early)
         if not self.closing and not self.half_closed:
-            self._tunnel = sink
+            self._tunnel, self._inbox = sink, inbox
             self._gate.settle()
         if self._eof:
             sink.deliver_eof()
@@ -442,7 +445,7 @@ class H1Engine:
 
     def tunnel_ended(self) -> None:
         """We shall send nothing more in the tunnel; what still comes is dropped."""
-        self._tunnel = None
+        self._tunnel = self._inbox = None
         self._deaf = True
         self._gate.forget()
         if self._eof:

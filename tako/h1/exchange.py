@@ -13,13 +13,12 @@ exchange that is cut off.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.seams import Connection, Sink
 from tako.errors import Disconnected, LocalProtocolError
-from tako.h1.request_head import RequestHead
 from tako.h1.response_head import (
     CONTINUE,
     Framing,
@@ -30,10 +29,11 @@ from tako.h1.response_head import (
     status_line,
 )
 from tako.http.conn_info import scheme_of
-from tako.http.headers import Headers, RawHeader
-from tako.http.request import Request
+from tako.http.headers import RawHeader
+from tako.http.request import EndCallback, Request
+from tako.http.request_head import RequestHead
 from tako.http.response_fields import ResponseFields, read_fields
-from tako.native.loops import encode_frame
+from tako.native.loops import Inbox, encode_frame
 
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Wire(Protocol):
         """The handler is."""
         ...
 
-    def tunnel_opened(self, sink: Sink) -> None:
+    def tunnel_opened(self, sink: Sink, inbox: Inbox | None) -> None:
         """Further bytes are for ``sink``."""
         ...
 
@@ -95,8 +95,10 @@ class H1Exchange:
         "_out",
         "_probed",
         "body",
+        "bytes_sent",
         "connection",
         "cut_off",
+        "end_callbacks",
         "handler_ended",
         "head",
         "head_sent",
@@ -135,20 +137,17 @@ class H1Exchange:
         self.cut_off: bool = False
         self.handler_ended: bool = False
         self.tunnel: bool = False
-        conn_info = self.connection.conn_info
-        trusted = head.scheme if self.connection.config.trust_scheme else None
-        self.request: Request = Request(
-            head.method,
-            head.target,
-            Headers.from_raw(list(head.fields)),
-            http_version=head.version,
+        conn_info, config = self.connection.conn_info, self.connection.config
+        trusted = head.scheme if config.trust_scheme else None
+        self.bytes_sent: int = 0
+        self.end_callbacks: tuple[EndCallback, ...] = ()
+        self.request: Request = Request.from_head(
+            head,
+            self,
+            self.body,
             scheme=trusted or scheme_of(conn_info),
-            authority=head.authority,
-            protocol="websocket" if head.websocket else None,
-            body_reader=self.body,
             conn_info=conn_info,
-            client=self.body,
-            max_body_size=self.connection.config.max_body_size,
+            max_body_size=config.max_body_size,
         )
 
     @property
@@ -156,10 +155,12 @@ class H1Exchange:
         """Whether more output is welcome."""
         return self.connection.writable
 
-    @property
-    def body_due(self) -> bool:
-        """Of no consequence on HTTP/1.1; see ``seams.Exchange``."""
-        return False
+    error_delay: float = 0.0
+    """Of no consequence on HTTP/1.1; see ``seams.Exchange``."""
+
+    async def writable_again(self) -> None:
+        """Wait until ``writable``, or ``over``. Cancel safety: safe."""
+        await self.body.writable_again()
 
     # ------------------------------------------------------------ the response
 
@@ -307,14 +308,10 @@ class H1Exchange:
 
     # -------------------------------------------------------------- the tunnel
 
-    def open_tunnel(
-        self, status: int, headers: Sequence[RawHeader], sink: Sink
-    ) -> None:
+    def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> Self:
         """Answer 101 and turn the exchange into a byte pipe; see ``seams.Exchange``."""
-        self.sink = sink
         if self.cut_off:
-            sink.deliver_eof(Disconnected())
-            return
+            return self
         if self.head_sent or not self.head.websocket or self.head.has_body:
             msg = "this exchange cannot become a tunnel"
             raise LocalProtocolError(msg)
@@ -334,7 +331,19 @@ class H1Exchange:
         self._out.append(b"".join(lines))
         self.head_sent = True
         self.tunnel = True
-        self._engine.tunnel_opened(sink)
+        return self
+
+    def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
+        """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
+        self.sink = sink
+        if self.cut_off:
+            sink.deliver_eof(Disconnected())
+        else:
+            self._engine.tunnel_opened(sink, inbox)
+
+    def cancel_at(self, when: float) -> None:
+        """Cancel the handler at ``when``; see ``seams.Tunnel``."""
+        self.connection.cancel_at(when, self)
 
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame; see ``seams.Exchange``."""
@@ -392,6 +401,14 @@ class H1Exchange:
         """The handler has really ended."""
         self.handler_ended = True
         self._engine.handler_ended(self)
+
+    def release(self) -> None:
+        """Let go of the request: the exchange is over, and its handler has ended.
+
+        They refer to each other; without the cut each would wait for the collector.
+        """
+        self.body.release()
+        self.request.exchange = None
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued."""

@@ -24,10 +24,10 @@ import httptools
 
 from tako.config import ServerConfig
 from tako.errors import HttpError
-from tako.h1.request_head import RequestHead, check_head
+from tako.h1.request_head import check_head
 from tako.http.grammar import MAX_METHOD
 from tako.http.headers import RawHeader
-from tako.http.request import HttpVersion
+from tako.http.request_head import HttpVersion, RequestHead
 
 
 _TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from tako.config import ServerConfig
 from tako.core.turn import Turn, endless
 from tako.errors import HttpError
-from tako.http.headers import RawHeader
+from tako.http.headers import NOT_IN_TRAILERS, RawHeader
 
 
 MAX_CHUNK_LINE = 256
@@ -33,27 +33,6 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
 _NEXT_SIZE_LINE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
 _TRAILER = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t ]*+([\t\x20-\x7e\x80-\xff]*+)\r\n"
-)
-# RFC 9110 §6.5.1: fields for framing, routing, authentication and content handling
-_NOT_IN_TRAILERS = frozenset(
-    [
-        b"authorization",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"max-forwards",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ]
 )
 
 
@@ -221,7 +200,7 @@ class ChunkedBody:
         if len(self.trailers) >= self._max_trailers:
             raise HttpError(431, "Too many trailers")
         name = match[1].lower()
-        if name not in _NOT_IN_TRAILERS:
+        if name not in NOT_IN_TRAILERS:
             self.trailers.append((name, match[2].rstrip(b" \t")))
 
 

@@ -8,7 +8,6 @@ Every function raises ``HttpError`` with the status and the text of the answer.
 """
 
 import re
-from dataclasses import dataclass
 
 from tako.errors import HttpError
 from tako.http.grammar import (
@@ -20,7 +19,7 @@ from tako.http.grammar import (
     members,
 )
 from tako.http.headers import RawHeader, with_host
-from tako.http.request import HttpVersion
+from tako.http.request_head import HttpVersion, RequestHead
 
 
 _RELEVANT = frozenset(
@@ -38,40 +37,6 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 _Fields = dict[bytes, list[bytes]]
 _NONE: list[bytes] = []
 _NO_OPTIONS: frozenset[bytes] = frozenset()
-
-
-@dataclass(slots=True)
-class RequestHead:
-    """A request head that was accepted; several requests may share it.
-
-    Attributes:
-        method: the method.
-        target: origin-form or ``*``, whatever form the client used.
-        version: ``"1.0"`` or ``"1.1"``.
-        fields: all fields in order, names in lower case; ``host`` is ``authority``.
-        authority: from the target or from ``Host``; ``None`` only in HTTP/1.0.
-        length: the body's length; ``None`` if it is chunked.
-        persistent: the client lets the connection live on.
-        expects_continue: it waits for ``100`` before it sends the body.
-        websocket: it asks for an upgrade to ``websocket``.
-        scheme: what a target in absolute-form names, else ``None``.
-    """
-
-    method: str
-    target: str
-    version: HttpVersion
-    fields: list[RawHeader]
-    authority: str | None
-    length: int | None
-    persistent: bool
-    expects_continue: bool
-    websocket: bool
-    scheme: str | None = None
-
-    @property
-    def has_body(self) -> bool:
-        """A body of at least one byte is announced, or one of unknown length."""
-        return self.length != 0
 
 
 def check_head(

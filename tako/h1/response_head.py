@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from tako.errors import HttpError, LocalProtocolError
 from tako.http.date import http_date
-from tako.http.response_fields import ResponseFields
+from tako.http.response_fields import NO_CONTENT, ResponseFields
 
 
 _STATUS_LINES = {
@@ -42,7 +42,7 @@ def status_line(status: int) -> bytes:
 
 def framing_of(status: int, method: str, length: int | None, version: str) -> Framing:
     """Return how the body of a response that is sent now will end."""
-    if method == "HEAD" or status in {204, 304}:  # RFC 9112 §6.3 rule 1
+    if method == "HEAD" or status in NO_CONTENT:  # RFC 9112 §6.3 rule 1
         return Framing.NONE
     if length is not None:
         return Framing.LENGTH

@@ -18,6 +18,7 @@ Invariants: ``exchanges`` holds exactly the streams that are open or half-closed
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from h2.events import (
     DataReceived,
@@ -43,11 +44,16 @@ from tako.h2.lifecycle import Lifecycle
 from tako.h2.linger import Linger
 from tako.h2.output import Output
 from tako.h2.reader import FrameReader
-from tako.h2.request_head import Head, Refusal, check_head, check_trailers
+from tako.h2.request_head import Refusal, check_head, check_trailers
 from tako.h2.slow_streams import Watch
 from tako.http.conn_info import scheme_of
-from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
+from tako.http.request_head import RequestHead
+from tako.native.loops import Inbox
+
+
+if TYPE_CHECKING:
+    from tako.http.headers import RawHeader
 
 
 _RESET_REFILL = 30  # seconds in which the bucket of resets fills up
@@ -98,7 +104,7 @@ class H2Engine:
         self._shutting_down = False
         self._requests: list[H2Exchange] = []
         self._checked: list[RawHeader] | None = None
-        self._head: Head | Refusal | None = None
+        self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
         self._output = Output(connection, Library(connection.config))
         self._reader = FrameReader(self, connection, self._output, lane=lane)
@@ -228,9 +234,9 @@ class H2Engine:
 
     # What an exchange says --------------------------------------------------------
 
-    def tunnel_opened(self, exchange: H2Exchange) -> None:
+    def tunnel_opened(self, exchange: H2Exchange, inbox: Inbox | None) -> None:
         """Put an accepted tunnel on the express lane."""
-        self._reader.open_lane(exchange)
+        self._reader.open_lane(exchange, inbox)
         if self._shutting_down:
             exchange.sink.shut_down()
 
@@ -311,7 +317,7 @@ class H2Engine:
         if fields is not self._checked:  # else it is the same block once more
             self._checked, self._head = fields, check_head(fields, config)
         head = self._head
-        if isinstance(head, Head) and ended and head.content_length:
+        if isinstance(head, RequestHead) and ended and head.length:
             head = None  # RFC 9113 §8.1.1: the body is shorter than announced
         if head is None:
             self._reject(stream_id, ErrorCode.PROTOCOL_ERROR)
@@ -336,37 +342,29 @@ class H2Engine:
         if self._lifecycle.lingering:
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        exchange = H2Exchange(self, self._connection, self._output, stream_id, b"")
+        exchange = H2Exchange(self, self._connection, self._output, stream_id)
         exchange.body.discard()
         self._open(exchange, ended=ended)
         exchange.answer(refusal.status, refusal.body)
 
-    def _dispatch(self, stream_id: int, head: Head, *, ended: bool) -> None:
-        connect = head.protocol is not None
+    def _dispatch(self, stream_id: int, head: RequestHead, *, ended: bool) -> None:
         exchange = H2Exchange(
             self,
             self._connection,
             self._output,
             stream_id,
-            head.method,
-            connect=connect,
+            head_only=head.method == "HEAD",
+            connect=head.websocket,
         )
         if not ended and head.expects_continue:
             exchange.expect_continue()
-        exchange.expected = head.content_length
-        info = self._connection.conn_info
-        exchange.request = Request(
-            # An extended CONNECT is presented as the GET that it replaces
-            "GET" if connect else head.method.decode("latin-1"),
-            head.path.decode("latin-1"),
-            Headers.from_raw(list(head.fields)),
-            http_version="2",
-            scheme=self._scheme or head.scheme.decode("latin-1"),
-            authority=head.authority.decode("latin-1"),
-            protocol="websocket" if connect else None,
-            body_reader=exchange.body,
-            conn_info=info,
-            client=exchange.body,
+        exchange.expected = head.length
+        exchange.request = Request.from_head(
+            head,
+            exchange,
+            exchange.body,
+            scheme=self._scheme or head.scheme or "http",
+            conn_info=self._connection.conn_info,
             max_body_size=self._connection.config.max_body_size,
         )
         exchange.dispatched = True
@@ -388,17 +386,15 @@ class H2Engine:
 
     def _trailers(self, event: TrailersReceived) -> None:
         exchange = self.exchanges[event.stream_id]
-        raw = event.headers
-        well_formed = event.stream_ended is not None and check_trailers(
-            raw, self._connection.config
-        )
+        trailers = check_trailers(event.headers, self._connection.config)
         if exchange.connect:  # RFC 9113 §8.5: only DATA on a tunnel
             self.fail_stream(event.stream_id, ErrorCode.PROTOCOL_ERROR)
             return
-        if not well_formed:  # RFC 9113 §8.1: trailers end the stream
+        if trailers is None or event.stream_ended is None:
+            # RFC 9113 §8.1: trailers end the stream
             self._content_fault(exchange, ErrorCode.PROTOCOL_ERROR)
             return
-        exchange.body.trailers += raw
+        exchange.body.trailers += trailers
         code = exchange.receive_end()
         if code is not None:
             self._content_fault(exchange, code)

@@ -12,7 +12,7 @@ may shrink below what the peer has sent: then ``window`` is negative (RFC 9113 ย
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
@@ -24,9 +24,9 @@ from tako.h2.output import Output, Owner
 from tako.h2.response_head import response_head, text_head, tunnel_head
 from tako.http.headers import RawHeader
 from tako.http.pieces import Piece, keep
-from tako.http.request import Request
-from tako.http.response_fields import read_fields
-from tako.native.loops import encode_data_frame, encode_frame
+from tako.http.request import EndCallback, Request
+from tako.http.response_fields import NO_CONTENT, read_fields
+from tako.native.loops import Inbox, encode_data_frame, encode_frame
 
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _HEAD_SIZE = HEAD.size
 _SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
-_NO_CONTENT = frozenset({204, 304})  # RFC 9110 ยง6.4.1
+_ERROR_DELAY = 0.05  # seconds, see ``seams.Exchange.error_delay``
 
 
 class H2Exchange:
@@ -59,10 +59,12 @@ class H2Exchange:
         "_unacked",
         "_unwanted",
         "body",
+        "bytes_sent",
         "closed",
         "connect",
         "connection",
         "dispatched",
+        "end_callbacks",
         "expected",
         "head_sent",
         "moved",
@@ -96,8 +98,8 @@ class H2Exchange:
         connection: Connection,
         output: Output,
         stream_id: int,
-        method: bytes,
         *,
+        head_only: bool = False,
         connect: bool = False,
     ) -> None:
         """Make the exchange of a stream that ``h2`` has just opened.
@@ -107,7 +109,7 @@ class H2Exchange:
             connection: the connection.
             output: where frames go.
             stream_id: the stream.
-            method: the request's method.
+            head_only: the request is a HEAD: no body is sent.
             connect: the request is an extended CONNECT (RFC 8441).
         """
         self._owner = owner
@@ -116,7 +118,7 @@ class H2Exchange:
         self._library = output.library
         self._stream = output.library.streams[stream_id]
         self.stream_id: int = stream_id
-        self._head_only = method == b"HEAD"
+        self._head_only = head_only
         self.connect: bool = connect
         self.body: BodySink = BodySink(self)
         self._continued = True
@@ -141,6 +143,8 @@ class H2Exchange:
         self._trailers: list[RawHeader] | None = None
         self.queued: bool = False
         self.sent: int = 0
+        self.bytes_sent: int = 0
+        self.end_callbacks: tuple[EndCallback, ...] = ()
         # What the watch has seen
         self.moved: int = 0
         self.pace: MinRate | None = None
@@ -162,14 +166,17 @@ class H2Exchange:
         return self.connect or not self._continued
 
     @property
-    def body_due(self) -> bool:
-        """A small body is on its way; see ``seams.Exchange``."""
+    def error_delay(self) -> float:
+        """Some while a small body is on its way; see ``seams.Exchange``."""
         size = self.expected
-        return (
-            size is not None
-            and size <= self.window
-            and not (self.peer_ended or self.awaits_handler or self.closed)
-        )
+        if size is None or size > self.window:
+            return 0.0
+        settled = self.peer_ended or self.awaits_handler or self.closed
+        return 0.0 if settled else _ERROR_DELAY
+
+    async def writable_again(self) -> None:
+        """Wait until ``writable``, or ``over``. Cancel safety: safe."""
+        await self.body.writable_again()
 
     # Application to network -------------------------------------------------------
 
@@ -189,7 +196,7 @@ class H2Exchange:
         if status < 200:
             self._output.send_headers(self.stream_id, fields)
             return
-        empty = self._head_only or status in _NO_CONTENT
+        empty = self._head_only or status in NO_CONTENT
         if not empty:
             self._room = said.length
             if end and self._room:
@@ -266,29 +273,36 @@ class H2Exchange:
         self._trailers = read_fields(200, trailers).own
         self._queue(b"", end=True)
 
-    def open_tunnel(
-        self, status: int, headers: Sequence[RawHeader], sink: Sink
-    ) -> None:
+    def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> Self:
         """Answer 2xx and go on as a byte pipe; see ``seams.Exchange``."""
         if self.over:
-            self.sink = sink
-            sink.deliver_eof(Disconnected())
-            return
+            return self
         fields = tunnel_head(status, read_fields(status, headers))
         self._check_head(200)
         if not self.connect:
             msg = "only an extended CONNECT can become a tunnel"
             raise LocalProtocolError(msg)
         self._output.send_headers(self.stream_id, fields)
-        self.sink = sink
         self.head_sent = self.tunnel = self._fast = True
+        return self
+
+    def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
+        """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
+        self.sink = sink
+        if self.over:
+            sink.deliver_eof(Disconnected())
+            return
         early, self._early = self._early, []
         for data in early:
             sink.deliver(bytes(data))
         if self.peer_ended:
             sink.deliver_eof(None)
         elif not self.closed:
-            self._owner.tunnel_opened(self)
+            self._owner.tunnel_opened(self, inbox)
+
+    def cancel_at(self, when: float) -> None:
+        """Cancel the handler at ``when``; see ``seams.Tunnel``."""
+        self.connection.cancel_at(when, self)
 
     def consumed(self, size: int) -> None:
         """Give the peer credit for ``size`` bytes."""
@@ -315,7 +329,15 @@ class H2Exchange:
             self.reset(ErrorCode.INTERNAL_ERROR)
         self._owner.handler_ended(self)
         if self.closed:
-            self.body.release()
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the request: the exchange is over, and its handler has ended.
+
+        They refer to each other; without the cut each would wait for the collector.
+        """
+        self.body.release()
+        self.request.exchange = None
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, together with what other streams are about to queue.

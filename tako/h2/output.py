@@ -16,6 +16,7 @@ from tako.h2.h2_library import Library
 from tako.h2.windows import SendQueue
 from tako.http.headers import RawHeader
 from tako.http.pieces import Piece
+from tako.native.loops import Inbox
 
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _LARGEST_FRAME = 65_536  # even if the peer takes more: others want their turn
 class Owner(Protocol):
     """What an exchange tells its engine."""
 
-    def tunnel_opened(self, exchange: "H2Exchange") -> None:
+    def tunnel_opened(self, exchange: "H2Exchange", inbox: Inbox | None) -> None:
         """The exchange takes DATA on the express lane from now on."""
         ...
 

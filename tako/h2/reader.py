@@ -189,10 +189,10 @@ class FrameReader:
         self._lane.clear()
         self._deadline.set(None)
 
-    def open_lane(self, exchange: H2Exchange) -> None:
+    def open_lane(self, exchange: H2Exchange, inbox: Inbox | None) -> None:
         """Let DATA of an accepted tunnel bypass ``h2``."""
         if self._express:
-            self._lane[exchange.stream_id] = (exchange, exchange.sink.inbox)
+            self._lane[exchange.stream_id] = (exchange, inbox)
 
     def stream_closed(self, stream_id: int) -> None:
         """Remember a stream that both sides have ended."""

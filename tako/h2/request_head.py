@@ -1,9 +1,9 @@
 """What the content of an HTTP/2 request must satisfy (RFC 9113 §8, RFC 8441 §4).
 
 ``h2`` is told not to look: a request that is malformed costs its own stream, not the
-connection. A head comes out as a ``Head``; or as a ``Refusal`` with a status, where the
-request is well-formed but will not be served; or as ``None``: malformed, and answered
-with RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
+connection. A head comes out as a ``RequestHead``; or as a ``Refusal`` with a status,
+where the request is well-formed but will not be served; or as ``None``: malformed, and
+answered with RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
 """
 
 import re
@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from tako.config import ServerConfig
 from tako.http import grammar
-from tako.http.headers import RawHeader, with_host
+from tako.http.headers import NOT_IN_TRAILERS, RawHeader, with_host
+from tako.http.request_head import RequestHead
 
 
 _PSEUDO: Final = frozenset(
@@ -26,12 +27,6 @@ CONNECTION_SPECIFIC: Final = frozenset(  # RFC 9113 §8.2.2
         b"upgrade",
     }
 )
-_NOT_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {  # RFC 9110 §6.5.1: framing, routing
-    b"content-length",
-    b"host",
-    b"te",
-    b"trailer",
-}
 _SPECIAL: Final = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"expect"}
 _SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
@@ -44,8 +39,8 @@ _FIELDS: Final = re.compile(
 )
 
 
-class Head(NamedTuple):
-    """A request head that holds."""
+class _Parts(NamedTuple):
+    """The parts of a head, each well-formed by itself."""
 
     method: bytes
     scheme: bytes
@@ -64,7 +59,9 @@ class Refusal(NamedTuple):
     body: bytes = b""
 
 
-def check_head(raw: list[RawHeader], config: ServerConfig) -> Head | Refusal | None:
+def check_head(
+    raw: list[RawHeader], config: ServerConfig
+) -> RequestHead | Refusal | None:
     """Check a request's header section."""
     count = 0
     while count < len(raw) and raw[count][0][:1] == b":":
@@ -85,12 +82,30 @@ def check_head(raw: list[RawHeader], config: ServerConfig) -> Head | Refusal | N
         checked = _check_connect(head, pseudo, config)
     else:
         checked = _check_target(head, config)
-    if checked is head and head.expects_continue is None:
+    if not isinstance(checked, _Parts):
+        return checked
+    if head.expects_continue is None:
         return Refusal(417, b"Unknown expectation")  # RFC 9110 §10.1.1
-    return checked
+    return _accepted(head)
 
 
-def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
+def _accepted(head: _Parts) -> RequestHead:
+    connect = head.protocol is not None
+    return RequestHead(
+        # An extended CONNECT is presented as the GET that it replaces
+        "GET" if connect else head.method.decode("latin-1"),
+        head.path.decode("latin-1"),
+        "2",
+        head.fields,
+        head.authority.decode("latin-1"),
+        head.scheme.decode("latin-1"),
+        head.content_length,
+        bool(head.expects_continue),
+        connect,
+    )
+
+
+def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> _Parts | None:
     """Put a head together from parts that are well-formed each by itself."""
     method = pseudo.get(b":method", b"")
     special = _special(fields)
@@ -109,7 +124,7 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
         expected = grammar.expects_continue([v for n, v in fields if n == b"expect"])
     if special.get(b"host") != authority:
         fields = with_host(fields, authority)
-    return Head(
+    return _Parts(
         method,
         pseudo.get(b":scheme", b""),
         authority,
@@ -121,13 +136,20 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> Head | None:
     )
 
 
-def check_trailers(raw: list[RawHeader], config: ServerConfig) -> bool:
-    """Tell whether a trailer section is well-formed (RFC 9113 §8.1, RFC 9110 §6.5)."""
-    return (
-        _are_fields(raw)  # RFC 9113 §8.1: no pseudo-fields; a colon is in no name
-        and not _too_large({}, raw, config)
-        and _NOT_IN_TRAILERS.isdisjoint([name for name, _ in raw])
-    )
+def check_trailers(
+    raw: list[RawHeader], config: ServerConfig
+) -> list[RawHeader] | None:
+    """Return what counts of a trailer section; ``None``: it is malformed.
+
+    RFC 9113 §8.1: it has no pseudo-fields (a colon is in no name). RFC 9110 §6.5.1:
+    what must not be in trailers is ignored, as on HTTP/1.1; but what belongs to a
+    connection is malformed wherever it stands (RFC 9113 §8.2.2).
+    """
+    if not _are_fields(raw) or _too_large({}, raw, config):
+        return None
+    if not CONNECTION_SPECIFIC.isdisjoint([name for name, _ in raw]):
+        return None
+    return [field for field in raw if field[0] not in NOT_IN_TRAILERS]
 
 
 def _too_large(
@@ -212,7 +234,7 @@ def _join_cookies(fields: list[RawHeader]) -> list[RawHeader]:
     return joined
 
 
-def _check_target(head: Head, config: ServerConfig) -> Head | Refusal | None:
+def _check_target(head: _Parts, config: ServerConfig) -> _Parts | Refusal | None:
     # RFC 8441 §4: :protocol belongs to CONNECT
     if head.protocol is not None or head.scheme not in _DEFAULT_PORTS:
         return None
@@ -227,8 +249,8 @@ def _check_target(head: Head, config: ServerConfig) -> Head | Refusal | None:
 
 
 def _check_connect(
-    head: Head, pseudo: dict[bytes, bytes], config: ServerConfig
-) -> Head | Refusal | None:
+    head: _Parts, pseudo: dict[bytes, bytes], config: ServerConfig
+) -> _Parts | Refusal | None:
     if b":authority" not in pseudo:
         return None  # RFC 9113 §8.5, RFC 8441 §4
     if head.protocol is None:
@@ -238,7 +260,7 @@ def _check_connect(
     if not config.h2_enable_connect_protocol:
         return None  # RFC 8441 §3: only once we have announced it
     checked = _check_target(head._replace(protocol=None), config)
-    if not isinstance(checked, Head):
+    if not isinstance(checked, _Parts):
         return checked
     if head.protocol.lower() != b"websocket":
         return Refusal(501, b"Unsupported :protocol")  # RFC 9220 §3's status

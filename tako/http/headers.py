@@ -15,6 +15,30 @@ HeadersLike: TypeAlias = (
     "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 )
 
+NOT_IN_TRAILERS = frozenset(
+    [
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"max-forwards",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
+"""Fields of framing, routing, authentication and content handling: a recipient ignores
+them in trailers (RFC 9110 §6.5.1)."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 _FORBIDDEN = re.compile(rb"[\x00\r\n]")  # RFC 9110 §5.5
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from tako.config import DEFAULT_MAX_BODY
@@ -19,10 +19,10 @@ from tako.http.multipart import (
     parse_fields,
 )
 from tako.http.pieces import Piece, keep
+from tako.http.request_head import HttpVersion, RequestHead
 from tako.http.state import MissingState, TypeMap, find_state
 
 
-HttpVersion: TypeAlias = Literal["1.0", "1.1", "2"]
 EndCallback: TypeAlias = Callable[[int, bool], None]
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 
 
 class BodyReader(Protocol):
-    """Where a request's body comes from; ``body.BodySink`` on a connection."""
+    """Where a request's body comes from; ``BodySink`` on a connection."""
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, ``b""`` at the end."""
@@ -41,7 +41,7 @@ class BodyReader(Protocol):
 
 
 class Client(Protocol):
-    """Who asked; ``body.BodySink`` on a connection."""
+    """Whether the client is there; ``BodySink`` on a connection."""
 
     @property
     def left(self) -> bool:
@@ -51,6 +51,16 @@ class Client(Protocol):
     async def until_left(self) -> None:
         """Wait until ``left``."""
         ...
+
+
+class Body(BodyReader, Client, Protocol):
+    """Both: a body that comes over a connection."""
+
+
+class Exchange(Protocol):
+    """What a request needs of the exchange that carries it; see ``core.seams``."""
+
+    end_callbacks: tuple[EndCallback, ...]
 
 
 class Extensions(TypeMap):
@@ -95,8 +105,7 @@ class Request:
         matched_path: the path that the route was registered with; ``None`` without one.
         raw_path_params: the path parameters as received, not decoded.
         states: where ``state`` looks before the process-wide store; set by a router.
-        bytes_sent: bytes of the response's body that were handed to the connection.
-        end_callbacks: what ``on_end`` was given; called by whoever sends the answer.
+        exchange: for tako itself: ``core.exchange_of`` says what it is.
     """
 
     __slots__ = (
@@ -108,9 +117,8 @@ class Request:
         "_query_multi",
         "authority",
         "body_reader",
-        "bytes_sent",
         "conn_info",
-        "end_callbacks",
+        "exchange",
         "headers",
         "http_version",
         "is_websocket",
@@ -142,6 +150,7 @@ class Request:
         body_reader: BodyReader | None = None,
         conn_info: ConnInfo | None = None,
         client: Client | None = None,
+        exchange: Exchange | None = None,
         max_body_size: int | None = DEFAULT_MAX_BODY,
     ) -> None:
         self.method: str = method
@@ -165,8 +174,43 @@ class Request:
         self._body: bytes | None = None
         self._body_taken = False
         self._client = client
-        self.bytes_sent: int = 0
-        self.end_callbacks: tuple[EndCallback, ...] = ()
+        self.exchange: Exchange | None = exchange
+
+    @classmethod
+    def from_head(
+        cls,
+        head: RequestHead,
+        exchange: Exchange,
+        body: Body,
+        *,
+        scheme: str,
+        conn_info: ConnInfo,
+        max_body_size: int | None,
+    ) -> "Request":
+        """Return the request that ``head`` begins; what both wires call.
+
+        Args:
+            head: what the client asks for.
+            exchange: what carries the request.
+            body: where its body comes from, and whether its client is there.
+            scheme: ``"http"`` or ``"https"``.
+            conn_info: the connection.
+            max_body_size: the limit of ``body`` and its kin, in bytes.
+        """
+        return cls(
+            head.method,
+            head.target,
+            Headers.from_raw(list(head.fields)),
+            http_version=head.version,
+            scheme=scheme,
+            authority=head.authority,
+            protocol="websocket" if head.websocket else None,
+            body_reader=body,
+            conn_info=conn_info,
+            client=body,
+            exchange=exchange,
+            max_body_size=max_body_size,
+        )
 
     @classmethod
     def build(
@@ -461,7 +505,8 @@ class Request:
         is false where the answer was cut short. A WebSocket ends with its session. A
         request without a connection does not end.
         """
-        self.end_callbacks += (callback,)
+        if self.exchange is not None:
+            self.exchange.end_callbacks += (callback,)
 
     def _take_body(self) -> None:
         if self._body_taken:

@@ -25,6 +25,12 @@ _OURS = frozenset(
     ]
 )
 
+WITHOUT_BODY = frozenset({204, 205, 304})
+"""Statuses of answers that have no body (RFC 9110 §15.3.5, §15.3.6, §15.4.5)."""
+
+NO_CONTENT = WITHOUT_BODY - {205}
+"""Those that end with their head (RFC 9110 §6.4.1); a 205 has a length of 0."""
+
 _SECRET = frozenset({b"set-cookie", b"www-authenticate"})
 _LARGEST_KNOWN = 64  # bytes
 _MOST_KNOWN = 512

@@ -14,8 +14,9 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+from tako.core.exchange_of import exchange_of
 from tako.core.log_lines import one_word
-from tako.core.request_body import BodySink
+from tako.core.seams import Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import WsError
 from tako.http.request import Request
@@ -162,22 +163,22 @@ class _Watch:
 
     __slots__ = (
         "_counts",
+        "_exchange",
         "_level",
         "_query",
         "_request",
-        "_sink",
         "_started",
         "_upgrade",
     )
 
     def __init__(
-        self, request: Request, sink: BodySink, level: int, query: bool
+        self, request: Request, exchange: Exchange, level: int, query: bool
     ) -> None:
         self._request = request
-        self._sink = sink
+        self._exchange = exchange
         self._level = level
         self._query = query
-        self._started = sink.exchange.connection.time()
+        self._started = exchange.connection.time()
         self._upgrade: WebSocketUpgrade | None = None
         self._counts: WebSocketCounts | None = None
 
@@ -197,14 +198,14 @@ class _Watch:
             counts = None  # the handshake was refused by a middleware around this one
         else:
             counts.close_code = code
-        connection = self._sink.exchange.connection
+        connection = self._exchange.connection
         entry = AccessEntry(
             peer=str((request.conn_info or connection.conn_info).peer),
             method=request.method,
             target=request.target if self._query else request.path,
             http_version=request.http_version,
             status=status,
-            bytes_sent=request.bytes_sent,
+            bytes_sent=self._exchange.bytes_sent,
             complete=complete,
             seconds=connection.time() - self._started,
             request_id=request.extensions.get(RequestId),
@@ -226,14 +227,14 @@ def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
     """
 
     async def watch(request: Request, call_next: Next) -> Response:
-        sink = request.body_reader
+        exchange = exchange_of(request)
         if (
-            not isinstance(sink, BodySink)  # no connection, no end: a test's dispatch
+            exchange is None  # no connection, no end: a test's dispatch
             or not _log.isEnabledFor(level)
             or _Watch in request.extensions
         ):
             return await call_next(request)
-        watch = _Watch(request, sink, level, query)
+        watch = _Watch(request, exchange, level, query)
         request.extensions.insert(watch)
         request.on_end(watch.ended)
         response = await call_next(request)

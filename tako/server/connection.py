@@ -39,10 +39,9 @@ from tako.core.min_rate import OutputWatch
 from tako.core.seams import Engine, Exchange, Pause
 from tako.core.turn import Turn
 from tako.errors import consists_of
-from tako.h1.engine import H1Engine
-from tako.h2.engine import H2Engine
 from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
 from tako.server.detect import Protocol
+from tako.server.engines import Engines
 from tako.tls.certificates import TlsSettings
 from tako.tls.pipe import TlsPipe
 
@@ -65,6 +64,7 @@ class TcpConnection:
         "_dropped",
         "_end_due",
         "_engine",
+        "_engines",
         "_handler",
         "_handshake",
         "_linger",
@@ -103,6 +103,7 @@ class TcpConnection:
         config: ServerConfig,
         handler: Handler,
         *,
+        engines: Engines,
         protocol: Protocol,
         tls: TlsSettings | None,
         peer: PeerAddr,
@@ -111,7 +112,21 @@ class TcpConnection:
         complain: Callable[[str, PeerAddr], None] | None = None,
         running: dict[Exchange, Task] | None = None,
     ) -> None:
-        """Make one; ``running``: where its exchanges are while their handlers run."""
+        """Make a connection without a transport yet.
+
+        Args:
+            runtime: the event loop.
+            config: limits and timeouts.
+            handler: answers an exchange.
+            engines: what speaks each protocol.
+            protocol: what the peer speaks; with TLS, ALPN chooses.
+            tls: the certificates, for ``protocol="tls"``.
+            peer: the address of the peer.
+            local: our address.
+            on_lost: called once, when the socket is gone.
+            complain: called with what an operator should hear of the peer.
+            running: where its exchanges are while their handlers run.
+        """
         self.runtime: Runtime = runtime
         self.config: ServerConfig = config
         self.time: Clock = runtime.time
@@ -123,6 +138,7 @@ class TcpConnection:
         self.flush_due: bool = False
         self.written: int = 0
         self._handler = handler
+        self._engines = engines
         self._protocol = protocol
         self._pipe = (
             None
@@ -473,7 +489,7 @@ class TcpConnection:
             wire = Carrier.UNIX
         tls = None if self._pipe is None else self._pipe.info
         self.conn_info = ConnInfo(self._peer, self._local, wire, tls)
-        self._engine = H2Engine(self) if http2 else H1Engine(self)
+        self._engine = self._engines["h2" if http2 else "http/1.1"](self)
 
     def _peer_ended(self, pipe: TlsPipe) -> None:
         """The peer's close_notify came, or TLS broke: nothing more can arrive."""

@@ -32,6 +32,6 @@ class HeartbeatTimer:
             return
         if exchange.writable:  # else there is output waiting: the client is not idle
             exchange.send_data(self._heartbeat.data)
-            exchange.request.bytes_sent += len(self._heartbeat.data)
+            exchange.bytes_sent += len(self._heartbeat.data)
             exchange.flush()
         self.restart()

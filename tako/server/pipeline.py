@@ -10,13 +10,13 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 from tako.core.error_code import ErrorCode
-from tako.core.request_body import BodySink
 from tako.core.seams import Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.http.response import Response
+from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
 from tako.server.heartbeat import HeartbeatTimer
 
@@ -26,8 +26,6 @@ _logger = logging.getLogger("tako.server")
 Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _PIECE = 64 * 1024  # bytes of a large body that are queued at a time
-_MOMENT = 0.05  # seconds that an error waits for a small body, see ``body_due``
-_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 
 
 async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
@@ -47,8 +45,8 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
         try:
             upgrade = upgrade_of(response)
             if upgrade is not None:
-                sink = upgrade.attach(exchange)
-                exchange.open_tunnel(response.status, response.headers.raw, sink)
+                tunnel = exchange.open_tunnel(response.status, response.headers.raw)
+                upgrade.attach(tunnel)
                 exchange.flush(soon=True)
                 await upgrade.run()  # from here: each level costs every message
                 complete = True
@@ -62,7 +60,7 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                 status = 500
                 complete = await _send(exchange, _failure())
     finally:
-        for callback in request.end_callbacks:
+        for callback in exchange.end_callbacks:
             callback(status, complete)
 
 
@@ -73,14 +71,13 @@ def _failure() -> Response:
 async def _send(exchange: Exchange, response: Response) -> bool:
     """Send the response; tell whether the connection has taken all of it."""
     complete = True
-    sink = exchange.sink
-    if response.status >= 400 and exchange.body_due and isinstance(sink, BodySink):
-        await sink.arrived(_MOMENT)
+    if response.status >= 400 and (delay := exchange.error_delay):
+        await exchange.body.arrived(delay)
     headers = response.headers.raw
     body = response.body
-    if exchange.request.method == "HEAD" or response.status in _NO_BODY:
+    if exchange.request.method == "HEAD" or response.status in WITHOUT_BODY:
         # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
-        if body and isinstance(body, bytes) and response.status not in _NO_BODY:
+        if body and isinstance(body, bytes) and response.status not in WITHOUT_BODY:
             headers = _with_length(headers, len(body))
         exchange.send_headers(response.status, headers, end=True)
         await _close(body)
@@ -91,8 +88,7 @@ async def _send(exchange: Exchange, response: Response) -> bool:
             complete = await _send_bytes(exchange, body)
     else:
         complete = await _send_stream(exchange, response, body)
-    if isinstance(exchange.sink, BodySink):
-        exchange.sink.discard()
+    exchange.body.discard()
     return complete
 
 
@@ -107,20 +103,19 @@ def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
 
 
 async def _send_bytes(exchange: Exchange, body: bytes) -> bool:
-    request = exchange.request
     if len(body) <= _PIECE:
         exchange.send_data(body, end=True)
-        request.bytes_sent += len(body)
+        exchange.bytes_sent += len(body)
         return True
     view = memoryview(body)
     for start in range(0, len(body), _PIECE):
         last = start + _PIECE >= len(body)
         piece = bytes(view[start : start + _PIECE])
         exchange.send_data(piece, end=last)
-        request.bytes_sent += len(piece)
+        exchange.bytes_sent += len(piece)
         await _take_turn(exchange)
         if not last:
-            await _drained(exchange)
+            await exchange.writable_again()
             if exchange.over:
                 return False
     return True
@@ -167,18 +162,17 @@ async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
     """Send one chunk and wait until more is welcome; tell whether anybody listens."""
     if exchange.over:
         return False
-    request = exchange.request
     data = chunk.encode() if isinstance(chunk, str) else chunk
     for start in range(0, len(data), _PIECE):
         piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
         exchange.send_data(piece)
-        before = request.bytes_sent
-        request.bytes_sent += len(piece)
-        if before // _PIECE == request.bytes_sent // _PIECE:
+        before = exchange.bytes_sent
+        exchange.bytes_sent += len(piece)
+        if before // _PIECE == exchange.bytes_sent // _PIECE:
             exchange.flush(soon=True)
         else:
             await _take_turn(exchange)
-        await _drained(exchange)
+        await exchange.writable_again()
         if exchange.over:
             return False
     return True
@@ -192,13 +186,8 @@ async def _take_turn(exchange: Exchange) -> None:
     """
     exchange.flush()
     runtime = exchange.connection.runtime
-    if runtime.checkpoint is None:  # else ``drained`` waits anyway
+    if runtime.checkpoint is None:  # else ``writable_again`` waits
         await runtime.sleep(0)
-
-
-async def _drained(exchange: Exchange) -> None:
-    if isinstance(exchange.sink, BodySink):
-        await exchange.sink.drained()
 
 
 async def _close(body: Any) -> None:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tako.config import ServerConfig
 from tako.core.late_loop import LoopWatch
-from tako.core.request_body import BodySink
 from tako.core.seams import Exchange
 from tako.errors import TlsConfigError
 from tako.http.conn_info import IpPeer, PeerAddr
@@ -39,6 +38,7 @@ from tako.server.detect import (
     Protocol as WireProtocol,
     ProtocolDetector,
 )
+from tako.server.engines import ENGINES
 from tako.server.listener import Listener, address_of
 from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
@@ -333,6 +333,7 @@ class Service:
             self._runtime,
             self._config,
             handler,
+            engines=ENGINES,
             protocol=protocol,
             tls=self._tls if protocol == "tls" else None,
             peer=peer,
@@ -414,10 +415,8 @@ class Service:
         requests = sessions = helpers = 0
         for exchange in self._running:
             helpers += exchange.task is None  # an ASGI app's task is one more
-            if isinstance(exchange.sink, BodySink):
-                requests += 1
-            else:
-                sessions += 1
+            sessions += exchange.tunnel
+            requests += not exchange.tunnel
         counts = {
             "connection": len(self._connections),
             "request": requests,

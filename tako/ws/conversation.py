@@ -39,7 +39,8 @@ empty; every deadline ends in a state from which nothing is waited for.
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Exchange
+from tako.core.seams import Tunnel
+from tako.core.writable import Writable
 from tako.errors import ConnectionClosed, Disconnected, WsError
 from tako.native.loops import Inbox
 from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
@@ -90,24 +91,24 @@ class Conversation:
         "direct",
         "end",
         "error",
-        "exchange",
         "inbox",
         "latency",
         "readable",
         "sent_code",
+        "tunnel",
         "writable",
     )
 
-    def __init__(self, exchange: Exchange, options: WsOptions) -> None:
-        self.exchange: Exchange = exchange
+    def __init__(self, tunnel: Tunnel, options: WsOptions) -> None:
+        self.tunnel: Tunnel = tunnel
         deflate = options.deflate
         self._codec = Codec(
             max_frame_size=options.max_frame_size,
             max_message_size=options.max_message_size,
             inflater=None if deflate is None else Inflater(deflate),
-            turn=exchange.connection.turn,
+            turn=tunnel.connection.turn,
         )
-        self._turn = exchange.connection.turn
+        self._turn = tunnel.connection.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self._uncredited = 0
@@ -127,16 +128,16 @@ class Conversation:
         self.end: WsError | None = None
         self.error: WsError | None = None
         self.latency: float | None = None
-        self.readable: Signal = exchange.connection.runtime.signal()
-        self.writable: Signal = exchange.connection.runtime.signal()
-        self._deadline = exchange.connection.deadlines.new(self._deadline_reached)
+        self.readable: Signal = tunnel.connection.runtime.signal()
+        self.writable: Writable = Writable(tunnel, tunnel.connection.runtime)
+        self._deadline = tunnel.connection.deadlines.new(self._deadline_reached)
         watched = options.keep_alive.auto
         self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
-        config = exchange.connection.config
+        config = tunnel.connection.config
         self._heaviest = max(config.read_buffer, config.h2_initial_window_size)
         self.inbox: Inbox = Inbox(
             self.readable.set,
-            exchange.consumed,
+            tunnel.consumed,
             min(options.max_frame_size, options.max_message_size),
             _INBOX_MESSAGES,
             min(config.read_buffer, config.h2_initial_window_size) >> 5,
@@ -149,7 +150,7 @@ class Conversation:
     def deliver(self, data: bytes) -> None:
         """Take bytes of the tunnel, also such as ``inbox`` would not take."""
         if self.end is not None:
-            self.exchange.consumed(len(data))
+            self.tunnel.consumed(len(data))
             return
         if self._keep_alive is not None:
             self._keep_alive.heard()
@@ -169,17 +170,17 @@ class Conversation:
         if not self._output_ended:
             self._answer_violation()
             self._end_output()
-            self.exchange.flush()
+            self.tunnel.flush()
         # Both directions have ended: nothing is left to wait for.
         self._deadline.close()
-        self.exchange.reset(ErrorCode.NO_ERROR)
+        self.tunnel.reset(ErrorCode.NO_ERROR)
 
     def wake_writer(self) -> None:
         """Output is welcome again, or the exchange is over."""
-        self.writable.set()
+        self.writable.wake()
         if self._late_pong is not None:
             # not from inside the engine, which is about to go on sending
-            self.exchange.connection.runtime.call_soon(self._answer_late)
+            self.tunnel.connection.runtime.call_soon(self._answer_late)
 
     def shut_down(self) -> None:
         """Say that the server goes away; the session may take as long as closing."""
@@ -188,9 +189,9 @@ class Conversation:
         self._shut_down = True
         self.go_away()
         # A session that waits for something else than its peer is told like this.
-        connection = self.exchange.connection
+        connection = self.tunnel.connection
         most = connection.config.ws_close_timeout + _LINGER
-        connection.cancel_at(connection.time() + most, self.exchange)
+        self.tunnel.cancel_at(connection.time() + most)
 
     def go_away(self) -> None:
         """Tell the peer that this end goes away (RFC 6455 §7.4.1: 1001)."""
@@ -229,7 +230,7 @@ class Conversation:
         self.controls = 0
         if held := self.inbox.held:
             self.inbox.held = 0
-            self.exchange.consumed(held)
+            self.tunnel.consumed(held)
         self._discard_rest()
 
     # Output, called by the session -----------------------------------------------
@@ -248,15 +249,15 @@ class Conversation:
             data = payload.encode() if isinstance(payload, str) else payload
             payload = self._deflater.deflate(data)
             first_byte |= _RSV1
-        return self.exchange.send_frame(first_byte, payload, soon=soon)
+        return self.tunnel.send_frame(first_byte, payload, soon=soon)
 
     def send_ping(self, data: bytes) -> None:
         """Queue a Ping, timed for ``latency``; raises as ``send_message`` does."""
         self._check_open()
         if len(self._pings_sent) >= _CONTROLS_WAITING:
             self._pings_sent.pop(next(iter(self._pings_sent)))
-        self._pings_sent[data] = self.exchange.connection.time()
-        self.exchange.send_data(encode_ping(data))
+        self._pings_sent[data] = self.tunnel.connection.time()
+        self.tunnel.send_data(encode_ping(data))
 
     def send_pong(self, data: bytes) -> None:
         """Queue a Pong unless its Ping was answered; raises as ``send_message``."""
@@ -264,7 +265,7 @@ class Conversation:
         if data in self.answered:
             self.answered.remove(data)
         else:
-            self.exchange.send_data(encode_pong(data))
+            self.tunnel.send_data(encode_pong(data))
 
     def send_close(self, code: int | None, reason: str = "") -> None:
         """Start the closing handshake, once; the peer's Close is then waited for."""
@@ -276,7 +277,7 @@ class Conversation:
         self._send_close_frame(code, reason)
         if self.end is None:
             self._await_close()
-        self.exchange.flush()
+        self.tunnel.flush()
 
     def fail(self, error: WsError, reason: str = "") -> None:
         """Give the conversation up with the code of ``error`` (RFC 6455 §7.1.7)."""
@@ -289,7 +290,7 @@ class Conversation:
             self._send_close_frame(error.close_code, reason)
         self._end_output()
         self._await_close()
-        self.exchange.flush()
+        self.tunnel.flush()
 
     def session_ended(self, code: int) -> None:
         """The session is over: close with ``code`` unless closing has begun."""
@@ -305,8 +306,8 @@ class Conversation:
         if not self.close_sent and not self._output_ended:
             self._send_close_frame(1011, reason)
         self._end_output()
-        self._deadline.set(self.exchange.connection.time() + _LINGER)
-        self.exchange.flush()
+        self._deadline.set(self.tunnel.connection.time() + _LINGER)
+        self.tunnel.flush()
 
     # Inside ------------------------------------------------------------------------
 
@@ -358,14 +359,14 @@ class Conversation:
         if self.inbox.messages:
             self.inbox.held += size
         else:
-            self.exchange.consumed(size)
+            self.tunnel.consumed(size)
 
     def _violated(self, error: WsError) -> None:
         """The peer broke a rule; messages that came before may still be answered."""
         if self.end is None and self.inbox.messages and not self._discarding:
             self.error = error
             self._end_input(error, error.close_code, "")
-            self._deadline.set(self.exchange.connection.time() + _LINGER)
+            self._deadline.set(self.tunnel.connection.time() + _LINGER)
         else:
             self.fail(error)
 
@@ -402,26 +403,26 @@ class Conversation:
         if not pings or self.close_sent or self._output_ended:
             return
         # RFC 6455 §5.5.3: the most recent Ping may be answered for all before it
-        if self._waits or not self.exchange.writable:
+        if self._waits or not self.tunnel.writable:
             # More of this read comes in the next turn; or the peer does not read, and
             # gets no queue
             self._late_pong = pings[-1]
             return
         self._late_pong = None
         for data in pings[: _PONGS_PER_READ - 1] + pings[_PONGS_PER_READ - 1 :][-1:]:
-            self.exchange.send_data(encode_pong(data))
+            self.tunnel.send_data(encode_pong(data))
 
     def _answer_late(self) -> None:
         """Answer the latest of the Pings that had to wait."""
         data, self._late_pong = self._late_pong, None
         if data is not None:
             self._answer_pings([data])
-            self.exchange.flush()
+            self.tunnel.flush()
 
     def _pong_came(self, data: bytes) -> None:
         sent = self._pings_sent.pop(data, None)
         if sent is not None:
-            self.latency = self.exchange.connection.time() - sent
+            self.latency = self.tunnel.connection.time() - sent
 
     def _close_came(self, message: Message.Close) -> None:
         # RFC 6455 §7.1.5: an empty Close frame is reported as 1005
@@ -433,18 +434,18 @@ class Conversation:
             # RFC 6455 §5.5.1: the answer typically echoes the status code
             self._send_close_frame(message.code, "")
         self._end_output()
-        self._deadline.set(self.exchange.connection.time() + _LINGER)
+        self._deadline.set(self.tunnel.connection.time() + _LINGER)
 
     def _await_close(self) -> None:
-        connection = self.exchange.connection
+        connection = self.tunnel.connection
         self._deadline.set(connection.time() + connection.config.ws_close_timeout)
 
     def _send_close_frame(self, code: int | None, reason: str) -> None:
         self.close_sent = True
         self.direct = False
         self.sent_code = 1005 if code is None else code
-        self.exchange.send_data(encode_close(code, reason))
-        self.writable.set()
+        self.tunnel.send_data(encode_close(code, reason))
+        self.writable.wake()
 
     def _end_input(self, end: WsError, code: int, reason: str) -> None:
         self.end = end
@@ -463,22 +464,22 @@ class Conversation:
         if not self._output_ended:
             self._output_ended = True
             self.direct = False
-            if not self.exchange.over:
+            if not self.tunnel.over:
                 # RFC 8441 §5: END_STREAM stands for the FIN of RFC 6455 §7.1.1
-                self.exchange.send_data(b"", end=True)
-            self.writable.set()
+                self.tunnel.send_data(b"", end=True)
+            self.writable.wake()
 
     def _over(self) -> None:
         self._end_output()
         self._deadline.close()
         self.readable.set()
-        self.writable.set()
+        self.writable.wake()
 
     def _deadline_reached(self) -> None:
         """Waited long enough for the peer's Close, or then for its end of stream."""
         if self._output_ended:
             code = ErrorCode.NO_ERROR if self.close_received else ErrorCode.CANCEL
-            self.exchange.reset(code)
+            self.tunnel.reset(code)
             return
         self._answer_violation()
         if self._output_ended:
@@ -486,8 +487,8 @@ class Conversation:
         if self.end is None:
             self._end_without_close()
         self._end_output()
-        self._deadline.set(self.exchange.connection.time() + _LINGER)
-        self.exchange.flush()
+        self._deadline.set(self.tunnel.connection.time() + _LINGER)
+        self.tunnel.flush()
 
     def _check_open(self) -> None:
         if self.close_sent or self._output_ended:

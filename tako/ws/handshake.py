@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tako.core.request_body import BodySink
+from tako.core.exchange_of import exchange_of
 from tako.http.grammar import content_length, has_token, is_token
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
@@ -189,8 +189,8 @@ def _check_h2_ws_version(request: Request) -> Rejection | None:
 
 
 def _check_stream_open(request: Request) -> Rejection | None:
-    body = request.body_reader
-    if not (isinstance(body, BodySink) and body.exhausted):
+    exchange = exchange_of(request)
+    if exchange is None or not exchange.body.exhausted:
         return None
     return _refuse(400, b"WebSocket stream already closed")
 

@@ -12,7 +12,7 @@ Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 import math
 from typing import Protocol
 
-from tako.core.seams import Exchange
+from tako.core.seams import Tunnel
 from tako.ws.options import WsKeepAlive
 
 
@@ -20,7 +20,7 @@ class Pinged(Protocol):
     """What is kept alive: a conversation."""
 
     @property
-    def exchange(self) -> Exchange:
+    def tunnel(self) -> Tunnel:
         """The exchange that carries it."""
         ...
 
@@ -56,7 +56,7 @@ class KeepAlive:
         self._conversation = conversation
         self._interval = options.ping_interval or math.inf  # auto comes with a number
         self._timeout = options.pong_timeout
-        self._connection = connection = conversation.exchange.connection
+        self._connection = connection = conversation.tunnel.connection
         self._heard = connection.time()
         self._pinged: float | None = None  # when the Ping was sent that is unanswered
         self._count = 0
@@ -89,7 +89,7 @@ class KeepAlive:
             return
         self._count += 1
         self._conversation.send_ping(b"tako %d" % self._count)
-        self._conversation.exchange.flush()
+        self._conversation.tunnel.flush()
         self._pinged = now
         wait = self._interval if timeout is None else min(timeout, self._interval)
         self._deadline.set(now + wait)

@@ -12,7 +12,7 @@ from typing import Literal, Self, TypeAlias
 
 from tako.core.deadlines import Deadline
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Exchange, Sink
+from tako.core.seams import Tunnel
 from tako.errors import ConnectionClosed, WsError, consists_of
 from tako.http.request import Request
 from tako.ws.conversation import Conversation
@@ -35,10 +35,10 @@ class WebSocket:
     __slots__ = (
         "_checkpoint",
         "_conversation",
-        "_exchange",
         "_options",
         "_reading",
         "_sends",
+        "_tunnel",
         "_waiting",
         "request",
     )
@@ -48,12 +48,12 @@ class WebSocket:
     ) -> None:
         self.request: Request = request
         self._conversation = conversation
-        self._exchange = conversation.exchange
+        self._tunnel = conversation.tunnel
         self._waiting = conversation.inbox.messages
         self._options = options
         self._reading = False
         self._sends = 0
-        self._checkpoint = conversation.exchange.connection.runtime.checkpoint
+        self._checkpoint = conversation.tunnel.connection.runtime.checkpoint
 
     @property
     def subprotocol(self) -> str | None:
@@ -75,7 +75,7 @@ class WebSocket:
         """The conversation is over: nothing can be sent, nothing more will come."""
         conversation = self._conversation
         return conversation.end is not None and (
-            conversation.close_sent or self._exchange.over
+            conversation.close_sent or self._tunnel.over
         )
 
     @property
@@ -155,7 +155,7 @@ class WebSocket:
             try:
                 if conversation.resume():
                     # A peer's flood is decoded in portions: let others run in between.
-                    await self._exchange.connection.runtime.sleep(0)
+                    await self._tunnel.connection.runtime.sleep(0)
                 elif conversation.end is not None:
                     raise _fresh(conversation.end)
                 elif not await conversation.readable.wait(timeout) and not waiting:
@@ -190,7 +190,7 @@ class WebSocket:
             return
         conversation = self._conversation
         if conversation.direct:  # what send_message does, without a call
-            send = self._exchange.send_frame
+            send = self._tunnel.send_frame
         else:
             send = conversation.send_message
         if not send(first_byte, payload, soon=bool(self._waiting)):
@@ -201,7 +201,7 @@ class WebSocket:
             self._sends += 1
             if not self._sends % _SENDS_PER_TURN:
                 # The loop must get to know that the peer is gone; and others wait.
-                await self._exchange.connection.runtime.sleep(0)
+                await self._tunnel.connection.runtime.sleep(0)
 
     async def ping(self, data: bytes = b"") -> None:
         """Send a Ping of at most 125 bytes; its Pong updates ``latency``.
@@ -222,7 +222,7 @@ class WebSocket:
 
         Cancel safety: safe.
         """
-        self._exchange.flush()
+        self._tunnel.flush()
         await self._drained()
 
     async def close(self, code: int | None = 1000, reason: str = "") -> None:
@@ -286,19 +286,15 @@ class WebSocket:
                 "for JSON write ws.send(json.dumps(value))"
             )
             raise TypeError(msg)
-        self._exchange.flush(soon=bool(self._waiting))
+        self._tunnel.flush(soon=bool(self._waiting))
         await self._drained()
 
     async def _drained(self) -> None:
-        exchange, conversation = self._exchange, self._conversation
-        waited = False
-        while not exchange.writable:
-            if exchange.over:
-                raise ConnectionClosed(conversation.close_code or 1006)
-            waited = True
+        tunnel, conversation = self._tunnel, self._conversation
+        if tunnel.writable or not tunnel.over:
             await conversation.writable.wait()
-        if not waited and self._checkpoint is not None:
-            await self._checkpoint()
+        if tunnel.over and not tunnel.writable:
+            raise ConnectionClosed(conversation.close_code or 1006)
 
 
 SessionFunction: TypeAlias = Callable[[WebSocket], Awaitable[None]]
@@ -350,10 +346,10 @@ class WebSocketUpgrade:
         code = conversation.close_code
         return conversation.sent_code if code is None else code
 
-    def attach(self, exchange: Exchange) -> Sink:
+    def attach(self, tunnel: Tunnel) -> None:
         """Make the conversation that the tunnel's bytes go to."""
-        self._conversation = Conversation(exchange, self._options)
-        return self._conversation
+        self._conversation = conversation = Conversation(tunnel, self._options)
+        tunnel.receive_into(conversation, conversation.inbox)
 
     async def run(self) -> None:
         """Run the session and see to the Close that its outcome calls for."""
@@ -384,7 +380,7 @@ class WebSocketUpgrade:
         if consists_of(error, WsError):
             _logger.debug("session ended: %s", error)
             return 1000
-        if consists_of(error, conversation.exchange.connection.runtime.cancelled):
+        if consists_of(error, conversation.tunnel.connection.runtime.cancelled):
             _logger.info("session of %s was cancelled", self._request.path)
             return 1001
         _logger.error("session of %s failed", self._request.path, exc_info=error)
@@ -392,44 +388,43 @@ class WebSocketUpgrade:
 
     async def _switched(self, conversation: Conversation) -> bool:
         """Wait until the response head is with the transport; give up in time."""
-        exchange = conversation.exchange
+        tunnel = conversation.tunnel
         timeout = self._options.upgrade_timeout
         expired = False
-        if timeout is None or exchange.connection.writable:
+        if timeout is None or tunnel.connection.writable:
             return True
 
         def expire() -> None:
             nonlocal expired
             expired = True
-            conversation.writable.set()
+            conversation.writable.wake()
 
-        deadline = exchange.connection.deadlines.new(expire)
-        deadline.set(exchange.connection.time() + timeout)
-        while not (expired or _is_through(exchange)):
-            await conversation.writable.wait()
+        deadline = tunnel.connection.deadlines.new(expire)
+        deadline.set(tunnel.connection.time() + timeout)
+        while not (expired or _is_through(tunnel)):
+            await conversation.writable.signal.wait()
         deadline.close()
         if not expired:
-            return not exchange.over
+            return not tunnel.over
         _logger.debug("upgrade of %s timed out", self._request.path)
-        exchange.reset(ErrorCode.CANCEL)
-        exchange.flush()
+        tunnel.reset(ErrorCode.CANCEL)
+        tunnel.flush()
         return False
 
     def _start_lifetime(self, conversation: Conversation) -> Deadline:
         """Arm ``max_lifetime``: Close 1001 and cancel; then cut what does not end."""
-        exchange = conversation.exchange
-        connection = exchange.connection
+        tunnel = conversation.tunnel
+        connection = tunnel.connection
 
         def expire() -> None:
             if self._lifetime_over:
-                exchange.reset(ErrorCode.CANCEL)
+                tunnel.reset(ErrorCode.CANCEL)
             else:
                 self._lifetime_over = True
                 _logger.info("session of %s: max lifetime exceeded", self._request.path)
                 conversation.send_close(1001, "max lifetime exceeded")
                 deadline.set(connection.time() + connection.config.ws_close_timeout)
-            if exchange.task is not None:
-                exchange.task.cancel()
+            tunnel.cancel_at(connection.time())
 
         deadline = connection.deadlines.new(expire)
         if self._options.max_lifetime is not None:
@@ -437,9 +432,9 @@ class WebSocketUpgrade:
         return deadline
 
 
-def _is_through(exchange: Exchange) -> bool:
+def _is_through(tunnel: Tunnel) -> bool:
     """Tell whether what was sent is with the transport, or never will be."""
-    return exchange.connection.writable or exchange.over
+    return tunnel.connection.writable or tunnel.over
 
 
 def _fresh(error: WsError) -> WsError:

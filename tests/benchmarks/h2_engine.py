@@ -65,7 +65,7 @@ def messages(*, lane: bool, batch: int) -> float:
     peer = Peer(lane=lane)
     exchange = peer.request(1, CONNECT, end=False)
     conversation = Conversation(exchange, WsOptions())
-    exchange.open_tunnel(200, [], conversation)
+    exchange.open_tunnel(200, []).receive_into(conversation)
     read = data(1, encode_frame(2, bytes(_SIZE))) * batch
     engine, waiting = peer.engine, conversation.inbox.messages
 

@@ -1,7 +1,7 @@
 """``FakeExchange``: a ``seams.Exchange`` that keeps what a sink tells it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
@@ -9,8 +9,8 @@ from tako.core.request_body import BodySink
 from tako.core.seams import Sink
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
-from tako.http.request import Request
-from tako.native.loops import encode_frame
+from tako.http.request import EndCallback, Request
+from tako.native.loops import Inbox, encode_frame
 from tests.support.wire import FakeConnection
 
 
@@ -28,7 +28,11 @@ class FakeExchange:
         self.body = BodySink(self)
         self.sink: Sink = self.body
         self.task: Task | None = None
-        self.body_due = False
+        self.error_delay = 0.0
+        self.tunnel = False
+        self.bytes_sent = 0
+        self.end_callbacks: tuple[EndCallback, ...] = ()
+        self.inbox: Inbox | None = None
         self.request = Request(
             method,
             "/ws",
@@ -39,6 +43,7 @@ class FakeExchange:
             protocol=None,
             body_reader=self.body,
             conn_info=self.connection.conn_info,
+            exchange=self,
         )
         self.status: int | None = None
         self.headers: list[RawHeader] = []
@@ -90,12 +95,21 @@ class FakeExchange:
         self.trailers = list(trailers)
         self.output_ended = True
 
-    def open_tunnel(
-        self, status: int, headers: Sequence[RawHeader], sink: Sink
-    ) -> None:
-        self.head_sent = True
+    def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> Self:
+        self.head_sent = self.tunnel = True
         self.status, self.headers = status, list(headers)
-        self.sink = sink
+        return self
+
+    def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
+        self.sink, self.inbox = sink, inbox
+
+    def cancel_at(self, when: float) -> None:
+        self.connection.cancel_at(when, self)
+        if self.task is not None:
+            self.connection.runtime.call_at(when, self.task.cancel)
+
+    async def writable_again(self) -> None:
+        await self.body.writable_again()
 
     def consumed(self, size: int) -> None:
         self.credit += size

@@ -99,8 +99,6 @@ SETTINGS_ACK = frame(SETTINGS, ACK, 0)
 class RecordingSink:
     """The sink of a tunnel that remembers; ``greedy`` ones give credit at once."""
 
-    inbox = None
-
     def __init__(self, exchange: H2Exchange, *, greedy: bool = True) -> None:
         self.exchange = exchange
         self.greedy = greedy
@@ -223,7 +221,7 @@ class Peer:
         """Open an accepted tunnel; the 200 is taken from the output."""
         exchange = self.request(stream_id, CONNECT, end=False)
         sink = RecordingSink(exchange, greedy=greedy)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         head = [f for f in self.frames() if f.kind == HEADERS]
         assert [self.decode(f)[":status"] for f in head] == ["200"]
         return exchange, sink

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tako.h2 import H2Engine
-from tako.server import connection
+from tako.server.engines import ENGINES
 
 
 def obey() -> None:
@@ -25,15 +25,15 @@ def obey() -> None:
         msg = f"TAKO_LANE is 0 or 1, not {lane!r}"
         raise ValueError(msg)
     if lane == "0":
-        vars(connection)["H2Engine"] = partial(H2Engine, lane=False)
+        ENGINES["h2"] = partial(H2Engine, lane=False)
 
 
 @contextlib.contextmanager
 def switched(*, on: bool) -> Iterator[None]:
     """Let the connections that are opened meanwhile have the lane, or not."""
-    before = vars(connection)["H2Engine"]
-    vars(connection)["H2Engine"] = partial(H2Engine, lane=on)
+    before = ENGINES["h2"]
+    ENGINES["h2"] = partial(H2Engine, lane=on)
     try:
         yield
     finally:
-        vars(connection)["H2Engine"] = before
+        ENGINES["h2"] = before

@@ -11,6 +11,7 @@ from typing import Self
 from tako import ServerConfig
 from tako.http.conn_info import IpPeer
 from tako.server.connection import TcpConnection
+from tako.server.engines import ENGINES
 from tako.server.pipeline import run_exchange
 from tests.support import lane
 from tests.support.attack import Attacker, RawH2
@@ -51,6 +52,7 @@ class MemoryLink:
                 victim.runtime,
                 victim.config,
                 victim.handler,
+                engines=ENGINES,
                 protocol="h2" if wire == "h2c" else "http/1.1",
                 tls=None,
                 peer=IpPeer("127.0.0.1", 50000),

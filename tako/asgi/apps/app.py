@@ -10,7 +10,8 @@ from tako.asgi.apps.websocket import WebSocketConversation
 from tako.asgi.protocol import App, Scope
 from tako.asgi.scope import http_scope, websocket_scope
 from tako.config import positive
-from tako.core.request_body import BodySink
+from tako.core.exchange_of import exchange_of
+from tako.core.seams import Exchange
 from tako.core.upgrade import UpgradeResponse
 from tako.errors import ConfigError
 from tako.http.request import Request
@@ -107,17 +108,17 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        body = request.body_reader
-        if not isinstance(body, BodySink):
+        exchange = exchange_of(request)
+        if exchange is None:
             msg = "an ASGI app answers requests that came over a connection"
-            raise RuntimeError(msg)  # noqa: TRY004 - the type is not the caller's doing
+            raise RuntimeError(msg)
         if request.is_websocket and self._websockets:
-            return await self._websocket(request, body)
+            return await self._websocket(request, exchange)
         scope = http_scope(request, self._root_path)
         self._complete(scope, "http.response.trailers")
-        return await HttpConversation(body.exchange, body).run(self._app, scope)
+        return await HttpConversation(exchange).run(self._app, scope)
 
-    async def _websocket(self, request: Request, body: BodySink) -> Response:
+    async def _websocket(self, request: Request, exchange: Exchange) -> Response:
         def handshake(session: SessionFunction, protocols: Sequence[str]) -> TakoWs:
             return TakoWs(
                 request,
@@ -132,7 +133,7 @@ class AsgiApp:
             return probe  # no valid handshake: the app is not asked
         scope = websocket_scope(request, self._root_path)
         self._complete(scope, "websocket.http.response")
-        conversation = WebSocketConversation(body.exchange, request, handshake)
+        conversation = WebSocketConversation(exchange, request, handshake)
         return await conversation.run(self._app, scope)
 
     def _complete(self, scope: Scope, extension: str) -> None:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from tako.asgi.apps.responding import Responding
 from tako.asgi.protocol import App, Event, Scope, is_farewell
 from tako.core.error_code import ErrorCode
-from tako.core.request_body import BodySink
 from tako.core.seams import Exchange
 from tako.http.response import Response
 
@@ -57,11 +56,11 @@ class Conversation:
         """
         exchange, responding = self._exchange, self._responding
         exchange.task = None
-        if isinstance(exchange.sink, BodySink):
-            exchange.sink.on_leave = responding.client_left
-            exchange.sink.on_disconnect = responding.client_gone
-            if exchange.sink.left:
-                responding.client_left()
+        body = exchange.body
+        body.on_leave = responding.client_left
+        body.on_disconnect = responding.client_gone
+        if body.left:
+            responding.client_left()
         if exchange.over:
             responding.client_gone()
         self._task = exchange.connection.runtime.spawn(self._run, app, scope)

@@ -2,7 +2,6 @@
 
 from tako.asgi.apps.conversation import Conversation
 from tako.asgi.protocol import App, Event, Scope
-from tako.core.request_body import BodySink
 from tako.core.seams import Exchange
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.http.response import Response
@@ -13,9 +12,9 @@ class HttpConversation(Conversation):
 
     __slots__ = ("_body", "_body_read", "_reading")
 
-    def __init__(self, exchange: Exchange, body: BodySink) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         super().__init__(exchange)
-        self._body = body
+        self._body = exchange.body
         self._body_read = False
         self._reading = 0
 

@@ -15,7 +15,7 @@ from tako.asgi.hosted.request import HostedBody
 from tako.asgi.protocol import Event, Receive, Scope, Send
 from tako.http.request import Request
 from tako.http.response import Body, Response
-from tako.http.response_fields import read_fields
+from tako.http.response_fields import WITHOUT_BODY, read_fields
 from tako.http.sse import EventStream, Heartbeat
 from tako.runtime import ServerRuntime
 
@@ -23,8 +23,6 @@ from tako.runtime import ServerRuntime
 if TYPE_CHECKING:
     from tako.core.loop import Signal
     from tako.http.headers import RawHeader
-
-_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 
 
 async def send_response(
@@ -79,7 +77,7 @@ class _Sending:
         """Send everything. Cancel safety: the response ends where it is."""
         body = self._response.body
         whole = body if isinstance(body, bytes) else None
-        if self._response.status in _NO_BODY or self._request.method == "HEAD":
+        if self._response.status in WITHOUT_BODY or self._request.method == "HEAD":
             await self._send(self._start(whole))
             await self._body(b"")
         elif whole is not None:
@@ -96,7 +94,7 @@ class _Sending:
         # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
         unknown = self._request.method == "HEAD" and not whole
         if whole is not None and not (
-            unknown or said.length is not None or self._response.status in _NO_BODY
+            unknown or said.length is not None or self._response.status in WITHOUT_BODY
         ):
             headers.append((b"content-length", b"%d" % len(whole)))
         event: Event = {

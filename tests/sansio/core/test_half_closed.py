@@ -30,7 +30,7 @@ def parts(pauses: list[float]) -> Handler:
         exchange.send_headers(200, [])
         for pause in pauses:
             exchange.send_data(b"part")
-            exchange.request.bytes_sent += 4
+            exchange.bytes_sent += 4
             exchange.flush()
             await exchange.connection.runtime.sleep(pause)
         exchange.send_data(b"part", end=True)
@@ -309,7 +309,7 @@ class TestHttp2:
         for _ in range(4):
             peer.advance(10)
             moving.send_data(b"x")
-            moving.request.bytes_sent += 1
+            moving.bytes_sent += 1
         resets = [f for f in peer.frames() if f.kind == RST_STREAM]
         assert [(f.stream_id, f.number) for f in resets] == [(1, CANCEL), (3, CANCEL)]
         for exchange in (silent, begun):

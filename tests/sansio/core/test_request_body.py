@@ -153,7 +153,7 @@ def test_a_cancelled_read_loses_no_chunk(exchange: FakeExchange) -> None:
 def test_drained_returns_at_once_while_output_is_welcome(
     exchange: FakeExchange,
 ) -> None:
-    exchange.connection.runtime.run(exchange.body.drained)
+    exchange.connection.runtime.run(exchange.body.writable_again)
 
 
 @pytest.mark.parametrize("reason", ["writable", "over"])
@@ -162,7 +162,7 @@ def test_drained_waits_until_writable_or_over(
 ) -> None:
     runtime = exchange.connection.runtime
     exchange.writable = False
-    task = runtime.spawn(exchange.body.drained)
+    task = runtime.spawn(exchange.body.writable_again)
     runtime.run_ready()
     exchange.body.wake_writer()  # a false alarm
     runtime.run_ready()

@@ -161,7 +161,7 @@ def test_a_tunnel_is_not_opened_with_them() -> None:
         1, [(":method", "CONNECT"), (":protocol", "websocket"), *GET[1:]], end=False
     )
     with pytest.raises(LocalProtocolError):
-        exchange.open_tunnel(200, [(b"x", b"\r\n")], exchange.body)
+        exchange.open_tunnel(200, [(b"x", b"\r\n")]).receive_into(exchange.body)
     assert peer.frames() == []
 
 

@@ -423,7 +423,7 @@ def test_wake_writers_wakes_the_handler_that_waits() -> None:
     async def stream(exchange: H1Exchange) -> None:
         exchange.send_headers(200, [])
         exchange.send_data(b"a")
-        await exchange.body.drained()
+        await exchange.writable_again()
         exchange.send_data(b"b", end=True)
 
     peer = H1Peer(stream)

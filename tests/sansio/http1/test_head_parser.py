@@ -6,8 +6,9 @@ from hypothesis import given, strategies as st
 from tako.config import ServerConfig
 from tako.errors import HttpError
 from tako.h1.head_parser import FieldParser, HeadBuffer
-from tako.h1.request_head import RequestHead, check_head
+from tako.h1.request_head import check_head
 from tako.http.headers import RawHeader
+from tako.http.request_head import RequestHead
 from tests.support.h1_peer import H1Peer
 
 

@@ -23,8 +23,6 @@ def upgrade(*fields: bytes) -> bytes:
 class Tunnel:
     """The sink of an accepted upgrade: notes what it is told."""
 
-    inbox = None
-
     def __init__(self, *, hungry: bool = True) -> None:
         self.hungry = hungry
         self.exchange: H1Exchange
@@ -53,7 +51,7 @@ def open_with(tunnel: Tunnel) -> Handler:
 
     async def handler(exchange: H1Exchange) -> None:
         tunnel.exchange = exchange
-        exchange.open_tunnel(101, SWITCH, tunnel)
+        exchange.open_tunnel(101, SWITCH).receive_into(tunnel)
         exchange.flush()
         await exchange.connection.runtime.sleep(1e9)
 
@@ -81,7 +79,7 @@ def test_101_has_what_was_given_and_a_date() -> None:
             (b"transfer-encoding", b"chunked"),
             (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"),
         ]
-        exchange.open_tunnel(101, fields, tunnel)
+        exchange.open_tunnel(101, fields).receive_into(tunnel)
         assert exchange.head_sent
         assert not exchange.over
         await exchange.connection.runtime.sleep(1)
@@ -260,7 +258,7 @@ def test_upgrade_with_a_body_can_only_be_refused(fields: tuple[bytes, ...]) -> N
     async def handler(exchange: H1Exchange) -> None:
         assert exchange.request.is_websocket
         with pytest.raises(LocalProtocolError):
-            exchange.open_tunnel(101, SWITCH, Tunnel())
+            exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
         exchange.sink = exchange.body
         exchange.send_headers(400, [], end=True)
 
@@ -295,22 +293,22 @@ def test_empty_body_does_not_prevent_the_switch() -> None:
 
 
 async def open_twice(exchange: H1Exchange) -> None:
-    exchange.open_tunnel(101, SWITCH, Tunnel())
-    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
 
 
 async def open_late(exchange: H1Exchange) -> None:
     exchange.send_headers(200, [])
-    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
 
 
 async def head_in_tunnel(exchange: H1Exchange) -> None:
-    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
     exchange.send_headers(200, [])
 
 
 async def data_after_end(exchange: H1Exchange) -> None:
-    exchange.open_tunnel(101, SWITCH, Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
     exchange.send_data(b"a", end=True)
     exchange.send_data(b"b")
 
@@ -453,7 +451,7 @@ def test_tunnel_opened_on_a_lost_connection_is_told() -> None:
     peer = H1Peer(handler)
     peer.send(upgrade())
     peer.engine.connection_lost()
-    late[0].open_tunnel(101, SWITCH, tunnel)
+    late[0].open_tunnel(101, SWITCH).receive_into(tunnel)
     assert [type(error) for error in tunnel.eof] == [Disconnected]
     assert peer.take() == b""
 
@@ -463,7 +461,7 @@ def test_closing_handshake_may_outlive_the_handler() -> None:
 
     async def brief(exchange: H1Exchange) -> None:
         tunnel.exchange = exchange
-        exchange.open_tunnel(101, SWITCH, tunnel)
+        exchange.open_tunnel(101, SWITCH).receive_into(tunnel)
         exchange.send_data(b"close")
 
     peer = H1Peer(brief)

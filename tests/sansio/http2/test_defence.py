@@ -277,7 +277,7 @@ class TestResets:
         tunnel.send_data(b"y")
         answer(upload)
         late = RecordingSink(opening)
-        opening.open_tunnel(200, [(b"date", b"x")], late)
+        opening.open_tunnel(200, [(b"date", b"x")]).receive_into(late)
         kinds = [(f.kind, f.stream_id) for f in peer.frames()]
         assert kinds == [(DATA, 1), (HEADERS, 3), (DATA, 3), (HEADERS, 5)]
         assert peer.send(peer.headers(101)) == []

@@ -823,7 +823,7 @@ class TestSplitReads:
                 for found in peer.send(stream[i : i + size])
             ]
             sink = RecordingSink(exchange)
-            exchange.open_tunnel(200, [(b"date", b"x")], sink)
+            exchange.open_tunnel(200, [(b"date", b"x")]).receive_into(sink)
             stream = data(1, b"abc") + frame(PING, 0, 0, PING_8)
             stream += frame(DATA, PADDED, 1, b"\x02de\0\0") + data(1, b"", end=True)
             for i in range(0, len(stream), size):

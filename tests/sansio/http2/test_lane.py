@@ -5,7 +5,7 @@ the lane and without; and it never raises.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from hypothesis import given, settings as profile, strategies as st
@@ -15,7 +15,7 @@ from tako.core.seams import Sink
 from tako.h2 import H2Engine
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
-from tako.server import connection
+from tako.server.engines import ENGINES
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support import lane
@@ -74,11 +74,11 @@ class Talkative(RecordingSink):
 def test_a_run_of_the_suite_chooses_the_lane(
     monkeypatch: pytest.MonkeyPatch, value: str, *, express: bool
 ) -> None:
-    monkeypatch.setattr(connection, "H2Engine", H2Engine)
+    monkeypatch.setitem(ENGINES, "h2", H2Engine)
     monkeypatch.setenv("TAKO_LANE", value)
     lane.obey()
     fake = FakeConnection(None, conn_info(http2=True))
-    engine = vars(connection)["H2Engine"](fake)
+    engine = cast("H2Engine", ENGINES["h2"](cast("Any", fake)))
     assert engine._reader._express is express
     monkeypatch.setenv("TAKO_LANE", "slow")
     with pytest.raises(ValueError, match="0 or 1, not 'slow'"):
@@ -96,7 +96,8 @@ def _tunnels(
     for stream_id in (1, 3):
         exchange = peer.request(stream_id, CONNECT, end=False)
         sinks.append(make_sink(exchange))
-        exchange.open_tunnel(200, [(b"date", b"x")], sinks[-1])
+        tunnel = exchange.open_tunnel(200, [(b"date", b"x")])
+        tunnel.receive_into(sinks[-1], getattr(sinks[-1], "inbox", None))
     return peer, sinks
 
 

@@ -90,7 +90,7 @@ class TestDrain:  # RFC 9113 §6.8
         exchange = peer.request(1, CONNECT, end=False)
         peer.engine.shut_down()
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert sink.shut_downs == 1
 
     def test_a_goaway_never_names_a_later_stream_than_one_before(

@@ -586,11 +586,13 @@ class Streams(RuleBasedStateMachine):
             return
         exchange = waiting[some % len(waiting)]
         if greedy is None:
-            exchange.open_tunnel(200, [], Conversation(exchange, WsOptions()))
+            tunnel = exchange.open_tunnel(200, [])
+            socket = Conversation(tunnel, WsOptions())
+            tunnel.receive_into(socket, socket.inbox)
         else:
             sink = RecordingSink(exchange, greedy=greedy)
             self.sinks.append(sink)
-            exchange.open_tunnel(200, [], sink)
+            exchange.open_tunnel(200, []).receive_into(sink)
         self.look()
 
     @rule(some=some)

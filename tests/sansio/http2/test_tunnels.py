@@ -50,7 +50,7 @@ class TestTinyPieces:
         grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(700)])
         assert grown < 2 * 140_000  # as objects they are 2.6 MB
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert sink.data == b"ab" * 70_000
         assert WINDOW_UPDATE in [frame.kind for frame in peer.frames()]
 
@@ -101,20 +101,19 @@ class TestHandshake:  # RFC 8441 §4
 
     def test_accepting(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
-        exchange.open_tunnel(
-            200,
-            [(b"sec-websocket-protocol", b"chat"), (b"content-length", b"0")],
-            RecordingSink(exchange),
-        )
+        fields = [(b"sec-websocket-protocol", b"chat"), (b"content-length", b"0")]
+        exchange.open_tunnel(200, fields).receive_into(RecordingSink(exchange))
         (head,) = peer.frames()
         assert not head.ends
-        fields = peer.decode(head)
-        assert list(fields) == [":status", "date", "sec-websocket-protocol"]
-        assert fields[":status"] == "200"
+        answered = peer.decode(head)
+        assert list(answered) == [":status", "date", "sec-websocket-protocol"]
+        assert answered[":status"] == "200"
 
     def test_101_becomes_200(self, peer: Peer) -> None:  # RFC 9113 §8.6
         exchange = peer.request(1, CONNECT, end=False)
-        exchange.open_tunnel(101, [(b"upgrade", b"websocket")], RecordingSink(exchange))
+        exchange.open_tunnel(101, [(b"upgrade", b"websocket")]).receive_into(
+            RecordingSink(exchange)
+        )
         fields = peer.decode(peer.frames()[0])
         assert list(fields) == [":status", "date"]
         assert fields[":status"] == "200"
@@ -229,7 +228,7 @@ class TestEarlyData:
         exchange = peer.request(1, CONNECT, end=False)
         peer.send(data(1, b"ear"), data(1, b"ly"))
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert sink.data == b"early"
         peer.send(data(1, b"!"))
         assert sink.data == b"early!"
@@ -241,7 +240,7 @@ class TestEarlyData:
             not exchange.body.exhausted
         )  # not a stream that was closed from the start
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert (bytes(sink.data), sink.ends) == (b"early", [None])
         exchange.send_data(b"", end=True)
         assert not peer.engine.busy
@@ -253,7 +252,7 @@ class TestEarlyData:
         updates = [f for f in peer.frames() if f.kind == WINDOW_UPDATE and f.stream_id]
         assert updates == []  # nobody has consumed it: no more can come
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert sink.data == bytes(size)
 
     def test_more_than_the_window_is_refused(self, peer: Peer) -> None:
@@ -262,7 +261,7 @@ class TestEarlyData:
         peer.send(*[data(1, bytes(16_384))] * (size // 16_384), data(1, b"x"))
         assert peer.rst_codes() == [(1, ErrorCode.FLOW_CONTROL_ERROR)]
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert [type(e) for e in sink.ends] == [Disconnected]
         assert peer.frames() == []
 
@@ -273,7 +272,7 @@ class TestEarlyData:
 
         exchange = peer.request(1, CONNECT, end=False)
         peer.send(data(1, b"a"), data(1, b"b"))
-        exchange.open_tunnel(200, [], Picky(exchange))
+        exchange.open_tunnel(200, []).receive_into(Picky(exchange))
         peer.send(data(1, b"c"))
         assert peer.rst_codes() == [(1, ErrorCode.CANCEL)]
         assert serves(peer)
@@ -348,7 +347,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
     ) -> None:
         exchange = peer.request(1, CONNECT, end=False)
         ws = Conversation(exchange, WsOptions())
-        exchange.open_tunnel(200, [], ws)
+        exchange.open_tunnel(200, []).receive_into(ws)
         peer.send(data(1, encode_frame(1, b"before")))
         peer.frames()
         peer.send(peer.headers(1, [("a", "b")], end=end))
@@ -364,7 +363,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         assert exchange.task is not None
         assert exchange.task.cancels == 1  # type: ignore[attr-defined]
         sink = RecordingSink(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         assert [type(e) for e in sink.ends] == [Disconnected]
         assert not sink.data
         exchange.ended()
@@ -436,7 +435,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
     def test_there_is_no_reset_once_both_sides_have_ended(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
         ws = Conversation(exchange, WsOptions())
-        exchange.open_tunnel(200, [], ws)
+        exchange.open_tunnel(200, []).receive_into(ws)
         peer.send(data(1, encode_frame(8, b"\x03\xe8")))
         assert [f.ends for f in peer.frames() if f.kind == DATA] == [False, True]
         peer.send(data(1, b"", end=True))
@@ -472,7 +471,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
 
         exchange = peer.request(1, CONNECT, end=False)
         sink = Picky(exchange)
-        exchange.open_tunnel(200, [], sink)
+        exchange.open_tunnel(200, []).receive_into(sink)
         peer.frames()
         peer.send(data(1, b"a"), data(1, b"b"), data(1, b"c", end=True))
         assert sink.data == b"a"

@@ -79,9 +79,9 @@ class TestInbound:
         patient = RecordingSink(exchange, greedy=False)
         ws = Conversation(exchange, WsOptions())
         if carrier == "tunnel":
-            exchange.open_tunnel(200, [], patient)
+            exchange.open_tunnel(200, []).receive_into(patient)
         elif carrier == "websocket":
-            exchange.open_tunnel(200, [], ws)
+            exchange.open_tunnel(200, []).receive_into(ws)
         piece = encode_frame(2, bytes(13_099))
         assert len(piece) * 5 == 65_535
         peer.send(*[data(1, piece)] * 5)
@@ -89,7 +89,7 @@ class TestInbound:
         assert exchange.window == 1000 - 65_535
         peer.frames()
         if carrier == "early":
-            exchange.open_tunnel(200, [(b"date", b"x")], patient)
+            exchange.open_tunnel(200, [(b"date", b"x")]).receive_into(patient)
         for _ in range(5):
             if carrier == "body":
                 peer.connection.runtime.run(exchange.body.next_chunk)
@@ -348,7 +348,7 @@ class TestAgainstTheLibrarysClient:
         client.send_headers(1, fields)
         (exchange,) = peer.send(client.data_to_send())
         echo = Echo(exchange)
-        exchange.open_tunnel(200, [], echo)
+        exchange.open_tunnel(200, []).receive_into(echo)
         client.receive_data(peer.connection.take())
         left, back = 1 << 20, 0
         while back < 1 << 20:
@@ -372,8 +372,6 @@ class TestAgainstTheLibrarysClient:
 
 class Echo:
     """Sends back what it gets, and gives credit for it."""
-
-    inbox = None
 
     def __init__(self, exchange: object) -> None:
         self.exchange = exchange

@@ -12,12 +12,13 @@ from typing import cast
 import pytest
 
 from tako.config import ServerConfig
-from tako.core.seams import Exchange, Pause, Sink
+from tako.core.seams import Exchange, Pause, Sink, Tunnel
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
 from tako.http.conn_info import Carrier, IpPeer, PeerAddr, UnixPeer
 from tako.server.connection import TcpConnection
 from tako.server.detect import Protocol
+from tako.server.engines import ENGINES
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.server import Credentials
 from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
@@ -71,6 +72,7 @@ class Open:
             self.runtime,
             config,
             handler,
+            engines=ENGINES,
             protocol=protocol,
             tls=tls,
             peer=IpPeer("127.0.0.1", 50000),
@@ -418,21 +420,19 @@ class TestFlush:
 
     def test_what_a_read_causes_is_not_written_past_the_engine(self) -> None:
         class Echo:
-            inbox = None
-
             def deliver(self, data: bytes) -> None:
-                exchanges[0].send_data(b"first, ")
+                tunnels[0].send_data(b"first, ")
                 assert not open_.connection.write(b"never: the read goes on")
-                assert exchanges[0].send_frame(0x81, data.decode(), soon=False)
+                assert tunnels[0].send_frame(0x81, data.decode(), soon=False)
 
             def __getattr__(self, name: str) -> object:
                 return lambda *_: None
 
-        exchanges: list[Exchange] = []
+        tunnels: list[Tunnel] = []
 
         async def handler(exchange: Exchange) -> None:
-            exchanges.append(exchange)
-            exchange.open_tunnel(101, [], cast("Sink", Echo()))
+            tunnels.append(exchange.open_tunnel(101, []))
+            tunnels[0].receive_into(cast("Sink", Echo()))
 
         open_ = Open(handler)
         open_.receive(UPGRADE)
@@ -488,7 +488,7 @@ class TestReading:
                 self.backlog = len(order) < 5
                 return ()
 
-        monkeypatch.setattr("tako.server.connection.H1Engine", Engine)
+        monkeypatch.setitem(ENGINES, "http/1.1", Engine)
         open_ = Open()
 
         def other() -> None:
@@ -906,7 +906,7 @@ class TestBlockedOutput:
             exchange.flush()
             assert isinstance(exchange, H1Exchange)
             try:
-                await exchange.body.drained()
+                await exchange.body.writable_again()
             finally:
                 ended.append(exchange.over)
 

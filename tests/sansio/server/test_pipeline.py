@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Exchange, Sink
+from tako.core.seams import Tunnel
 from tako.core.upgrade import UpgradeResponse
 from tako.errors import Disconnected
 from tako.http.headers import Headers
@@ -225,7 +225,7 @@ class TestFailures:
         self, status: int, waits: bool
     ) -> None:
         exchange = FakeExchange()
-        exchange.body_due = True
+        exchange.error_delay = 0.05
         start(Response(status), exchange)
         assert (exchange.status is None) is waits
         exchange.body.deliver_eof()
@@ -234,7 +234,7 @@ class TestFailures:
 
     def test_but_no_longer(self) -> None:
         exchange = FakeExchange()
-        exchange.body_due = True
+        exchange.error_delay = 0.05
         start(Response(404), exchange)
         exchange.connection.runtime.advance(0.06)
         assert exchange.status == 404
@@ -253,12 +253,11 @@ class Upgrade:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
-        self.attached: list[Exchange] = []
+        self.attached: list[Tunnel] = []
         self.runs = 0
 
-    def attach(self, exchange: Exchange) -> Sink:
-        self.attached.append(exchange)
-        return exchange.sink
+    def attach(self, tunnel: Tunnel) -> None:
+        self.attached.append(tunnel)
 
     async def run(self) -> None:
         self.runs += 1

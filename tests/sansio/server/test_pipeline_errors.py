@@ -64,7 +64,7 @@ def test_a_stream_is_closed_once_it_is_sent(kind: type[Body]) -> None:
     body, exchange = kind(b"a", b"", b"bc"), FakeExchange()
     run(exchange, Response(body=body))
     assert (exchange.take(), body.closed) == (b"abc", 1)
-    assert exchange.request.bytes_sent == 3
+    assert exchange.bytes_sent == 3
 
 
 @BODIES
@@ -112,7 +112,7 @@ def test_everybody_who_asked_is_told_of_the_end_in_order() -> None:
 def test_bytes_sent_of_a_large_body_are_counted_in_pieces() -> None:
     exchange = FakeExchange()
     run(exchange, Response(body=b"x" * 200_000))
-    assert exchange.request.bytes_sent == len(exchange.take()) == 200_000
+    assert exchange.bytes_sent == len(exchange.take()) == 200_000
     assert max(map(len, exchange.pieces)) == 64 * 1024
 
 

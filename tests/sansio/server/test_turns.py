@@ -23,6 +23,7 @@ from tako.errors import TakoError
 from tako.h2.frames import PADDED, PREFACE, frame
 from tako.http.conn_info import IpPeer
 from tako.server.connection import TcpConnection
+from tako.server.engines import ENGINES
 from tako.server.pipeline import run_exchange
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.h2wire import CONNECT, POST, data as data_frame
@@ -75,6 +76,7 @@ class Run:
             self.runtime,
             ServerConfig(),
             self._handle,
+            engines=ENGINES,
             protocol="tls" if settings_ else "h2" if wire == "h2" else "http/1.1",
             tls=settings_,
             peer=IpPeer("127.0.0.1", 50000),

@@ -71,8 +71,7 @@ class Running:
     def start(self, session: Session, options: dict[str, Any]) -> None:
         exchange = self.exchange
         upgrade = WebSocketUpgrade(exchange.request, session, WsOptions(**options))
-        sink = upgrade.attach(exchange)
-        exchange.open_tunnel(101, [], sink)
+        upgrade.attach(exchange.open_tunnel(101, []))
         self.task = self.runtime.spawn(upgrade.run)
         exchange.task = self.task
         self.runtime.run_ready()
@@ -621,10 +620,10 @@ class TestMaxLifetime:
                 if where == "read":
                     await ws.read()
                 elif where == "send":
-                    ws._exchange.writable = False  # type: ignore[misc]
+                    ws._tunnel.writable = False  # type: ignore[misc]
                     await ws.send("x")
                 else:
-                    await ws._exchange.connection.runtime.sleep(10_000)
+                    await ws._tunnel.connection.runtime.sleep(10_000)
             finally:
                 cleaned.append(True)
 
@@ -645,7 +644,7 @@ class TestMaxLifetime:
         swallowed: list[float] = []
 
         async def session(ws: WebSocket) -> None:
-            runtime = ws._exchange.connection.runtime
+            runtime = ws._tunnel.connection.runtime
             for _ in range(2):
                 try:
                     await runtime.sleep(10_000)
@@ -684,7 +683,7 @@ class TestUpgradeTimeout:
         upgrade = WebSocketUpgrade(
             exchange.request, session, WsOptions(upgrade_timeout=3.0)
         )
-        exchange.open_tunnel(101, [], upgrade.attach(exchange))
+        upgrade.attach(exchange.open_tunnel(101, []))
         runtime = exchange.connection.runtime
         task = runtime.spawn(upgrade.run)
         runtime.advance(2.9)
@@ -707,14 +706,13 @@ class TestUpgradeTimeout:
         upgrade = WebSocketUpgrade(
             exchange.request, session, WsOptions(upgrade_timeout=3.0)
         )
-        sink = upgrade.attach(exchange)
-        exchange.open_tunnel(101, [], sink)
+        upgrade.attach(exchange.open_tunnel(101, []))
         runtime = exchange.connection.runtime
         runtime.spawn(upgrade.run)
         runtime.advance(1)
         assert not called
         exchange.connection.writable = True
-        sink.wake_writer()
+        exchange.sink.wake_writer()
         runtime.run_ready()
         assert called
         exchange.sink.deliver(masked(CLOSE))
@@ -732,12 +730,12 @@ class TestUpgradeTimeout:
         upgrade = WebSocketUpgrade(
             exchange.request, session, WsOptions(upgrade_timeout=3.0)
         )
-        sink = upgrade.attach(exchange)
+        upgrade.attach(exchange.open_tunnel(101, []))
         runtime = exchange.connection.runtime
         task = runtime.spawn(upgrade.run)
         runtime.run_ready()
         exchange.gone = True
-        sink.deliver_eof(Disconnected())
+        exchange.sink.deliver_eof(Disconnected())
         runtime.run_ready()
         assert task.done
         assert not called

@@ -1,0 +1,16 @@
+"""``exchange_of``: from a request to the exchange that carries it."""
+
+from typing import cast
+
+from tako.core.seams import Exchange
+from tako.http.request import Request
+
+
+def exchange_of(request: Request) -> Exchange | None:
+    """Return the exchange of ``request``.
+
+    ``None`` without a connection (``Request.build``, an app hosted by another server),
+    and once the exchange is over and its handler has ended.
+    """
+    # ``http`` lies below: it knows an exchange by what a request needs of it
+    return cast("Exchange | None", request.exchange)

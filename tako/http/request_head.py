@@ -1,0 +1,43 @@
+"""``RequestHead``: a request head that was accepted, on either wire."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tako.http.headers import RawHeader
+
+
+HttpVersion: TypeAlias = Literal["1.0", "1.1", "2"]
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """What a client asks for; several requests may share one.
+
+    Attributes:
+        method: the method; of an extended CONNECT (RFC 8441) the ``GET`` it replaces.
+        target: path and query, or ``*``, whatever form the client used.
+        version: ``"1.0"``, ``"1.1"`` or ``"2"``.
+        fields: all fields in order, names in lower case; ``host`` is ``authority``.
+        authority: host and port; ``None`` only in HTTP/1.0.
+        scheme: what the request itself names, else ``None``.
+        length: the body's length; ``None`` if it is not announced.
+        expects_continue: the client waits for ``100`` before it sends the body.
+        websocket: it asks for a WebSocket: by Upgrade, or by extended CONNECT.
+        persistent: HTTP/1: the client lets the connection live on.
+    """
+
+    method: str
+    target: str
+    version: HttpVersion
+    fields: list[RawHeader]
+    authority: str | None
+    scheme: str | None
+    length: int | None
+    expects_continue: bool
+    websocket: bool
+    persistent: bool = True
+
+    @property
+    def has_body(self) -> bool:
+        """A body of at least one byte is announced, or one of unknown length."""
+        return self.length != 0
