@@ -25,22 +25,20 @@ import httptools
 from tako.config import ServerConfig
 from tako.errors import HttpError
 from tako.h1.request_head import check_head
-from tako.http.grammar import MAX_METHOD
+from tako.http.grammar import FIELD_CHAR, MAX_METHOD, TCHAR
 from tako.http.headers import RawHeader
 from tako.http.request_head import HttpVersion, RequestHead
 
 
-_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
-_TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # RFC 9110 §5.5; no bare CR or LF (RFC 9112 §2.2)
-# RFC 9112 §5.1: no white space before the colon
-_FIELD_LINE = _TCHAR + rb"++:" + _TEXT + rb"*+\r\n"
+# RFC 9112 §5.1: no white space before the colon; §2.2: no bare CR or LF
+_FIELD_LINE = TCHAR + rb"++:" + FIELD_CHAR + rb"*+\r\n"
 _HEAD = re.compile(  # RFC 9112 §2.1; obs-fold (§5.2) does not match
-    rb"(" + _TCHAR + rb"++) ([\x21-\x7e]++) HTTP/(1\.[01])\r\n"
+    rb"(" + TCHAR + rb"++) ([\x21-\x7e]++) HTTP/(1\.[01])\r\n"
     rb"(?:" + _FIELD_LINE + rb")*+\r\n"
 )
 _FIELD = re.compile(_FIELD_LINE)
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
-_METHOD = re.compile(_TCHAR + rb"++")
+_METHOD = re.compile(TCHAR + rb"++")
 _TARGET = re.compile(rb"[\x21-\x7e]++")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _OFFENCE = re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, always

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from tako.config import ServerConfig
 from tako.core.turn import Turn, endless
 from tako.errors import HttpError
+from tako.http.grammar import FIELD_CHAR, TCHAR
 from tako.http.headers import NOT_IN_TRAILERS, RawHeader
 
 
@@ -27,12 +28,11 @@ _CHUNKS_PER_READ = 64
 _BATCH = 64  # chunks between looks at the turn
 _BATCH_COST = 24
 
-_EXTENSION = rb"(;[\t\x20-\x7e\x80-\xff]*+)?"  # RFC 9112 §7.1.1: read and ignored
+_EXTENSION = rb"(;" + FIELD_CHAR + rb"*+)?"  # RFC 9112 §7.1.1: read and ignored
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
 # the CR LF that ends a chunk's data is matched with the size line that must follow it
 _NEXT_SIZE_LINE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
-_TRAILER = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t ]*+([\t\x20-\x7e\x80-\xff]*+)\r\n"
+_TRAILER = re.compile(rb"(" + TCHAR + rb"++):[\t ]*+(" + FIELD_CHAR + rb"*+)\r\n")
 )
 
 

@@ -34,8 +34,7 @@ _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 _ON_HTTP_1: Final = {b":method": 1, b":path": 11, b":authority": 8}
 
 _FIELDS: Final = re.compile(
-    rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\x00"
-    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\x00)*"
+    rb"(?:" + grammar.LOWER_TCHAR + rb"+\x00" + grammar.FIELD_VALUE + rb"\x00)*"
 )
 
 

@@ -5,14 +5,26 @@ check is one regular-expression match on bytes and none of them raises.
 """
 
 import re
+from typing import Final
 
 
-_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
-_TOKEN = re.compile(rb"[" + _TCHAR + rb"]+")
-_LOWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(
-    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
+TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+"""A character of a token (RFC 9110 §5.6.2), as a piece of a regular expression."""
+
+LOWER_TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9a-z]"
+"""A character of a field name as HTTP/2 has it (RFC 9113 §8.2.1)."""
+
+FIELD_CHAR: Final = rb"[\t\x20-\x7e\x80-\xff]"
+"""A character of a field value, white space among them (RFC 9110 §5.5)."""
+
+FIELD_VALUE: Final = (
+    rb"(?:[\x21-\x7e\x80-\xff](?:" + FIELD_CHAR + rb"*[\x21-\x7e\x80-\xff])?)?"
 )
+"""A field value without white space around it, perhaps empty (RFC 9110 §5.5)."""
+
+_TOKEN = re.compile(TCHAR + rb"+")
+_LOWER_NAME = re.compile(LOWER_TCHAR + rb"+")
+_VALUE = re.compile(FIELD_VALUE)
 _PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 _AUTHORITY = re.compile(
     rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+\])(?::([0-9]*))?"

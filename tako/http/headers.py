@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, TypeAlias, cast
 
+from tako.http.grammar import TCHAR
+
 
 RawHeader: TypeAlias = tuple[bytes, bytes]
 HeadersLike: TypeAlias = (
     "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 )
 
+<<<<<<< HEAD
 NOT_IN_TRAILERS = frozenset(
     [
         b"authorization",
@@ -40,6 +43,9 @@ NOT_IN_TRAILERS = frozenset(
 them in trailers (RFC 9110 §6.5.1)."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
+=======
+_TOKEN = re.compile(TCHAR + rb"+")
+>>>>>>> e7803c8 (Write the token grammar once)
 _FORBIDDEN = re.compile(rb"[\x00\r\n]")  # RFC 9110 §5.5
 
 

@@ -12,8 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+<<<<<<< HEAD
 from tako.core.exchange_of import exchange_of
 from tako.http.grammar import content_length, has_token, is_token
+=======
+from tako.core.request_body import BodySink
+from tako.http.grammar import TCHAR, content_length, has_token, is_token
+>>>>>>> e7803c8 (Write the token grammar once)
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.ws.deflate import Offer, Params, negotiate
@@ -25,7 +30,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
 _VISIBLE = re.compile(rb"[\t\x20-\x7e]*")
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TOKEN = TCHAR + rb"++"
 _NAME = re.compile(rb"[ \t]*+(" + _TOKEN + rb")[ \t]*+")
 _PARAM = re.compile(
     rb";[ \t]*+(" + _TOKEN + rb")[ \t]*+"
