@@ -1,4 +1,4 @@
-"""Forms (RFC 7578): ``Multipart``, whose parts are read as they arrive; text of bodies.
+"""Forms (RFC 7578): ``Multipart``, whose parts are read as they arrive.
 
 Theory of operation. ``Multipart`` asks for a chunk of the body when the application
 asks for more, and puts it through the push parser of the ``multipart`` package. What
@@ -10,93 +10,25 @@ Invariants: one part is open at a time; asking for the next skips the rest of it
 last part is followed by the end of the body, which leaves the connection usable.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
-from urllib.parse import parse_qs
 
 from tako.errors import ConfigError, HttpError
 from tako.http import grammar
 from tako.http.headers import Headers
+from tako.http.media_type import decode_text, essence
 from tako.http.pieces import Piece, keep
 
 
 NextChunk: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the next chunk of a body, ``b""`` at its end."""
 
-_MAX_FIELDS = 1000
 _MAX_PART_HEADERS = 16
 _MAX_PART_HEADER = 8192  # bytes; file names are in there
-# Not everything that Python can decode: some of its codecs take quadratic time.
-_CHARSETS = frozenset(
-    [
-        "utf-8",
-        "utf8",
-        "us-ascii",
-        "ascii",
-        "iso-8859-1",
-        "latin1",
-        "iso-8859-2",
-        "iso-8859-15",
-        "windows-1250",
-        "windows-1251",
-        "windows-1252",
-        "koi8-r",
-        "utf-16",
-        "utf-16le",
-        "utf-16be",
-        "shift_jis",
-        "euc-jp",
-        "euc-kr",
-        "gbk",
-        "gb18030",
-        "big5",
-    ]
-)
-_CHARSET = re.compile(r';\s*charset="?([^\s";]+)', re.IGNORECASE)
 _END = object()  # of the body
 _UNSET: Any = object()
 _MALFORMED = "Malformed multipart form"
-
-
-def essence(headers: Headers) -> str:
-    """Return the media type without its parameters (RFC 9110 §8.3.1), in lower case."""
-    value = headers.get("content-type") or ""
-    return value.partition(";")[0].strip().lower()
-
-
-def decode_text(data: bytes, content_type: str) -> str:
-    """Return ``data`` as text in the charset of ``content_type``, else UTF-8.
-
-    Raises:
-        HttpError: 400, it is no such text.
-    """
-    declared = _CHARSET.search(content_type)
-    charset = declared[1].lower() if declared else "utf-8"
-    if charset not in _CHARSETS:
-        raise HttpError(400, "Failed to decode text: unknown charset")
-    try:
-        return data.decode(charset)
-    except UnicodeError as error:
-        raise HttpError(400, "Failed to decode text") from error
-
-
-def parse_fields(data: bytes) -> dict[str, list[str]]:
-    """Return the fields of a URL-encoded form.
-
-    Raises:
-        HttpError: 400, it is none.
-    """
-    try:
-        return parse_qs(
-            data.decode(),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=_MAX_FIELDS,
-        )
-    except ValueError as error:
-        raise HttpError(400, "Failed to deserialize form") from error
 
 
 class Segment(Protocol):

@@ -11,13 +11,8 @@ from tako.errors import HttpError
 from tako.http import grammar
 from tako.http.conn_info import ConnInfo
 from tako.http.headers import Headers, HeadersLike
-from tako.http.multipart import (
-    Multipart,
-    decode_text,
-    essence,
-    open_multipart,
-    parse_fields,
-)
+from tako.http.media_type import decode_text, essence, parse_fields
+from tako.http.multipart import Multipart, open_multipart
 from tako.http.pieces import Piece, keep
 from tako.http.request_head import HttpVersion, RequestHead
 from tako.http.state import MissingState, TypeMap, find_state
