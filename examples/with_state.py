@@ -30,9 +30,9 @@ async def greet(req: Request) -> str:
 
 
 async def main(address: str = "127.0.0.1:8080") -> None:
-    for value in AppName("Tako"), Version(tako.__version__), Visitors():
-        tako.set_state(value)
     router = Router()
+    for value in AppName("Tako"), Version(tako.__version__), Visitors():
+        router.with_state(value)
     router.route(Method.GET, "/", greet)
     listener = await tako.bind(address)
     await tako.serve(listener, router, shutdown=tako.ctrl_c())

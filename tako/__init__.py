@@ -44,7 +44,7 @@ from tako.http.redirect import (
 from tako.http.request import Extensions, Request
 from tako.http.response import NOT_FOUND, Responder, Response, into_response
 from tako.http.sse import Sse, SseEvent, last_event_id, last_event_id_bytes
-from tako.http.state import MissingState, get_or_init_state, get_state, set_state
+from tako.http.state import MissingState
 from tako.proxy.header import (
     ProxyHeader,
     ProxyTlsInfo,
@@ -184,8 +184,6 @@ __all__ = [
     "ctrl_c",
     "default_problem_responder",
     "found",
-    "get_or_init_state",
-    "get_state",
     "http_to_https_router",
     "http_to_https_router_with_allowed_hosts",
     "into_response",
@@ -216,7 +214,6 @@ __all__ = [
     "serve_with_config",
     "serve_with_shutdown",
     "serve_with_shutdown_and_config",
-    "set_state",
     "sleep",
     "temporary",
 ]

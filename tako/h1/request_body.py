@@ -33,7 +33,6 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
 # the CR LF that ends a chunk's data is matched with the size line that must follow it
 _NEXT_SIZE_LINE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
 _TRAILER = re.compile(rb"(" + TCHAR + rb"++):[\t ]*+(" + FIELD_CHAR + rb"*+)\r\n")
-)
 
 
 class LengthBody:

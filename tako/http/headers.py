@@ -17,7 +17,6 @@ HeadersLike: TypeAlias = (
     "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 )
 
-<<<<<<< HEAD
 NOT_IN_TRAILERS = frozenset(
     [
         b"authorization",
@@ -42,10 +41,7 @@ NOT_IN_TRAILERS = frozenset(
 """Fields of framing, routing, authentication and content handling: a recipient ignores
 them in trailers (RFC 9110 §6.5.1)."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
-=======
 _TOKEN = re.compile(TCHAR + rb"+")
->>>>>>> e7803c8 (Write the token grammar once)
 _FORBIDDEN = re.compile(rb"[\x00\r\n]")  # RFC 9110 §5.5
 
 

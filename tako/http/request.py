@@ -99,7 +99,7 @@ class Request:
             bytes; ``None``: none. From ``ServerConfig.max_body_size``.
         matched_path: the path that the route was registered with; ``None`` without one.
         raw_path_params: the path parameters as received, not decoded.
-        states: where ``state`` looks before the process-wide store; set by a router.
+        states: where ``state`` looks, in this order; set by a router.
         exchange: for tako itself: ``core.exchange_of`` says what it is.
     """
 
@@ -343,7 +343,7 @@ class Request:
         self.states = states
 
     def state(self, key: type[T], default: D = _UNSET) -> T | D:
-        """Return the application state of that type: the router's, else the process's.
+        """Return the value of that type that ``Router.with_state`` was given.
 
         Raises:
             MissingState: there is none and no ``default``.

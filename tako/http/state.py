@@ -1,8 +1,7 @@
-"""Application state, found by type: per router, and one store for the whole process."""
+"""Values found by their type: facts about a request, the state of a router."""
 
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast, overload
+from collections.abc import Iterator
+from typing import TypeVar, cast, overload
 
 from tako.errors import HttpError
 
@@ -12,7 +11,7 @@ D = TypeVar("D")
 
 
 class MissingState(HttpError, LookupError):  # noqa: N818 - a name of the API
-    """No state of the type asked for was set: answered with 500."""
+    """``Request.state`` found no value of that type: answered with 500."""
 
     def __init__(self, key: type) -> None:
         super().__init__(500, "missing application state")
@@ -63,46 +62,13 @@ class TypeMap:
         return f"{type(self).__name__}({names})"
 
 
-_PROCESS = TypeMap()
-_LOCK = threading.Lock()
-
-
-def set_state(value: object, *, key: type | None = None) -> None:
-    """Store ``value`` for the whole process, under ``key`` or its own type."""
-    with _LOCK:
-        _PROCESS.insert(value, key=key)
-
-
-def get_state(key: type[T]) -> T | None:
-    """Return the process-wide value of that type, or ``None``."""
-    return _PROCESS.get(key)
-
-
-def get_or_init_state(key: type[T], init: Callable[[], T]) -> T:
-    """Return the process-wide value of that type, made by ``init()`` if there is none.
-
-    Atomic: of several threads one calls ``init``, which must not use this module.
-    """
-    with _LOCK:
-        if key not in _PROCESS:
-            _PROCESS.insert(init(), key=key)
-        return _PROCESS[key]
-
-
 def find_state(maps: tuple[TypeMap, ...], key: type[T]) -> T:
-    """Return the value of that type from the first map that has one, or process-wide.
+    """Return the value of that type from the first map that has one.
 
     Raises:
-        MissingState: nobody has one.
+        MissingState: none of them has one.
     """
-    for candidate in (*maps, _PROCESS):
+    for candidate in maps:
         if key in candidate:
             return candidate[key]
     raise MissingState(key)
-
-
-def clear_state(key: type[Any] | None = None) -> None:
-    """Forget the process-wide value of that type, or all of them; for tests."""
-    with _LOCK:
-        for each in list(_PROCESS) if key is None else [key]:
-            _PROCESS.remove(each)

@@ -19,7 +19,6 @@ from tako.http.method import Method
 from tako.http.problem import default_problem_responder
 from tako.http.request import Request
 from tako.http.response import Response, into_response
-from tako.http.state import set_state
 from tako.routing.middleware import (
     Endpoint,
     IntoMiddleware,
@@ -236,10 +235,6 @@ class Router(Registrar):
         """
         self._state.insert(value, key=key)
         return self
-
-    def state(self, value: object) -> None:
-        """Store ``value`` for the whole process; the same as ``set_state``."""
-        set_state(value)
 
     # Dispatch
 

@@ -12,13 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-<<<<<<< HEAD
 from tako.core.exchange_of import exchange_of
-from tako.http.grammar import content_length, has_token, is_token
-=======
-from tako.core.request_body import BodySink
 from tako.http.grammar import TCHAR, content_length, has_token, is_token
->>>>>>> e7803c8 (Write the token grammar once)
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.ws.deflate import Offer, Params, negotiate

@@ -14,7 +14,6 @@ from tako.http.headers import Headers
 from tako.http.method import Method
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.http.state import clear_state, set_state
 from tako.routing.middleware import Middleware, Next
 from tako.routing.router import Route, Router
 from tests.support.wire import FakeRuntime
@@ -1071,21 +1070,13 @@ def test_a_conflict_while_merging_raises_and_changes_neither() -> None:
 # State
 
 
-@pytest.fixture(autouse=True)
-def _empty_process_store() -> Any:
-    yield
-    clear_state()
-
-
 def read_state(request: Request) -> str:
     return request.state(str)
 
 
-def test_state_of_the_router_wins_over_the_process() -> None:
-    set_state("process")
+def test_the_state_set_last_is_found() -> None:
     router = Router()
     router.get("/x", read_state)
-    assert get(router, "/x") == (200, "process")
     assert router.with_state("router") is router
     assert get(router, "/x") == (200, "router")
     router.with_state("newer").with_state(b"x", key=bytes)
@@ -1119,13 +1110,6 @@ def test_state_of_a_child_travels_with_its_routes() -> None:
     assert text(ask(router, "GET", "/2/x")) == '["two",7]'
     assert text(ask(router, "GET", "/3/x")) == '["main",7]'
     assert ask(one, "GET", "/x").status == 500
-
-
-def test_router_state_is_the_legacy_name_of_the_process_store() -> None:
-    Router().state("shared")
-    router = Router()
-    router.get("/x", read_state)
-    assert get(router, "/x") == (200, "shared")
 
 
 # Plugins
