@@ -33,14 +33,7 @@ from tako.http.headers import Headers
 from tako.http.method import Method
 from tako.http.multipart import Multipart, Part
 from tako.http.problem import PROBLEM_JSON, Problem, default_problem_responder
-from tako.http.redirect import (
-    Redirect,
-    found,
-    permanent,
-    permanent_moved,
-    see_other,
-    temporary,
-)
+from tako.http.redirect import Redirect
 from tako.http.request import Extensions, Request
 from tako.http.response import NOT_FOUND, Responder, Response, into_response
 from tako.http.sse import Sse, SseEvent, last_event_id, last_event_id_bytes
@@ -56,10 +49,7 @@ from tako.proxy.header import (
 )
 from tako.proxy.policy import ProxyPolicy
 from tako.routing.access_log import AccessEntry, WebSocketCounts, access_log
-from tako.routing.https_redirect import (
-    http_to_https_router,
-    http_to_https_router_with_allowed_hosts,
-)
+from tako.routing.https_redirect import https_redirect
 from tako.routing.middleware import Next
 from tako.routing.request_id import RequestId, request_id
 from tako.routing.router import Route, Router
@@ -183,9 +173,7 @@ __all__ = [
     "build_ssl_context",
     "ctrl_c",
     "default_problem_responder",
-    "found",
-    "http_to_https_router",
-    "http_to_https_router_with_allowed_hosts",
+    "https_redirect",
     "into_response",
     "last_event_id",
     "last_event_id_bytes",
@@ -193,12 +181,9 @@ __all__ = [
     "load_key",
     "normalize_origin",
     "parse_proxy_header",
-    "permanent",
-    "permanent_moved",
     "read_proxy_protocol",
     "request_id",
     "run",
-    "see_other",
     "serve",
     "serve_any",
     "serve_h2c",
@@ -215,7 +200,6 @@ __all__ = [
     "serve_with_shutdown",
     "serve_with_shutdown_and_config",
     "sleep",
-    "temporary",
 ]
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from http.cookies import Morsel
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from tako.http import grammar
 from tako.http.headers import Headers, HeadersLike
@@ -23,7 +23,7 @@ class Redirect:
     """A redirect to ``location``; a handler may return it.
 
     Args:
-        status: 301, 302, 303, 307 or 308; see the functions below.
+        status: 301, 302, 303, 307 or 308; there is a class method for each.
         location: a URI or a reference relative to the request's; percent-encoded.
         headers: further fields, in any form that ``Response`` takes.
         cookies: values by name, each sent as a ``Set-Cookie`` of its own; for their
@@ -51,6 +51,61 @@ class Redirect:
         for name, value in cookies.items():
             self.headers.add("set-cookie", _set_cookie(name, value))
 
+    @classmethod
+    def found(
+        cls,
+        location: str,
+        *,
+        headers: HeadersLike = (),
+        cookies: Cookies = _NO_COOKIES,
+    ) -> Self:
+        """Return a 302: elsewhere for now; clients repeat a POST as GET."""
+        return cls(302, location, headers, cookies)
+
+    @classmethod
+    def see_other(
+        cls,
+        location: str,
+        *,
+        headers: HeadersLike = (),
+        cookies: Cookies = _NO_COOKIES,
+    ) -> Self:
+        """Return a 303: the result is elsewhere; clients fetch it with GET."""
+        return cls(303, location, headers, cookies)
+
+    @classmethod
+    def temporary(
+        cls,
+        location: str,
+        *,
+        headers: HeadersLike = (),
+        cookies: Cookies = _NO_COOKIES,
+    ) -> Self:
+        """Return a 307: elsewhere for now; clients repeat the method."""
+        return cls(307, location, headers, cookies)
+
+    @classmethod
+    def permanent_moved(
+        cls,
+        location: str,
+        *,
+        headers: HeadersLike = (),
+        cookies: Cookies = _NO_COOKIES,
+    ) -> Self:
+        """Return a 301: moved for good; clients repeat a POST as GET."""
+        return cls(301, location, headers, cookies)
+
+    @classmethod
+    def permanent(
+        cls,
+        location: str,
+        *,
+        headers: HeadersLike = (),
+        cookies: Cookies = _NO_COOKIES,
+    ) -> Self:
+        """Return a 308: moved for good; clients repeat the method."""
+        return cls(308, location, headers, cookies)
+
     def into_response(self) -> Response:
         """Return the response; a 500 if ``location`` cannot be in a header."""
         location = self.location
@@ -74,38 +129,3 @@ def _set_cookie(name: str, value: "str | Morsel[str]") -> str:
         msg = f"{name}={value!r} is no cookie: encode the value (RFC 6265 §4.1.1)"
         raise ValueError(msg)
     return f"{name}={value}"
-
-
-def found(
-    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
-) -> Redirect:
-    """Return a 302: for now elsewhere; clients repeat a POST as GET."""
-    return Redirect(302, location, headers, cookies)
-
-
-def see_other(
-    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
-) -> Redirect:
-    """Return a 303: the answer is elsewhere, to be had with GET."""
-    return Redirect(303, location, headers, cookies)
-
-
-def temporary(
-    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
-) -> Redirect:
-    """Return a 307: for now elsewhere, with the same method."""
-    return Redirect(307, location, headers, cookies)
-
-
-def permanent_moved(
-    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
-) -> Redirect:
-    """Return a 301: for good elsewhere; clients repeat a POST as GET."""
-    return Redirect(301, location, headers, cookies)
-
-
-def permanent(
-    location: str, *, headers: HeadersLike = (), cookies: Cookies = _NO_COOKIES
-) -> Redirect:
-    """Return a 308: for good elsewhere, with the same method."""
-    return Redirect(308, location, headers, cookies)

@@ -30,7 +30,7 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.proxy.header import ProxyHeader
 from tako.proxy.policy import ProxyPolicy, adopt_header
-from tako.routing.https_redirect import http_to_https_router
+from tako.routing.https_redirect import https_redirect
 from tako.runtime import ServerRuntime, signalled
 from tako.server.connection import Handler, TcpConnection
 from tako.server.detect import (
@@ -104,7 +104,7 @@ class Service:
         if tls is not None and tls.several:
             dispatch = partial(_dispatch_own, tls, dispatch)
         if endpoint.https_port is not None:
-            redirect = http_to_https_router(endpoint.https_port).dispatch
+            redirect = https_redirect(endpoint.https_port).dispatch
             dispatch = partial(_dispatch_secure, redirect, dispatch)
         self._handler: Handler = partial(run_exchange, dispatch)
         self._connections: set[TcpConnection | Undecided] = set()
