@@ -1,13 +1,17 @@
 """``Problem``: error documents, ``application/problem+json`` (RFC 9457)."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 
+from tako.http.media_type import essence
 from tako.http.response import Response, reason_phrase
 
 
 PROBLEM_JSON: Final = "application/problem+json"
 
+_NO_EXTENSIONS: Mapping[str, Any] = MappingProxyType({})
 _MEMBERS = frozenset({"type", "title", "status", "detail", "instance"})
 _PASSED = frozenset({"application/json", PROBLEM_JSON})
 _REPLACED = ("content-type", "content-length", "content-encoding", "transfer-encoding")
@@ -16,55 +20,64 @@ _REPLACED = ("content-type", "content-length", "content-encoding", "transfer-enc
 class Problem:
     """A problem document (RFC 9457 §3); a handler may return it.
 
-    The ``with_*`` methods change it and return it.
+    Args:
+        status: the status of the response (§3.1.2).
+        title: a summary of the kind of problem (§3.1.3).
+        type: a URI that identifies the kind of problem (§3.1.1).
+        detail: an explanation of this occurrence (§3.1.4).
+        instance: a URI of this occurrence (§3.1.5).
+        extensions: members of your own (§3.2).
+
+    Raises:
+        ValueError: an extension has the name of a member that the RFC defines.
     """
 
     __slots__ = ("detail", "extensions", "instance", "status", "title", "type")
 
-    def __init__(self, status: int | HTTPStatus, title: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int | HTTPStatus,
+        title: str | None = None,
+        *,
+        type: str | None = None,  # noqa: A002 - the name of the member
+        detail: str | None = None,
+        instance: str | None = None,
+        extensions: Mapping[str, Any] = _NO_EXTENSIONS,
+    ) -> None:
         self.status: int = int(status)
         self.title = title
-        self.type: str | None = None
-        self.detail: str | None = None
-        self.instance: str | None = None
-        self.extensions: dict[str, Any] = {}
+        self.type = type
+        self.detail = detail
+        self.instance = instance
+        self.extensions: dict[str, Any] = dict(extensions)
+        for name in self.extensions:
+            if name in _MEMBERS:
+                msg = f"{name!r} is no extension: it is a keyword of Problem"
+                raise ValueError(msg)
 
     @classmethod
-    def from_status(cls, status: int | HTTPStatus) -> "Problem":
-        """Return a problem of that status, titled with its reason phrase."""
-        return cls(status, reason_phrase(status) or None)
+    def from_status(
+        cls,
+        status: int | HTTPStatus,
+        *,
+        detail: str | None = None,
+        instance: str | None = None,
+        extensions: Mapping[str, Any] = _NO_EXTENSIONS,
+    ) -> "Problem":
+        """Return a problem without a type, titled with the status's reason phrase.
 
-    def with_type(self, uri: str) -> "Problem":
-        """Set the URI that identifies the kind of problem (RFC 9457 §3.1.1)."""
-        self.type = uri
-        return self
-
-    def with_title(self, title: str) -> "Problem":
-        """Set the summary of the kind of problem (RFC 9457 §3.1.3)."""
-        self.title = title
-        return self
-
-    def with_detail(self, detail: str) -> "Problem":
-        """Set the explanation of this occurrence (RFC 9457 §3.1.4)."""
-        self.detail = detail
-        return self
-
-    def with_instance(self, uri: str) -> "Problem":
-        """Set the URI of this occurrence (RFC 9457 §3.1.5)."""
-        self.instance = uri
-        return self
-
-    def with_extension(self, name: str, value: object) -> "Problem":
-        """Add a member of your own (RFC 9457 §3.2).
+        RFC 9457 §4.2.1: a problem without a type should have that title.
 
         Raises:
-            ValueError: ``name`` is one of the members that the RFC defines.
+            ValueError: an extension has the name of a member that the RFC defines.
         """
-        if name in _MEMBERS:
-            msg = f"{name!r} is a member of every problem; see Problem.with_{name}"
-            raise ValueError(msg)
-        self.extensions[name] = value
-        return self
+        return cls(
+            status,
+            reason_phrase(int(status)) or None,
+            detail=detail,
+            instance=instance,
+            extensions=extensions,
+        )
 
     def into_response(self) -> Response:
         """Return the response; members that are not set are left out."""
@@ -88,8 +101,7 @@ def default_problem_responder(response: Response) -> Response:
     """
     if not 400 <= response.status <= 599:
         return response
-    content_type = response.headers.get("content-type") or ""
-    if content_type.partition(";")[0].strip().lower() in _PASSED:
+    if essence(response.headers) in _PASSED:
         return response
     problem = Problem.from_status(response.status).into_response()
     for name, value in response.headers.raw:

@@ -23,13 +23,13 @@ def test_members_that_are_not_set_are_absent() -> None:
 
 
 def test_all_members_and_extensions() -> None:
-    problem = (
-        Problem.from_status(HTTPStatus.FORBIDDEN)
-        .with_type("https://example.com/out-of-credit")
-        .with_title("You do not have enough credit.")
-        .with_detail("Your balance is 30.")
-        .with_instance("/account/12345")
-        .with_extension("balance", 30)
+    problem = Problem(
+        HTTPStatus.FORBIDDEN,
+        "You do not have enough credit.",
+        type="https://example.com/out-of-credit",
+        detail="Your balance is 30.",
+        instance="/account/12345",
+        extensions={"balance": 30},
     )
     assert document(problem.into_response()) == {
         "type": "https://example.com/out-of-credit",
@@ -41,14 +41,32 @@ def test_all_members_and_extensions() -> None:
     }
 
 
+def test_a_problem_of_a_status_takes_what_belongs_to_the_occurrence() -> None:
+    problem = Problem.from_status(
+        403, detail="no", instance="/x", extensions={"balance": 30}
+    )
+    assert document(problem.into_response()) == {
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "no",
+        "instance": "/x",
+        "balance": 30,
+    }
+
+
+def test_extensions_of_one_problem_are_not_those_of_the_next() -> None:
+    Problem(400).extensions["x"] = 1
+    assert Problem(400).extensions == {}
+
+
 def test_a_status_without_a_phrase_has_no_title() -> None:
     assert document(Problem.from_status(499).into_response()) == {"status": 499}
 
 
 @pytest.mark.parametrize("name", ["type", "title", "status", "detail", "instance"])
 def test_an_extension_cannot_replace_a_member(name: str) -> None:
-    with pytest.raises(ValueError, match=f"with_{name}"):
-        Problem.from_status(400).with_extension(name, "x")
+    with pytest.raises(ValueError, match=f"'{name}' is no extension"):
+        Problem(400, extensions={name: "x"})
 
 
 @pytest.mark.parametrize("status", [100, 200, 204, 304, 308, 399, 600, 999])
