@@ -33,7 +33,7 @@ async def ticks() -> Response:
 async def events() -> Sse:
     async def source() -> AsyncIterator[SseEvent]:
         for tick in count():
-            yield SseEvent.data(f"tick: {tick}")
+            yield SseEvent(f"tick: {tick}")
             await tako.sleep(1)
 
     return Sse.events(source())

@@ -36,7 +36,7 @@ from tako.http.problem import PROBLEM_JSON, Problem, default_problem_responder
 from tako.http.redirect import Redirect
 from tako.http.request import Extensions, Request
 from tako.http.response import NOT_FOUND, Responder, Response, into_response
-from tako.http.sse import Sse, SseEvent, last_event_id, last_event_id_bytes
+from tako.http.sse import Sse, SseEvent
 from tako.http.state import MissingState
 from tako.proxy.header import (
     ProxyHeader,
@@ -175,8 +175,6 @@ __all__ = [
     "default_problem_responder",
     "https_redirect",
     "into_response",
-    "last_event_id",
-    "last_event_id_bytes",
     "load_certs",
     "load_key",
     "normalize_origin",

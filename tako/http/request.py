@@ -281,6 +281,18 @@ class Request:
         return cookies
 
     @property
+    def last_event_id(self) -> str | None:
+        """The ``Last-Event-ID`` of a client that resumes an event stream.
+
+        HTML standard §9.2; ``None`` if there is none, or if it is not UTF-8.
+        """
+        value = (self.headers.get_raw(b"last-event-id") or b"").strip()
+        try:
+            return value.decode() or None
+        except UnicodeDecodeError:
+            return None
+
+    @property
     def path_params(self) -> Mapping[str, str]:
         """The path parameters, percent-decoded.
 

@@ -41,7 +41,7 @@ def _router(sse: Callable[[], Sse]) -> Router:
 
 async def _three() -> AsyncIterator[SseEvent]:
     for number in range(3):
-        yield SseEvent.data(f"line {number}\nnext").id(str(number))
+        yield SseEvent(f"line {number}\nnext", id=str(number))
 
 
 def test_the_head_is_that_of_an_event_stream(serve: Serve, wire: str) -> None:
@@ -85,7 +85,7 @@ def test_silence_is_filled_and_no_event_is_lost(serve: Serve) -> None:
         await gate.wait()
         yield "after"
 
-    router = _router(lambda: Sse(source()).keep_alive(PERIOD))
+    router = _router(lambda: Sse(source(), keep_alive=PERIOD))
     with serve(router).connect() as connection:
         began = time.monotonic()
         _, receive = _open(connection)
@@ -104,7 +104,7 @@ def test_events_put_the_keep_alive_off(serve: Serve) -> None:
             yield str(number)
             await tako.sleep(PERIOD / 10)
 
-    router = _router(lambda: Sse(source()).keep_alive(100 * PERIOD))
+    router = _router(lambda: Sse(source(), keep_alive=100 * PERIOD))
     with serve(router).connect() as connection:
         assert b"keepalive" not in connection.request("GET", "/events").body
 
@@ -126,7 +126,7 @@ def test_a_disconnect_stops_the_generator(
             ended.put("ended")
 
     def sse() -> Sse:
-        return Sse(source()).keep_alive(0.05) if beats else Sse(source())
+        return Sse(source(), keep_alive=0.05 if beats else None)
 
     with serve(_router(sse), UNHURRIED).connect() as connection:
         pending = connection.send_request("GET", "/events")
@@ -156,15 +156,15 @@ def test_a_browser_reads_events(serve: Serve, wire: str) -> None:
 
     async def source() -> AsyncIterator[SseEvent]:
         try:
-            yield SseEvent.comment("hello")
-            yield SseEvent.data("one\ntwo").id("7")
+            yield SseEvent(comment="hello")
+            yield SseEvent("one\ntwo", id="7")
             for number in itertools.count():
-                yield SseEvent.data(str(number)).event("named")
+                yield SseEvent(str(number), event="named")
                 await tako.sleep(0.05)
         finally:
             ended.put("closed")
 
-    server = serve(_router(lambda: Sse.events(source()).keep_alive(0.01)))
+    server = serve(_router(lambda: Sse.events(source(), keep_alive=0.01)))
     # The browser prefers HTTP/2 where the port offers it.
     scheme = "http" if wire == "h1" else "https"
     base = f"{scheme}://localhost:{server.address[1]}"

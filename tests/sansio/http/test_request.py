@@ -95,6 +95,17 @@ def test_the_constructor_keeps_what_the_engine_says() -> None:
     assert repr(request) == "<Request GET /x HTTP/2>"
 
 
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [(b" 42 ", "42"), ("ä".encode(), "ä"), (b"\xff", None), (b"", None)],
+)
+def test_the_last_event_id_is_text_or_absent(raw: bytes, text: str | None) -> None:
+    request = Request.build(headers=[("Last-Event-ID", raw)])
+    assert request.last_event_id == text
+    assert request.headers.get_raw(b"last-event-id") == raw.strip()
+    assert Request.build().last_event_id is None
+
+
 def test_defaults_are_those_of_a_plain_http_1_1_request() -> None:
     request = Request.build()
     assert (request.method, request.path) == ("GET", "/")

@@ -1,23 +1,16 @@
 """Server-sent events: encoding, headers, keep-alive."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tako.errors import ConfigError
-from tako.http.headers import Headers
 from tako.http.request import Request
 from tako.http.response import Response, into_response
-from tako.http.sse import (
-    EventStream,
-    Heartbeat,
-    Sse,
-    SseEvent,
-    last_event_id,
-    last_event_id_bytes,
-)
+from tako.http.sse import EventStream, Heartbeat, Sse, SseEvent
 from tako.server.heartbeat import HeartbeatTimer
 from tests.support.wire import FakeConnection, FakeRuntime
 
@@ -44,25 +37,25 @@ def sent(sse: Sse) -> list[bytes]:
 @pytest.mark.parametrize(
     ("event", "wire"),
     [
-        (SseEvent.data("hello"), b"data: hello\n\n"),
-        (SseEvent.data(""), b"data: \n\n"),
-        (SseEvent.data("line1\nline2"), b"data: line1\ndata: line2\n\n"),
-        (SseEvent.data("a\r\nb\rc"), b"data: a\ndata: bc\n\n"),
-        (SseEvent.data("a\n"), b"data: a\ndata: \n\n"),
-        (SseEvent.data("ä🐙"), "data: ä🐙\n\n".encode()),
-        (SseEvent.comment("hi"), b": hi\n\n"),
-        (SseEvent.comment("a\nb\r"), b": a\n: b\n\n"),
-        (SseEvent.retry(5), b"retry: 5000\n\n"),
-        (SseEvent.retry(timedelta(milliseconds=1500)), b"retry: 1500\n\n"),
-        (SseEvent.retry(0.0004), b"retry: 0\n\n"),
+        (SseEvent("hello"), b"data: hello\n\n"),
+        (SseEvent(""), b"data: \n\n"),
+        (SseEvent("line1\nline2"), b"data: line1\ndata: line2\n\n"),
+        (SseEvent("a\r\nb\rc"), b"data: a\ndata: bc\n\n"),
+        (SseEvent("a\n"), b"data: a\ndata: \n\n"),
+        (SseEvent("ä🐙"), "data: ä🐙\n\n".encode()),
+        (SseEvent(comment="hi"), b": hi\n\n"),
+        (SseEvent(comment="a\nb\r"), b": a\n: b\n\n"),
+        (SseEvent(retry=5), b"retry: 5000\n\n"),
+        (SseEvent(retry=timedelta(milliseconds=1500)), b"retry: 1500\n\n"),
+        (SseEvent(retry=0.0004), b"retry: 0\n\n"),
         (
-            SseEvent.data("x").event("legit\nid: hostile"),
+            SseEvent("x", event="legit\nid: hostile"),
             b"event: legit id: hostile\ndata: x\n\n",
         ),
-        (SseEvent.data("x").id("a\r\nb"), b"id: a  b\ndata: x\n\n"),
-        (SseEvent.data("x").id("a\0b"), b"data: x\n\n"),
-        (SseEvent.data("x").id(""), b"id: \ndata: x\n\n"),
-        (SseEvent.event("ping"), b"event: ping\n\n"),
+        (SseEvent("x", id="a\r\nb"), b"id: a  b\ndata: x\n\n"),
+        (SseEvent("x", id="a\0b"), b"data: x\n\n"),
+        (SseEvent("x", id=""), b"id: \ndata: x\n\n"),
+        (SseEvent(event="ping"), b"event: ping\n\n"),
         (SseEvent(), b"\n\n"),
     ],
 )
@@ -70,32 +63,29 @@ def test_event_is_encoded(event: SseEvent, wire: bytes) -> None:
     assert event.encode() == wire
 
 
-def test_fields_come_in_their_order_whatever_the_order_of_calls() -> None:
-    event = SseEvent.data("d").retry(1).id("i").event("e").comment("c")
+def test_fields_come_in_their_order_whatever_the_order_of_keywords() -> None:
+    event = SseEvent(data="d", retry=1, id="i", event="e", comment="c")
     assert event.encode() == b": c\nevent: e\nid: i\nretry: 1000\ndata: d\n\n"
 
 
-def test_each_method_changes_the_event_and_returns_it() -> None:
-    event = SseEvent.data("a")
-    assert event.data("b") is event
-    assert event.encode() == b"data: b\n\n"
-    assert SseEvent.data("c") is not SseEvent.data("c")
+def test_an_event_is_a_value() -> None:
+    event = SseEvent("a", id="1")
+    assert event == SseEvent(data="a", id="1")
+    assert event != SseEvent("a")
+    assert replace(event, data="b").encode() == b"id: 1\ndata: b\n\n"
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), "5"])
 def test_retry_takes_a_positive_time(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"^retry"):
-        SseEvent.retry(value)
+        SseEvent(retry=value)
 
 
 @pytest.mark.parametrize("hostile", ["\n\ndata: x", "\r\rdata: x", "\r\n\r\ndata: x"])
-@pytest.mark.parametrize(
-    "make", [SseEvent.data, SseEvent.comment, SseEvent.event, SseEvent.id]
-)
-def test_no_value_can_begin_another_event(
-    make: Callable[[str], SseEvent], hostile: str
-) -> None:
-    wire = make(f"a{hostile}").encode()
+@pytest.mark.parametrize("field", ["data", "comment", "event", "id"])
+def test_no_value_can_begin_another_event(field: str, hostile: str) -> None:
+    values: dict[str, Any] = {field: f"a{hostile}"}
+    wire = SseEvent(**values).encode()
     assert wire.endswith(b"\n\n")
     assert b"\n\n" not in wire[:-2]
     assert b"\r" not in wire
@@ -122,13 +112,13 @@ def test_headers_of_one_response_are_not_those_of_the_next() -> None:
 
 async def numbers() -> AsyncIterator[SseEvent]:
     for number in range(3):
-        yield SseEvent.data(f"tick: {number}")
+        yield SseEvent(f"tick: {number}")
 
 
 def test_events_are_encoded_one_by_one() -> None:
     expected = [b"data: tick: 0\n\n", b"data: tick: 1\n\n", b"data: tick: 2\n\n"]
     assert sent(Sse.events(numbers())) == expected
-    assert sent(Sse.events([SseEvent.data("x")])) == [b"data: x\n\n"]
+    assert sent(Sse.events([SseEvent("x")])) == [b"data: x\n\n"]
 
 
 def test_raw_items_are_framed_as_they_are() -> None:
@@ -214,7 +204,7 @@ def beating(period: float) -> tuple[FakeExchange, HeartbeatTimer]:
 
 
 def test_keep_alive_is_announced_on_the_body() -> None:
-    body = into_response(Sse([]).keep_alive(timedelta(seconds=15))).body
+    body = into_response(Sse([], keep_alive=timedelta(seconds=15))).body
     assert isinstance(body, EventStream)
     assert body.heartbeat == Heartbeat(15.0, b":keepalive\n\n")
     without = into_response(Sse([])).body
@@ -223,8 +213,10 @@ def test_keep_alive_is_announced_on_the_body() -> None:
 
 
 def test_keep_alive_takes_a_positive_period() -> None:
-    with pytest.raises(ConfigError, match=r"^period"):
-        Sse([]).keep_alive(0)
+    with pytest.raises(ConfigError, match=r"^keep_alive"):
+        Sse([], keep_alive=0)
+    with pytest.raises(ConfigError, match=r"^keep_alive"):
+        Sse.events([], keep_alive=-1)
 
 
 def test_a_comment_is_sent_after_each_period_of_silence() -> None:
@@ -269,21 +261,3 @@ def test_a_client_that_does_not_read_gets_no_comments_on_top() -> None:
     exchange.writable = True
     exchange.connection.runtime.advance(10)
     assert [when for when, _ in exchange.log] == [30.0]
-
-
-# Last-Event-ID
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [(b" 42 ", "42"), ("ä".encode(), "ä"), (b"\xff", None), (b"", None)],
-)
-def test_last_event_id(raw: bytes, text: str | None) -> None:
-    headers = Headers([("Last-Event-ID", raw)])
-    assert last_event_id(headers) == text
-    assert last_event_id_bytes(headers) == (raw.strip() or None)
-
-
-def test_no_last_event_id() -> None:
-    assert last_event_id(Headers()) is None
-    assert last_event_id_bytes(Headers()) is None
