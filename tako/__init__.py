@@ -35,7 +35,7 @@ from tako.http.multipart import Multipart, Part
 from tako.http.problem import PROBLEM_JSON, Problem, default_problem_responder
 from tako.http.redirect import Redirect
 from tako.http.request import Extensions, Request
-from tako.http.response import NOT_FOUND, Responder, Response, into_response
+from tako.http.response import Responder, Response, into_response
 from tako.http.sse import Sse, SseEvent
 from tako.http.state import MissingState
 from tako.proxy.header import (
@@ -99,7 +99,6 @@ from tako.ws import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "NOT_FOUND",
     "PROBLEM_JSON",
     "AcceptBackoff",
     "AccessEntry",

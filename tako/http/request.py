@@ -243,11 +243,6 @@ class Request:
         return request
 
     @property
-    def url(self) -> str:
-        """The path and query as received; the same as ``target``."""
-        return self.target
-
-    @property
     def host(self) -> str | None:
         """Host and port that the client asked for: the authority, else ``Host``."""
         if self.authority is not None:  # RFC 9112 §3.2.2: it overrides Host

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import (
     Any,
-    Final,
     Protocol,
     TypeAlias,
     cast,
@@ -18,8 +17,6 @@ from tako.http.headers import Headers, HeadersLike
 
 Body: TypeAlias = bytes | AsyncIterable[bytes] | Iterable[bytes]
 """A response body: all of it, or an iterable of chunks that is sent as it yields."""
-
-NOT_FOUND: Final = (404, "Not Found")
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")

@@ -45,7 +45,7 @@ class TestResponses:
             (204, 204, None, b""),
             (None, 200, None, b""),
             ((201, "made"), 201, "text/plain; charset=utf-8", b"made"),
-            (tako.NOT_FOUND, 404, "text/plain; charset=utf-8", b"Not Found"),
+            ((404, "Not Found"), 404, "text/plain; charset=utf-8", b"Not Found"),
         ],
     )
     def test_what_a_handler_returns_is_what_is_sent(

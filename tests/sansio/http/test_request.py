@@ -75,7 +75,7 @@ def test_path_and_query_are_kept_as_received(
 ) -> None:
     request = Request("GET", target, Headers())
     assert (request.path, request.query) == (path, query)
-    assert request.target == request.url == target
+    assert request.target == target
 
 
 def test_the_constructor_keeps_what_the_engine_says() -> None:

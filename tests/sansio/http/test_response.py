@@ -10,7 +10,6 @@ from tako.errors import HttpError
 from tako.http.headers import Headers
 from tako.http.method import Method
 from tako.http.response import (
-    NOT_FOUND,
     Responder,
     Response,
     error_response,
@@ -167,7 +166,7 @@ def test_responses_have_no_dict() -> None:
             (201, {"Content-Type": "text/html"}, "hi"),
             (201, [("content-type", "text/html")], b"hi"),
         ),
-        (NOT_FOUND, (404, TEXT, b"Not Found")),
+        ((404, "Not Found"), (404, TEXT, b"Not Found")),
         (Teapot(), (418, TEXT, b"short and stout")),
         (TeapotError(), (418, TEXT, b"short and stout")),
         ((200, Teapot()), (200, TEXT, b"short and stout")),
