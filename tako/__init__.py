@@ -52,7 +52,8 @@ from tako.routing.access_log import AccessEntry, WebSocketCounts, access_log
 from tako.routing.https_redirect import https_redirect
 from tako.routing.middleware import Next
 from tako.routing.request_id import RequestId, request_id
-from tako.routing.router import Route, Router
+from tako.routing.route import Route
+from tako.routing.router import Router
 from tako.runtime import ctrl_c, run, sleep
 from tako.server.aliases import (
     serve_h2c_with_config,

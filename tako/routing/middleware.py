@@ -1,12 +1,14 @@
-"""Middleware: code around handlers, and the boundary where exceptions become answers.
+"""Middleware: code around handlers, and the answerer, where exceptions become answers.
 
 Theory of operation. The chain around a handler is built once, from the inside out:
 each ``Next`` holds a middleware and the ``Next`` below it. Nothing in it belongs to a
 request, so running one builds nothing, and ``next`` may be called twice.
 
-Invariant: a ``Next`` returns a ``Response``. What a handler or middleware raises
-becomes an answer right there, so that the middleware around it sees every answer. Only
-what is no ``Exception`` (cancellation, ``KeyboardInterrupt``) passes through.
+Invariant: a ``Next`` returns a ``Response``: it is the answerer. What a handler or a
+middleware raises becomes an answer right there, so that the middleware around it sees
+every answer. Only what is not an ``Exception`` (cancellation, ``KeyboardInterrupt``)
+passes through. The isolation boundary of the exchange, in the server, is another one:
+it catches what fails while an answer is sent.
 """
 
 import logging
@@ -35,13 +37,13 @@ class Next:
     async def __call__(self, request: Request) -> Response:
         """Run the rest of the chain; it may be called again, also with another request.
 
-        Never raises an ``Exception``: those are answers by now.
+        It raises no ``Exception``: what the chain raises is answered (the answerer).
 
         Cancel safety: that of the handler and middleware.
         """
         try:
             return into_response(await self._middleware(request, self._inner))
-        except Exception as error:  # the isolation boundary
+        except Exception as error:  # the answerer, of a middleware
             return failure_response(request, error)
 
     async def run(self, request: Request) -> Response:
@@ -52,7 +54,7 @@ class Next:
         return await self(request)
 
 
-class Endpoint(Next):
+class Innermost(Next):
     """The innermost part of a chain: a handler."""
 
     __slots__ = ("_call",)
@@ -71,7 +73,7 @@ class Endpoint(Next):
             if type(result) is CoroutineType or hasattr(type(result), "__await__"):
                 result = await cast("Awaitable[object]", result)
             return result if type(result) is Response else into_response(result)
-        except Exception as error:  # the isolation boundary
+        except Exception as error:  # the answerer, of a handler
             return failure_response(request, error)
 
 
@@ -97,7 +99,7 @@ def as_middleware(value: Middleware | IntoMiddleware) -> Middleware:
     """Return ``value`` as a middleware.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it cannot be called, and is no ``IntoMiddleware``.
     """
     made = value.into_middleware() if isinstance(value, IntoMiddleware) else value
     if not callable(made):
@@ -108,26 +110,26 @@ def as_middleware(value: Middleware | IntoMiddleware) -> Middleware:
 
 def chain(middlewares: Iterable[Middleware], call: BoundHandler) -> Next:
     """Return ``call`` with ``middlewares`` around it, the first one outermost."""
-    inner: Next = Endpoint(call)
+    inner: Next = Innermost(call)
     for middleware in reversed(tuple(middlewares)):
         inner = Next(middleware, inner)
     return inner
 
 
 def failure_response(request: Request, error: Exception) -> Response:
-    """Return the answer to an exception that a handler or a middleware let out.
+    """Return the answer to an exception that a handler or a middleware raised.
 
     A fault (any 500) is logged with its traceback, and nothing of it is in the answer.
     """
     if isinstance(error, Disconnected):
         _log.debug("%s %s: the client is gone", request.method, request.path)
-        return Response(499)  # for access logs only: nobody is left to read it
+        return Response(499)  # for access logs only: the client cannot read it
     if isinstance(error, RemoteProtocolError):
         _log.debug("%s %s: %s", request.method, request.path, error)
         return error_response(HttpError(400))
     try:
         response = into_response(error)
-    except Exception:
+    except Exception:  # its ``into_response`` failed: a fault in place of an answer
         _log.exception("%s has no response that can be sent", type(error).__name__)
         response = error_response(RuntimeError())
     if response.status == 500:

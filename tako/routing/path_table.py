@@ -120,6 +120,25 @@ def _checked_name(name: str, path: str) -> str:
     return name
 
 
+def join(prefix: str, path: str, *, mount: bool = False) -> str:
+    """Return ``path`` below ``prefix``; the bare prefix for ``"/"`` and ``""``.
+
+    The index of what is mounted keeps its slash: links in it are relative to that.
+    """
+    if prefix and path in {"", "/"}:
+        return prefix + "/" if mount else prefix
+    if not path.startswith("/"):
+        msg = f"a route's path starts with '/', unlike {path!r}"
+        raise ConfigError(msg)
+    return prefix + path
+
+
+def normal_prefix(prefix: str) -> str:
+    """Return ``prefix`` with a slash at its front and none at its end."""
+    bare = prefix.strip("/")
+    return f"/{bare}" if bare else ""
+
+
 class _Node(Generic[T]):
     """The routes that share their first segments."""
 

@@ -9,18 +9,21 @@ Invariants: a route object belongs to one router (``nest`` and ``merge`` copy);
 ``dispatch`` raises no ``Exception`` because of a request, a handler or a middleware.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Protocol, Self, TypeAlias, TypeVar, overload
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from tako.config import Duration, seconds
 from tako.errors import ConfigError, RouteConflictError
+from tako.http import grammar
 from tako.http.method import Method
 from tako.http.problem import default_problem_responder
 from tako.http.request import Request
 from tako.http.response import Response, into_response
+from tako.http.state import TypeMap
 from tako.routing.middleware import (
-    Endpoint,
+    Innermost,
     IntoMiddleware,
     Middleware,
     Next,
@@ -28,27 +31,26 @@ from tako.routing.middleware import (
     chain,
     failure_response,
 )
-from tako.routing.registration import Registrar, Route, join, normal_prefix
-from tako.routing.signature import Handler, bind_handler
+from tako.routing.path_table import (
+    EMPTY,
+    PathTable,
+    join,
+    normal_prefix,
+    parse_path,
+)
+from tako.routing.route import Decorator, Route, Verb
+from tako.routing.signature import MOUNT, Handler, bind_handler
 
 
-__all__ = [
-    "ErrorHandler",
-    "Plugin",
-    "Route",
-    "RouteConflictError",
-    "Router",
-    "TimeLimit",
-]
-
+H = TypeVar("H", bound=Handler)
 T = TypeVar("T")
 
 ErrorHandler: TypeAlias = Callable[[Response], Response | Awaitable[Response]]
 
 _NO_PARAMS: Mapping[str, str] = {}
 _ORDER = {str(method): i for i, method in enumerate(Method)}
-_OTHER_VERSION = Endpoint(lambda _: Response(505))
-_TIMED_OUT = Endpoint(lambda _: Response(408))
+_OTHER_VERSION = Innermost(lambda _: Response(505))
+_TIMED_OUT = Innermost(lambda _: Response(408))
 
 
 class TimeLimit(Protocol):
@@ -75,7 +77,7 @@ class Plugin(Protocol):
         ...
 
 
-class Router(Registrar):
+class Router:
     """Sends each request to the handler for its method and path.
 
     Args:
@@ -83,17 +85,152 @@ class Router(Registrar):
     """
 
     def __init__(self, *, auto_head: bool = True) -> None:
-        super().__init__()
         self._auto_head = auto_head
+        self._routes: list[Route] = []
+        self._tables: dict[str, PathTable[Route]] = {}
+        self._middlewares: tuple[Middleware, ...] = ()
+        self._prefix = ""  # of the scopes around what is registered now
+        self._state = TypeMap()
         self._states = (self._state,)
         self._seconds: float | None = None
-        self._fallback: Next = Endpoint(self._answer_unrouted)
+        self._fallback: Next = Innermost(self._answer_unrouted)
         self._timeout_fallback: Next = _TIMED_OUT
         self._error_handler: ErrorHandler | None = None
         self._client_error_handler: ErrorHandler | None = None
         self._missed: Next | None = None
         self._plugins: dict[str, Plugin] = {}
         self._pending: list[Plugin] = []
+
+    # Registration
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """All routes, in the order of registration."""
+        return tuple(self._routes)
+
+    @overload
+    def route(
+        self, method: str, path: str, *, redirect_slashes: bool = False
+    ) -> Decorator: ...
+    @overload
+    def route(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        redirect_slashes: bool = False,
+    ) -> Route: ...
+    def route(
+        self,
+        method: str,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        redirect_slashes: bool = False,
+    ) -> Route | Decorator:
+        """Register ``handler`` for ``method`` and ``path``.
+
+        Without a handler it is a decorator: ``@router.route("GET", "/x")``.
+
+        Args:
+            method: a ``Method`` or the name of another one.
+            path: ``/`` and segments; ``{name}`` is a parameter, perhaps with text
+                around it in its segment, ``{*rest}`` at the end takes everything.
+            handler: takes nothing, the request, path parameters by name, or both.
+            redirect_slashes: answer with 308 a request for the path with slashes at
+                its end that it does not have, or without the one that it has.
+
+        Raises:
+            RouteConflictError: another route matches the same requests.
+            ConfigError: the method, path or handler cannot work, or the slashes of the
+                path ``/`` are to be redirected.
+        """
+        if redirect_slashes and join(self._prefix, path) == "/":
+            msg = "redirect_slashes: the root path has no other ending"
+            raise ConfigError(msg)
+        if handler is None:
+
+            def register(function: H, /) -> H:
+                self._register(method, path, function, redirect_slashes)
+                return function
+
+            return register
+        return self._register(method, path, handler, redirect_slashes)
+
+    def _verb(self, method: Method) -> Verb:
+        return cast("Verb", partial(self.route, method))
+
+    @property
+    def get(self) -> Verb:
+        """Register a handler for GET, and for HEAD where it has none; see ``route``."""
+        return self._verb(Method.GET)
+
+    @property
+    def post(self) -> Verb:
+        """Register a handler for POST; see ``route``."""
+        return self._verb(Method.POST)
+
+    @property
+    def put(self) -> Verb:
+        """Register a handler for PUT; see ``route``."""
+        return self._verb(Method.PUT)
+
+    @property
+    def delete(self) -> Verb:
+        """Register a handler for DELETE; see ``route``."""
+        return self._verb(Method.DELETE)
+
+    @property
+    def patch(self) -> Verb:
+        """Register a handler for PATCH; see ``route``."""
+        return self._verb(Method.PATCH)
+
+    @property
+    def head(self) -> Verb:
+        """Register a handler for HEAD alone; see ``route``."""
+        return self._verb(Method.HEAD)
+
+    @property
+    def options(self) -> Verb:
+        """Register a handler for OPTIONS; see ``route``."""
+        return self._verb(Method.OPTIONS)
+
+    def _register(
+        self, method: str, path: str, handler: Handler, redirect_slashes: bool
+    ) -> Route:
+        app = bool(getattr(handler, MOUNT, False))
+        pattern = parse_path(join(self._prefix, path, mount=app))
+        last = pattern.segments[-1]
+        route = Route(
+            _checked_method(method),
+            pattern,
+            bind_handler(handler, pattern.names),
+            self._states,
+            redirect_slashes=redirect_slashes,
+            mount=app and (last.catch_all or last == EMPTY),
+        )
+        self._check(route, "Failed to register route")
+        self._add(route)
+        return route
+
+    def _check(self, route: Route, failed: str) -> None:
+        """Raise RouteConflictError if ``route`` cannot be added."""
+        table = self._tables.get(route.method)
+        other = table.conflict(route.pattern) if table is not None else None
+        if other is not None:
+            msg = (
+                f"{failed}: {route.method} {route.path} conflicts with"
+                f" {other.method} {other.path}"
+            )
+            raise RouteConflictError(msg)
+
+    def _add(self, route: Route) -> None:
+        table = self._tables.get(route.method)
+        if table is None:
+            table = self._tables[route.method] = PathTable()
+        table.add(route.pattern, route, mounted=route.mount)
+        self._routes.append(route)
 
     # Composition
 
@@ -116,6 +253,15 @@ class Router(Registrar):
             build(self)
         return None
 
+    @contextmanager
+    def _prefixed(self, prefix: str) -> Generator[Self, None, None]:
+        before = self._prefix
+        self._prefix = before + normal_prefix(prefix)
+        try:
+            yield self
+        finally:
+            self._prefix = before
+
     def nest(self, prefix: str, child: "Router") -> Self:
         """Copy the routes of ``child`` below ``prefix``, with its middleware and state.
 
@@ -126,11 +272,7 @@ class Router(Registrar):
             RouteConflictError: two routes match the same requests; none is copied.
         """
         prefix = self._prefix + normal_prefix(prefix)
-        self._copy_routes(
-            child,
-            lambda route: join(prefix, route.path, mount=route.mount),
-            "Failed to nest route",
-        )
+        self._add_copies(child._copies(prefix, self._state), "Failed to nest route")
         return self
 
     def merge(self, other: "Router") -> None:
@@ -139,22 +281,19 @@ class Router(Registrar):
         Raises:
             RouteConflictError: two routes match the same requests; none is copied.
         """
-        prefix = self._prefix
-        self._copy_routes(
-            other, lambda route: join(prefix, route.path, mount=route.mount), None
+        self._add_copies(
+            other._copies(self._prefix, self._state),
+            "Failed to merge route {0.path!r} (method {0.method})",
         )
 
-    def _copy_routes(
-        self, child: "Router", path_of: Callable[[Route], str], failed: str | None
-    ) -> None:
-        child.prepare()  # what its plugins add is part of it
-        copies = [
-            route.copy(path_of(route), child._middlewares, self._state)
-            for route in child._routes
-        ]
+    def _copies(self, prefix: str, state: TypeMap) -> list[Route]:
+        """Return copies of the routes, those of plugins too; see ``Route.copy``."""
+        self.prepare()
+        return [route.copy(prefix, self._middlewares, state) for route in self._routes]
+
+    def _add_copies(self, copies: list[Route], failed: str) -> None:
         for copy in copies:
-            merging = f"Failed to merge route {copy.path!r} (method {copy.method})"
-            self._check(copy, failed or merging)
+            self._check(copy, failed.format(copy))
         for copy in copies:
             self._add(copy)
 
@@ -193,11 +332,11 @@ class Router(Registrar):
             self._pending[0].setup(self)
             del self._pending[0]
 
-    # Answers that are nobody's route
+    # Answers other than a handler's
 
     def fallback(self, handler: Handler) -> Self:
         """Answer with ``handler`` where no method has a route for the path."""
-        self._fallback = Endpoint(bind_handler(handler, ()))
+        self._fallback = Innermost(bind_handler(handler, ()))
         return self
 
     def timeout(self, duration: Duration) -> Self:
@@ -207,7 +346,7 @@ class Router(Registrar):
 
     def timeout_fallback(self, handler: Handler) -> Self:
         """Answer with ``handler``, instead of an empty 408, when the time is over."""
-        self._timeout_fallback = Endpoint(bind_handler(handler, ()))
+        self._timeout_fallback = Innermost(bind_handler(handler, ()))
         return self
 
     def error_handler(self, function: ErrorHandler) -> Self:
@@ -307,7 +446,7 @@ class Router(Registrar):
             if not isinstance(result, Response):
                 result = await result
             return into_response(result)
-        except Exception as error:  # an isolation boundary
+        except Exception as error:  # the answerer (see ``Next``), of error handlers
             return failure_response(request, error)
 
     # Where no route matches
@@ -317,7 +456,7 @@ class Router(Registrar):
         return self._missed
 
     async def _answer_missed(self, request: Request) -> Response:
-        location = self._tsr_location(request)
+        location = self._slash_location(request)
         if location is not None:
             return Response(308, {"location": location})
         allow = self._allowed(request.path)
@@ -332,13 +471,13 @@ class Router(Registrar):
         # RFC 9110 §15.6.2: 501 to a method that is not supported for any resource
         return Response(404 if known else 501)
 
-    def _tsr_location(self, request: Request) -> str | None:
+    def _slash_location(self, request: Request) -> str | None:
         """Return where a request that lacks, or has, a last slash is redirected to."""
         path = request.path
         other = path.rstrip("/") if path.endswith("/") else path + "/"
         found = self._find(request.method, other)
         # As Starlette's Mount: its app's index is at the slash, where links in it lead
-        if found is None or not (found[0].tsr or found[0].mount):
+        if found is None or not (found[0].redirect_slashes or found[0].mount):
             return None
         location = f"{other}?{request.query}" if request.query else other
         if location[1:2] in {"/", "\\"}:
@@ -351,3 +490,20 @@ class Router(Registrar):
         if self._auto_head and "GET" in allowed and "HEAD" not in allowed:
             allowed.append("HEAD")
         return sorted(allowed, key=lambda method: _ORDER.get(method, len(_ORDER)))
+
+
+def _checked_method(method: str) -> str:
+    """Return ``method`` as a plain string.
+
+    Raises:
+        ConfigError: it is no token, or a known method in the wrong case, which no
+            request would match: methods are case-sensitive (RFC 9110 §9.1).
+    """
+    name = str(method)
+    if not grammar.is_token(name.encode()):
+        msg = f"{name!r} is not a method (RFC 9110 §9.1)"
+        raise ConfigError(msg)
+    if name not in Method.__members__ and name.upper() in Method.__members__:
+        msg = f"methods are case-sensitive: write {name.upper()!r} instead of {name!r}"
+        raise ConfigError(msg)
+    return name

@@ -9,7 +9,7 @@ import pytest
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.routing.middleware import Endpoint, Middleware, Next, as_middleware, chain
+from tako.routing.middleware import Innermost, Middleware, Next, as_middleware, chain
 from tests.support.wire import Cancelled, FakeRuntime
 
 
@@ -140,11 +140,11 @@ def test_a_middleware_that_is_not_async_is_a_500() -> None:
 # The boundary around a handler
 
 
-def failing(error: BaseException) -> Endpoint:
+def failing(error: BaseException) -> Innermost:
     async def handler(_: Request) -> None:
         raise error
 
-    return Endpoint(handler)
+    return Innermost(handler)
 
 
 def test_an_unexpected_exception_is_logged_and_not_told(
@@ -225,7 +225,7 @@ def test_what_is_no_exception_passes_through(error: BaseException) -> None:
 
 
 def test_a_value_that_is_no_answer_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
-    assert run(Endpoint(lambda _: object()), Request.build()).status == 500
+    assert run(Innermost(lambda _: object()), Request.build()).status == 500
     assert "a handler cannot return object" in caplog.text
 
 
@@ -235,4 +235,4 @@ def test_any_awaitable_is_awaited() -> None:
             return "later"
             yield
 
-    assert run(Endpoint(lambda _: Later()), Request.build()).body == b"later"
+    assert run(Innermost(lambda _: Later()), Request.build()).body == b"later"

@@ -1,0 +1,171 @@
+"""``Route``: one method and path with its handler; and the types that register it."""
+
+import logging
+from typing import Protocol, Self, TypeVar, get_args, overload
+
+from tako.config import Duration, seconds
+from tako.errors import ConfigError
+from tako.http.request import HttpVersion
+from tako.http.state import TypeMap
+from tako.routing.middleware import (
+    IntoMiddleware,
+    Middleware,
+    Next,
+    as_middleware,
+    chain,
+)
+from tako.routing.path_table import Pattern, join, parse_path
+from tako.routing.signature import BoundHandler, Handler
+
+
+H = TypeVar("H", bound=Handler)
+
+_VERSIONS: tuple[str, ...] = get_args(HttpVersion)
+
+_log = logging.getLogger("tako.router")
+
+
+class Decorator(Protocol):
+    """Registers the function below it and returns it unchanged."""
+
+    def __call__(self, handler: H, /) -> H:
+        """Register ``handler``.
+
+        Raises:
+            ConfigError: as ``Router.route``.
+        """
+        ...
+
+
+class Verb(Protocol):
+    """``Router.route`` for one method: ``router.get("/x", handler)``."""
+
+    @overload
+    def __call__(self, path: str, *, redirect_slashes: bool = False) -> Decorator: ...
+    @overload
+    def __call__(
+        self, path: str, handler: Handler, *, redirect_slashes: bool = False
+    ) -> "Route": ...
+
+
+class Route:
+    """One method and path with its handler; made by a router.
+
+    Attributes:
+        method: the method that it answers.
+        path: its path as registered, with the prefixes of scopes and routers around it.
+        redirect_slashes: whether its path with another ending is redirected to it.
+        mount: whether an app is mounted here, with its index and what is below.
+        http_version: the only version that it answers, ``None`` for all.
+        seconds: its timeout, ``None`` for its router's.
+        states: where the requests that it answers find application state.
+    """
+
+    __slots__ = (
+        "_call",
+        "_chain",
+        "_middlewares",
+        "http_version",
+        "method",
+        "mount",
+        "path",
+        "pattern",
+        "redirect_slashes",
+        "seconds",
+        "states",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        pattern: Pattern,
+        call: BoundHandler,
+        states: tuple[TypeMap, ...],
+        *,
+        redirect_slashes: bool = False,
+        mount: bool = False,
+    ) -> None:
+        self.method: str = method
+        self.pattern: Pattern = pattern
+        self.path: str = pattern.path
+        self.redirect_slashes: bool = redirect_slashes
+        self.mount: bool = mount
+        self.http_version: HttpVersion | None = None
+        self.seconds: float | None = None
+        self.states: tuple[TypeMap, ...] = states
+        self._call = call
+        self._middlewares: tuple[Middleware, ...] = ()
+        self._chain: Next | None = None
+
+    def middleware(self, mw: Middleware | IntoMiddleware) -> Self:
+        """Run ``mw`` around this route's handler, inside what was added before."""
+        self._middlewares += (as_middleware(mw),)
+        self._chain = None
+        return self
+
+    def timeout(self, duration: Duration) -> Self:
+        """Limit the time to a response; the first call wins.
+
+        Raises:
+            ConfigError: ``duration`` is not positive.
+        """
+        limit = seconds(duration, "timeout")
+        if self.seconds is None:
+            self.seconds = limit
+        else:
+            _log.warning("%r has a timeout already; the later one is ignored", self)
+        return self
+
+    def version(self, http_version: HttpVersion) -> Self:
+        """Answer requests of other HTTP versions with 505; the first call wins.
+
+        Raises:
+            ConfigError: there is no such version here.
+        """
+        if http_version not in _VERSIONS:
+            msg = f"version takes one of {_VERSIONS}, not {http_version!r}"
+            raise ConfigError(msg)
+        if self.http_version is None:
+            self.http_version = http_version
+        else:
+            _log.warning("%r has a version already; the later one is ignored", self)
+        return self
+
+    def chain(self, outer: tuple[Middleware, ...]) -> Next:
+        """Return the handler inside this route's middlewares inside ``outer``.
+
+        Built once, until ``forget_chain`` is called.
+        """
+        if self._chain is None:
+            self._chain = chain(outer + self._middlewares, self._call)
+        return self._chain
+
+    def forget_chain(self) -> None:
+        """Build the chain again: the middlewares of its router have changed."""
+        self._chain = None
+
+    def copy(
+        self, prefix: str, outer: tuple[Middleware, ...], state: TypeMap
+    ) -> "Route":
+        """Return a copy for a router that this route's own router is nested in.
+
+        Args:
+            prefix: what the copy's path has before this one.
+            outer: middlewares of its own router, which become the copy's.
+            state: application state of the router around.
+        """
+        route = Route(
+            self.method,
+            parse_path(join(prefix, self.path, mount=self.mount)),
+            self._call,
+            (*self.states, state),
+            redirect_slashes=self.redirect_slashes,
+            mount=self.mount,
+        )
+        route.http_version = self.http_version
+        route.seconds = self.seconds
+        route._middlewares = outer + self._middlewares
+        return route
+
+    def __repr__(self) -> str:
+        return f"<Route {self.method} {self.path}>"
