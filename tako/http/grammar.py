@@ -73,7 +73,7 @@ def is_authority(value: bytes) -> bool:
 def content_length(value: bytes) -> int | None:
     """Return the number that ``value`` spells in decimal digits, else ``None``.
 
-    RFC 9110 §8.6; a number that 64 bits cannot hold is none.
+    RFC 9110 §8.6; ``None`` also for a number that 64 bits cannot hold.
     """
     return int(value) if value.isdigit() and len(value) <= _MAX_DIGITS else None
 

@@ -135,7 +135,7 @@ class Headers:
             self.add(name, value)
 
     def remove(self, name: str | bytes) -> None:
-        """Remove every field of that name; none is no error."""
+        """Remove every field of that name, if there are any."""
         key = _name(name)
         self.raw[:] = [field for field in self.raw if field[0] != key]
 
@@ -179,7 +179,7 @@ def with_host(fields: list[RawHeader], authority: bytes) -> list[RawHeader]:
     """Return ``fields`` with ``host`` saying ``authority``: where it was, else first.
 
     For engines. RFC 9112 §3.2.2: a received Host is ignored where the target has an
-    authority. Whoever reads the field later has to find the name that was asked for.
+    authority. A handler that reads the field finds the host that was asked for.
     """
     host = (b"host", authority)
     if all(name != b"host" for name, _ in fields):

@@ -63,7 +63,7 @@ def parse_fields(data: bytes) -> dict[str, list[str]]:
     """Return the fields of a URL-encoded form.
 
     Raises:
-        HttpError: 400, ``data`` is no such form, or it has more than 1000 fields.
+        HttpError: 400, ``data`` is not such a form, or it has more than 1000 fields.
     """
     try:
         return parse_qs(

@@ -31,8 +31,8 @@ _UNSET: Any = object()
 _MALFORMED = "Malformed multipart form"
 
 
-class Segment(Protocol):
-    """The head of a part, as the parser has it."""
+class PartHead(Protocol):
+    """The head of a part, as the parser yields it (its ``MultipartSegment``)."""
 
     name: str | None
     filename: str | None
@@ -40,15 +40,15 @@ class Segment(Protocol):
 
 
 class Parser(Protocol):
-    """What is used of ``multipart.PushMultipartParser``."""
+    """The part of ``multipart.PushMultipartParser`` that is used."""
 
     def parse(self, chunk: bytes) -> Iterator[Any]:
-        """Yield segments, data, and ``None`` at the end of each part."""
+        """Yield for each part its head, its data and ``None``."""
         ...
 
 
 class ParserErrors(NamedTuple):
-    """What the parser raises: beyond a limit, and for anything else."""
+    """What the parser raises where a limit is exceeded, and for a malformed form."""
 
     limit: type[Exception]
     malformed: type[Exception]
@@ -78,16 +78,16 @@ class Part:
 
     def __init__(
         self,
-        segment: Segment,
+        head: PartHead,
         next_data: Callable[[], Awaitable[Any]],
         read_limit: int | None = None,
     ) -> None:
         self._next_data = next_data
         self._read_limit = read_limit
         self._ended = self._passed = False
-        self.name: str = segment.name or ""
-        self.filename: str | None = segment.filename
-        fields = [(name, value.encode()) for name, value in segment.headerlist]
+        self.name: str = head.name or ""
+        self.filename: str | None = head.filename
+        fields = [(name, value.encode()) for name, value in head.headerlist]
         try:
             self.headers: Headers = Headers(fields)
         except ValueError as error:
@@ -153,7 +153,7 @@ class Part:
         """Return the rest of the part as text, in the charset it declares, else UTF-8.
 
         Raises:
-            HttpError: 400, it is no such text; others as in ``read``.
+            HttpError: 400, the data is not in that charset; others as in ``read``.
 
         Cancel safety: not safe, as ``read``.
         """
@@ -215,7 +215,7 @@ class Multipart:
         """Return the next part; what is left of the one before is skipped.
 
         Raises:
-            HttpError: 400 or 413, see above.
+            HttpError: 400, the form is malformed; 413, it exceeds a limit.
             Disconnected: the peer is gone.
             RemoteProtocolError: the body breaks its framing.
 
@@ -224,14 +224,14 @@ class Multipart:
         if self._part is not None:
             await self._part.skip()
             self._part = None
-        segment = await self._next_event()
-        if segment is _END:
+        head = await self._next_event()
+        if head is _END:
             raise StopAsyncIteration
-        self._part = Part(segment, self._next_event, self._read_limit)
+        self._part = Part(head, self._next_event, self._read_limit)
         return self._part
 
     async def _next_event(self) -> Any:
-        """Return a segment that begins, data, ``None`` for its end, or ``_END``."""
+        """Return the head of a part, data, ``None`` where a part ends, or ``_END``."""
         try:
             while True:
                 for event in self._events:
@@ -263,7 +263,7 @@ def open_multipart(
     max_parts: int,
     read_limit: int | None = None,
 ) -> Multipart:
-    """Return the form that a body with these header fields is; nothing is read yet.
+    """Return the form in a body with these header fields; nothing is read yet.
 
     Raises:
         ConfigError: the ``multipart`` package is not installed.

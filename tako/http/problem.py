@@ -52,7 +52,7 @@ class Problem:
         self.extensions: dict[str, Any] = dict(extensions)
         for name in self.extensions:
             if name in _MEMBERS:
-                msg = f"{name!r} is no extension: it is a keyword of Problem"
+                msg = f"{name!r} is not an extension: it is a keyword of Problem"
                 raise ValueError(msg)
 
     @classmethod

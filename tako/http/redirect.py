@@ -43,7 +43,7 @@ class Redirect:
         cookies: Cookies = _NO_COOKIES,
     ) -> None:
         if status not in {301, 302, 303, 307, 308}:
-            msg = f"{status} is no redirect (RFC 9110 §15.4)"
+            msg = f"{status} is not a redirect (RFC 9110 §15.4)"
             raise ValueError(msg)
         self.status: int = status
         self.location: str = location
@@ -126,6 +126,6 @@ def _set_cookie(name: str, value: "str | Morsel[str]") -> str:
     if isinstance(value, Morsel):
         return value.OutputString()
     if not grammar.is_token(name.encode()) or not _COOKIE_VALUE.fullmatch(value):
-        msg = f"{name}={value!r} is no cookie: encode the value (RFC 6265 §4.1.1)"
+        msg = f"{name}={value!r} is not a cookie: encode the value (RFC 6265 §4.1.1)"
         raise ValueError(msg)
     return f"{name}={value}"

@@ -94,9 +94,9 @@ class Request:
         protocol: ``"websocket"`` for its handshake on either wire (RFC 8441 §4).
         is_websocket: whether ``protocol`` is ``"websocket"``.
         body_reader: where the body comes from; ``stream`` and ``body`` read it.
-        conn_info: who is at the other end, ``None`` without a connection.
-        max_body_size: the limit of ``body`` and its kin where they are given none, in
-            bytes; ``None``: none. From ``ServerConfig.max_body_size``.
+        conn_info: the peer and the wire, ``None`` without a connection.
+        max_body_size: the limit of ``body``, ``text``, ``json`` and forms by default,
+            in bytes; ``None``: no limit. From ``ServerConfig.max_body_size``.
         matched_path: the path that the route was registered with; ``None`` without one.
         raw_path_params: the path parameters as received, not decoded.
         states: where ``state`` looks, in this order; set by a router.
@@ -226,7 +226,7 @@ class Request:
             headers: the request's fields.
             body: the body; nothing is derived from it.
             extensions: values for ``Request.extensions``.
-            http_version: the wire that it pretends to have come on.
+            http_version: ``request.http_version``.
         """
         data = body.encode() if isinstance(body, str) else body
         request = cls(
@@ -333,7 +333,7 @@ class Request:
         Cancel safety: safe.
         """
         if self._client is None:
-            msg = "the request has no connection: nobody is there who could leave"
+            msg = "the request has no connection: there is no client that could leave"
             raise RuntimeError(msg)
         await self._client.until_left()
 
@@ -343,7 +343,7 @@ class Request:
         params: Mapping[str, str],
         states: tuple[TypeMap, ...],
     ) -> None:
-        """Take note of the route that was found; for routers."""
+        """Set what depends on the route that was found; for routers."""
         self.matched_path = path
         self.raw_path_params = params
         self._path_params = None
@@ -412,7 +412,8 @@ class Request:
         """Return the body as text, in the charset it declares, else UTF-8.
 
         Raises:
-            HttpError: 400, the body is no such text; 413 and others as in ``body``.
+            HttpError: 400, the body is not in that charset; 413 and others as in
+                ``body``.
 
         Cancel safety: not safe, as ``body``.
         """
@@ -442,8 +443,8 @@ class Request:
         """Return all values of each field of a URL-encoded form.
 
         Raises:
-            HttpError: 400, the content type is another one or the body no form; 413 and
-                others as in ``body``.
+            HttpError: 400, the content type is another one or the body is not a form;
+                413 and others as in ``body``.
 
         Cancel safety: not safe, as ``body``.
         """
@@ -501,7 +502,7 @@ class Request:
         return form
 
     def on_end(self, callback: EndCallback) -> None:
-        """Have ``callback(status, complete)`` called when the answer has ended.
+        """Call ``callback(status, complete)`` when the answer has ended.
 
         ``status`` is what was answered, 499 where the client left before; ``complete``
         is false where the answer was cut short. A WebSocket ends with its session. A

@@ -73,7 +73,7 @@ class Response:
         elif _is_stream(body):
             self.body = body
         else:
-            msg = f"{type(body).__name__} is no response body; see Response.json"
+            msg = f"{type(body).__name__} is not a response body; see Response.json"
             raise TypeError(msg)
 
     @classmethod
@@ -98,7 +98,7 @@ class Response:
         return response
 
     def into_response(self) -> "Response":
-        """Return itself."""
+        """Return the response itself: a ``Response`` is a ``Responder``."""
         return self
 
     def __repr__(self) -> str:
@@ -113,10 +113,10 @@ def _is_stream(body: object) -> bool:
 
 @runtime_checkable
 class Responder(Protocol):
-    """Anything that knows its own response; a handler may return or raise it."""
+    """An object that makes a response; a handler may return it, or raise it."""
 
     def into_response(self) -> Response:
-        """Return the response."""
+        """Return the response to the request that the handler was called with."""
         ...
 
 
@@ -141,14 +141,14 @@ IntoResponse: TypeAlias = (
 
 
 def into_response(value: object) -> Response:
-    """Turn what a handler returned into a response.
+    """Return the response that ``value``, which a handler returned, stands for.
 
     ``None`` is an empty 200; ``str`` and bytes are bodies; ``dict`` and ``list`` are
     sent as JSON; an ``int`` is a status; ``Headers`` are headers; ``(status, body)``,
     ``(status, Headers)`` and ``(status, headers, body)`` combine them, where a ``dict``
     in a pair is a JSON body; iterators and async iterators of bytes are streamed;
-    objects with ``into_response()`` are asked; an exception is the answer that it
-    would be if it was raised.
+    ``into_response()`` of an object that has it is called; an exception is answered as
+    if it had been raised.
 
     Raises:
         TypeError: ``value`` is none of these, or JSON has no form for it.
@@ -184,7 +184,7 @@ def _asked(value: Any) -> Response:
 def error_response(error: Exception) -> Response:
     """Return the answer to an exception: an ``HttpError``'s own, for any other a 500.
 
-    Nothing of the text of another exception is in it.
+    The text of another exception is not in it.
     """
     if not isinstance(error, HttpError):
         return Response(500, body="Internal Server Error")

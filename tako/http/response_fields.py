@@ -1,8 +1,9 @@
 """The fields of a response: one verdict on them, and one reading, for both wires.
 
-What cannot be sent is an error of the application, found before anything is queued: the
-handler's 500, the same over HTTP/1.1 and HTTP/2. What belongs to one wire only, or to
-the connection, is no error: it is read here, and each wire does with it what it can.
+A field that cannot be sent is an error of the application, found before anything is
+queued: a 500, the same over HTTP/1.1 and HTTP/2. A field that belongs to one wire only,
+or to the connection, is not an error: it is read here, and each wire does with it what
+it can.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ _known: dict[RawHeader, bytes] = {}  # with their lines
 
 
 class ResponseFields:
-    """What an application said.
+    """The fields of a response, as an application gave them.
 
     Attributes:
         own: its own fields, in order: all that the engine does not decide on.
@@ -53,7 +54,7 @@ class ResponseFields:
     __slots__ = ("close", "date", "keep_alive", "length", "lines", "own", "upgrade")
 
     def __init__(self) -> None:
-        """Begin with nothing said."""
+        """Make the fields of a response without any."""
         self.own: list[RawHeader] = []
         self.lines: list[bytes] = []
         self.close: bool = False
@@ -91,8 +92,8 @@ def read_fields(status: int, headers: Sequence[RawHeader]) -> ResponseFields:
     """Return what the fields of a response with ``status``, or its trailers, say.
 
     Raises:
-        LocalProtocolError: a name is no token in lower case (so no pseudo-field
-            either), a value has a control character or white space around it, or
+        LocalProtocolError: a name is not a token in lower case (a pseudo-field is
+            not), a value has a control character or white space around it, or
             ``content-length`` is wrong.
     """
     said = ResponseFields()

@@ -1,9 +1,9 @@
 """Server-sent events (the HTML standard, §9.2): ``Sse`` and ``SseEvent``.
 
 Theory of operation. The body is an async iterable like any other, encoded item by item.
-Its keep-alive is no task and no race against the source: ``EventStream.heartbeat``
-says what to send after which silence, and the server keeps a ``HeartbeatTimer``, which
-puts the comment between two chunks. The handler's iterator is
+Its keep-alive is neither a task nor a race against the source:
+``EventStream.heartbeat`` says what to send after which silence, and the server keeps a
+``HeartbeatTimer``, which puts the comment between two chunks. The handler's iterator is
 never interrupted, so no event can be lost.
 
 Invariant: each chunk is whole events, so a comment may stand between any two.

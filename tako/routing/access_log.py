@@ -1,10 +1,10 @@
 """``access_log``: middleware that writes a line for each request and each WebSocket.
 
-Theory of operation. The middleware only takes note of the time and asks to be told when
-the answer has ended (``Request.on_end``), which is after every error handler and after
-the last byte. Of an accepted WebSocket that is the end of its session; what it carried
-is counted by the object that the session is given (``CountedWebSocket``), so sockets of
-routes without an access log count nothing.
+Theory of operation. The middleware notes the time and registers a callback for the end
+of the answer (``Request.on_end``), which is after every error handler and after the
+last byte. An accepted WebSocket ends with its session; its messages are counted by the
+object that the session gets (``CountedWebSocket``), so a WebSocket of a route without
+an access log counts nothing.
 
 Invariant: a request that came over a connection gets exactly one line, however it ends
 and however many access logs are around its route.
@@ -34,10 +34,10 @@ _log = logging.getLogger("tako.access")
 
 @dataclass(slots=True)
 class WebSocketCounts:
-    """What a session sent and read: data messages, and bytes of their payload.
+    """The data messages that a session sent and read, and the bytes of their payload.
 
     Attributes:
-        close_code: how it ended: the peer's code, ours if the peer had not answered.
+        close_code: the client's close code, ours if the client had not answered.
         messages_in: messages that the session read.
         bytes_in: their size.
         messages_out: messages that the session sent.
@@ -53,7 +53,7 @@ class WebSocketCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessEntry:
-    """What an access log knows about a request; prints as its line.
+    """A request as an access log sees it; ``str`` makes its line.
 
     It is the ``access`` attribute of the log record, for formatters of your own. Its
     fields are as the client sent them, with line ends and quotes; ``str`` escapes them.
@@ -62,13 +62,13 @@ class AccessEntry:
         peer: the client's address.
         method: the request method.
         target: the path, with the query if that is logged.
-        http_version: the wire.
+        http_version: ``"1.0"``, ``"1.1"`` or ``"2"``.
         status: the status that was answered, 499 if the client left before.
         bytes_sent: bytes of the response's body.
-        complete: whether the answer was not cut short.
+        complete: whether all of the answer was sent.
         seconds: from the request's head to the end of the answer or session.
-        request_id: what ``request_id`` named it.
-        websocket: what was said, if it became a WebSocket.
+        request_id: the id that ``request_id`` gave it.
+        websocket: the messages, if it became a WebSocket.
     """
 
     peer: str
@@ -159,7 +159,7 @@ class CountedWebSocket(WebSocket):
 
 
 class _Watch:
-    """Waits for the end of one request; kept in its extensions."""
+    """Logs one request at its end; kept in its extensions."""
 
     __slots__ = (
         "_counts",
@@ -183,7 +183,7 @@ class _Watch:
         self._counts: WebSocketCounts | None = None
 
     def answered(self, response: Response) -> None:
-        """Have a WebSocket counted, if that is the answer."""
+        """Count the messages of the WebSocket, if the answer is one."""
         upgrade = upgrade_of(response)
         if isinstance(upgrade, WebSocketUpgrade):
             self._upgrade = upgrade
@@ -191,7 +191,7 @@ class _Watch:
             self._upgrade.make_socket = partial(CountedWebSocket, self._counts)
 
     def ended(self, status: int, complete: bool) -> None:
-        """Write the line."""
+        """Log the request, now that its answer has ended."""
         request, counts = self._request, self._counts
         code = None if self._upgrade is None else self._upgrade.close_code
         if counts is None or code is None:
@@ -218,7 +218,7 @@ def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
     """Return a middleware that logs each request, and each WebSocket at its end.
 
     The lines go to the logger ``tako.access``; ``record.access`` is the
-    ``AccessEntry``. Register it first, and it sees what all others answer.
+    ``AccessEntry``. Register it first: then it sees the answers of all others.
 
     Args:
         level: the level to log at.

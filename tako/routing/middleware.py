@@ -91,7 +91,7 @@ class IntoMiddleware(Protocol):
     """An object that makes a middleware from its settings."""
 
     def into_middleware(self) -> Middleware:
-        """Return the middleware."""
+        """Return the middleware that these settings make."""
         ...
 
 
@@ -99,11 +99,11 @@ def as_middleware(value: Middleware | IntoMiddleware) -> Middleware:
     """Return ``value`` as a middleware.
 
     Raises:
-        TypeError: it cannot be called, and is no ``IntoMiddleware``.
+        TypeError: it is neither callable nor an ``IntoMiddleware``.
     """
     made = value.into_middleware() if isinstance(value, IntoMiddleware) else value
     if not callable(made):
-        msg = f"{type(made).__name__} is no middleware: async def mw(request, next)"
+        msg = f"{type(made).__name__} is not a middleware: async def mw(request, next)"
         raise TypeError(msg)
     return made
 

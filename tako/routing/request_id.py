@@ -1,4 +1,4 @@
-"""``request_id``: middleware that names each request, for logs on both sides."""
+"""``request_id``: middleware that gives each request an id, for logs on both sides."""
 
 import re
 import secrets
@@ -25,12 +25,12 @@ def request_id(header: str = "x-request-id", *, trust: bool = False) -> Middlewa
     Handlers find it as ``request.extensions[RequestId]``; ``access_log`` writes it.
 
     Args:
-        header: the field that carries it.
+        header: the field that carries the id.
         trust: take the id that the client sent, if it is a plain word of at most 128
             characters: for servers behind a proxy that sets or removes the field.
 
     Raises:
-        ValueError: ``header`` is no name of a header field.
+        ValueError: ``header`` is not the name of a header field.
     """
     Headers([(header, "")])
 

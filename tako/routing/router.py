@@ -2,7 +2,7 @@
 
 Theory of operation. Each method has a path table. ``dispatch`` looks the route up, or
 else decides between a redirect, 405, the fallback, 404 and 501; runs the chain of
-middlewares around that; and shows the error handlers what came out. A route's chain is
+middlewares around that; and passes an error to the error handlers. A route's chain is
 built when it is first needed and dropped when a middleware is added.
 
 Invariants: a route object belongs to one router (``nest`` and ``merge`` copy);
@@ -81,7 +81,7 @@ class Router:
     """Sends each request to the handler for its method and path.
 
     Args:
-        auto_head: answer HEAD with the GET route where HEAD has none of its own.
+        auto_head: answer HEAD with the GET route where HEAD has no route of its own.
     """
 
     def __init__(self, *, auto_head: bool = True) -> None:
@@ -306,10 +306,10 @@ class Router:
         return self
 
     def plugin(self, plugin: Plugin) -> Self:
-        """Have ``plugin`` set up before the router serves; twice the same is once.
+        """Set ``plugin`` up before the router serves; a second time does nothing.
 
         Raises:
-            ConfigError: another plugin of that name is there.
+            ConfigError: the router has another plugin of that name.
         """
         known = self._plugins.get(plugin.name)
         if known is None:
@@ -368,7 +368,7 @@ class Router:
     # State
 
     def with_state(self, value: object, *, key: type | None = None) -> Self:
-        """Make ``value`` what ``request.state`` finds under ``key``, or its own type.
+        """Store ``value``, which ``request.state`` finds under ``key`` or its own type.
 
         Requests to routes nested from another router find that router's state first.
         """
@@ -496,7 +496,7 @@ def _checked_method(method: str) -> str:
     """Return ``method`` as a plain string.
 
     Raises:
-        ConfigError: it is no token, or a known method in the wrong case, which no
+        ConfigError: it is not a token, or a known method in the wrong case, which no
             request would match: methods are case-sensitive (RFC 9110 §9.1).
     """
     name = str(method)

@@ -1,4 +1,4 @@
-"""What a handler wants to be called with, read from its signature at registration.
+"""The arguments of a handler, read from its signature when it is registered.
 
 A handler takes nothing, the request, path parameters by name, or both: ``h()``,
 ``h(request)``, ``h(request, id: int)``, ``h(id)``. All of that is settled once; a
@@ -41,7 +41,7 @@ def bind_handler(handler: Handler, names: Sequence[str]) -> BoundHandler:
         ConfigError: ``handler`` cannot be called with the request and those parameters.
     """
     if not callable(handler):
-        msg = f"{handler!r} is no handler: it cannot be called"
+        msg = f"{handler!r} is not a handler: it cannot be called"
         raise ConfigError(msg)
     parameters = _parameters(handler)
     if parameters is None:
@@ -55,7 +55,9 @@ def bind_handler(handler: Handler, names: Sequence[str]) -> BoundHandler:
         if name in names and parameter.kind in _KEYWORD:
             injected.append((name, _converter(parameter)))
         elif parameter.default is Parameter.empty:
-            msg = f"{_name(handler)} takes {name!r}, which is no parameter of its path"
+            msg = (
+                f"{_name(handler)} takes {name!r}, which is not a parameter of its path"
+            )
             raise ConfigError(msg)
     if injected:
         return _injecting(handler, _position(parameters, request_name), injected)

@@ -65,7 +65,7 @@ def test_a_status_without_a_phrase_has_no_title() -> None:
 
 @pytest.mark.parametrize("name", ["type", "title", "status", "detail", "instance"])
 def test_an_extension_cannot_replace_a_member(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}' is no extension"):
+    with pytest.raises(ValueError, match=f"'{name}' is not an extension"):
         Problem(400, extensions={name: "x"})
 
 

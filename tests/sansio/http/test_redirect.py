@@ -80,7 +80,7 @@ def test_a_cookie_has_the_attributes_that_its_morsel_has() -> None:
     ],
 )
 def test_what_is_no_cookie_is_refused(name: str, value: str) -> None:
-    with pytest.raises(ValueError, match="is no cookie"):
+    with pytest.raises(ValueError, match="is not a cookie"):
         Redirect.see_other("/", cookies={name: value})
 
 
@@ -91,7 +91,7 @@ def test_a_header_that_cannot_be_sent_is_refused() -> None:
 
 @pytest.mark.parametrize("status", [200, 300, 304, 305, 400])
 def test_other_statuses_are_no_redirects(status: int) -> None:
-    with pytest.raises(ValueError, match="is no redirect"):
+    with pytest.raises(ValueError, match="is not a redirect"):
         Redirect(status, "/")
 
 

@@ -79,7 +79,7 @@ def test_iterables_are_kept_for_streaming() -> None:
 
 @pytest.mark.parametrize("body", [{"a": 1}, 5, None, 1.5])
 def test_a_body_of_another_type_is_refused(body: Any) -> None:
-    with pytest.raises(TypeError, match="is no response body"):
+    with pytest.raises(TypeError, match="is not a response body"):
         Response(body=body)
 
 

@@ -97,7 +97,7 @@ def test_an_object_can_make_its_middleware() -> None:
 
 @pytest.mark.parametrize("value", [None, "x", 5])
 def test_what_is_no_middleware_is_refused(value: Any) -> None:
-    with pytest.raises(TypeError, match="is no middleware"):
+    with pytest.raises(TypeError, match="is not a middleware"):
         as_middleware(value)
 
 

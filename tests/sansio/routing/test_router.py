@@ -364,12 +364,12 @@ def odd_type(key: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
-        (unknown, "unknown takes 'name', which is no parameter of its path"),
-        (positional_only, "takes 'key', which is no parameter"),
+        (unknown, "unknown takes 'name', which is not a parameter of its path"),
+        (positional_only, "takes 'key', which is not a parameter"),
         (odd_type, "path parameter 'key' can be str or int"),
         (lambda req, other: None, "takes 'other'"),
-        ("text", "is no handler"),
-        (5, "is no handler"),
+        ("text", "is not a handler"),
+        (5, "is not a handler"),
     ],
 )
 def test_a_handler_that_could_never_be_called_is_refused(
