@@ -167,10 +167,8 @@ class H1Engine:
             early = self._head.take_all()
             if not exchange.awaits_continue:
                 self._rate.start()
-            if early:
+            if early or self._eof:
                 self._receive_body(exchange, body, early)
-            if self._eof and not (exchange.body.complete or exchange.cut_off):
-                self._body_ends_early(exchange)
             if exchange.cut_off:  # refused before a handler saw it
                 self._exchange = None
                 return ()
@@ -210,6 +208,8 @@ class H1Engine:
         self.backlog = body.backlog
         if body.complete:
             self._complete_body(exchange.body, body)
+        elif self._eof and not body.backlog:  # all that came before it is read
+            self._body_ends_early(exchange)
         elif self._drain_left is not None:
             self._drain_left -= len(data)
             if self._drain_left < 0:
@@ -263,7 +263,7 @@ class H1Engine:
             exchange.sink.deliver_eof()
             if self.half_closed:
                 self.close()
-        elif self._body is not None:
+        elif self._body is not None and not self.backlog:
             self._body_ends_early(exchange)
         self._client_left(exchange)
         self.settle()
@@ -379,7 +379,7 @@ class H1Engine:
     def _reusable(self, exchange: H1Exchange) -> bool:
         if exchange.head.websocket and self._head.data:
             return False  # frames sent early: never to be parsed as HTTP
-        if self._eof and not self._head.data:
+        if self._eof and not (self._head.data or self.backlog):
             return False  # there will be no other request
         return exchange.persistent and self.keeps_alive
 

@@ -12,7 +12,7 @@ from tako.errors import Disconnected, RemoteProtocolError
 from tako.h1 import H1Exchange
 from tako.h1.engine import MAX_DRAINED
 from tako.h1.read_gate import MAX_WAITING
-from tests.support.h1_peer import H1Peer, echo, read_body
+from tests.support.h1_peer import H1Peer, Handler, echo, read_body
 from tests.support.wire import FakeTask
 
 
@@ -477,6 +477,52 @@ def test_incomplete_request_behind_a_half_close_is_no_request() -> None:
     peer.runtime.advance(1)
     peer.go_on()
     assert len(peer.answers()) == 1
+    assert peer.closed
+
+
+TINY_CHUNKS = b"1\r\nx\r\n" * 500
+
+
+def ending(handler: Handler) -> H1Peer:
+    """Return a peer whose input ends at its first request, in the middle of a turn.
+
+    ``TINY_CHUNKS`` take more than one.
+    """
+
+    async def end_input(exchange: H1Exchange) -> None:
+        peer.engine.receive_eof()
+        await handler(exchange)
+
+    peer = H1Peer(end_input)
+    peer.connection.turn._left, peer.connection.turn._spell = 1, -1.0
+    return peer
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_end_of_input_waits_for_a_body_that_is_put_off(before: bytes) -> None:
+    peer = ending(echo)
+    peer.send(before + CHUNKED + TINY_CHUNKS + b"0\r\n\r\n" + GET)
+    bodies = [answer.body for answer in peer.answers()]
+    assert bodies == [b"/ "] * bool(before) + [b"/ " + b"x" * 500, b"/ "]
+    assert not peer.errors
+    assert peer.closed
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_end_of_input_leaves_what_is_behind_an_unwanted_body(before: bytes) -> None:
+    peer = ending(ok)
+    peer.send(before + CHUNKED + TINY_CHUNKS + b"0\r\n\r\n" + GET)
+    assert len(peer.answers()) == (3 if before else 2)
+    assert peer.closed
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_end_of_input_behind_what_is_put_off_cuts_a_body_short(before: bytes) -> None:
+    peer = ending(echo)
+    peer.send(before + CHUNKED + TINY_CHUNKS + b"0\r\n")
+    statuses = [answer.status for answer in peer.answers()]
+    assert statuses == [200] * bool(before) + [400]
+    assert [type(error) for error in peer.errors] == [RemoteProtocolError]
     assert peer.closed
 
 

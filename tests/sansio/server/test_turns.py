@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hpack
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from tako import Deflate, Message, Request, Router, TakoWs, WebSocket
 from tako.config import ServerConfig
@@ -300,6 +300,19 @@ relaxed = settings(
 
 
 @relaxed
+@example(  # the end came one request before a body that is put off
+    data=(
+        b"",
+        b"GET /get HTTP/1.1\r\nhost: a\r\n\r\n"
+        b"POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * 300
+        + b"0\r\n\r\n",
+    ),
+    records=[],
+    reads=[],
+    end="fin",
+    budget=Budget(1, 1, -1.0),
+)
 @given(data=h1_inputs, records=sizes, reads=sizes, end=ends, budget=budgets)
 def test_over_http_1(
     tls: bool,
