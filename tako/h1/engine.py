@@ -226,8 +226,9 @@ class H1Engine:
         self.settle()
 
     def _fail_body(self, exchange: H1Exchange, fault: HttpError) -> None:
-        """Give up on a body whose end nobody knows, and so on the connection."""
+        """Give up on a body with an unknown end, and so on the connection."""
         self._body = None
+        self.backlog = False
         self._rate.stop()
         exchange.persistent = False  # RFC 9112 §6.3: the framing is lost
         if exchange.head_sent:

@@ -526,6 +526,20 @@ def test_end_of_input_behind_what_is_put_off_cuts_a_body_short(before: bytes) ->
     assert peer.closed
 
 
+def test_nothing_is_put_off_once_a_body_is_given_up() -> None:
+    async def answer_late(exchange: H1Exchange) -> None:
+        exchange.send_headers(200, [])
+        assert peer.engine.backlog
+        peer.engine._body_too_slow()
+        assert not peer.engine.backlog
+        exchange.send_data(b"sorry", end=True)
+
+    peer = ending(answer_late)
+    peer.send(CHUNKED + TINY_CHUNKS)
+    assert [answer.body for answer in peer.answers()] == [b"sorry"]
+    assert peer.closed
+
+
 # Connection lost
 
 
