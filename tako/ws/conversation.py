@@ -367,6 +367,9 @@ class Conversation:
             self.error = error
             self._end_input(error, error.close_code, "")
             self._deadline.set(self.tunnel.connection.time() + _LINGER)
+        elif self.close_code == 1006 and not (self.close_sent or self._discarding):
+            self.error = error  # the end was known first: the inbox was full
+            self._end_input(error, error.close_code, "")
         else:
             self.fail(error)
 

@@ -316,6 +316,18 @@ class TestNoClose:
         assert end_code(talk) == 1000
         assert talk.exchange.credit == talk.delivered
 
+    def test_a_violation_that_was_not_decoded_yet_is_told_too(self, talk: Talk) -> None:
+        talk.deliver(masked(TEXT, b"x") * 3000, masked(0x83))
+        talk.ws.deliver_eof()
+        assert talk.ws.close_code == 1006
+        assert talk.messages() == ["x"] * 3000
+        assert talk.ws.close_code == 1002
+        assert type(talk.ws.error) is type(talk.ws.end) is ProtocolViolation
+        assert talk.sent() == b""
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
+        assert talk.exchange.credit == talk.delivered
+        talk.idle()
+
 
 class TestFailures:
     @pytest.mark.parametrize(
