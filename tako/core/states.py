@@ -1,0 +1,44 @@
+"""State machines: an enum, a table of what may follow what, and a check between them.
+
+A class with states has one method for each of its machines that enters a state::
+
+    class Phase(enum.IntEnum):
+        HEAD = 0  # with a docstring below it, which the README repeats
+        CLOSED = 1
+
+    _NEXT_PHASE: dict[Phase, frozenset[Phase]] = {
+        Phase.HEAD: frozenset({Phase.CLOSED}),
+        Phase.CLOSED: frozenset(),
+    }
+
+    def _enter_phase(self, phase: Phase) -> None:
+        if __debug__:
+            check_transition(_NEXT_PHASE, self.phase, phase)
+        self.phase = phase
+        _logger.debug("%#x: phase is %s", id(self), phase.name)
+
+That method alone writes the attribute and the flags that follow from it. The README of
+the folder shows every table named ``_NEXT*``: ``python -m tests.project.states`` writes
+them there, and a test compares.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import TypeVar
+
+
+State = TypeVar("State", bound=enum.Enum)
+
+
+def check_transition(
+    following: Mapping[State, frozenset[State]], old: State, new: State
+) -> None:
+    """Check that ``new`` may follow ``old``; for ``if __debug__:``.
+
+    Raises:
+        AssertionError: it may not: tako has a bug, whatever the peer did.
+    """
+    if new not in following[old]:
+        kind = type(new).__name__
+        msg = f"{kind}.{new.name} must not follow {kind}.{old.name}"
+        raise AssertionError(msg)
