@@ -5,7 +5,7 @@ from typing import Protocol, Self, TypeVar, get_args, overload
 
 from tako.config import Duration, seconds
 from tako.errors import ConfigError
-from tako.http.request import HttpVersion
+from tako.http.request_head import HttpVersion
 from tako.http.state import TypeMap
 from tako.routing.middleware import (
     IntoMiddleware,
