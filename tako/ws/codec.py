@@ -166,10 +166,6 @@ class Codec:
         messages: list[AnyMessage] = []
         offset, scanned = 0, -1
         source: _Bytes = data
-        middle = 0 < len(data) < self._left and not self._rest
-        if middle and room > 0 and not self._inflating:
-            # the middle of a large frame: there is nothing to look for in it
-            return self._receive_middle(data)
         if self._rest:
             self._rest += data
             source = self._rest
@@ -182,6 +178,8 @@ class Codec:
             if offset == len(data):
                 return messages
             scanned = offset
+        elif room > 0 and self.receive_middle(data):
+            return messages
         self._inflated = 0
         self._weight = weigh(messages) if messages else 0
         try:
@@ -198,17 +196,31 @@ class Codec:
             self._rest += source[offset:]
         return messages
 
-    @property
-    def _inflating(self) -> bool:
-        return self._message is not None and self._message.inflater is not None
+    def receive_middle(self, data: bytes) -> bool:
+        """Take bytes from within a large frame, where there is nothing to look for.
 
-    def _receive_middle(self, data: bytes) -> list[AnyMessage]:
+        ``receive`` does the same for them. Returns:
+            whether it took them; not if there may be more to them than that, and not if
+            they break a rule, see ``error``.
+        """
+        message, size = self._message, len(data)
+        if (
+            message is None
+            or not 0 < size < self._left
+            or self._rest
+            or message.inflater is not None
+        ):
+            return False
+        part = unmask(data, self._mask, self._mask_offset)
         try:
-            self._receive_payload(data, 0, [])
+            message.add(part, final=False, max_size=self._max_message)
         except WsError as error:
             self._failed(error)
             self._forget()
-        return []
+            return False
+        self._left -= size
+        self._mask_offset = (self._mask_offset + size) & 3
+        return True
 
     def _failed(self, error: WsError) -> None:
         # without its traceback, which would keep this object and the input alive

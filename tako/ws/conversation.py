@@ -154,6 +154,9 @@ class Conversation:
             return
         if self._keep_alive is not None:
             self._keep_alive.heard()
+        if self.inbox.weight < self._heaviest and self._codec.receive_middle(data):
+            self._credit(len(data))  # what _work would do: a third of its time
+            return
         self._uncredited += len(data)
         self._work(data)
 
@@ -346,16 +349,16 @@ class Conversation:
         if self._late_pong is not None and not self._waits:
             self._answer_late()
         if self._uncredited and not codec.pending:
-            self._credit()
+            size, self._uncredited = self._uncredited, 0
+            self._credit(size)
         inbox.plain = codec.idle and self._keep_alive is None and not self._discarding
         if codec.error is not None:
             self._violated(codec.error)
         elif messages:
             self.readable.set()
 
-    def _credit(self) -> None:
-        """Give back the bytes that are decoded, or leave it to their messages."""
-        size, self._uncredited = self._uncredited, 0
+    def _credit(self, size: int) -> None:
+        """Give back bytes that are decoded, or leave it to the messages that wait."""
         if self.inbox.messages:
             self.inbox.held += size
         else:

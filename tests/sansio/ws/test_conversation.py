@@ -583,6 +583,25 @@ class TestCredit:
         assert talk.messages() == [bytes(100_000)]
         assert talk.exchange.credit == talk.delivered
 
+    @pytest.mark.parametrize("unread", [False, True])
+    def test_each_piece_of_a_large_frame_is_given_back_or_held_and_may_fail(
+        self, talk: Talk, unread: bool
+    ) -> None:
+        if unread:
+            talk.deliver(masked(TEXT, b"unread"))
+        data = masked(TEXT, b"a" * 40_000 + b"\xff" + b"a" * 20_000)
+        for start in range(0, 40_000, 8_000):
+            talk.deliver(data[start : start + 8_000])
+            talk.check_credit()
+            assert (talk.exchange.credit == 0) is unread
+        assert talk.ws.error is None
+        talk.deliver(data[40_000:48_000])
+        talk.check_credit()
+        assert isinstance(talk.ws.error, InvalidUtf8)
+        assert end_code(talk) == 1007
+        assert talk.messages() == (["unread"] if unread else [])
+        assert talk.exchange.credit == talk.delivered
+
     def test_control_frames_cost_no_credit_while_nothing_waits(
         self, talk: Talk
     ) -> None:
