@@ -11,7 +11,8 @@ import pytest
 from tako.errors import ConfigError, HttpError, RouteConflictError
 from tako.http.headers import Headers
 from tako.http.method import Method
-from tako.http.request_head import HttpVersion, Request
+from tako.http.request import Request
+from tako.http.request_head import HttpVersion
 from tako.http.response import Response
 from tako.routing.middleware import Middleware, Next
 from tako.routing.route import Route
