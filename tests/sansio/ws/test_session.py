@@ -96,7 +96,7 @@ class Running:
 async def idle(ws: WebSocket) -> None:
     """Wait for the end of the conversation without reading."""
     while True:
-        await ws._conversation.writable.wait()
+        await ws._conversation.writable.signal.wait()
 
 
 def quiet(**options: object) -> Running:
