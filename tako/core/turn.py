@@ -41,6 +41,7 @@ class Turn:
         "_pending",
         "_sinks",
         "_spell",
+        "_stop",
         "_time",
         "_until",
         "over",
@@ -52,6 +53,7 @@ class Turn:
         call_soon: Callable[[Callable[[], None]], None],
         go_on: Callable[[], None],
         spell: float = SPELL,
+        stop: Callable[[], None] | None = None,
     ) -> None:
         """Begin with a whole turn.
 
@@ -60,11 +62,13 @@ class Turn:
             call_soon: calls a function in the next turn of the loop.
             go_on: called in the turn after one in which something was put off.
             spell: seconds from the first look at the clock to the end of a turn.
+            stop: called when the turn is over: no more input is welcome in it.
         """
         self._time = time
         self._call_soon = call_soon
         self._go_on = go_on
         self._spell = spell
+        self._stop = stop or _nothing
         self._left = _UNITS
         self._until = 0.0
         self._pending = False  # the loop will call ``_next``
@@ -110,6 +114,7 @@ class Turn:
             self._schedule()
         elif now >= self._until:
             self.over = True
+            self._stop()
             return False
         self._left = _STEP
         return True

@@ -51,8 +51,9 @@ _logger = logging.getLogger("tako.server")
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 _MAX_DROPPED = 16 << 20  # bytes of a peer that sends on after we closed
-_FEW_WRITES = 256  # before a look at whether they wait
+_FEW_WRITES = 256  # between looks at whether they wait
 _LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
+_READ_SHIFT = 12  # bytes of such a read, to the power of two, for a unit of ``Turn``
 
 
 class TcpConnection:
@@ -65,6 +66,7 @@ class TcpConnection:
         "_end_due",
         "_engine",
         "_engines",
+        "_few",
         "_handler",
         "_handshake",
         "_linger",
@@ -83,7 +85,6 @@ class TcpConnection:
         "_said_eof_at",
         "_timer",
         "_transport",
-        "_writes",
         "config",
         "conn_info",
         "deadlines",
@@ -132,7 +133,11 @@ class TcpConnection:
         self.time: Clock = runtime.time
         self.deadlines: Deadlines = Deadlines(self._arm)
         self.turn: Turn = Turn(
-            runtime.time, runtime.call_soon, self._go_on, config.max_turn
+            runtime.time,
+            runtime.call_soon,
+            self._go_on,
+            config.max_turn,
+            self._put_off,
         )
         self.writable: bool = True
         self.flush_due: bool = False
@@ -160,7 +165,7 @@ class TcpConnection:
         self._end_due = False  # the peer's end is behind input that was put off
         self._dropped = 0  # bytes that came while lingering
         self._said_eof_at = 0.0
-        self._writes = 0
+        self._few = _FEW_WRITES  # a count down: small numbers are cheapest
         self._narrow = False  # the transport takes no more until it is empty
         self._output: OutputWatch | None = None  # made when first needed
 
@@ -197,9 +202,7 @@ class TcpConnection:
                     answers = True
                     self._peer_ended(pipe)
             if len(data) > _LARGE_READ:
-                self.turn.spend(len(data) >> 10)
-            if self.turn.over:
-                self._put_off()
+                self.turn.spend(len(data) >> _READ_SHIFT)
         except Exception as error:
             self._crashed(error)
         finally:
@@ -531,8 +534,8 @@ class TcpConnection:
             data = self._pipe.data_to_send(data)
         if data and self._transport is not None:
             self.written += len(data)
-            self._writes += 1
-            if not self._writes % _FEW_WRITES:
+            self._few -= 1
+            if not self._few:
                 self._weigh_writes(self._transport)
             self._transport.write(data)
 
@@ -542,6 +545,7 @@ class TcpConnection:
         It counts bytes, but keeps each write as an object of its own: those of a few
         bytes cost thirty times as much.
         """
+        self._few = _FEW_WRITES
         if self.writable and transport.get_write_buffer_size():
             self._narrow = True
             transport.set_write_buffer_limits(0)

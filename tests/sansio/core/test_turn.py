@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 class Loop:
     def __init__(self) -> None:
         self.now = 0.0
-        self.looks = 0
+        self.looks = self.stops = 0
         self.soon: list[Callable[[], None]] = []
         self.said: list[str] = []
-        self.turn = Turn(self.time, self.soon.append, self.go_on)
+        self.turn = Turn(self.time, self.soon.append, self.go_on, stop=self.stop)
 
     def time(self) -> float:
         self.looks += 1
         return self.now
+
+    def stop(self) -> None:
+        self.stops += 1
 
     def go_on(self) -> None:
         self.said.append("connection")
@@ -49,9 +52,12 @@ def test_little_work_costs_no_look_at_the_clock(loop: Loop) -> None:
 
 
 def test_the_clock_ends_a_turn_and_the_next_one_begins_afresh(loop: Loop) -> None:
+    assert loop.turn.spend(1)
+    assert loop.stops == 0
     loop.use_up()
     assert loop.turn.over
     assert not loop.turn.spend(1)
+    assert loop.stops == 1, "reading stops once"
     loop.next()
     assert not loop.turn.over
     assert loop.turn.spend(1)

@@ -502,6 +502,44 @@ class TestReading:
         assert order == [b"input", b"", False, b"", False, b"", True]
 
 
+class TestTurns:
+    def test_large_reads_end_even_if_all_of_them_is_consumed_at_once(self) -> None:
+        class Hungry:
+            inbox = None
+
+            def deliver(self, data: bytes) -> None:
+                open_.runtime.now += 0.0002
+                exchanges[0].consumed(len(data))
+
+            def __getattr__(self, name: str) -> object:
+                return lambda *_: None
+
+        exchanges: list[Exchange] = []
+
+        async def handler(exchange: Exchange) -> None:
+            exchanges.append(exchange)
+            exchange.open_tunnel(101, [], cast("Sink", Hungry()))
+
+        open_ = Open(handler)
+        open_.receive(UPGRADE)
+        reads = 0
+        while open_.transport.reading:
+            open_.connection.data_received(bytes(256 * 1024))
+            reads += 1
+        assert 1 < reads < 16
+        open_.runtime.run_ready()
+        assert open_.transport.reading, "it goes on in the next turn"
+
+    def test_whoever_uses_a_turn_up_stops_reading_for_the_rest_of_it(self) -> None:
+        open_ = Open()
+        while open_.connection.turn.spend(64):
+            assert open_.transport.reading
+            open_.runtime.now += 0.0002
+        assert not open_.transport.reading
+        open_.runtime.run_ready()
+        assert open_.transport.reading
+
+
 class TestClosing:
     """RFC 9112 §9.6: say everything, half-close, and let the peer end."""
 

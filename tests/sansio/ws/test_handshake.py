@@ -77,6 +77,7 @@ def h2(
         http_version="2",
         protocol=protocol,
         body_reader=body,
+        exchange=cast("Any", SimpleNamespace(body=body)) if body else None,
     )
 
 
