@@ -505,8 +505,6 @@ class TestReading:
 class TestTurns:
     def test_large_reads_end_even_if_all_of_them_is_consumed_at_once(self) -> None:
         class Hungry:
-            inbox = None
-
             def deliver(self, data: bytes) -> None:
                 open_.runtime.now += 0.0002
                 exchanges[0].consumed(len(data))
@@ -518,7 +516,7 @@ class TestTurns:
 
         async def handler(exchange: Exchange) -> None:
             exchanges.append(exchange)
-            exchange.open_tunnel(101, [], cast("Sink", Hungry()))
+            exchange.open_tunnel(101, []).receive_into(cast("Sink", Hungry()))
 
         open_ = Open(handler)
         open_.receive(UPGRADE)
