@@ -30,7 +30,7 @@ async def main(address: str = "127.0.0.1:8080") -> None:
         rf"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' | nc {host} {port}",
         flush=True,
     )
-    await tako.serve_http_with_proxy_protocol(listener, router, shutdown=shutdown)
+    await tako.serve(listener, router, proxy=True, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ async def main(path: str = "/tmp/tako-example.sock") -> None:  # noqa: S108 - a 
     print(f"Starting HTTP server on Unix socket: {path}")
     print(f"  curl --unix-socket {path} http://localhost/")
     print(f"  curl --unix-socket {path} http://localhost/health", flush=True)
-    await tako.serve_unix_http(path, router, shutdown=shutdown)
+    await tako.serve(f"unix:{path}", router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -55,29 +55,10 @@ from tako.routing.request_id import RequestId, request_id
 from tako.routing.route import Route
 from tako.routing.router import Router
 from tako.runtime import ctrl_c, run, sleep
-from tako.server.aliases import (
-    serve_h2c_with_config,
-    serve_h2c_with_shutdown,
-    serve_h2c_with_shutdown_and_config,
-    serve_tls_with_config,
-    serve_tls_with_shutdown,
-    serve_tls_with_shutdown_and_config,
-    serve_with_config,
-    serve_with_shutdown,
-    serve_with_shutdown_and_config,
-)
-from tako.server.listener import Listener, bind, bind_with_port_fallback
-from tako.server.server import Server, ServerBuilder, ServerHandle
-from tako.server.serving import (
-    serve,
-    serve_any,
-    serve_h2c,
-    serve_http_with_proxy_protocol,
-    serve_tls,
-    serve_unix_http,
-)
-from tako.server.systemd import ListenFds
-from tako.server.unix import bind_unix
+from tako.server.bind import bind
+from tako.server.listener import Listener
+from tako.server.serve import Server, serve, serve_tls
+from tako.server.service import ServerStatistics
 from tako.tls.certificates import (
     ClientAuth,
     ReloadableResolver,
@@ -117,7 +98,6 @@ __all__ = [
     "HttpError",
     "InvalidUtf8",
     "IpPeer",
-    "ListenFds",
     "Listener",
     "LocalProtocolError",
     "Message",
@@ -150,9 +130,8 @@ __all__ = [
     "RouteConflictError",
     "Router",
     "Server",
-    "ServerBuilder",
     "ServerConfig",
-    "ServerHandle",
+    "ServerStatistics",
     "Sse",
     "SseEvent",
     "TakoError",
@@ -168,8 +147,6 @@ __all__ = [
     "__version__",
     "access_log",
     "bind",
-    "bind_unix",
-    "bind_with_port_fallback",
     "build_ssl_context",
     "ctrl_c",
     "default_problem_responder",
@@ -183,20 +160,7 @@ __all__ = [
     "request_id",
     "run",
     "serve",
-    "serve_any",
-    "serve_h2c",
-    "serve_h2c_with_config",
-    "serve_h2c_with_shutdown",
-    "serve_h2c_with_shutdown_and_config",
-    "serve_http_with_proxy_protocol",
     "serve_tls",
-    "serve_tls_with_config",
-    "serve_tls_with_shutdown",
-    "serve_tls_with_shutdown_and_config",
-    "serve_unix_http",
-    "serve_with_config",
-    "serve_with_shutdown",
-    "serve_with_shutdown_and_config",
     "sleep",
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 from tako import runtime
 from tako.cli import certs, listeners
 from tako.cli.console import say, version, with_fix
-from tako.cli.plan import Plan
+from tako.cli.plan import Plan, Wire
 from tako.cli.target import Target, load
 from tako.cli.worker import Worker
 from tako.errors import TlsConfigError
@@ -22,9 +22,10 @@ from tako.http.response import Response
 from tako.routing import access_log as access
 from tako.routing.middleware import as_middleware, chain
 from tako.routing.router import Router
-from tako.server.listener import Listener, address_of
+from tako.server.detect import ListenerProtocol
+from tako.server.listener import Listener
+from tako.server.serve import serve
 from tako.server.service import Dispatcher
-from tako.server.serving import serve, serve_h2c, serve_tls
 from tako.tls.certificates import ReloadableResolver, TlsCert
 
 
@@ -35,6 +36,12 @@ _SPOKEN = {
     "tls": "HTTP/2 and HTTP/1.1",
     "plain": "HTTP/1.1",
     "h2c": "HTTP/2 with prior knowledge",
+}
+
+_PROTOCOL: dict[Wire, ListenerProtocol] = {
+    "tls": "tls",
+    "plain": "http/1.1",
+    "h2c": "h2",
 }
 
 
@@ -87,13 +94,14 @@ async def _serve(
             await interrupted()
             _end_in_any_case(config.drain_timeout + (config.drain_delay or 0) + _GRACE)
 
-        options: Any = {"shutdown": shutdown, "config": config}
-        if resolver is not None:
-            await serve_tls(listener, router, tls=TlsCert.resolver(resolver), **options)
-        elif plan.wire == "h2c":
-            await serve_h2c(listener, router, **options)
-        else:
-            await serve(listener, router, **options)
+        await serve(
+            listener,
+            router,
+            tls=None if resolver is None else TlsCert.resolver(resolver),
+            protocol=_PROTOCOL[plan.wire],
+            shutdown=shutdown,
+            config=config,
+        )
 
 
 def _end_in_any_case(limit: float) -> None:
@@ -168,8 +176,7 @@ def announce(plan: Plan, listener: Listener, kind: str) -> None:
         spoken = "HTTP/2" if plan.config.alpn[0] == "h2" else "HTTP/1.1"
     if not plan.config.h2_enable_connect_protocol and plan.wire != "plain":
         spoken += ", no WebSockets over HTTP/2"
-    for sock in listener.sockets:
-        address = address_of(sock.family, sock.getsockname())
+    for address in listener.addresses:
         shown = f"unix:{address}" if isinstance(address, UnixPeer) else address
         prefix = "" if isinstance(address, UnixPeer) else f"{scheme}://"
         say(f"  listening on {prefix}{shown}: {spoken}")

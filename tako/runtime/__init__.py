@@ -4,8 +4,7 @@ Only this package imports asyncio, trio or a socket's event loop. A backend modu
 
 * ``open_runtime(nursery)``: an async context manager that yields a ``ServerRuntime``,
   and says so where tasks do not end when they are cancelled;
-* ``start(nursery, function, *args)``: run a function beside the caller;
-* ``open_group()``: an async context manager that yields what ``start`` takes;
+* ``beside(function)``: an async context manager that runs a function beside its block;
 * ``interrupts()``: a context manager that yields what waits for SIGINT or SIGTERM;
 * ``to_thread(function, *args)``, ``sleep(seconds)``, ``run(...)``.
 """
@@ -76,12 +75,15 @@ class Backend(Protocol):
         """Provide a runtime; at its end the tasks are cancelled and have ended."""
         ...
 
-    def open_group(self) -> AbstractAsyncContextManager[Any]:
-        """Provide what ``start`` takes."""
-        ...
+    def beside(
+        self, function: AsyncFunction, /
+    ) -> AbstractAsyncContextManager[Callable[[], None]]:
+        """Run ``function()``, which does not fail, beside the block.
 
-    def start(self, nursery: Any, function: AsyncFunction, *args: object) -> None:
-        """Run ``function(*args)`` beside the caller."""
+        Yields what cancels the block from outside: it then ends without an exception.
+        ``function`` begins in any case; when the block ends it is cancelled, and has
+        ended when the block is left.
+        """
         ...
 
     def signal(self) -> Signal:

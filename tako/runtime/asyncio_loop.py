@@ -190,14 +190,7 @@ class AsyncioRuntime:
     async def shielded(self, function: AsyncFunction) -> None:
         """Await ``function()`` to its end; a cancellation is raised afterwards."""
         task = self._loop.create_task(_coroutine(function()))
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        await _ended(task)
         task.result()
 
     async def end_tasks(self) -> None:
@@ -254,22 +247,53 @@ async def open_runtime(
 
 
 @contextlib.asynccontextmanager
-async def open_group() -> AsyncGenerator[None, None]:
-    """Provide what ``start`` takes: nothing, a loop has one place for all tasks."""
-    yield None
+async def beside(function: AsyncFunction) -> AsyncGenerator[Callable[[], None], None]:
+    """Run ``function()`` beside the block; yield what cancels the block."""
+    loop = asyncio.get_running_loop()
+    block = cast("asyncio.Task[object]", asyncio.current_task())
+    before = block.cancelling()
+    asked = False
+
+    def end_block() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            block.cancel()
+
+    task = _Task(_coroutine(function()), loop=loop)
+    try:
+        yield end_block
+    except BaseException as error:
+        by_others = asked and await _withdrawn(block) > before
+        if not asked or by_others or not isinstance(error, asyncio.CancelledError):
+            raise
+    else:
+        if asked and await _withdrawn(block) > before:
+            raise asyncio.CancelledError
+    finally:
+        task.cancel()
+        await _ended(task)
 
 
-_background: set[asyncio.Task[object]] = set()
+async def _withdrawn(task: asyncio.Task[object]) -> int:
+    """Take back a cancellation of the running ``task``; return how many are left."""
+    # One that is still to come would come after the block: until Python 3.13
+    # ``uncancel`` does not stop it.
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    return task.uncancel()
 
 
-def start(nursery: object, function: AsyncFunction, *args: object) -> None:
-    """Run ``function(*args)`` in a task of its own."""
-    if nursery is not None:
-        msg = "nursery= is for trio; on asyncio leave it out"
-        raise TypeError(msg)
-    task = asyncio.get_running_loop().create_task(_coroutine(function(*args)))
-    _background.add(task)
-    task.add_done_callback(_background.discard)
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait until ``task`` has ended; a cancellation is raised afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def signal() -> AsyncioSignal:

@@ -268,7 +268,7 @@ def _call(callback: Callable[[], None]) -> None:
 @contextlib.asynccontextmanager
 async def open_runtime(_nursery: object = None) -> AsyncGenerator[TrioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
-    async with open_group() as nursery:
+    async with _open_nursery() as nursery:
         runtime = TrioRuntime(nursery)
         try:
             yield runtime
@@ -277,8 +277,20 @@ async def open_runtime(_nursery: object = None) -> AsyncGenerator[TrioRuntime, N
 
 
 @contextlib.asynccontextmanager
-async def open_group() -> AsyncGenerator[trio.Nursery, None]:
-    """Provide what ``start`` takes: a nursery.
+async def beside(function: AsyncFunction) -> AsyncGenerator[Callable[[], None], None]:
+    """Run ``function()`` beside the block; yield what cancels the block."""
+    async with _open_nursery() as nursery:
+        nursery.start_soon(function)
+        try:
+            with trio.CancelScope() as block:
+                yield block.cancel
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _open_nursery() -> AsyncGenerator[trio.Nursery, None]:
+    """Provide a nursery.
 
     An exception that is alone leaves it as it is, not in a group, as on asyncio.
     """
@@ -289,7 +301,11 @@ async def open_group() -> AsyncGenerator[trio.Nursery, None]:
         error = _alone(group)
         if error is group:
             raise
-        raise error from error.__cause__
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            error.__context__ = context  # and not the group
 
 
 def _alone(error: BaseException) -> BaseException:
@@ -298,14 +314,6 @@ def _alone(error: BaseException) -> BaseException:
         return error
     group = cast("BaseExceptionGroup[BaseException]", error)
     return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
-
-
-def start(nursery: object, function: AsyncFunction, *args: object) -> None:
-    """Run ``function(*args)`` in ``nursery``."""
-    if not isinstance(nursery, trio.Nursery):
-        msg = "on trio a spawned server needs nursery=: a trio.Nursery to live in"
-        raise TypeError(msg)
-    nursery.start_soon(function, *args)
 
 
 def signal() -> TrioSignal:

@@ -4,15 +4,15 @@ Theory of operation. *starting* (the router's ``lifespan()`` is entered, in a ta
 its own) -> *serving* (``Service.run``, its drain included) -> *stopping* (the lifespan
 is left) -> *over*. ``stop`` may come at any time:
 
-* A start that is not complete is cancelled: nothing is served, nobody can be waited
-  for.
+* A start that is not complete is cancelled: nothing is served, so there is nothing to
+  wait for.
 * A service drains, ``drain_timeout`` seconds at most; a lifespan that ends by itself
   ends the service like that, too.
 * Leaving the lifespan may take what is left of ``drain_timeout``, ``_LEAST`` seconds in
   any case; then it is cancelled.
 
-Invariants: the service never runs outside of the lifespan; whoever started well and was
-not cancelled is asked to stop.
+Invariants: the service never runs outside of the lifespan; a lifespan that started well
+and was not cancelled is asked to stop.
 """
 
 import inspect
@@ -26,7 +26,13 @@ from tako import runtime
 from tako.config import ServerConfig
 from tako.runtime import ServerRuntime
 from tako.server.listener import Listener
-from tako.server.service import Dispatcher, Endpoint, Service, how_to_hurry
+from tako.server.service import (
+    Dispatcher,
+    Endpoint,
+    ServerStatistics,
+    Service,
+    how_to_hurry,
+)
 
 
 _logger = logging.getLogger("tako.server")
@@ -59,6 +65,11 @@ class Lifetime:
         self._failure: Exception | None = None
         self._drain_timeout = config.drain_timeout
         self._ends = math.inf  # when the lifespan must have
+
+    @property
+    def statistics(self) -> ServerStatistics:
+        """What the service has to do at the moment."""
+        return ServerStatistics() if self._service is None else self._service.statistics
 
     def stop(self) -> None:
         """Begin to end; again, or after the end, is a no-op."""

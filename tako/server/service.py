@@ -14,7 +14,6 @@ or of one connection never ends the service; a socket is not closed while a task
 from it; a drain does not cut off a connection that is being attached.
 """
 
-import contextlib
 import logging
 import socket
 from dataclasses import dataclass
@@ -84,6 +83,24 @@ class Endpoint:
     https_port: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics:
+    """What a server has to do at the moment, in numbers.
+
+    Attributes:
+        connections: open connections; ``max_connections`` bounds them.
+        handshakes: those of them whose TLS handshake, or whose first bytes, are not
+            complete; ``max_tls_handshakes`` bounds them.
+        exchanges: requests and WebSockets whose handlers run.
+        accepted: connections that were accepted since the start.
+    """
+
+    connections: int = 0
+    handshakes: int = 0
+    exchanges: int = 0
+    accepted: int = 0
+
+
 class Service:
     """Serves one listener on one runtime."""
 
@@ -111,6 +128,7 @@ class Service:
         self._running: dict[Exchange, Task] = {}
         # in the order of their arrival
         self._handshaking: dict[TcpConnection | Undecided, None] = {}
+        self._accepted = 0
         self._accepting = 0  # tasks that use a listening socket
         self._parked = 0  # those of them that wait for a permit
         self._attaching = 0  # connections that the loop has not taken yet
@@ -123,6 +141,16 @@ class Service:
         self.time: Clock = runtime.time
 
     @property
+    def statistics(self) -> ServerStatistics:
+        """What there is to do at the moment."""
+        return ServerStatistics(
+            connections=len(self._connections),
+            handshakes=sum(each.handshaking for each in self._handshaking),
+            exchanges=len(self._running),
+            accepted=self._accepted,
+        )
+
+    @property
     def drain_left(self) -> float:
         """Seconds that are left of the drain's time."""
         begun = self._drain_begun if self._draining else self.time()
@@ -132,6 +160,7 @@ class Service:
         """Give the drain ``timeout`` seconds from now if it would have more."""
         if not self._draining:
             self._drain_timeout = min(timeout, self._drain_timeout)
+            self._changed.set()
         elif timeout < self.drain_left:
             self._drain_timeout = self.time() + timeout - self._drain_begun
             self._runtime.call_at(self.time() + timeout, self._drain_over)
@@ -208,7 +237,6 @@ class Service:
     async def _accept_from(self, listener: socket.socket) -> None:
         backoff = self._config.accept_backoff
         pause = backoff.initial
-        accepted = 0
         while not self._stopping:
             try:
                 sock = await self._runtime.accept(listener)
@@ -219,8 +247,8 @@ class Service:
                 continue
             pause = backoff.initial
             await self._attach(sock)
-            accepted += 1
-            if accepted % _ACCEPT_TURN == 0:
+            self._accepted += 1
+            if self._accepted % _ACCEPT_TURN == 0:
                 await self._runtime.sleep(0)
 
     async def _attach(self, sock: socket.socket) -> None:
@@ -367,8 +395,7 @@ class Service:
 
     async def _drain(self) -> None:
         if self._config.drain_delay is not None:
-            with contextlib.suppress(TimeoutError):
-                await self._runtime.run_within(self._config.drain_delay, self._gone)
+            await self._stay(self.time() + self._config.drain_delay)
         self._draining, self._drain_begun = True, self.time()
         for connection in list(self._connections):
             connection.shut_down()
@@ -383,6 +410,15 @@ class Service:
             self._noticing.cancel()
         if not self._expired:
             _logger.info("Server shut down gracefully")
+
+    async def _stay(self, until: float) -> None:
+        """Serve who has connected, while a successor accepts what comes next."""
+        while self._connections or self._accepting:
+            left = until - self.time()
+            if self._drain_timeout < self._config.drain_timeout:  # it was shortened
+                left = min(left, self._drain_timeout)
+            if left <= 0 or not await self._changed.wait(left):
+                return
 
     def _next_notice(self, pause: float) -> None:
         self._noticing = self._runtime.call_at(self.time() + pause, self._notice)

@@ -1,104 +1,102 @@
-"""Sockets that systemd (or another supervisor) opened for us: ``sd_listen_fds(3)``."""
+"""Sockets that this process was started with: ``fd://``, and ``sd_listen_fds(3)``."""
 
+import errno
 import os
 import socket
-from collections.abc import MutableMapping
-from typing import Self
 
 from tako.errors import ConfigError
 from tako.server.listener import Listener
 
 
 _FIRST = 3  # SD_LISTEN_FDS_START: the first one after stdin, stdout and stderr
-_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_FAMILIES = {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}
 
 
-class ListenFds:
-    """The file descriptors that this process was started with.
+def inherited(which: str) -> Listener:
+    """Take over listening sockets; no child of this process inherits them.
 
-    Each can be taken once, as what it is.
+    The file of a Unix socket belongs to the supervisor, and stays.
 
-    Attributes:
-        names: what the supervisor calls them (``FileDescriptorName=``), in order; empty
-            if it does not say.
+    Args:
+        which: as for ``descriptors``.
+
+    Raises:
+        ValueError: ``which`` is empty.
+        ConfigError: the variables of systemd make no sense.
+        OSError: a descriptor is no listening socket.
     """
+    sockets: list[socket.socket] = []
+    try:
+        for number in descriptors(which):
+            sockets.append(_listening(number))
+            sockets[-1].set_inheritable(False)
+    except OSError as error:
+        for sock in sockets:
+            sock.detach()  # still there, as it was
+        text = f"cannot listen on fd://{which}: {error.strerror}"
+        raise OSError(error.errno, text) from None
+    return Listener(sockets)
 
-    __slots__ = ("_fds", "names")
 
-    def __init__(self, count: int = 0, names: tuple[str, ...] = ()) -> None:
-        """Not for applications: use ``from_env``."""
-        self._fds: list[int | None] = list(range(_FIRST, _FIRST + count))
-        self.names: tuple[str, ...] = names
+def descriptors(which: str) -> list[int]:
+    """Return the numbers of the descriptors that ``fd://`` with ``which`` means.
 
-    @classmethod
-    def from_env(cls, environ: MutableMapping[str, str] | None = None) -> Self:
-        """Return what ``LISTEN_FDS`` announces, if ``LISTEN_PID`` is our process.
+    Args:
+        which: a number, or the name that systemd has given to one or more of them.
 
-        The variables are removed, so that no child takes them for its own, and the
-        descriptors are closed in children.
+    Raises:
+        ValueError: ``which`` is empty.
+        ConfigError: the variables of systemd make no sense.
+        OSError: no descriptor has this name.
+    """
+    if not which:
+        msg = "fd:// takes the number of a descriptor, as in fd://3, or its name"
+        raise ValueError(msg)
+    if which.isascii() and which.isdigit():
+        return [_number("fd://", which)]
+    names = _names()
+    found = [number for number, name in enumerate(names, _FIRST) if name == which]
+    if not found:
+        text = f"systemd has passed {', '.join(names) or 'nothing'}"
+        raise OSError(errno.ENOENT, text)
+    return found
 
-        Args:
-            environ: where to look in place of ``os.environ``.
 
-        Raises:
-            ConfigError: the variables make no sense.
-        """
-        environ = os.environ if environ is None else environ
-        pid, count, names = (environ.pop(name, "") for name in _VARIABLES)
-        if not pid or not count or _number("LISTEN_PID", pid) != os.getpid():
-            return cls()
-        found = cls(
-            _number("LISTEN_FDS", count), tuple(names.split(":")) if names else ()
-        )
-        for fd in range(_FIRST, _FIRST + len(found)):
-            try:
-                os.set_inheritable(fd, False)
-            except OSError as error:
-                msg = f"LISTEN_FDS={count}, but {fd} is not open: {error.strerror}"
-                raise ConfigError(msg) from None
-        return found
+def _names() -> list[str]:
+    """Return what systemd calls the descriptors that it has passed to this process."""
+    pid, count, names = map(
+        os.environ.get, ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
+    # they are inherited by children, for whom they are not
+    if not pid or not count or _number("LISTEN_PID=", pid) != os.getpid():
+        return []
+    found = names.split(":") if names else []
+    return found[: _number("LISTEN_FDS=", count)]
 
-    def __len__(self) -> int:
-        """Return how many there were, taken or not."""
-        return len(self._fds)
 
-    def is_empty(self) -> bool:
-        """Tell whether there were none."""
-        return not self._fds
+def _listening(number: int) -> socket.socket:
+    """Return the socket that descriptor ``number`` is.
 
-    def tcp_listener(self, index: int) -> Listener | None:
-        """Take a listening TCP socket; ``None`` if ``index`` is none, or taken."""
-        return self._take(index, {socket.AF_INET, socket.AF_INET6})
-
-    def unix_listener(self, index: int) -> Listener | None:
-        """Take a listening Unix socket; ``None`` if ``index`` is none, or taken.
-
-        Its file belongs to the supervisor and stays.
-        """
-        return self._take(index, {socket.AF_UNIX})
-
-    def _take(self, index: int, families: set[int]) -> Listener | None:
-        fd = self._fds[index] if 0 <= index < len(self._fds) else None
-        if fd is None:
-            return None
-        try:
-            sock = socket.socket(fileno=fd)
-        except OSError:  # a pipe, a file, or nothing
-            return None
-        if (
-            sock.family not in families
-            or sock.type != socket.SOCK_STREAM
-            or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        ):
-            sock.detach()  # still there for who asks for what it is
-            return None
-        self._fds[index] = None
-        return Listener([sock])
+    Raises:
+        OSError: it is none that listens for streams; it stays as it is.
+    """
+    try:
+        sock = socket.socket(fileno=number)
+    except OSError as error:  # a pipe, a file, or nothing
+        raise OSError(error.errno, f"{number} is no open socket") from None
+    if (
+        sock.family not in _FAMILIES
+        or sock.type != socket.SOCK_STREAM
+        or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
+        sock.detach()
+        raise OSError(errno.EINVAL, f"{number} is no socket that listens for streams")
+    return sock
 
 
 def _number(name: str, text: str) -> int:
     # Linux has no larger process id, and no process has that many descriptors.
     if not text.isascii() or not text.isdigit() or int(text) > 1 << 22:
-        msg = f"{name}={text!r} is no number that can be"
+        msg = f"{name}{text} is no number that can be"
         raise ConfigError(msg)
     return int(text)

@@ -1,4 +1,4 @@
-"""Unix sockets as listeners: ``bind_unix``."""
+"""Unix sockets as listeners."""
 
 import contextlib
 import errno
@@ -7,7 +7,6 @@ import socket
 import stat
 import sys
 
-from tako import runtime
 from tako.server.listener import Listener
 
 
@@ -32,25 +31,21 @@ class UnixListener(Listener):
             os.unlink(path)
 
 
-async def bind_unix(path: str | os.PathLike[str], *, backlog: int = 1024) -> Listener:
+def bind_unix(name: str, *, backlog: int) -> Listener:
     """Bind a Unix socket and listen.
 
-    A socket file that a dead server has left behind is replaced. The directory's
-    permissions say who can replace ours; those of the file, which follow the umask, who
-    can connect.
-
     Args:
-        path: where; ``"@name"`` is a name in Linux's abstract namespace, not a file.
-        backlog: connections that the kernel keeps for us to accept.
+        name: a path, or ``"@name"``; see ``bind``.
+        backlog: connections that the kernel keeps for the server to accept.
 
     Raises:
-        OSError: somebody else listens there, there is a file that is no socket, or it
+        ValueError: ``name`` is empty.
+        OSError: another server listens there, there is a file that is no socket, or it
             cannot be bound.
-
-    Cancel safety: safe.
     """
-    name = os.fspath(path)
-    await runtime.sleep(0)
+    if not name:
+        msg = "unix: takes a path, as in unix:/run/app.sock, or unix:@name"
+        raise ValueError(msg)
     if name.startswith("@"):
         if sys.platform != "linux":
             msg = f"cannot listen on {name}: abstract Unix sockets are Linux's"
@@ -87,12 +82,12 @@ def _make_room(path: str) -> None:
         raise FileExistsError(errno.EEXIST, text)
     if _is_alive(path):
         raise OSError(errno.EADDRINUSE, f"Unix socket {path} is already in use")
-    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+    with contextlib.suppress(FileNotFoundError):  # another server was faster
         os.unlink(path)
 
 
 def _is_alive(path: str) -> bool:
-    """Tell whether somebody listens on the socket at ``path``; does not block."""
+    """Tell whether a server listens on the socket at ``path``; does not block."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -239,7 +239,7 @@ class TestOtherWires:
             connection.expect_closed()
 
     @pytest.mark.parametrize("wire", ["h2c"], indirect=True)
-    def test_http_1_on_serve_h2c_is_refused(self, serve: Serve) -> None:
+    def test_http_1_on_a_port_for_http_2_is_refused(self, serve: Serve) -> None:
         server = serve(echo_router())
         with server.connect("h1") as connection:
             connection.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 import tako
-from tako import Router, Server, ServerConfig, runtime as runtimes
+from tako import Router, ServerConfig
 from tako.asgi import AsgiApp
-from tests.support.apps import giving_up_after
+from tako.server.lifetime import Lifetime
+from tako.server.service import Endpoint
+from tests.support.apps import giving_up_after, together
 from tests.support.loops import run_on
-from tests.support.server import Gate, RuntimeName
+from tests.support.server import Gate, RuntimeName, cancelled_by
 
 
 LIMIT = 60.0
@@ -136,11 +138,14 @@ class TestStart:
         app = Hanging("startup")
 
         async def main() -> None:
-            async with runtimes.current().open_group() as group:
-                server = Server(config=LONG)
-                handle = await server.spawn_http(LOCAL, AsgiApp(app), nursery=group)
-                await app.entered.wait()
-                await handle.shutdown()
+            with await tako.bind(LOCAL) as listener:
+                lifetime = Lifetime(listener, AsgiApp(app), Endpoint(), LONG)
+
+                async def stop() -> None:
+                    await app.entered.wait()
+                    lifetime.stop()
+
+                await together(lifetime.run, stop)
 
         run(runtime, main)
         assert cancelled(app.seen)
@@ -149,12 +154,25 @@ class TestStart:
         app = Hanging("startup")
 
         async def main() -> None:
-            async with runtimes.current().open_group() as group:
-                server = Server(config=LONG)
-                handle = await server.spawn_http(LOCAL, AsgiApp(app), nursery=group)
-                await handle.shutdown()
+            with await tako.bind(LOCAL) as listener:
+                lifetime = Lifetime(listener, AsgiApp(app), Endpoint(), LONG)
+                lifetime.stop()
+                await lifetime.run()
 
         run(runtime, main)
+
+    def test_one_that_hangs_is_cancelled_with_the_block(
+        self, runtime: RuntimeName
+    ) -> None:
+        app = Hanging("startup")
+
+        async def block() -> None:
+            async with tako.serve(LOCAL, AsgiApp(app), config=LONG):
+                app.seen.append("the block began")
+
+        run(runtime, lambda: cancelled_by(app.entered, block))
+        assert cancelled(app.seen)
+        assert "the block began" not in app.seen
 
     def test_one_that_ignores_its_cancellation_holds_nobody(
         self, runtime: RuntimeName, caplog: pytest.LogCaptureFixture
@@ -180,7 +198,7 @@ async def held() -> None:
 
 
 class TestEnd:
-    @pytest.mark.parametrize("how", ["serve", "handle", "shutdown(timeout)"])
+    @pytest.mark.parametrize("how", ["await", "block", "drain(timeout)"])
     def test_one_that_hangs_has_what_is_left_of_the_drain(
         self, runtime: RuntimeName, caplog: pytest.LogCaptureFixture, how: str
     ) -> None:
@@ -189,14 +207,14 @@ class TestEnd:
 
         async def main() -> None:
             router = Started(app, started)
-            if how == "serve":
+            if how == "await":
                 await tako.serve(LOCAL, router, shutdown=started.wait, config=SHORT)
                 return
-            async with runtimes.current().open_group() as group:
-                server = Server(config=SHORT if how == "handle" else LONG)
-                handle = await server.spawn_http(LOCAL, router, nursery=group)
-                await started.wait()
-                await handle.shutdown(None if how == "handle" else 0.2)
+            config = SHORT if how == "block" else LONG
+            async with tako.serve(LOCAL, router, config=config) as server:
+                assert app.seen == ["startup"]
+                if how == "drain(timeout)":
+                    await server.drain(0.2)
 
         run(runtime, main)
         assert app.seen[:2] == ["startup", "shutdown"]
@@ -207,15 +225,10 @@ class TestEnd:
         app = Hanging("shutdown")
 
         async def main() -> None:
-            async with runtimes.current().open_group() as group:
-                server = Server(config=LONG)
-                handle = await server.spawn_http(
-                    LOCAL, Started(app, Gate()), nursery=group
-                )
-                await app_started(app)
-                handle.trigger()
+            async with tako.serve(LOCAL, AsgiApp(app), config=LONG) as server:
+                server.stop()
                 await app.entered.wait()
-                await handle.shutdown(0.1)
+                await server.drain(0.1)
 
         run(runtime, main)
         assert cancelled(app.seen)
@@ -226,8 +239,10 @@ class TestEnd:
         class Broken(Router):
             @contextlib.asynccontextmanager
             async def lifespan(self) -> AsyncGenerator[None]:
-                async with runtimes.current().open_group() as group:
-                    runtimes.current().start(group, self.fail)
+                import trio
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.fail)
                     yield
 
             async def fail(self) -> None:
@@ -238,7 +253,7 @@ class TestEnd:
             pytest.skip("on asyncio nobody hears of a failed task")
 
         async def main() -> None:
-            with pytest.raises(LookupError, match="any more"):
+            with pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="any more")):
                 await tako.serve(LOCAL, Broken(), config=LONG)
 
         run(runtime, main)
@@ -256,10 +271,3 @@ class Started(AsgiApp):
         async with super().lifespan():
             self._gate.open()
             yield
-
-
-async def app_started(app: Hanging) -> None:
-    while app.seen != ["startup"]:
-        await tako.sleep(0)
-    for _ in range(10):
-        await tako.sleep(0)

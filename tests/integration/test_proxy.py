@@ -12,14 +12,14 @@ import tako
 from tako import ConnInfo, IpPeer, ProxyHeader, ProxyPolicy, Request, Router
 from tests.sansio.proxy.test_header import IPV4, UNIX, V1, tlv, v2
 from tests.support.apps import echo_router
-from tests.support.listeners import ListeningServer, Serving, connect_to
+from tests.support.listeners import ListeningServer, Serve, connect_to
 from tests.support.peer import ALPN, PeerConnection, Wire
 from tests.support.peer_io import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim import eventually
 
 
-WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2")  # h2c: see test_serve_any
+WIRES: tuple[Wire, ...] = ("h1", "h1s", "h2")  # h2c: see test_any_protocol
 FORWARDED = [
     ("forwarded", "for=9.9.9.9"),
     ("x-forwarded-for", "9.9.9.9"),
@@ -81,11 +81,11 @@ def start(runtime: RuntimeName, credentials: Credentials) -> Iterator[Start]:
         config: tako.ServerConfig | None = None,
     ) -> ListeningServer:
         cert = tako.TlsCert.pem_paths(credentials.cert, credentials.key)
-        serving: Serving = partial(
-            tako.serve_http_with_proxy_protocol, tls=cert if tls else None, proxy=proxy
+        serve: Serve = partial(
+            tako.serve, tls=cert if tls else None, proxy=proxy or True
         )
         server = ListeningServer(
-            router(), serving, runtime=runtime, credentials=credentials, config=config
+            router(), serve, runtime=runtime, credentials=credentials, config=config
         )
         servers.append(server)
         server.start()

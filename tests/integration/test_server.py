@@ -1,32 +1,38 @@
-"""``Server``, ``ServerHandle``, ``serve``: life and end on every runtime (spec 7)."""
+"""``serve``, awaited and as a block, and ``Server``: life and end on every runtime."""
 
 import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import trustme
 
 import tako
 from tako import (
+    ConfigError,
     Request,
     Router,
     Server,
     ServerConfig,
-    ServerHandle,
-    TlsCert,
+    ServerStatistics,
     WebSocket,
     runtime as runtimes,
 )
-from tako.http.conn_info import IpPeer
+from tako.http.conn_info import IpPeer, UnixPeer
 from tako.runtime import Backend
-from tako.server.service import Service
-from tests.conftest import Serve
+from tako.server.lifetime import Lifetime
+from tako.server.serve import Serving
+from tako.server.service import Endpoint, Service
+from tests.conftest import WIRES, Serve
 from tests.support.apps import echo_router, giving_up_after, together, ws_router
+from tests.support.listeners import connect_to
 from tests.support.loops import run_on
 from tests.support.peer import PeerConnection, Wire, connect
 from tests.support.peer_io import NEVER, TIMEOUT, EndOfStreamError, StreamResetError
@@ -38,41 +44,44 @@ from tests.support.server import (
     RuntimeName,
     cancelled_by,
     open_sockets,
+    serving,
 )
 
 
-"""Seconds for a shutdown that waits for nobody."""
+Pair: TypeAlias = tuple[Path, Path]
 
-Kind = Literal["http", "h2c", "tls"]
-WIRE_OF: dict[Kind, Wire] = {"http": "h1", "h2c": "h2c", "tls": "h2"}
 LOCAL = "127.0.0.1:0"
-
-
-@contextlib.asynccontextmanager
-async def beside() -> AsyncIterator[Any]:
-    """Provide what ``nursery=`` takes here: a nursery on trio, nothing on asyncio."""
-    async with runtimes.current().open_group() as group:
-        yield group
+ONE = ServerConfig(max_connections=1)
 
 
 async def in_thread(function: Callable[[], Any]) -> Any:
     return await runtimes.current().to_thread(function)
 
 
-def status(handle: ServerHandle, wire: Wire = "h1", tls: Any = None) -> int:
-    """Return what a client in another thread gets for ``GET /``."""
-    with client(handle, wire, tls) as connection:
+def ask(connection: PeerConnection) -> Any:
+    return connection.request("GET", "/")
+
+
+def asked(where: IpPeer) -> int:
+    with connect((where.host, where.port), "h1") as connection:
         return connection.request("GET", "/").status
 
 
-def client(handle: ServerHandle, wire: Wire = "h1", tls: Any = None) -> PeerConnection:
-    assert isinstance(handle.local_addr, IpPeer)
-    return connect(("127.0.0.1", handle.local_addr.port), wire, tls)
+def status(server: Server, wire: Wire = "h1", tls: Any = None) -> int:
+    """Return what a client in another thread gets for ``GET /``."""
+    with client(server, wire, tls) as connection:
+        return connection.request("GET", "/").status
 
 
-def refused(handle: ServerHandle) -> bool:
+def client(server: Server, wire: Wire = "h1", tls: Any = None) -> PeerConnection:
+    address = server.addresses[0]
+    assert isinstance(address, IpPeer)
+    return connect(("127.0.0.1", address.port), wire, tls)
+
+
+def refused(server: Server) -> bool:
     try:
-        client(handle).close()
+        client(server).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -88,8 +97,8 @@ async def within(wait: Callable[[], Awaitable[object]]) -> None:
 
 
 @pytest.fixture
-def cert(credentials: Credentials) -> TlsCert:
-    return TlsCert.pem_paths(credentials.cert, credentials.key)
+def pair(credentials: Credentials) -> Pair:
+    return credentials.cert, credentials.key
 
 
 @pytest.fixture(autouse=True)
@@ -100,157 +109,305 @@ def _nothing_left_open() -> Any:
     assert not leaked, f"sockets left open: {leaked}"
 
 
-class TestSpawn:
-    @pytest.mark.parametrize("kind", ["http", "h2c", "tls"])
-    def test_it_serves_when_it_returns_and_ends_at_shutdown(
-        self, runtime: RuntimeName, kind: Kind, cert: TlsCert, credentials: Credentials
+class TestBlock:
+    """``async with serve(...) as server``."""
+
+    @pytest.mark.parametrize("wire", WIRES)
+    def test_it_serves_when_it_begins_and_has_ended_at_its_end(
+        self, runtime: RuntimeName, wire: Wire, pair: Pair, credentials: Credentials
     ) -> None:
         async def main() -> None:
-            server = Server(tls=cert)
-            spawn = {
-                "http": server.spawn_http,
-                "h2c": server.spawn_h2c,
-                "tls": server.spawn_tls,
-            }[kind]
-            async with beside() as nursery:
-                handle = await spawn(LOCAL, echo_router(), nursery=nursery)
-                got = await in_thread(
-                    lambda: status(handle, WIRE_OF[kind], credentials.client)
-                )
+            async with serving(wire, LOCAL, echo_router(), pair) as server:
+                got = await in_thread(lambda: status(server, wire, credentials.client))
                 assert got == 200
-                await within(handle.shutdown)
-                assert refused(handle)
+            assert refused(server)
 
         run_on(runtime, main)
 
-    def test_joining_again_returns_at_once(self, runtime: RuntimeName) -> None:
+    def test_several_addresses_are_one_server(
+        self, runtime: RuntimeName, tmp_path: Path
+    ) -> None:
+        path = str(tmp_path / "a.sock")
+
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server().spawn_http(
-                    LOCAL, echo_router(), nursery=nursery
-                )
-                handle.trigger()
-                for _ in range(3):
-                    await within(handle.join)
-                handle.trigger()
-                await within(handle.shutdown)
+            bound = await tako.bind(LOCAL)
+            sock = socket.create_server(("127.0.0.1", 0))
+            where: Any = [
+                LOCAL,
+                ("localhost", 0),
+                f"unix:{path}",
+                bound,
+                sock,
+            ]
+            async with tako.serve(where, echo_router(), config=ONE) as server:
+                assert UnixPeer(path) in server.addresses
+                assert bound.local_addr in server.addresses
+                ports = [each for each in server.addresses if isinstance(each, IpPeer)]
+                assert len(ports) >= 4
+                assert all(each.port for each in ports)
+                for each in ports:
+                    if each.host == "127.0.0.1":
+                        assert await in_thread(lambda: asked(each)) == 200  # noqa: B023
+                with await in_thread(lambda: connect_to(path, "h1")) as first:
+                    assert (await in_thread(partial(ask, first))).status == 200
+                    # the limit is of all of them together
+                    with await in_thread(lambda: client(server)) as second:
+                        pending = second.send_request("GET", "/")
+                        await tako.sleep(0.05)
+                        assert server.statistics.connections == 1
+                        first.close()
+                        got = await in_thread(pending.read_response)
+                        assert got.status == 200
+            assert refused(server)
+
+        run_on(runtime, main)
+        assert not Path(path).exists()
+
+    def test_if_one_address_fails_none_is_left_bound(
+        self, runtime: RuntimeName, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a.sock"
+
+        async def main() -> None:
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                where = [f"unix:{path}", ("127.0.0.1", taken.getsockname()[1])]
+                with pytest.raises(OSError, match="cannot listen"):
+                    await tako.serve(where, echo_router())
+            assert not path.exists()
+            with pytest.raises(ValueError, match="no address in the list"):
+                await tako.serve([], echo_router())
 
         run_on(runtime, main)
 
-    def test_a_trigger_before_the_task_has_started_is_not_lost(
+    def test_an_exception_leaves_it_as_it_is_after_the_drain(
         self, runtime: RuntimeName
     ) -> None:
+        gate, entered = Gate(), Reports()
+        servers: list[Server] = []
+        error = KeyError("mine")
+
+        def use(server: Server) -> bytes:
+            with client(server) as connection:
+                return connection.request("GET", "/slow").body
+
+        async def fail(pool: ThreadPoolExecutor) -> None:
+            async with tako.serve(LOCAL, gated(gate, entered)) as server:
+                servers.append(server)
+                answers.append(pool.submit(use, server))
+                assert await in_thread(entered.get) == "entered"
+                gate.open()
+                raise error
+
+        answers: list[Future[bytes]] = []
+
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server().spawn_http(
-                    LOCAL, echo_router(), nursery=nursery
-                )
-                assert handle._lifetime._service is None, "the test comes too late"
-                handle.trigger()
-                await within(handle.join)
+            with ThreadPoolExecutor() as pool:
+                with pytest.raises(KeyError, match="mine") as caught:
+                    await fail(pool)
+                assert caught.value is error
+                assert answers[0].result(TIMEOUT) == b"done"
+            assert refused(servers[0])
 
         run_on(runtime, main)
 
-    def test_all_who_join_are_told(self, runtime: RuntimeName) -> None:
+    def test_cancelling_it_aborts_the_server(self, runtime: RuntimeName) -> None:
+        gate, entered = Gate(), Reports()
+        running = Gate()
+        servers: list[Server] = []
+
+        async def block() -> None:
+            router = gated(gate, entered)
+            async with tako.serve(LOCAL, router, config=UNHURRIED) as server:
+                servers.append(server)
+                with await in_thread(lambda: client(server)) as connection:
+                    connection.send_request("GET", "/slow")
+                    assert await in_thread(entered.get) == "entered"
+                    running.open()
+                    await tako.sleep(NEVER)
+
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server().spawn_http(
-                    LOCAL, echo_router(), nursery=nursery
-                )
-
-                async def trigger() -> None:
-                    handle.trigger()
-
-                await within(lambda: together(handle.join, handle.join, trigger))
-                assert not handle._waiters
+            await within(lambda: cancelled_by(running, block))
+            assert entered.get() == "left"
+            await servers[0].wait_closed()
+            assert refused(servers[0])
 
         run_on(runtime, main)
 
-    def test_a_cancelled_join_leaves_the_server_alone(
-        self, runtime: RuntimeName
-    ) -> None:
-        async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server().spawn_http(
-                    LOCAL, echo_router(), nursery=nursery
-                )
-                async with giving_up_after(0.05):
-                    await handle.join()
-                assert not handle._waiters
-                assert await in_thread(lambda: status(handle)) == 200
-                await handle.shutdown()
-
-        run_on(runtime, main)
-
-    def test_one_server_has_several_listeners(self, runtime: RuntimeName) -> None:
-        async def main() -> None:
-            server = Server()
-            async with beside() as nursery:
-                handles = [
-                    await server.spawn_http(LOCAL, echo_router(), nursery=nursery)
-                    for _ in range(3)
-                ]
-                assert len({handle.local_addr for handle in handles}) == 3
-                await handles[0].shutdown()
-                assert await in_thread(lambda: status(handles[1])) == 200
-                for handle in handles[1:]:
-                    await handle.shutdown()
-
-        run_on(runtime, main)
-
-    def test_join_raises_what_ended_the_server(
+    def test_a_server_that_fails_ends_the_block_with_its_error(
         self, runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        gate = Gate()
+        seen: list[str] = []
+        servers: list[Server] = []
+
         async def broken(_self: Service, _listener: socket.socket) -> None:
+            await gate.wait()
             msg = "accepting is broken"
             raise RuntimeError(msg)
 
         monkeypatch.setattr(Service, "_accept_from", broken)
 
+        async def block() -> None:
+            async with tako.serve(LOCAL, echo_router()) as server:
+                servers.append(server)
+                gate.open()
+                try:
+                    await tako.sleep(NEVER)
+                finally:
+                    seen.append("cancelled")
+                seen.append("not reached")
+
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server().spawn_http(
-                    LOCAL, echo_router(), nursery=nursery
-                )
-                for _ in range(2):
-                    with pytest.raises(RuntimeError, match="accepting is broken"):
-                        await handle.join()
-                assert refused(handle)
+            with pytest.raises(RuntimeError, match="accepting is broken"):
+                await within(block)
+            assert seen == ["cancelled"]
+            assert refused(servers[0])
+            with pytest.raises(RuntimeError, match="accepting is broken"):
+                await servers[0].wait_closed()
+            await tako.sleep(0)  # the task itself is not cancelled
 
         run_on(runtime, main)
 
-    def test_a_nursery_belongs_to_trio(self, runtime: RuntimeName) -> None:
+    def test_what_it_raises_while_the_server_fails_is_the_errors_context(
+        self, runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate = Gate()
+
+        async def broken(_self: Service, _listener: socket.socket) -> None:
+            await gate.wait()
+            msg = "accepting is broken"
+            raise RuntimeError(msg)
+
+        monkeypatch.setattr(Service, "_accept_from", broken)
+
+        async def block() -> None:
+            async with tako.serve(LOCAL, echo_router()):
+                gate.open()
+                try:
+                    await tako.sleep(NEVER)
+                finally:
+                    msg = "while it was left"
+                    raise KeyError(msg)
+
         async def main() -> None:
-            wrong = None if runtime == "trio" else object()
-            with pytest.raises(TypeError, match="nursery="):
-                await Server().spawn_http(LOCAL, echo_router(), nursery=wrong)
+            with pytest.raises(RuntimeError, match="accepting is broken") as caught:
+                await within(block)
+            assert isinstance(caught.value.__context__, KeyError)
+            await tako.sleep(0)
 
         run_on(runtime, main)
 
-    def test_tls_needs_a_certificate(self, runtime: RuntimeName) -> None:
+    def test_a_server_that_is_told_to_end_ends_the_block(
+        self, runtime: RuntimeName
+    ) -> None:
+        seen: list[str] = []
+
+        async def block() -> None:
+            told = Gate()
+            async with tako.serve(LOCAL, echo_router(), shutdown=told.wait):
+                told.open()
+                await tako.sleep(NEVER)
+                seen.append("not reached")
+            seen.append("behind it")
+            await tako.sleep(0)
+
+        run_on(runtime, lambda: within(block))
+        assert seen == ["behind it"]
+
+    def test_one_that_a_handler_stops_ends_the_block(
+        self, runtime: RuntimeName
+    ) -> None:
+        router = echo_router()
+
+        async def stop(request: Request) -> str:
+            servers[0].stop()
+            return "stopping"
+
+        servers: list[Server] = []
+        router.post("/stop", stop)
+
+        def post(server: Server) -> bytes:
+            with client(server) as connection:
+                return connection.request("POST", "/stop").body
+
+        async def block() -> None:
+            async with tako.serve(LOCAL, router) as server:
+                servers.append(server)
+                assert await in_thread(lambda: post(server)) == b"stopping"
+                await tako.sleep(NEVER)
+
+        run_on(runtime, lambda: within(block))
+
+    def test_a_block_that_waits_for_the_end_goes_on_behind_it(
+        self, runtime: RuntimeName
+    ) -> None:
+        seen: list[str] = []
+
+        async def block() -> None:
+            told = Gate()
+            async with tako.serve(LOCAL, echo_router(), shutdown=told.wait) as server:
+                told.open()
+                await server.wait_closed()
+                await tako.sleep(0)
+                seen.append("reached")
+
+        run_on(runtime, lambda: within(block))
+        assert seen == ["reached"]
+
+    def test_a_start_that_is_stopped_cancels_the_block(
+        self, runtime: RuntimeName
+    ) -> None:
+        seen: list[str] = []
+
+        async def block(*, waits: bool) -> None:
+            async with tako.serve(LOCAL, Starting(), shutdown=tako.sleep(0)) as server:
+                assert refused(server)
+                if waits:
+                    await tako.sleep(NEVER)
+                    seen.append("not reached")
+            seen.append("behind it")
+            await tako.sleep(0)
+
+        run_on(runtime, lambda: within(partial(block, waits=True)))
+        run_on(runtime, lambda: within(partial(block, waits=False)))
+        assert seen == ["behind it"] * 2
+
+    def test_a_start_that_fails_begins_no_block(self, runtime: RuntimeName) -> None:
+        class Failing(Router):
+            @contextlib.asynccontextmanager
+            async def lifespan(self) -> AsyncGenerator[None]:
+                await tako.sleep(0)
+                msg = "no database"
+                raise LookupError(msg)
+                yield
+
         async def main() -> None:
-            with pytest.raises(
-                tako.TlsConfigError, match="spawn_tls requires a TlsCert"
-            ):
-                await Server().spawn_tls(LOCAL, echo_router())
+            with pytest.raises(LookupError, match="no database"):
+                async with tako.serve(LOCAL, Failing()):
+                    pytest.fail("the block began")
 
         run_on(runtime, main)
 
-    def test_errors_of_the_setup_are_raised(self, runtime: RuntimeName) -> None:
+    def test_a_cancellation_from_outside_is_not_the_servers(
+        self, runtime: RuntimeName
+    ) -> None:
+        """Also if the server ends at the same time."""
+        running = Gate()
+        seen: list[str] = []
+
+        async def block() -> None:
+            async with tako.serve(LOCAL, echo_router()) as server:
+                server.stop()
+                running.open()
+                await tako.sleep(NEVER)
+            await tako.sleep(NEVER)  # the cancellation arrives, here at the latest
+            seen.append("not reached")
+
         async def main() -> None:
-            with (
-                socket.create_server(("127.0.0.1", 0)) as taken,
-                pytest.raises(OSError, match="cannot listen"),
-            ):
-                await Server().spawn_http(
-                    ("127.0.0.1", taken.getsockname()[1]), echo_router()
-                )
-            with pytest.raises(TypeError, match="Router"):
-                await Server().spawn_http(LOCAL, object())  # type: ignore[arg-type]
-            with pytest.raises(TypeError, match="ServerConfig"):
-                Server(config={})  # type: ignore[arg-type]
+            await within(lambda: cancelled_by(running, block))
 
         run_on(runtime, main)
+        assert not seen
 
     @pytest.mark.parametrize("form", ["context", "leaf", "pair"])
     def test_whatever_stands_for_a_certificate_is_taken(
@@ -264,24 +421,113 @@ class TestSpawn:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         leaf.configure_cert(context)
         pair = (credentials.cert, credentials.key)
-        tls = {"context": context, "leaf": leaf, "pair": pair}[form]
+        tls: Any = {"context": context, "leaf": leaf, "pair": pair}[form]
 
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server(tls=tls).spawn_tls(  # type: ignore[arg-type]
-                    LOCAL, echo_router(), nursery=nursery
-                )
-                got = await in_thread(lambda: status(handle, "h2", credentials.client))
-                assert got == 200
-                await within(handle.shutdown)
+            for serve in (tako.serve, tako.serve_tls):
+                async with serve(LOCAL, echo_router(), tls=tls) as server:
+                    got = await in_thread(
+                        lambda: status(server, "h2", credentials.client)
+                    )
+                    assert got == 200
 
         run_on(runtime, main)
 
-    def test_the_builder_builds_the_same(self, cert: TlsCert) -> None:
-        config = ServerConfig(drain_timeout=7)
-        server = Server.builder().config(config).tls(cert).build()
-        assert server.config is config
-        assert server._settings().alpn == ("h2", "http/1.1")
+
+class Starting(Router):
+    """A router whose start does not end."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        await tako.sleep(NEVER)
+        yield
+
+
+class TestServing:
+    """What ``serve`` returns."""
+
+    @pytest.mark.parametrize("name", ["serve", "serve_tls"])
+    def test_one_that_is_not_used_warns(self, name: str) -> None:
+        with pytest.warns(RuntimeWarning, match=f"{name}.*never awaited or entered"):
+            getattr(tako, name)(LOCAL, echo_router())
+
+    @pytest.mark.parametrize("first", ["awaited", "entered", "closed"])
+    def test_it_is_used_once(self, runtime: RuntimeName, first: str) -> None:
+        async def main() -> None:
+            made = tako.serve(LOCAL, echo_router(), shutdown=lambda: tako.sleep(0))
+            if first == "awaited":
+                await made
+            elif first == "entered":
+                async with made as server:
+                    await server.drain()
+            else:
+                made.close()
+            with pytest.raises(RuntimeError, match="call it again"):
+                await made
+            with pytest.raises(RuntimeError, match="call it again"):
+                async with made:
+                    pytest.fail("the block began")
+
+        run_on(runtime, main)
+
+    def test_it_is_a_coroutine_for_those_who_take_one(
+        self, runtime: RuntimeName
+    ) -> None:
+        def served(told: Gate) -> Serving:
+            return tako.serve(LOCAL, echo_router(), shutdown=told.wait)
+
+        async def main() -> None:
+            told = Gate()
+            told.open()
+            if runtime == "trio":
+                import trio
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(served, told)
+            else:
+                await asyncio.create_task(served(told))
+
+        run_on(runtime, lambda: within(main))
+        told = Gate()
+        told.open()
+        run_on(runtime, served, told)
+
+    def test_a_task_of_it_can_be_cancelled(self, runtime: RuntimeName) -> None:
+        if runtime == "trio":
+            pytest.skip("create_task is asyncio's")
+
+        async def main() -> None:
+            task = asyncio.create_task(tako.serve(LOCAL, echo_router()))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run_on(runtime, lambda: within(main))
+
+    def test_errors_of_the_setup_are_raised_when_it_is_used(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main() -> None:
+            for wrong, error, why in (
+                ({"app": object()}, TypeError, "serve takes a Router, not object"),
+                ({"config": {}}, TypeError, "ServerConfig"),
+                ({"listener": 7}, TypeError, "not int"),
+                ({"listener": "nonsense"}, ValueError, "an address is"),
+            ):
+                arguments: Any = {"listener": LOCAL, "app": echo_router()} | wrong
+                with pytest.raises(error, match=why):
+                    await tako.serve(**arguments)
+                with pytest.raises(error, match=why):
+                    async with tako.serve(**arguments):
+                        pytest.fail("the block began")
+            with (
+                socket.create_server(("127.0.0.1", 0)) as taken,
+                pytest.raises(OSError, match="cannot listen"),
+            ):
+                await tako.serve(("127.0.0.1", taken.getsockname()[1]), echo_router())
+
+        run_on(runtime, main)
 
 
 def gated(gate: Gate, entered: Reports, router: Router | None = None) -> Router:
@@ -300,27 +546,120 @@ def gated(gate: Gate, entered: Reports, router: Router | None = None) -> Router:
     return router
 
 
-class TestShutdown:
+class TestHandle:
+    def test_draining_again_returns_at_once(self, runtime: RuntimeName) -> None:
+        async def main() -> None:
+            async with tako.serve(LOCAL, echo_router()) as server:
+                server.stop()
+                for _ in range(3):
+                    await within(server.wait_closed)
+                server.stop()
+                await within(server.drain)
+                await within(server.close)
+                assert refused(server)
+
+        run_on(runtime, main)
+
+    def test_a_stop_before_the_service_runs_is_not_lost(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main() -> None:
+            with await tako.bind(LOCAL) as listener:
+                made = Lifetime(listener, echo_router(), Endpoint(), ServerConfig())
+                made.stop()
+                await within(made.run)
+
+        run_on(runtime, main)
+
+    def test_all_who_wait_are_told(self, runtime: RuntimeName) -> None:
+        async def main() -> None:
+            async with tako.serve(LOCAL, echo_router()) as server:
+
+                async def stop() -> None:
+                    server.stop()
+
+                wait = server.wait_closed
+                await within(lambda: together(wait, wait, server.drain, stop))
+                assert not server._waiting
+
+        run_on(runtime, main)
+
+    def test_a_cancelled_wait_leaves_the_server_alone(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def main() -> None:
+            async with tako.serve(LOCAL, echo_router()) as server:
+                async with giving_up_after(0.05):
+                    await server.wait_closed()
+                assert not server._waiting
+                assert await in_thread(lambda: status(server)) == 200
+
+        run_on(runtime, main)
+
+    def test_a_cancelled_drain_goes_on(self, runtime: RuntimeName) -> None:
+        gate, entered = Gate(), Reports()
+
+        async def main() -> None:
+            async with tako.serve(LOCAL, gated(gate, entered)) as server:
+                with await in_thread(lambda: client(server)) as connection:
+                    pending = connection.send_request("GET", "/slow")
+                    assert await in_thread(entered.get) == "entered"
+                    async with giving_up_after(0.05):
+                        await server.drain()
+                    assert refused(server)
+                    gate.open()
+                    response = await in_thread(pending.read_response)
+                    assert response.body == b"done"
+                    await within(server.wait_closed)
+
+        run_on(runtime, main)
+
     @pytest.mark.parametrize("draining", [False, True])
-    def test_its_timeout_shortens_the_drain(
-        self, runtime: RuntimeName, draining: bool
+    @pytest.mark.parametrize("how", ["drain", "close"])
+    def test_a_timeout_shortens_the_drain(
+        self, runtime: RuntimeName, draining: bool, how: str
     ) -> None:
         gate, entered = Gate(), Reports()
 
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server(
-                    config=ServerConfig(drain_timeout=600)
-                ).spawn_http(LOCAL, gated(gate, entered), nursery=nursery)
-                assert handle.drain_timeout == 600
-                with await in_thread(lambda: client(handle)) as connection:
+            config = ServerConfig(drain_timeout=600)
+            async with tako.serve(LOCAL, gated(gate, entered), config=config) as server:
+                with await in_thread(lambda: client(server)) as connection:
                     connection.send_request("GET", "/slow")
                     assert await in_thread(entered.get) == "entered"
                     if draining:
-                        handle.trigger()
+                        server.stop()
                         await tako.sleep(0)
-                    await within(lambda: handle.shutdown(0.2))
+                    end = server.close if how == "close" else partial(server.drain, 0.2)
+                    await within(end)
                     assert entered.get() == "left"
+
+        run_on(runtime, main)
+
+    def test_a_successor_is_not_waited_for_when_it_is_to_end_now(
+        self, runtime: RuntimeName
+    ) -> None:
+        config = ServerConfig(drain_timeout=600, drain_delay=600)
+
+        async def main() -> None:
+            for early in (False, True):
+                async with tako.serve(LOCAL, echo_router(), config=config) as server:
+                    with await in_thread(lambda: client(server)) as connection:
+                        got = await in_thread(partial(ask, connection))
+                        assert got.status == 200
+                        if not early:
+                            server.stop()
+                            await tako.sleep(0.05)
+                        await within(server.close)
+
+        run_on(runtime, main)
+
+    def test_a_timeout_is_a_positive_time(self, runtime: RuntimeName) -> None:
+        async def main() -> None:
+            async with tako.serve(LOCAL, echo_router()) as server:
+                with pytest.raises(ConfigError, match="timeout"):
+                    await server.drain(timeout=-1)
+                assert await in_thread(lambda: status(server)) == 200
 
         run_on(runtime, main)
 
@@ -328,73 +667,78 @@ class TestShutdown:
         gate, entered = Gate(), Reports()
 
         async def main() -> None:
-            async with beside() as nursery:
-                handle = await Server().spawn_http(
-                    LOCAL, gated(gate, entered), nursery=nursery
-                )
-                with await in_thread(lambda: client(handle)) as connection:
+            async with tako.serve(LOCAL, gated(gate, entered)) as server:
+                with await in_thread(lambda: client(server)) as connection:
                     pending = connection.send_request("GET", "/slow")
                     assert await in_thread(entered.get) == "entered"
-                    handle.trigger()
+                    server.stop()
                     gate.open()
                     response = await in_thread(pending.read_response)
                     assert response.body == b"done"
-                await within(handle.join)
+                await within(server.wait_closed)
 
         run_on(runtime, main)
 
-
-class TestRunning:
-    @pytest.mark.parametrize("kind", ["http", "h2c", "tls"])
-    def test_it_serves_for_the_length_of_the_block(
-        self, runtime: RuntimeName, kind: Kind, cert: TlsCert, credentials: Credentials
+    def test_its_statistics_are_what_there_is(
+        self, runtime: RuntimeName, pair: Pair, credentials: Credentials
     ) -> None:
+        gate, entered = Gate(), Reports()
+
         async def main() -> None:
-            server = Server(tls=cert)
-            running = {
-                "http": server.running_http,
-                "h2c": server.running_h2c,
-                "tls": server.running_tls,
-            }[kind]
-            async with running(LOCAL, echo_router()) as handle:
-                got = await in_thread(
-                    lambda: status(handle, WIRE_OF[kind], credentials.client)
-                )
-                assert got == 200
-            assert refused(handle)
+            router = gated(gate, entered)
+            async with tako.serve_tls(LOCAL, router, *pair) as server:
+                assert server.statistics == ServerStatistics()
+                local = server.addresses[0]
+                assert isinstance(local, IpPeer)
+                silent = socket.create_connection(("127.0.0.1", local.port), TIMEOUT)
+                busy = await in_thread(lambda: client(server, "h2", credentials.client))
+                with silent, busy:
+                    busy.send_request("GET", "/slow")
+                    assert await in_thread(entered.get) == "entered"
+                    assert server.statistics == ServerStatistics(
+                        connections=2, handshakes=1, exchanges=1, accepted=2
+                    )
+                    gate.open()
+                await within(server.drain)
+                assert server.statistics == ServerStatistics(accepted=2)
 
         run_on(runtime, main)
 
-    def test_an_exception_leaves_the_block_as_it_is(self, runtime: RuntimeName) -> None:
-        async def main() -> None:
-            handles: list[ServerHandle] = []
+    def test_reload_loads_what_has_changed(
+        self, runtime: RuntimeName, ca: trustme.CA, tmp_path: Path
+    ) -> None:
+        cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
 
-            async def fail() -> None:
-                async with Server().running_http(LOCAL, echo_router()) as handle:
-                    handles.append(handle)
-                    msg = "mine"
-                    raise KeyError(msg)
+        def write() -> bytes:
+            leaf = ca.issue_cert("localhost", "127.0.0.1")
+            leaf.private_key_pem.write_to_path(key)
+            leaf.cert_chain_pems[0].write_to_path(cert)
+            return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
 
-            with pytest.raises(KeyError, match="mine"):
-                await fail()
-            assert refused(handles[0])
-
-        run_on(runtime, main)
-
-    def test_cancelling_the_block_ends_the_server(self, runtime: RuntimeName) -> None:
-        handles: list[ServerHandle] = []
-        running = Gate()
-
-        async def serving() -> None:
-            async with Server().running_http(LOCAL, echo_router()) as handle:
-                handles.append(handle)
-                running.open()
-                await tako.sleep(NEVER)
+        def shown(server: Server) -> bytes | None:
+            local = server.addresses[0]
+            assert isinstance(local, IpPeer)
+            context = ssl.create_default_context()
+            ca.configure_trust(context)
+            with (
+                socket.create_connection(("127.0.0.1", local.port), TIMEOUT) as raw,
+                context.wrap_socket(raw, server_hostname="localhost") as sock,
+            ):
+                return sock.getpeercert(binary_form=True)
 
         async def main() -> None:
-            await cancelled_by(running, serving)
-            await handles[0].join()
-            assert refused(handles[0])
+            first = write()
+            async with tako.serve_tls(LOCAL, echo_router(), cert, key) as server:
+                assert await in_thread(lambda: shown(server)) == first
+                second = write()
+                server.reload()
+                assert await in_thread(lambda: shown(server)) == second
+                cert.write_text("no certificate")
+                with pytest.raises(tako.TlsConfigError):
+                    server.reload()
+                assert await in_thread(lambda: shown(server)) == second
+            async with tako.serve(LOCAL, echo_router()) as server:
+                server.reload()
 
         run_on(runtime, main)
 

@@ -8,19 +8,20 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tako
 import tako.runtime
-from tako import Carrier, ConnInfo, ProxyPolicy, Request, Router, UnixPeer
+from tako import Carrier, ConnInfo, IpPeer, ProxyPolicy, Request, Router, UnixPeer
 from tako.server.listener import address_of
 from tests.sansio.proxy.test_header import V1
 from tests.support.apps import echo_router
-from tests.support.listeners import ListeningServer, Serving, connect_to
+from tests.support.listeners import ListeningServer, Serve, connect_to
 from tests.support.peer import Wire
-from tests.support.peer_io import TIMEOUT
-from tests.support.server import Credentials, RuntimeName
+from tests.support.peer_io import TIMEOUT, Address
+from tests.support.server import Credentials, RuntimeName, serving
 
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="abstract names")
@@ -47,13 +48,13 @@ def start(runtime: RuntimeName, credentials: Credentials) -> Iterator[Start]:
     """Start servers on Unix sockets; stop and check them afterwards."""
     servers = []
 
-    def start(path: str, serving: Serving) -> ListeningServer:
+    def start(path: str, serve: Serve) -> ListeningServer:
         server = ListeningServer(
             router(),
-            serving,
+            serve,
             runtime=runtime,
             credentials=credentials,
-            bind=lambda: tako.bind_unix(path),
+            bind=lambda: tako.bind(f"unix:{path}"),
         )
         servers.append(server)
         server.start()
@@ -69,11 +70,18 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "tako.sock")
 
 
-def serving(wire: Wire, credentials: Credentials) -> Serving:
-    cert = tako.TlsCert.pem_paths(credentials.cert, credentials.key)
-    if wire == "h1":
-        return tako.serve
-    return tako.serve_h2c if wire == "h2c" else partial(tako.serve_tls, tls=cert)
+def how(wire: Wire, credentials: Credentials) -> Serve:
+    return partial(_serve, wire, (credentials.cert, credentials.key))
+
+
+def _serve(
+    wire: Wire,
+    tls: tuple[Path, Path],
+    listener: tako.Listener,
+    router: Router,
+    **k: Any,
+) -> Awaitable[None]:
+    return serving(wire, listener, router, tls, **k)
 
 
 class TestServing:
@@ -81,7 +89,7 @@ class TestServing:
     def test_requests_and_websockets_on_every_wire(
         self, start: Start, path: str, wire: Wire, credentials: Credentials
     ) -> None:
-        server = start(path, serving(wire, credentials))
+        server = start(path, how(wire, credentials))
         assert Path(path).is_socket()
         with connect_to(path, wire, credentials.client) as connection:
             response = connection.request("GET", "/whoami")
@@ -143,10 +151,10 @@ class TestServing:
             in_thread = tako.runtime.current().to_thread
             for serve, wire in (
                 (tako.serve, b"1"),
-                (partial(tako.serve_http_with_proxy_protocol, proxy=policy), b"2"),
+                (partial(tako.serve, proxy=policy), b"2"),
             ):
                 await serve(
-                    await tako.bind_unix("sock"),
+                    "unix:sock",
                     logged,
                     shutdown=in_thread(partial(ask, wire)),
                 )
@@ -162,12 +170,12 @@ class TestServing:
 
     def test_behind_a_proxy(self, start: Start, path: str) -> None:
         policy = ProxyPolicy(["unix"])
-        start(path, partial(tako.serve_http_with_proxy_protocol, proxy=policy))
+        start(path, partial(tako.serve, proxy=policy))
         with connect_to(path, "h1", first=V1) as connection:
             response = connection.request("GET", "/whoami")
             assert response.body.decode() == f"192.168.1.100:56324 {path} False"
 
-    def test_serve_unix_http(self, runtime: RuntimeName, path: str) -> None:
+    def test_an_address_will_do(self, runtime: RuntimeName, path: str) -> None:
         answers: list[bytes] = []
 
         def ask() -> None:
@@ -178,30 +186,29 @@ class TestServing:
             await tako.runtime.current().to_thread(ask)
 
         async def main() -> None:
-            await tako.serve_unix_http(path, router(), shutdown=ask_in_thread)
+            await tako.serve(f"unix:{path}", router(), shutdown=ask_in_thread)
 
         run_on(runtime, main)
         assert answers == [b"Hello, World!"]
         assert not Path(path).exists()
 
-    def test_a_server_spawns_it_beside_others(
-        self, runtime: RuntimeName, path: str
-    ) -> None:
-        async def main() -> bytes:
-            server = tako.Server()
-            async with tako.runtime.current().open_group() as group:
-                handle = await server.spawn_unix_http(path, router(), nursery=group)
-                assert handle.local_addr == UnixPeer(path)
+    def test_it_is_served_beside_a_port(self, runtime: RuntimeName, path: str) -> None:
+        async def main() -> list[bytes]:
+            both = ["127.0.0.1:0", f"unix:{path}"]
+            async with tako.serve(both, router()) as server:
+                tcp, unix = server.addresses
+                assert isinstance(tcp, IpPeer)
+                assert unix == UnixPeer(path)
 
-                def ask() -> bytes:
-                    with connect_to(path, "h1") as connection:
+                def ask(where: Address | str) -> bytes:
+                    with connect_to(where, "h1") as connection:
                         return connection.request("GET", "/").body
 
-                body = await tako.runtime.current().to_thread(ask)
-                await handle.shutdown()
-            return bytes(body)
+                in_thread = tako.runtime.current().to_thread
+                addresses: list[Address | str] = [(tcp.host, tcp.port), path]
+                return [await in_thread(partial(ask, each)) for each in addresses]
 
-        assert run_on(runtime, main) == b"Hello, World!"
+        assert run_on(runtime, main) == [b"Hello, World!"] * 2
         assert not Path(path).exists()
 
 
@@ -212,7 +219,7 @@ def run_on(runtime: RuntimeName, main: Callable[[], Awaitable[object]]) -> objec
 
 
 def bound(path: str | Path) -> tako.Listener:
-    listener: tako.Listener = tako.run(tako.bind_unix, path)
+    listener: tako.Listener = tako.run(tako.bind, f"unix:{path}")
     return listener
 
 
@@ -284,7 +291,7 @@ class TestBinding:
         with bound(path):
             os.unlink(path)
 
-    def test_a_path_object_will_do(self, tmp_path: Path) -> None:
+    def test_a_listener_there_has_no_port(self, tmp_path: Path) -> None:
         with bound(tmp_path / "a.sock") as listener:
             assert listener.local_addr == UnixPeer(str(tmp_path / "a.sock"))
             with pytest.raises(ValueError, match="has no port"):
@@ -295,6 +302,15 @@ class TestBinding:
         path = tmp_path / name
         with pytest.raises(OSError, match=f"cannot listen on {path}: "):
             bound(path)
+
+    def test_no_path_is_no_address(self) -> None:
+        with pytest.raises(ValueError, match="unix: takes a path"):
+            bound("")
+
+    def test_options_of_tcp_are_refused(self, path: str) -> None:
+        for options in ({"reuse_port": True}, {"port_fallback": True}):
+            with pytest.raises(ValueError, match=f"are for TCP, not for unix:{path}"):
+                tako.run(lambda: tako.bind(f"unix:{path}", **options))  # noqa: B023
 
     def test_elsewhere_abstract_names_do_not_exist(
         self, monkeypatch: pytest.MonkeyPatch

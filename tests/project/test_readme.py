@@ -1,11 +1,13 @@
 """What the documents point at exists, and the README's example is a program."""
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def test_what_is_to_be_installed_is_called_tako_server() -> None:
 
 
 def test_the_example_uses_what_there_is() -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    source = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     tree = ast.parse(source)
     names = {
         alias.name
@@ -74,6 +76,23 @@ def test_the_example_uses_what_there_is() -> None:
         for alias in node.names
     } | set(re.findall(r"\btako\.(\w+)", source))
     assert {"TakoWs", "serve_tls", "run"} <= names <= set(tako.__all__)
+
+
+@pytest.mark.parametrize("function", [tako.serve, tako.serve_tls])
+def test_the_arguments_of_serve_are_those_of_the_table(
+    function: Callable[..., object],
+) -> None:
+    table = README.partition("## Serving\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)=?` \|", table, re.MULTILINE)
+    arguments = [*inspect.signature(function).parameters]
+    assert named == [each for each in arguments if each not in {"cert", "key"}]
+
+
+def test_what_is_asked_of_a_server_is_there() -> None:
+    asked = set(re.findall(r"\bserver\.(\w+)", README))
+    assert {"addresses", "reload", "drain", "close", "statistics"} <= asked
+    there = {*dir(tako.Server), *inspect.signature(tako.Server).parameters}
+    assert asked - there == {"addresses"}  # which is an attribute
 
 
 def options(text: str) -> set[str]:

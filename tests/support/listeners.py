@@ -13,17 +13,17 @@ from tests.support.peer_io import TIMEOUT, Address, Socket, shake_hands
 from tests.support.server import Credentials, RunningServer, RuntimeName
 
 
-Serving: TypeAlias = Callable[..., Awaitable[None]]
-"""Called with the router, and with ``shutdown=`` and ``config=``."""
+Serve: TypeAlias = Callable[..., Awaitable[None]]
+"""Called with a listener and the router, ``shutdown=`` and ``config=``."""
 
 
 class ListeningServer(RunningServer):
-    """A server that ``serving`` runs on the listener that ``bind`` makes."""
+    """A server that ``serve`` runs on the listener that ``bind`` makes."""
 
     def __init__(
         self,
         router: tako.Router,
-        serving: Serving,
+        serve: Serve,
         *,
         runtime: RuntimeName,
         credentials: Credentials,
@@ -33,7 +33,7 @@ class ListeningServer(RunningServer):
         super().__init__(
             router, wire="h1", runtime=runtime, credentials=credentials, config=config
         )
-        self._serving = serving
+        self._how = serve
         self._bind = bind
 
     async def _serve(self) -> None:
@@ -44,7 +44,7 @@ class ListeningServer(RunningServer):
             listener = await self._bind()
         self._ready.set()
         shutdown, config = self._shutdown.wait, self._config
-        await self._serving(listener, self.router, shutdown=shutdown, config=config)
+        await self._how(listener, self.router, shutdown=shutdown, config=config)
 
 
 class ConnectedSocket(Socket):

@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import tako
-from tako.server.service import Service
-from tests.support.peer import PeerConnection, Wire, connect
+from tako.server.bind import ListenerLike
+from tako.server.serve import Serving
+from tako.server.service import Dispatcher, Service
+from tests.support.peer import ALPN, PeerConnection, Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
 from tests.support.peer_io import NEVER, TIMEOUT, Address
@@ -200,6 +202,20 @@ def narrow(listener: tako.Listener, send_buffer: int | None) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
 
 
+def serving(
+    wire: Wire,
+    listener: ListenerLike,
+    router: Dispatcher,
+    tls: tuple[str | Path, str | Path],
+    **options: Any,
+) -> Serving:
+    """Return what serves ``wire``, with the certificate ``tls`` if it needs one."""
+    if wire in ALPN:
+        return tako.serve_tls(listener, router, *tls, **options)
+    protocol: Literal["h2", "http/1.1"] = "h2" if wire == "h2c" else "http/1.1"
+    return tako.serve(listener, router, protocol=protocol, **options)
+
+
 class RunningServer:
     """A server for ``router`` on a free port of 127.0.0.1."""
 
@@ -358,22 +374,14 @@ class RunningServer:
         host, _, port = str(listener.local_addr).rpartition(":")
         self.address = (host, int(port))
         self._ready.set()
-        shutdown, config = self._shutdown.wait, self._config
-        if self.wire == "h1":
-            await tako.serve(listener, self.router, shutdown=shutdown, config=config)
-        elif self.wire == "h2c":
-            await tako.serve_h2c(
-                listener, self.router, shutdown=shutdown, config=config
-            )
-        else:
-            await tako.serve_tls(
-                listener,
-                self.router,
-                self._credentials.cert,
-                self._credentials.key,
-                shutdown=shutdown,
-                config=config,
-            )
+        await serving(
+            self.wire,
+            listener,
+            self.router,
+            (self._credentials.cert, self._credentials.key),
+            shutdown=self._shutdown.wait,
+            config=self._config,
+        )
 
     def _check_errors(self) -> None:
         if self.error_log.records.empty:

@@ -10,6 +10,8 @@ from typing import Any
 import tako
 from tako import Request, Response, Router
 from tests.support import lane
+from tests.support.peer import Wire
+from tests.support.server import serving
 
 
 PIECE = b"x" * 64 * 1024
@@ -43,7 +45,7 @@ async def download(request: Request) -> Response:
     return Response(body=body())
 
 
-async def main(wire: str, cert: str, key: str) -> None:
+async def main(wire: Wire, cert: str, key: str) -> None:
     router = Router()
     router.post("/upload", upload)
     router.post("/form", form)
@@ -51,12 +53,7 @@ async def main(wire: str, cert: str, key: str) -> None:
     listener = await tako.bind("127.0.0.1:0")
     shutdown = tako.ctrl_c()
     print(str(listener.local_addr).rpartition(":")[2], flush=True)
-    if wire == "h1":
-        await tako.serve(listener, router, shutdown=shutdown)
-    elif wire == "h2c":
-        await tako.serve_h2c(listener, router, shutdown=shutdown)
-    else:
-        await tako.serve_tls(listener, router, cert, key, shutdown=shutdown)
+    await serving(wire, listener, router, (cert, key), shutdown=shutdown)
 
 
 if __name__ == "__main__":

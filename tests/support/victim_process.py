@@ -22,7 +22,13 @@ from tests.support.peer import Wire, connect
 from tests.support.peer_h1 import H1Connection
 from tests.support.peer_h2 import H2Connection
 from tests.support.peer_io import NEVER, TIMEOUT
-from tests.support.server import UNHURRIED, Credentials, RuntimeName, narrow
+from tests.support.server import (
+    UNHURRIED,
+    Credentials,
+    RuntimeName,
+    narrow,
+    serving,
+)
 from tests.support.victim import Canary, Ledger, attacked_router, process_clock
 
 
@@ -136,7 +142,7 @@ class VictimProcess:
         return int(stat.rpartition(")")[2].split()[field - 3])
 
 
-async def _serve(wire: str, cert: str, key: str) -> None:
+async def _serve(wire: Wire, cert: str, key: str) -> None:
     listener = await tako.bind("127.0.0.1:0")
     router = attacked_router(Ledger(limit=100))
     send_buffer = os.environ.get("VICTIM_SNDBUF")
@@ -144,14 +150,7 @@ async def _serve(wire: str, cert: str, key: str) -> None:
     shutdown = tako.ctrl_c()
     config = UNHURRIED if os.environ.get("VICTIM_UNHURRIED") else None
     print(str(listener.local_addr).rpartition(":")[2], flush=True)
-    if wire == "h1":
-        await tako.serve(listener, router, shutdown=shutdown, config=config)
-    elif wire == "h2c":
-        await tako.serve_h2c(listener, router, shutdown=shutdown, config=config)
-    else:
-        await tako.serve_tls(
-            listener, router, cert, key, shutdown=shutdown, config=config
-        )
+    await serving(wire, listener, router, (cert, key), shutdown=shutdown, config=config)
 
 
 def _limit_files() -> None:

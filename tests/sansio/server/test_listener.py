@@ -4,18 +4,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tako.http.conn_info import IpPeer, OtherPeer, UnixPeer
-from tako.server.listener import (
-    Listener,
-    address_of,
-    as_listener,
-    bind,
-    bind_with_port_fallback,
-    split_address,
-)
+from tako.server.bind import ListenerLike, as_listener, bind
+from tako.server.listener import Listener, address_of, split_address
 from tests.support.peer_io import TIMEOUT
 from tests.support.ports import hold
 
@@ -115,7 +110,7 @@ class TestBind:
             return made[-1]
 
         with bound("127.0.0.1:0") as taken:
-            monkeypatch.setattr("tako.server.listener.socket.socket", recording)
+            monkeypatch.setattr("tako.server.bind.socket.socket", recording)
             with pytest.raises(OSError, match="cannot listen"):
                 asyncio.run(bind(("127.0.0.1", taken.port)))
         assert made
@@ -150,9 +145,39 @@ class TestAsListener:
         with asyncio.run(as_listener(address)) as listener:
             assert listener.port > 0
 
+    def test_a_list_is_one_listener_of_all(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.sock"
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            several: list[ListenerLike] = [f"unix:{path}", "127.0.0.1:0", [sock]]
+            with asyncio.run(as_listener(several)) as listener:
+                assert listener.addresses == [
+                    UnixPeer(str(path)),
+                    IpPeer("127.0.0.1", listener.sockets[1].getsockname()[1]),
+                    IpPeer("127.0.0.1", sock.getsockname()[1]),
+                ]
+                assert listener.local_addr == listener.addresses[0]
+            assert [each.fileno() for each in listener.sockets] == [-1] * 3
+        assert not path.exists()
+
+    def test_a_list_of_one_is_that_one(self) -> None:
+        with bound("127.0.0.1:0") as listener:
+            assert asyncio.run(as_listener([listener])) is listener
+
+    def test_a_list_of_which_one_fails_is_closed(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.sock"
+        for wrong, error in (("nonsense", ValueError), ("fd://199", OSError)):
+            with pytest.raises(error):
+                asyncio.run(as_listener([f"unix:{path}", wrong]))
+            assert not path.exists()
+
     def test_anything_else_is_a_type_error(self) -> None:
-        with pytest.raises(TypeError, match="not int"):
-            asyncio.run(as_listener(8080))  # type: ignore[arg-type]
+        for wrong in (8080, b"127.0.0.1:0", [8080], None):
+            with pytest.raises(TypeError, match="a listener is"):
+                asyncio.run(as_listener(wrong))  # type: ignore[arg-type]
+
+    def test_an_empty_list_is_a_value_error(self) -> None:
+        with pytest.raises(ValueError, match="no address in the list"):
+            asyncio.run(as_listener([]))
 
 
 class Taken:
@@ -200,7 +225,7 @@ class TestPortFallback:
     def test_a_free_port_asks_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
         asked: list[str] = []
         prompt = answering(asked)
-        with asyncio.run(bind_with_port_fallback("127.0.0.1:0", prompt=prompt)):
+        with asyncio.run(bind("127.0.0.1:0", port_fallback=prompt)):
             assert not asked
             assert capsys.readouterr().out == ""
 
@@ -210,9 +235,7 @@ class TestPortFallback:
     ) -> None:
         asked: list[str] = []
         listener = asyncio.run(
-            bind_with_port_fallback(
-                f"127.0.0.1:{taken.port}", prompt=answering(asked, answer)
-            )
+            bind(f"127.0.0.1:{taken.port}", port_fallback=answering(asked, answer))
         )
         with listener:
             assert listener.port == taken.port + 1
@@ -228,8 +251,8 @@ class TestPortFallback:
         asked: list[str] = []
         with pytest.raises(OSError, match="cannot listen") as caught:
             asyncio.run(
-                bind_with_port_fallback(
-                    f"127.0.0.1:{taken.port}", prompt=answering(asked, *answers)
+                bind(
+                    f"127.0.0.1:{taken.port}", port_fallback=answering(asked, *answers)
                 )
             )
         assert caught.value.errno == errno.EADDRINUSE
@@ -241,9 +264,7 @@ class TestPortFallback:
         asked: list[str] = []
         prompt = answering(asked, "maybe", "?", "n")
         with pytest.raises(OSError, match="cannot listen"):
-            asyncio.run(
-                bind_with_port_fallback(f"127.0.0.1:{taken.port}", prompt=prompt)
-            )
+            asyncio.run(bind(f"127.0.0.1:{taken.port}", port_fallback=prompt))
         assert asked == [taken.question] * 3
         assert capsys.readouterr().out == "Please answer 'y' or 'n'.\n" * 2
 
@@ -254,36 +275,30 @@ class TestPortFallback:
             socket.create_server(("127.0.0.1", taken.port + 1)),
             pytest.raises(OSError, match=str(taken.port + 1)),
         ):
-            asyncio.run(
-                bind_with_port_fallback(f"127.0.0.1:{taken.port}", prompt=prompt)
-            )
+            asyncio.run(bind(f"127.0.0.1:{taken.port}", port_fallback=prompt))
         assert len(asked) == 2
 
     def test_behind_the_last_port_there_is_none(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def in_use(_: object) -> Listener:
+        async def in_use(*_: object, **__: object) -> Listener:
             raise OSError(errno.EADDRINUSE, "in use")
 
-        monkeypatch.setattr("tako.server.listener.bind", in_use)
+        monkeypatch.setattr("tako.server.bind.bind_tcp", in_use)
         asked: list[str] = []
         with pytest.raises(OSError, match="in use"):
-            asyncio.run(
-                bind_with_port_fallback("127.0.0.1:65535", prompt=answering(asked, "y"))
-            )
+            asyncio.run(bind("127.0.0.1:65535", port_fallback=answering(asked, "y")))
         assert not asked
 
     def test_other_errors_are_raised_at_once(self) -> None:
         asked: list[str] = []
         with pytest.raises(OSError, match="cannot listen"):
-            asyncio.run(
-                bind_with_port_fallback("192.0.2.1:1", prompt=answering(asked, "y"))
-            )
+            asyncio.run(bind("192.0.2.1:1", port_fallback=answering(asked, "y")))
         assert not asked
 
     def test_an_address_of_another_form_is_a_value_error(self) -> None:
         with pytest.raises(ValueError, match="host:port"):
-            asyncio.run(bind_with_port_fallback("8080"))
+            asyncio.run(bind("8080", port_fallback=True))
 
     def test_the_question_does_not_block_the_loop(self, taken: Taken) -> None:
         async def main() -> list[str]:
@@ -299,7 +314,7 @@ class TestPortFallback:
                 ran.set()
 
             with pytest.raises(OSError, match="cannot listen"):
-                await bind_with_port_fallback(f"127.0.0.1:{taken.port}", prompt=prompt)
+                await bind(f"127.0.0.1:{taken.port}", port_fallback=prompt)
             return ["ran"] if ran.is_set() else []
 
         assert asyncio.run(main()) == ["ran"]

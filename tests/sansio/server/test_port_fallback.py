@@ -1,4 +1,4 @@
-"""``bind_with_port_fallback``, the dialogue of spec section 8.1 (T-SV-02)."""
+"""``bind(port_fallback=...)``, the dialogue of spec section 8.1 (T-SV-02)."""
 
 import errno
 import io
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import tako
-from tako.server import listener as listeners
+from tako.server import bind as binding
 from tests.support.ports import hold
 
 
@@ -25,7 +25,7 @@ def on(request: pytest.FixtureRequest) -> Callable[..., tako.Listener]:
 
     def on(address: str, prompt: Prompt | None = None) -> tako.Listener:
         async def main() -> tako.Listener:
-            return await tako.bind_with_port_fallback(address, prompt=prompt)
+            return await tako.bind(address, port_fallback=prompt or True)
 
         found: tako.Listener = tako.run(main, runtime=request.param)
         return found
@@ -123,10 +123,10 @@ def test_without_a_terminal_no_port_is_hopped(
 def test_there_is_no_port_after_the_last(
     on: On, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(address: object, **_: object) -> tako.Listener:
-        raise OSError(errno.EADDRINUSE, f"{address}")
+    async def full(_host: str, port: int, *_: object, **__: object) -> tako.Listener:
+        raise OSError(errno.EADDRINUSE, f"{port}")
 
-    monkeypatch.setattr(listeners, "bind", full)
+    monkeypatch.setattr(binding, "bind_tcp", full)
     answers = Answers()
     with pytest.raises(OSError, match="65535"):
         on("127.0.0.1:65535", answers)

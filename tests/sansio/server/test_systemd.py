@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tako import ConfigError, ListenFds
+from tako import ConfigError
+from tako.server.systemd import descriptors, inherited
 from tests.support.children import run_child
 
 
@@ -23,7 +24,10 @@ ROOT = Path(__file__).parents[3]
 PREAMBLE = """
 import json, os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
-from tako import ListenFds
+import tako
+
+async def both(*addresses):
+    return [await tako.bind(each) for each in addresses]
 """
 
 
@@ -51,21 +55,22 @@ class TestEnvironment:
         "env",
         [
             {},
-            {"LISTEN_FDS": "2"},
-            {"LISTEN_PID": str(os.getpid())},
-            {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "2"},
-            {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0", "LISTEN_FDNAMES": ""},
+            {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:web"},
+            {"LISTEN_PID": "ours", "LISTEN_FDNAMES": "web"},
+            {"LISTEN_PID": "other", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:b"},
+            {"LISTEN_PID": "ours", "LISTEN_FDS": "0", "LISTEN_FDNAMES": "web"},
+            {"LISTEN_PID": "ours", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a:web"},
+            {"LISTEN_PID": "ours", "LISTEN_FDS": "1"},
         ],
     )
-    def test_what_is_not_for_us_is_nothing_and_is_consumed(
-        self, env: dict[str, str]
+    def test_what_is_not_for_us_has_no_name(
+        self, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        environ = env | {"PATH": "/bin"}
-        fds = ListenFds.from_env(environ)
-        assert (len(fds), fds.is_empty(), fds.names) == (0, True, ())
-        assert fds.tcp_listener(0) is None
-        assert fds.unix_listener(0) is None
-        assert environ == {"PATH": "/bin"}
+        pids = {"ours": str(os.getpid()), "other": str(os.getpid() + 1)}
+        for name, value in env.items():
+            monkeypatch.setenv(name, pids.get(value, value))
+        with pytest.raises(OSError, match="cannot listen on fd://web: systemd has"):
+            inherited("web")
 
     @pytest.mark.parametrize(
         ("pid", "count"),
@@ -78,67 +83,78 @@ class TestEnvironment:
             (str(os.getpid()), "²"),
         ],
     )
-    def test_nonsense_is_refused_and_consumed(self, pid: str, count: str) -> None:
-        environ = {"LISTEN_PID": pid, "LISTEN_FDS": count}
+    def test_nonsense_is_refused(
+        self, pid: str, count: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LISTEN_PID", pid)
+        monkeypatch.setenv("LISTEN_FDS", count)
         with pytest.raises(ConfigError, match="is no number that can be"):
-            ListenFds.from_env(environ)
-        assert environ == {}
+            inherited("web")
 
-    def test_descriptors_that_are_not_open_are_refused(self) -> None:
-        environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "4000000"}
-        with pytest.raises(ConfigError, match="is not open"):
-            ListenFds.from_env(environ)
+    def test_each_descriptor_has_its_number_and_may_share_its_name(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "3")
+        monkeypatch.setenv("LISTEN_FDNAMES", "web:local:web")
+        assert descriptors("web") == [3, 5]
+        assert descriptors("local") == [4]
+        assert descriptors("7") == [7]
+
+    @pytest.mark.parametrize(
+        ("which", "error", "why"),
+        [
+            ("", ValueError, "as in fd://3"),
+            ("9" * 30, ConfigError, "is no number that can be"),
+            ("4000000", OSError, "cannot listen on fd://4000000: 4000000 is no open"),
+        ],
+    )
+    def test_what_is_no_descriptor_is_refused(
+        self, which: str, error: type[Exception], why: str
+    ) -> None:
+        with pytest.raises(error, match=why):
+            inherited(which)
 
 
 class TestDescriptors:
-    def test_each_is_taken_once_as_what_it_is(self, tmp_path: Path) -> None:
+    def test_each_is_taken_as_what_it_is(self, tmp_path: Path) -> None:
         path = str(tmp_path / "a.sock")
         with (
             socket.create_server(("127.0.0.1", 0)) as tcp,
-            socket.create_server(("::1", 0), family=socket.AF_INET6) as tcp6,
             socket.socket(socket.AF_UNIX) as unix,
+            socket.create_server(("::1", 0), family=socket.AF_INET6) as tcp6,
         ):
             unix.bind(path)
             unix.listen()
             found = child(
                 """
-                fds = ListenFds.from_env()
-                tcp, unix, tcp6 = (
-                    fds.tcp_listener(0), fds.unix_listener(1), fds.tcp_listener(2)
-                )
+                web, local = tako.run(both, "fd://web", "fd://4")
                 print(json.dumps({
-                    "left": sorted(k for k in os.environ if k.startswith("LISTEN_")),
-                    "len": len(fds), "empty": fds.is_empty(), "names": fds.names,
-                    "addresses": [str(each.local_addr) for each in (tcp, unix, tcp6)],
-                    "blocking": [each.sockets[0].getblocking() for each in (tcp, unix)],
+                    "web": [str(each) for each in web.addresses],
+                    "local": [str(each) for each in local.addresses],
+                    "blocking": [each.getblocking() for each in web.sockets],
                     "inheritable": [os.get_inheritable(fd) for fd in (3, 4, 5)],
-                    "again": [fds.tcp_listener(0), fds.unix_listener(1)],
-                    "outside": [fds.tcp_listener(3), fds.tcp_listener(-1)],
                 }))
+                local.close()
                 """,
                 tcp.fileno(),
                 unix.fileno(),
                 tcp6.fileno(),
                 LISTEN_FDS="3",
-                LISTEN_FDNAMES="web:local:web6",
+                LISTEN_FDNAMES="web:local:web",
             )
             assert found == {
-                "left": [],
-                "len": 3,
-                "empty": False,
-                "names": ["web", "local", "web6"],
-                "addresses": [
+                "web": [
                     f"127.0.0.1:{tcp.getsockname()[1]}",
-                    path,
                     f"[::1]:{tcp6.getsockname()[1]}",
                 ],
+                "local": [path],
                 "blocking": [False, False],
                 "inheritable": [False, False, False],
-                "again": [None, None],
-                "outside": [None, None],
             }
+            assert Path(path).is_socket()  # the supervisor's
 
-    def test_another_type_is_none_and_stays(self) -> None:
+    def test_another_type_is_refused_and_stays(self) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as tcp,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
@@ -147,41 +163,54 @@ class TestDescriptors:
         ):
             found = child(
                 """
-                fds = ListenFds.from_env()
-                print(json.dumps([
-                    [fds.unix_listener(i) is None for i in range(4)],
-                    [fds.tcp_listener(i) is None for i in range(4)],
-                ]))
+                errors, taken = [], []
+                for which in ("fd://3", "fd://4", "fd://5", "fd://6", "fd://web"):
+                    try:
+                        taken.append(tako.run(tako.bind, which))
+                        errors.append(None)
+                    except OSError as error:
+                        errors.append(error.strerror)
+                for fd in (3, 4, 5, 6):
+                    os.fstat(fd)
+                print(json.dumps(errors))
+                taken[0].close()
                 """,
                 tcp.fileno(),
                 udp.fileno(),
                 idle.fileno(),
                 file.fileno(),
                 LISTEN_FDS="4",
+                LISTEN_FDNAMES="web:web:web:web",
             )
-        assert found == [[True] * 4, [False, True, True, True]]
+        start = "cannot listen on fd://"
+        no_listener = "{}: {} is no socket that listens for streams"
+        assert isinstance(found, list)
+        assert found.pop(0) is None
+        assert found == [
+            start + no_listener.format(4, 4),
+            start + no_listener.format(5, 5),
+            start + "6: 6 is no open socket",
+            start + no_listener.format("web", 4),
+        ]
 
     def test_a_server_serves_it(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as tcp:
             found = child(
                 """
-                import http.client, tako
+                import http.client
 
                 async def main():
-                    listener = ListenFds.from_env().tcp_listener(0)
                     router = tako.Router()
                     router.get("/", lambda: "activated")
 
-                    def ask():
-                        client = http.client.HTTPConnection(str(listener.local_addr))
+                    def ask(address):
+                        client = http.client.HTTPConnection(str(address))
                         client.request("GET", "/")
                         answers.append(client.getresponse().read().decode())
                         client.close()
 
-                    async def asked():
-                        await asyncio.to_thread(ask)
-
-                    await tako.serve(listener, router, shutdown=asked)
+                    async with tako.serve("fd://web", router) as server:
+                        await asyncio.to_thread(ask, server.addresses[0])
 
                 import asyncio
                 answers = []
@@ -190,5 +219,6 @@ class TestDescriptors:
                 """,
                 tcp.fileno(),
                 LISTEN_FDS="1",
+                LISTEN_FDNAMES="web",
             )
         assert found == ["activated"]

@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from tako.errors import TlsConfigError
 from tako.http.conn_info import TlsInfo
-from tako.server.server import Server
-from tako.server.serving import certificate
+from tako.server.serve import certificate
 from tako.tls.certificates import (
     ClientAuth,
     ReloadableResolver,
@@ -331,9 +330,6 @@ class TestForms:
         assert shown_cert(ca, resolved) == wanted
         assert shown_cert(ca, resolved) == wanted
         assert isinstance(build_ssl_context(form), ssl.SSLContext)
-        assert isinstance(Server(tls=form), Server)
-        built = Server.builder().tls(form).build()
-        assert shown_cert(ca, built._settings()) == wanted
         assert shown_cert(ca, TlsSettings(certificate(None, None, form))) == wanted
 
     @pytest.mark.parametrize(
@@ -356,8 +352,6 @@ class TestForms:
         for use in (
             TlsSettings,
             build_ssl_context,
-            lambda tls: Server(tls=tls),
-            lambda tls: Server.builder().tls(tls).build(),
             lambda tls: certificate(None, None, tls),
             lambda tls: TlsCert.sni({"a.test": tls}),
             lambda tls: TlsCert.sni({"a.test": files}, default=tls),

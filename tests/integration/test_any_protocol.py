@@ -14,9 +14,10 @@ from tako import ConfigError, ProxyPolicy, TlsCert, TlsConfigError
 from tests.conftest import WIRES
 from tests.integration.test_proxy import FORWARDED, asked, exchange, received, router
 from tests.sansio.proxy.test_header import IPV4, V1, tlv, v2
-from tests.support.listeners import ListeningServer, Serving, connect_to
+from tests.support.listeners import ListeningServer, Serve, connect_to
+from tests.support.loops import run_on
 from tests.support.peer import ALPN, Wire
-from tests.support.peer_io import TIMEOUT
+from tests.support.peer_io import TIMEOUT, Address
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -37,10 +38,10 @@ def start(runtime: RuntimeName, credentials: Credentials) -> Iterator[Start]:
         *, tls: bool = True, config: tako.ServerConfig | None = None, **options: Any
     ) -> ListeningServer:
         if tls:
-            options |= {"cert": credentials.cert, "key": credentials.key}
-        serving: Serving = partial(tako.serve_any, **options)
+            options["tls"] = (credentials.cert, credentials.key)
+        serve: Serve = partial(tako.serve, protocol="any", **options)
         server = ListeningServer(
-            router(), serving, runtime=runtime, credentials=credentials, config=config
+            router(), serve, runtime=runtime, credentials=credentials, config=config
         )
         servers.append(server)
         server.start()
@@ -155,7 +156,7 @@ class TestRedirect:
     def test_what_comes_in_the_clear_goes_to_https_on_this_port(
         self, start: Start, wire: Wire
     ) -> None:
-        server = start(redirect_to_https=True)
+        server = start(https_redirect=True)
         with connect_to(server.address, wire) as connection:
             response = connection.request("GET", "/report?a=b")
             assert response.status == 308
@@ -168,26 +169,26 @@ class TestRedirect:
     def test_or_on_the_port_that_is_named(
         self, start: Start, port: int, where: str
     ) -> None:
-        with connect_to(start(redirect_to_https=port).address, "h1") as connection:
+        with connect_to(start(https_redirect=port).address, "h1") as connection:
             assert connection.request("GET", "/").header("location") == where
 
     @pytest.mark.parametrize("wire", ["h1s", "h2"])
     def test_what_comes_over_tls_is_served(
         self, start: Start, wire: Wire, credentials: Credentials
     ) -> None:
-        server = start(redirect_to_https=True)
+        server = start(https_redirect=True)
         with connect_to(server.address, wire, credentials.client) as connection:
             assert asked(connection)["tls"]
 
     def test_what_came_to_the_proxy_over_tls_is_served(self, start: Start) -> None:
-        server = start(redirect_to_https=True, proxy=LOCALHOST)
+        server = start(https_redirect=True, proxy=LOCALHOST)
         with connect_to(server.address, "h1", first=OVER_TLS) as connection:
             assert asked(connection)["peer"] == "192.0.2.1:1234"
         with connect_to(server.address, "h1", first=V1) as connection:
             assert connection.request("GET", "/").status == 308
 
     def test_no_websocket_opens_in_the_clear(self, start: Start) -> None:
-        server = start(redirect_to_https=True)
+        server = start(https_redirect=True)
         with connect_to(server.address, "h1") as connection:
             assert connection.handshake("/ws").status == 308
 
@@ -227,8 +228,11 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("options", "error", "why"),
         [
-            ({"redirect_to_https": True}, ConfigError, "needs a certificate"),
-            ({"cert": "a.pem"}, TlsConfigError, "cert and key go together"),
+            ({"https_redirect": True}, ConfigError, "needs a certificate"),
+            ({"tls": "a.pem"}, TlsConfigError, "the key is missing"),
+            ({"proxy": "10.0.0.0/8"}, ConfigError, "proxy takes a ProxyPolicy"),
+            ({"protocol": "tls"}, TlsConfigError, "call serve_tls"),
+            ({"protocol": "h3"}, ConfigError, "protocol is one of"),
         ],
     )
     def test_what_cannot_work_is_refused_before_serving(
@@ -237,7 +241,7 @@ class TestMistakes:
         async def main() -> None:
             listener = await tako.bind("127.0.0.1:0")
             with listener, pytest.raises(error, match=why):
-                await tako.serve_any(listener, router(), **options)
+                await tako.serve(listener, router(), **{"protocol": "any"} | options)
 
         tako.run(main)
 
@@ -246,9 +250,13 @@ class TestMistakes:
         tls = TlsCert.pem_paths(credentials.cert, credentials.key)
 
         async def main() -> None:
-            with pytest.raises(ConfigError, match="redirect_to_https must be from"):
-                await tako.serve_any(
-                    "127.0.0.1:0", router(), tls=tls, redirect_to_https=port
+            with pytest.raises(ConfigError, match="https_redirect must be from"):
+                await tako.serve_tls(
+                    "127.0.0.1:0",
+                    router(),
+                    tls=tls,
+                    protocol="any",
+                    https_redirect=port,
                 )
 
         tako.run(main)
@@ -259,52 +267,92 @@ class TestMistakes:
         tls = TlsCert.pem_paths(credentials.cert, credentials.key)
 
         async def main() -> None:
-            listener = await tako.bind_unix(tmp_path / "a.sock")
+            address = f"unix:{tmp_path / 'a.sock'}"
             with pytest.raises(ConfigError, match="needs the number of a port"):
-                await tako.serve_any(
-                    listener, router(), tls=tls, redirect_to_https=True
+                await tako.serve_tls(
+                    address, router(), tls=tls, protocol="any", https_redirect=True
                 )
 
         tako.run(main)
         assert not list(tmp_path.iterdir())
 
-
-class TestSpawning:
-    def test_a_server_spawns_everything_and_proxied_listeners(
-        self, runtime: RuntimeName, credentials: Credentials
+    @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+    def test_certificates_need_a_protocol_that_uses_them(
+        self, credentials: Credentials, protocol: Any
     ) -> None:
-        cert = TlsCert.pem_paths(credentials.cert, credentials.key)
-
-        def ask(port: int, wire: Wire, first: bytes) -> object:
-            address = ("127.0.0.1", port)
-            with connect_to(address, wire, credentials.client, first=first) as client:
-                return asked(client)["peer"]
+        pair = (credentials.cert, credentials.key)
 
         async def main() -> None:
-            backend = tako.runtime.current()
-            server = tako.Server(tls=cert)
-            async with backend.open_group() as group:
-                anything = await server.spawn_any(
-                    "127.0.0.1:0", router(), proxy=OPTIONAL, nursery=group
-                )
-                proxied = await server.spawn_proxy_protocol(
-                    "127.0.0.1:0", router(), nursery=group
-                )
-                pairs: list[tuple[tako.ServerHandle, Wire]]
-                pairs = [(anything, "h1"), (anything, "h2"), (proxied, "h2")]
-                for handle, wire in pairs:
-                    assert isinstance(handle.local_addr, tako.IpPeer)
-                    question = partial(ask, handle.local_addr.port, wire, V1)
-                    peer = await backend.to_thread(question)
-                    assert peer == "192.168.1.100:56324"
-                await anything.shutdown()
-                await proxied.shutdown()
-                with pytest.raises(ConfigError, match="needs a certificate"):
-                    await tako.Server().spawn_any(
-                        "127.0.0.1:0", router(), redirect_to_https=True, nursery=group
-                    )
+            with pytest.raises(ConfigError, match="is without TLS"):
+                await tako.serve_tls("127.0.0.1:0", router(), *pair, protocol=protocol)
 
-        if runtime == "trio":
-            tako.run(main, runtime="trio")
-        else:
-            tako.run(main, loop=runtime)
+        tako.run(main)
+
+    def test_what_is_all_encrypted_redirects_nothing(
+        self, credentials: Credentials
+    ) -> None:
+        pair = (credentials.cert, credentials.key)
+
+        async def main() -> None:
+            with pytest.raises(ConfigError, match="is for protocol='any'"):
+                await tako.serve_tls("127.0.0.1:0", router(), *pair, https_redirect=443)
+
+        tako.run(main)
+
+
+def test_a_redirect_goes_to_the_first_port_of_several_addresses(
+    runtime: RuntimeName, credentials: Credentials, tmp_path: Any
+) -> None:
+    path = str(tmp_path / "a.sock")
+
+    def ask(where: Address | str) -> str | None:
+        with connect_to(where, "h1") as client:
+            return client.request("GET", "/").header("location")
+
+    async def main() -> None:
+        in_thread = tako.runtime.current().to_thread
+        async with tako.serve_tls(
+            [f"unix:{path}", "127.0.0.1:0"],
+            router(),
+            credentials.cert,
+            credentials.key,
+            protocol="any",
+            https_redirect=True,
+        ) as server:
+            _, tcp = server.addresses
+            assert isinstance(tcp, tako.IpPeer)
+            for where in (path, ("127.0.0.1", tcp.port)):
+                location = await in_thread(partial(ask, where))
+                assert location == f"https://localhost:{tcp.port}/"
+
+    run_on(runtime, main)
+
+
+def test_headers_of_everybody_and_of_some_beside_a_block(
+    runtime: RuntimeName, credentials: Credentials
+) -> None:
+    cert = TlsCert.pem_paths(credentials.cert, credentials.key)
+
+    def ask(server: tako.Server, wire: Wire) -> object:
+        (local,) = server.addresses
+        assert isinstance(local, tako.IpPeer)
+        address = ("127.0.0.1", local.port)
+        with connect_to(address, wire, credentials.client, first=V1) as client:
+            return asked(client)["peer"]
+
+    async def main() -> None:
+        in_thread = tako.runtime.current().to_thread
+        local = "127.0.0.1:0"
+        async with (
+            tako.serve(
+                local, router(), tls=cert, protocol="any", proxy=OPTIONAL
+            ) as any_,
+            tako.serve(local, router(), tls=cert, proxy=True) as proxied,
+        ):
+            pairs: list[tuple[tako.Server, Wire]]
+            pairs = [(any_, "h1"), (any_, "h2"), (proxied, "h2")]
+            for server, wire in pairs:
+                peer = await in_thread(partial(ask, server, wire))
+                assert peer == "192.168.1.100:56324"
+
+    run_on(runtime, main)
