@@ -3,7 +3,8 @@
 import sys
 
 import tako
-from tako import Method, ProxyHeader, Request, Router
+from tako import Method, Request, Router
+from tako.proxy import ProxyHeader
 
 
 async def whoami(req: Request) -> str:

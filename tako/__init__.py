@@ -1,5 +1,12 @@
-"""tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers."""
+"""tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers.
 
+What not every program needs has names of its own: ``tako.tls`` (certificates),
+``tako.proxy`` (the PROXY protocol) and ``tako.asgi``.
+"""
+
+import sys
+
+from tako import asgi, proxy, tls
 from tako.config import AcceptBackoff, ServerConfig
 from tako.core.log_lines import escape_in_logs
 from tako.errors import (
@@ -38,16 +45,6 @@ from tako.http.request import Extensions, Request
 from tako.http.response import Responder, Response, into_response
 from tako.http.sse import Sse, SseEvent
 from tako.http.state import MissingState
-from tako.proxy.header import (
-    ProxyHeader,
-    ProxyTlsInfo,
-    ProxyTlv,
-    ProxyTransport,
-    ProxyVersion,
-    parse_proxy_header,
-    read_proxy_protocol,
-)
-from tako.proxy.policy import ProxyPolicy
 from tako.routing.access_log import AccessEntry, WebSocketCounts, access_log
 from tako.routing.https_redirect import https_redirect
 from tako.routing.middleware import Next
@@ -59,14 +56,6 @@ from tako.server.bind import bind
 from tako.server.listener import Listener
 from tako.server.serve import Server, serve, serve_tls
 from tako.server.service import ServerStatistics
-from tako.tls.certificates import (
-    ClientAuth,
-    ReloadableResolver,
-    TlsCert,
-    build_ssl_context,
-    load_certs,
-    load_key,
-)
 from tako.ws import (
     AnyMessage,
     Deflate,
@@ -80,97 +69,90 @@ from tako.ws import (
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PROBLEM_JSON",
-    "AcceptBackoff",
-    "AccessEntry",
-    "AnyMessage",
-    "Carrier",
-    "ClientAuth",
-    "ConfigError",
-    "ConnInfo",
-    "ConnectionClosed",
-    "Deflate",
-    "Disconnected",
-    "Extensions",
-    "FrameTooBig",
-    "Headers",
-    "HttpError",
-    "InvalidUtf8",
-    "IpPeer",
-    "Listener",
-    "LocalProtocolError",
-    "Message",
-    "MessageTooBig",
-    "Method",
-    "MissingState",
-    "Multipart",
-    "Next",
-    "OtherPeer",
-    "Part",
-    "PeerAddr",
-    "Problem",
-    "ProtocolError",
-    "ProtocolViolation",
-    "ProxyHeader",
-    "ProxyPolicy",
-    "ProxyProtocolError",
-    "ProxyTlsInfo",
-    "ProxyTlv",
-    "ProxyTransport",
-    "ProxyVersion",
-    "Redirect",
-    "ReloadableResolver",
-    "RemoteProtocolError",
-    "Request",
-    "RequestId",
-    "Responder",
-    "Response",
-    "Route",
-    "RouteConflictError",
-    "Router",
-    "Server",
-    "ServerConfig",
-    "ServerStatistics",
-    "Sse",
-    "SseEvent",
-    "TakoError",
-    "TakoWs",
-    "TlsCert",
-    "TlsConfigError",
-    "TlsInfo",
-    "UnixPeer",
-    "WebSocket",
-    "WebSocketCounts",
-    "WsError",
-    "WsKeepAlive",
-    "__version__",
-    "access_log",
-    "bind",
-    "build_ssl_context",
-    "ctrl_c",
-    "default_problem_responder",
-    "https_redirect",
-    "into_response",
-    "load_certs",
-    "load_key",
-    "normalize_origin",
-    "parse_proxy_header",
-    "read_proxy_protocol",
-    "request_id",
+__all__ = [  # noqa: RUF022 - by theme
+    # to serve
     "run",
     "serve",
     "serve_tls",
+    "bind",
+    "Server",
+    "Listener",
+    "ServerConfig",
+    "AcceptBackoff",
+    "ServerStatistics",
+    "ctrl_c",
     "sleep",
+    # to route
+    "Router",
+    "Route",
+    "Method",
+    "Next",
+    "access_log",
+    "AccessEntry",
+    "WebSocketCounts",
+    "request_id",
+    "RequestId",
+    "https_redirect",
+    # a request, and the connection that it came on
+    "Request",
+    "Headers",
+    "Extensions",
+    "Multipart",
+    "Part",
+    "ConnInfo",
+    "Carrier",
+    "PeerAddr",
+    "IpPeer",
+    "UnixPeer",
+    "OtherPeer",
+    "TlsInfo",
+    # what a handler returns
+    "Response",
+    "Responder",
+    "into_response",
+    "Redirect",
+    "Problem",
+    "PROBLEM_JSON",
+    "default_problem_responder",
+    "Sse",
+    "SseEvent",
+    # a WebSocket
+    "TakoWs",
+    "WebSocket",
+    "Message",
+    "AnyMessage",
+    "WsKeepAlive",
+    "Deflate",
+    "normalize_origin",
+    # what is raised, as the tree in tako/errors.py
+    "TakoError",
+    "ConfigError",
+    "TlsConfigError",
+    "RouteConflictError",
+    "MissingState",
+    "HttpError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "LocalProtocolError",
+    "ProxyProtocolError",
+    "Disconnected",
+    "WsError",
+    "ConnectionClosed",
+    "ProtocolViolation",
+    "InvalidUtf8",
+    "FrameTooBig",
+    "MessageTooBig",
+    "__version__",
 ]
 
 
 def _adopt_names() -> None:
     """Show, document and pickle names as what users import them as."""
-    for name in __all__:
-        value = globals()[name]
-        if getattr(value, "__module__", "").startswith("tako."):
-            value.__module__ = __name__
+    for module in (sys.modules[__name__], asgi, proxy, tls):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if getattr(value, "__module__", "").startswith("tako."):
+                value.__module__ = module.__name__
 
 
 _adopt_names()

@@ -1,1 +1,23 @@
-"""TLS: certificates, contexts, the hello and the record layer, without I/O."""
+"""Certificates in all their forms, and TLS: what ``tls=`` takes.
+
+A pair of files needs nothing of this: ``tako.serve_tls(address, router, cert, key)``.
+"""
+
+from tako.tls.certificates import (
+    ClientAuth,
+    ReloadableResolver,
+    TlsCert,
+    build_ssl_context,
+    load_certs,
+    load_key,
+)
+
+
+__all__ = [
+    "ClientAuth",
+    "ReloadableResolver",
+    "TlsCert",
+    "build_ssl_context",
+    "load_certs",
+    "load_key",
+]

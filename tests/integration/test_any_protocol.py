@@ -10,7 +10,9 @@ import pytest
 
 import tako
 import tako.runtime
-from tako import ConfigError, ProxyPolicy, TlsCert, TlsConfigError
+from tako import ConfigError, TlsConfigError
+from tako.proxy import ProxyPolicy
+from tako.tls import TlsCert
 from tests.conftest import WIRES
 from tests.integration.test_proxy import FORWARDED, asked, exchange, received, router
 from tests.sansio.proxy.test_header import IPV4, V1, tlv, v2

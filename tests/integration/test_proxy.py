@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 import tako
-from tako import ConnInfo, IpPeer, ProxyHeader, ProxyPolicy, Request, Router
+from tako import ConnInfo, IpPeer, Request, Router
+from tako.proxy import ProxyHeader, ProxyPolicy
 from tests.sansio.proxy.test_header import IPV4, UNIX, V1, tlv, v2
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serve, connect_to
@@ -80,7 +81,7 @@ def start(runtime: RuntimeName, credentials: Credentials) -> Iterator[Start]:
         proxy: ProxyPolicy | None = None,
         config: tako.ServerConfig | None = None,
     ) -> ListeningServer:
-        cert = tako.TlsCert.pem_paths(credentials.cert, credentials.key)
+        cert = tako.tls.TlsCert.pem_paths(credentials.cert, credentials.key)
         serve: Serve = partial(
             tako.serve, tls=cert if tls else None, proxy=proxy or True
         )

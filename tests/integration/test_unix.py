@@ -14,7 +14,8 @@ import pytest
 
 import tako
 import tako.runtime
-from tako import Carrier, ConnInfo, IpPeer, ProxyPolicy, Request, Router, UnixPeer
+from tako import Carrier, ConnInfo, IpPeer, Request, Router, UnixPeer
+from tako.proxy import ProxyPolicy
 from tako.server.listener import address_of
 from tests.sansio.proxy.test_header import V1
 from tests.support.apps import echo_router

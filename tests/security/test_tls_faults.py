@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tako import ClientAuth, ReloadableResolver, ServerConfig, TlsCert
+from tako import ServerConfig
+from tako.tls import ClientAuth, ReloadableResolver, TlsCert
 from tests.support.attack import (
     CONTEXTS,
     HELLO,

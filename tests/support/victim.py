@@ -15,16 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
 import tako
-from tako import (
-    Deflate,
-    Request,
-    Response,
-    Router,
-    ServerConfig,
-    TakoWs,
-    TlsCert,
-    WebSocket,
-)
+from tako import Deflate, Request, Response, Router, ServerConfig, TakoWs, WebSocket
+from tako.tls import TlsCert
 from tests.support.attack import Attacker, RawH2, attacker_of
 from tests.support.peer import PeerConnection, Wire
 from tests.support.peer_io import TIMEOUT
