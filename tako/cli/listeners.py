@@ -1,6 +1,7 @@
 """``--bind``: addresses into listening sockets, for this process or for workers."""
 
 import contextlib
+import errno
 import os
 import socket
 
@@ -49,6 +50,8 @@ def _bind(address: str) -> Listener:
         msg = f"--bind {address}: {error}"
         raise CliError(msg) from error
     except OSError as error:
-        msg = f"{error.strerror}; choose another --bind, or stop what has this one"
+        msg = f"{error.strerror}; choose another --bind"
+        if error.errno == errno.EADDRINUSE:
+            msg += ", or stop what has this one"
         raise CliError(msg) from error
     return listener

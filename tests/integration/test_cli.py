@@ -273,7 +273,7 @@ class TestErrors:
             (("--plain", "--h2c"), r"--plain is HTTP/1.1 and --h2c is HTTP/2.*"),
             (("--plain", "--bind", "nonsense"), r"--bind nonsense: .*fd://number.*"),
             (("--plain", "--bind", "a.invalid:80"), r"cannot listen on a.invalid:80.*"),
-            (("--plain", "--bind", "fd://199"), r".*199 is no open socket"),
+            (("--plain", "--bind", "fd://199"), r".*199 is no open socket; choose.*"),
             (
                 ("--plain", "--bind", "unix:/no/such/x"),
                 r"cannot listen on /no/such/x: .*",
