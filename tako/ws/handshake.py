@@ -17,7 +17,7 @@ from tako.http.grammar import TCHAR, content_length, has_token, is_token
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.ws.deflate import Offer, Params, negotiate
-from tako.ws.options import Deflate, DeflateParams
+from tako.ws.options import DeflateParams, WsOptions
 from tako.ws.origin import origin_allowed
 
 
@@ -44,21 +44,6 @@ _UPGRADE: tuple[RawHeader, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a route demands and offers.
-
-    Attributes:
-        protocols: subprotocols in the server's order of preference.
-        origins: the allow-list in normal form; ``None``: any origin, or none.
-        compression: whether and how permessage-deflate may be agreed on.
-    """
-
-    protocols: tuple[str, ...] = ()
-    origins: frozenset[str] | None = None
-    compression: Deflate | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Rejection:
     """The handshake failed: an ordinary response."""
 
@@ -80,16 +65,17 @@ class Acceptance:
 Check: TypeAlias = Callable[[Request], Rejection | None]
 
 
-def shake_hands(request: Request, rules: Rules) -> Rejection | Acceptance:
+def shake_hands(request: Request, options: WsOptions) -> Rejection | Acceptance:
     """Answer a request that asks for a WebSocket, or that should have asked for one."""
-    if rules.origins is not None and not origin_allowed(request.headers, rules.origins):
+    origins = options.allowed_origins
+    if origins is not None and not origin_allowed(request.headers, origins):
         return _refuse(403, b"origin not allowed")  # RFC 6455 §4.2.2
     over_h2 = request.http_version == "2"
     for check in _H2_CHECKS if over_h2 else _H1_CHECKS:
         refusal = check(request)
         if refusal is not None:
             return refusal
-    return _accept(request.headers, rules, over_h2=over_h2)
+    return _accept(request.headers, options, over_h2=over_h2)
 
 
 def _refuse(status: int, body: bytes, *extra: RawHeader) -> Rejection:
@@ -224,7 +210,7 @@ _H2_CHECKS: tuple[Check, ...] = (
 # The answer
 
 
-def _accept(headers: Headers, rules: Rules, *, over_h2: bool) -> Acceptance:
+def _accept(headers: Headers, options: WsOptions, *, over_h2: bool) -> Acceptance:
     answer: list[RawHeader] = [] if over_h2 else list(_UPGRADE)
     key = _valid_key(headers)
     # RFC 8441 §5 does without the key, but a client that sends one may insist on the
@@ -232,14 +218,14 @@ def _accept(headers: Headers, rules: Rules, *, over_h2: bool) -> Acceptance:
     if key is not None:
         answer.append((b"sec-websocket-accept", accept_key(key)))
     subprotocol = choose_subprotocol(
-        headers.get_all_raw(b"sec-websocket-protocol"), rules.protocols
+        headers.get_all_raw(b"sec-websocket-protocol"), options.protocols
     )
     if subprotocol is not None:
         answer.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     deflate = None
-    if rules.compression is not None:
+    if options.compression is not None:
         offers = parse_extensions(headers.get_all_raw(b"sec-websocket-extensions"))
-        agreed = negotiate(offers, rules.compression)
+        agreed = negotiate(offers, options.compression)
         if agreed is not None:
             words, deflate = agreed
             answer.append((b"sec-websocket-extensions", words.encode("ascii")))

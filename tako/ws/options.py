@@ -1,10 +1,15 @@
-"""The options of a WebSocket route: what they are, and what is wrong with the rest."""
+"""The options of a WebSocket route: what they are, and what is wrong with the rest.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import cast
+Theory of operation. An option is a field of ``WsOptions``: its default, the check that
+makes a value of it, and what it means stand there and nowhere else. ``WsKeywords`` says
+the same to type checkers, as a user writes it. ``TakoWs`` has a method for each.
+"""
 
-from tako.config import OptionalSeconds, positive
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias, TypedDict, Unpack, cast
+
+from tako.config import Duration, OptionalSeconds, positive, seconds
 from tako.errors import ConfigError
 from tako.http.grammar import is_token
 from tako.ws.origin import normalize_allowed
@@ -108,89 +113,24 @@ class DeflateParams:
     threshold: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WsOptions:
-    """What a session needs to know once the handshake is done.
-
-    Attributes:
-        max_frame_size: most payload bytes of one received frame.
-        max_message_size: most bytes of one received message, after decompression.
-        upgrade_timeout: seconds for the handshake response to be written.
-        max_lifetime: seconds that the session may last.
-        keep_alive: the route's keep-alive settings.
-        subprotocol: what was agreed on, if anything.
-        deflate: what was agreed on, ``None``: no compression.
-    """
-
-    max_frame_size: int = DEFAULT_MAX_SIZE
-    max_message_size: int = DEFAULT_MAX_SIZE
-    upgrade_timeout: float | None = None
-    max_lifetime: float | None = None
-    keep_alive: WsKeepAlive = NO_KEEP_ALIVE
-    subprotocol: str | None = None
-    deflate: DeflateParams | None = None
-
-
-def checked_keep_alive(value: object) -> WsKeepAlive:
-    """Return ``value`` if it is a ``WsKeepAlive``.
-
-    Raises:
-        TypeError: it is not.
-    """
-    if isinstance(value, WsKeepAlive):
-        return value
-    msg = (
-        f"keep_alive takes a WsKeepAlive, not {type(value).__name__}: "
-        "write WsKeepAlive(ping_interval=20)"
-    )
-    raise TypeError(msg)
-
-
-def checked_compression(value: object) -> Deflate | None:
-    """Return ``value`` if it is a ``Deflate`` or ``None``.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    if value is None or isinstance(value, Deflate):
-        return value
-    msg = (
-        f"compression takes a Deflate or None, not {value!r}: "
-        "write compression=Deflate()"
-    )
-    raise TypeError(msg)
-
-
-def checked_protocols(names: Iterable[str]) -> tuple[str, ...]:
-    """Return subprotocol names in the server's order of preference.
-
-    Raises:
-        TypeError: a bare string, or a member that is none.
-        ConfigError: a name is not a token (RFC 6455 §4.1).
-    """
-    protocols = _strings(names, "protocols", "chat")
-    for name in protocols:
-        if not is_token(name.encode("utf-8", "surrogatepass")):
+def _protocols(names: object, name: str) -> tuple[str, ...]:
+    protocols = _strings(names, name, "chat")
+    for each in protocols:
+        if not is_token(each.encode("utf-8", "surrogatepass")):  # RFC 6455 §4.1
             msg = (
-                f"protocols: {name!r} is not a token (RFC 9110 §5.6.2): use letters, "
+                f"{name}: {each!r} is not a token (RFC 9110 §5.6.2): use letters, "
                 "digits and -._~!#$%&'*+^`| only"
             )
             raise ConfigError(msg)
     return protocols
 
 
-def checked_origins(origins: Iterable[str]) -> frozenset[str]:
-    """Return an allow-list in normal form.
-
-    Raises:
-        TypeError: a bare string, or a member that is none.
-        ConfigError: an entry names no single origin.
-    """
-    entries = _strings(origins, "allowed_origins", "https://app.example.com")
+def _origins(origins: object, name: str) -> frozenset[str]:
+    entries = _strings(origins, name, "https://app.example.com")
     try:
         return frozenset(map(normalize_allowed, entries))
     except ValueError as error:
-        msg = f"allowed_origins: {error}"
+        msg = f"{name}: {error}"
         raise ConfigError(msg) from None
 
 
@@ -212,3 +152,125 @@ def _strings(values: object, name: str, example: str) -> tuple[str, ...]:
             raise TypeError(msg)
         members.append(member)
     return tuple(members)
+
+
+def _a_keep_alive(value: object, name: str) -> WsKeepAlive:
+    if isinstance(value, WsKeepAlive):
+        return value
+    msg = (
+        f"{name} takes a WsKeepAlive, not {type(value).__name__}: "
+        "write WsKeepAlive(ping_interval=20)"
+    )
+    raise TypeError(msg)
+
+
+def _a_deflate(value: object, name: str) -> Deflate:
+    if isinstance(value, Deflate):
+        return value
+    msg = f"{name} takes a Deflate or None, not {value!r}: write {name}=Deflate()"
+    raise TypeError(msg)
+
+
+_Check: TypeAlias = Callable[[Any, str], object]
+
+
+def _checked(check: _Check) -> Mapping[str, _Check]:
+    """Return the metadata of a field whose values ``check`` makes, given its name."""
+    return {"check": check}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WsOptions:
+    """The options of a route, and what the handshake agreed on; checked when made.
+
+    ``None`` is the default of any option. A value is checked and brought into its
+    normal form: durations become seconds, origins ASCII in lower case.
+
+    Raises:
+        ConfigError: a value that cannot work.
+        TypeError: a value of the wrong type, such as one string where several belong.
+    """
+
+    protocols: tuple[str, ...] = field(default=(), metadata=_checked(_protocols))
+    """Subprotocols in the server's order of preference; none: no negotiation."""
+    max_frame_size: int = field(default=DEFAULT_MAX_SIZE, metadata=_checked(positive))
+    """Most payload bytes of one received frame."""
+    max_message_size: int = field(default=DEFAULT_MAX_SIZE, metadata=_checked(positive))
+    """Most bytes of one received message, after decompression."""
+    allowed_origins: frozenset[str] | None = field(
+        default=None, metadata=_checked(_origins)
+    )
+    """Origins that may connect; others, and requests without one, get 403. ``None``:
+    any. A host may be written in Unicode."""
+    upgrade_timeout: float | None = field(default=None, metadata=_checked(seconds))
+    """Seconds for the handshake's response to be written."""
+    max_lifetime: float | None = field(default=None, metadata=_checked(seconds))
+    """Seconds that the session may last."""
+    keep_alive: WsKeepAlive = field(
+        default=NO_KEEP_ALIVE, metadata=_checked(_a_keep_alive)
+    )
+    """How to find out that the peer is gone."""
+    compression: Deflate | None = field(default=None, metadata=_checked(_a_deflate))
+    """Allow permessage-deflate; ``None``: off."""
+
+    subprotocol: str | None = None
+    """What was agreed on, if anything."""
+    deflate: DeflateParams | None = None
+    """What was agreed on; ``None``: no compression."""
+
+    def __post_init__(self) -> None:
+        for name in _CHECKS:
+            vars(self)[name] = _normal_form(name, vars(self)[name])
+
+    def replaced(self, **options: Unpack["WsKeywords"]) -> "WsOptions":
+        """Return a copy with other ``options``, which alone are checked.
+
+        Raises:
+            ConfigError: a value that cannot work.
+            TypeError: a value of the wrong type, or no option has this name.
+        """
+        return self._copy(
+            {name: _normal_form(name, value) for name, value in options.items()}
+        )
+
+    def agreed(
+        self, subprotocol: str | None, deflate: DeflateParams | None
+    ) -> "WsOptions":
+        """Return a copy that also says what the handshake agreed on."""
+        if subprotocol is None and deflate is None:
+            return self
+        return self._copy({"subprotocol": subprotocol, "deflate": deflate})
+
+    def _copy(self, changes: dict[str, Any]) -> "WsOptions":
+        # dataclasses.replace takes 13 us, and it would check everything again
+        made = object.__new__(WsOptions)
+        vars(made).update(vars(self), **changes)
+        return made
+
+
+_CHECKS: dict[str, tuple[object, _Check]] = {
+    each.name: (each.default, each.metadata["check"])
+    for each in fields(WsOptions)
+    if each.metadata
+}
+
+
+def _normal_form(name: str, value: object) -> object:
+    if name not in _CHECKS:
+        msg = f"{name} is no option of a WebSocket; there are {', '.join(_CHECKS)}"
+        raise TypeError(msg)
+    default, check = _CHECKS[name]
+    return default if value is None or value is default else check(value, name)
+
+
+class WsKeywords(TypedDict, total=False):
+    """The options as ``TakoWs`` takes them; what they are says ``WsOptions``."""
+
+    protocols: Iterable[str] | None
+    max_frame_size: int | None
+    max_message_size: int | None
+    allowed_origins: Iterable[str] | None
+    upgrade_timeout: Duration | None
+    max_lifetime: Duration | None
+    keep_alive: WsKeepAlive | None
+    compression: Deflate | None

@@ -1,78 +1,45 @@
 """``TakoWs``: what a handler returns to turn its request into a WebSocket."""
 
 from collections.abc import Iterable
+from typing import Unpack
 
-from tako.config import Duration, positive, seconds
+from tako.config import Duration
 from tako.core.upgrade import UpgradeResponse
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.ws.handshake import Acceptance, Rules, shake_hands
-from tako.ws.options import (
-    DEFAULT_MAX_SIZE,
-    NO_KEEP_ALIVE,
-    Deflate,
-    WsKeepAlive,
-    WsOptions,
-    checked_compression,
-    checked_keep_alive,
-    checked_origins,
-    checked_protocols,
-)
+from tako.ws.handshake import Acceptance, shake_hands
+from tako.ws.options import Deflate, WsKeepAlive, WsKeywords, WsOptions
 from tako.ws.websocket import SessionFunction, WebSocketUpgrade
+
+
+_DEFAULTS = WsOptions()
 
 
 class TakoWs:
     """A responder that answers a WebSocket handshake and then runs ``session``.
 
     The same on both wires: 101 over HTTP/1.1, 200 to an extended CONNECT over HTTP/2.
-    Every keyword has a method of the same name that returns the object itself; the last
-    call wins. A request that is no valid handshake gets the error response it calls
-    for, and ``session`` is not called.
+    Every option is a keyword, and a method of the same name that returns the object
+    itself; the last one wins. A request that is no valid handshake gets the error
+    response it calls for, and ``session`` is not called.
 
     Args:
         request: the request to answer.
         session: called with the ``WebSocket`` once the response has been sent.
-        protocols: subprotocols in order of preference; none: no negotiation.
-        max_frame_size: most payload bytes of a received frame; ``None``: 16 MiB.
-        max_message_size: most bytes of a received message; ``None``: 16 MiB.
-        allowed_origins: origins that may connect, others and requests without one get
-            403; ``None``: any. A host may be written in Unicode.
-        upgrade_timeout: seconds (or timedelta) for the response to be written.
-        max_lifetime: seconds (or timedelta) that the session may last.
-        keep_alive: how to find out that the peer is gone.
-        compression: allow permessage-deflate; ``None``: off.
+        options: what the methods set, by their names; ``None``: the default.
 
     Raises:
         ConfigError: a value that cannot work.
         TypeError: a value of the wrong type, such as one string where several belong.
     """
 
-    __slots__ = (
-        "_compression",
-        "_keep_alive",
-        "_max_frame_size",
-        "_max_lifetime",
-        "_max_message_size",
-        "_origins",
-        "_protocols",
-        "_request",
-        "_session",
-        "_upgrade_timeout",
-    )
+    __slots__ = ("_options", "_request", "_session")
 
     def __init__(
         self,
         request: Request,
         session: SessionFunction,
-        *,
-        protocols: Iterable[str] = (),
-        max_frame_size: int | None = None,
-        max_message_size: int | None = None,
-        allowed_origins: Iterable[str] | None = None,
-        upgrade_timeout: Duration | None = None,
-        max_lifetime: Duration | None = None,
-        keep_alive: WsKeepAlive | None = None,
-        compression: Deflate | None = None,
+        **options: Unpack[WsKeywords],
     ) -> None:
         if not callable(session):
             msg = (
@@ -82,80 +49,60 @@ class TakoWs:
             raise TypeError(msg)
         self._request = request
         self._session = session
-        self._max_frame_size = self._max_message_size = DEFAULT_MAX_SIZE
-        self._origins: frozenset[str] | None = None
-        self._upgrade_timeout: float | None = None
-        self._max_lifetime: float | None = None
-        self._keep_alive = NO_KEEP_ALIVE
-        self.protocols(protocols)
-        self.compression(compression)
-        if max_frame_size is not None:
-            self.max_frame_size(max_frame_size)
-        if max_message_size is not None:
-            self.max_message_size(max_message_size)
-        if allowed_origins is not None:
-            self.allowed_origins(allowed_origins)
-        if upgrade_timeout is not None:
-            self.upgrade_timeout(upgrade_timeout)
-        if max_lifetime is not None:
-            self.max_lifetime(max_lifetime)
-        if keep_alive is not None:
-            self.keep_alive(keep_alive)
+        self._options = _DEFAULTS
+        if options:
+            self._with(**options)
+
+    def _with(self, **options: Unpack[WsKeywords]) -> "TakoWs":
+        self._options = self._options.replaced(**options)
+        return self
 
     def protocols(self, names: Iterable[str]) -> "TakoWs":
         """Offer these subprotocols, in the server's order of preference."""
-        self._protocols = checked_protocols(names)
-        return self
+        return self._with(protocols=names)
 
     def max_frame_size(self, size: int) -> "TakoWs":
-        """Refuse received frames of more than ``size`` payload bytes (1009)."""
-        self._max_frame_size = positive(size, "max_frame_size")
-        return self
+        """Refuse received frames of more than ``size`` payload bytes (1009).
+
+        The default is 16 MiB.
+        """
+        return self._with(max_frame_size=size)
 
     def max_message_size(self, size: int) -> "TakoWs":
-        """Refuse received messages of more than ``size`` bytes (1009)."""
-        self._max_message_size = positive(size, "max_message_size")
-        return self
+        """Refuse received messages of more than ``size`` bytes (1009).
+
+        The default is 16 MiB; what counts is the size after decompression.
+        """
+        return self._with(max_message_size=size)
 
     def allowed_origins(self, origins: Iterable[str]) -> "TakoWs":
-        """Refuse requests from any other origin, or from none, with 403."""
-        self._origins = checked_origins(origins)
-        return self
+        """Refuse requests from any other origin, or from none, with 403.
+
+        A host may be written in Unicode. The default allows any.
+        """
+        return self._with(allowed_origins=origins)
 
     def upgrade_timeout(self, duration: Duration) -> "TakoWs":
         """Give up if the response cannot be written within ``duration``."""
-        self._upgrade_timeout = seconds(duration, "upgrade_timeout")
-        return self
+        return self._with(upgrade_timeout=duration)
 
     def max_lifetime(self, duration: Duration) -> "TakoWs":
         """End the session with 1001 after ``duration``."""
-        self._max_lifetime = seconds(duration, "max_lifetime")
-        return self
+        return self._with(max_lifetime=duration)
 
     def keep_alive(self, keep_alive: WsKeepAlive) -> "TakoWs":
         """Say how to find out that the peer is gone."""
-        self._keep_alive = checked_keep_alive(keep_alive)
-        return self
+        return self._with(keep_alive=keep_alive)
 
     def compression(self, compression: Deflate | None) -> "TakoWs":
         """Allow permessage-deflate, or (``None``) do not."""
-        self._compression = checked_compression(compression)
-        return self
+        return self._with(compression=compression)
 
     def into_response(self) -> Response:
         """Return the handshake's answer; an acceptance carries the session to run."""
-        rules = Rules(self._protocols, self._origins, self._compression)
-        answer = shake_hands(self._request, rules)
+        answer = shake_hands(self._request, self._options)
         if not isinstance(answer, Acceptance):
             return Response(answer.status, answer.headers, answer.body)
-        options = WsOptions(
-            max_frame_size=self._max_frame_size,
-            max_message_size=self._max_message_size,
-            upgrade_timeout=self._upgrade_timeout,
-            max_lifetime=self._max_lifetime,
-            keep_alive=self._keep_alive,
-            subprotocol=answer.subprotocol,
-            deflate=answer.deflate,
-        )
-        upgrade = WebSocketUpgrade(self._request, self._session, options)
+        agreed = self._options.agreed(answer.subprotocol, answer.deflate)
+        upgrade = WebSocketUpgrade(self._request, self._session, agreed)
         return UpgradeResponse(answer.status, answer.headers, upgrade)

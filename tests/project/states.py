@@ -53,8 +53,8 @@ def found() -> list[Found]:
         for name in names:
             if isinstance(module[name], dict):
                 following = cast("Next", module[name])
-                kind: type[enum.Enum] = type(next(iter(following)))
-                tables.append(Found(kind, following, readme))
+                first: enum.Enum = next(iter(following))
+                tables.append(Found(type(first), following, readme))
     return tables
 
 

@@ -9,14 +9,13 @@ from tako.asgi.apps.lifespan import Mode, checked_mode, lifespan
 from tako.asgi.apps.websocket import WebSocketConversation
 from tako.asgi.protocol import App, Scope
 from tako.asgi.scope import http_scope, websocket_scope
-from tako.config import positive
 from tako.core.exchange_of import exchange_of
 from tako.core.seams import Exchange
 from tako.core.upgrade import UpgradeResponse
 from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.ws.options import DEFAULT_MAX_SIZE, Deflate, checked_compression
+from tako.ws.options import Deflate, WsOptions
 from tako.ws.responder import TakoWs
 from tako.ws.websocket import SessionFunction, WebSocket
 
@@ -38,7 +37,7 @@ class AsgiApp:
         websockets: whether the app takes WebSockets; if not, turn
             ``ServerConfig.h2_enable_connect_protocol`` off as well.
         compression: allow permessage-deflate; ``None``: off.
-        max_message_size: most bytes of a received WebSocket message.
+        max_message_size: most bytes of a received WebSocket message; ``None``: 16 MiB.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -55,7 +54,7 @@ class AsgiApp:
         lifespan: str = "auto",
         websockets: bool = True,
         compression: Deflate | None = None,
-        max_message_size: int = DEFAULT_MAX_SIZE,
+        max_message_size: int | None = None,
     ) -> None:
         if not callable(app):
             msg = f"AsgiApp takes an ASGI app, not {type(app).__name__}"
@@ -67,8 +66,9 @@ class AsgiApp:
         self._root_path = root_path.rstrip("/")
         self._mode: Mode = checked_mode(lifespan)
         self._websockets = websockets
-        self._compression = checked_compression(compression)
-        self._max_message_size = positive(max_message_size, "max_message_size")
+        self._options = WsOptions().replaced(
+            compression=compression, max_message_size=max_message_size
+        )
         self._state: dict[str, Any] | None = None
 
     @asynccontextmanager
@@ -124,8 +124,8 @@ class AsgiApp:
                 request,
                 session,
                 protocols=protocols,
-                compression=self._compression,
-                max_message_size=self._max_message_size,
+                compression=self._options.compression,
+                max_message_size=self._options.max_message_size,
             )
 
         probe = handshake(_no_session, ()).into_response()

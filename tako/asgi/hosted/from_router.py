@@ -5,13 +5,12 @@ What needs tako's own server, and what becomes of it elsewhere:
 =======================  ==========================================================
 ``max_message_size``     kept: 1009
 ``max_lifetime``         kept: 1001
-``protocols``, origins   kept
+``protocols``            kept
+``allowed_origins``      kept
+``keep_alive``           a hint; ``ws.ping`` does nothing, ``ws.latency`` is None
+other ``TakoWs`` option  the host's: it has the wire, and shows whole messages only
 ``timeout`` of routes    kept
 ``Sse`` heartbeats       kept
-``max_frame_size``       the host's (it shows whole messages only)
-``compression``          the host's
-``keep_alive``           the host's; ``ws.ping`` does nothing, ``ws.latency`` is None
-``upgrade_timeout``      the host's
 ``ws.close``             does not wait for the peer's Close
 ``disconnected``         known from the first look on; when depends on the host
 ``conn_info.tls``        where the host has the ``tls`` extension

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -17,12 +18,11 @@ from tako.http.request_head import HttpVersion
 from tako.ws.handshake import (
     Acceptance,
     Rejection,
-    Rules,
     accept_key,
     choose_subprotocol,
     shake_hands,
 )
-from tako.ws.options import Deflate
+from tako.ws.options import Deflate, WsOptions
 
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def h2(
     )
 
 
-def accepted(request: Request, rules: Rules | None = None) -> Acceptance:
-    answer = shake_hands(request, rules or Rules())
+def accepted(request: Request, options: WsOptions | None = None) -> Acceptance:
+    answer = shake_hands(request, options or WsOptions())
     assert isinstance(answer, Acceptance), answer
     return answer
 
 
-def refused(request: Request, rules: Rules | None = None) -> Rejection:
-    answer = shake_hands(request, rules or Rules())
+def refused(request: Request, options: WsOptions | None = None) -> Rejection:
+    answer = shake_hands(request, options or WsOptions())
     assert isinstance(answer, Rejection), answer
     return answer
 
@@ -121,7 +121,7 @@ class TestHttp1:
     def test_a_proper_handshake_is_accepted_with_the_proof_that_it_was_read(
         self,
     ) -> None:
-        assert shake_hands(h1(), Rules()) == Acceptance(
+        assert shake_hands(h1(), WsOptions()) == Acceptance(
             101, (*UPGRADE, (b"sec-websocket-accept", ACCEPT)), None, None
         )
 
@@ -177,7 +177,7 @@ class TestHttp1:
     def test_a_request_that_is_no_handshake_is_told_why(
         self, request_: Request, expected: Rejection
     ) -> None:
-        assert shake_hands(request_, Rules()) == expected
+        assert shake_hands(request_, WsOptions()) == expected
 
     @pytest.mark.parametrize(
         "changes",
@@ -193,14 +193,14 @@ class TestHttp1:
     )
     def test_a_plain_get_is_told_to_upgrade(self, changes: dict[str, Any]) -> None:
         # RFC 9110 §15.5.22
-        assert shake_hands(h1(**changes), Rules()) == Rejection(
+        assert shake_hands(h1(**changes), WsOptions()) == Rejection(
             426, (TEXT, *UPGRADE), b"Expected Upgrade: websocket"
         )
 
     @pytest.mark.parametrize("version", [b"12", b"", b"013", b"13, 13", [b"13", b"13"]])
     def test_another_version_is_told_ours(self, version: Change) -> None:
         # RFC 6455 §4.2.2 and §4.4
-        assert shake_hands(h1(sec_websocket_version=version), Rules()) == Rejection(
+        assert shake_hands(h1(sec_websocket_version=version), WsOptions()) == Rejection(
             426, (TEXT, VERSION, *UPGRADE), b"Unsupported Sec-WebSocket-Version"
         )
 
@@ -220,7 +220,7 @@ class TestHttp1:
         ],
     )
     def test_the_key_is_one_and_sixteen_bytes(self, key: Change) -> None:
-        assert shake_hands(h1(sec_websocket_key=key), Rules()) == Rejection(
+        assert shake_hands(h1(sec_websocket_key=key), WsOptions()) == Rejection(
             400, (TEXT,), b"Invalid Sec-WebSocket-Key"
         )
 
@@ -237,7 +237,7 @@ class TestHttp1:
     def test_a_request_with_a_body_ends_the_connection(
         self, changes: dict[str, Any]
     ) -> None:
-        assert shake_hands(h1(**changes), Rules()) == Rejection(
+        assert shake_hands(h1(**changes), WsOptions()) == Rejection(
             400, (TEXT, CLOSE), b"WebSocket upgrade request must not have a body"
         )
 
@@ -249,12 +249,12 @@ class TestHttp1:
             "sec_websocket_version": None,
             "content_length": b"3",
         }
-        rules = Rules(origins=frozenset({"https://good.example"}))
+        options = WsOptions(allowed_origins=frozenset({"https://good.example"}))
         method, version = "POST", "1.0"
 
         def body() -> bytes:
             request = h1(method, cast("HttpVersion", version), **changes)
-            return refused(request, rules).body
+            return refused(request, options).body
 
         bodies = [body()]
         changes["origin"] = b"https://good.example"
@@ -290,7 +290,7 @@ class TestHttp2:
     """RFC 8441 §5."""
 
     def test_an_extended_connect_is_accepted_with_200_and_nothing_else(self) -> None:
-        assert shake_hands(h2(), Rules()) == Acceptance(200, (), None, None)
+        assert shake_hands(h2(), WsOptions()) == Acceptance(200, (), None, None)
 
     def test_a_well_formed_key_is_answered_for_clients_that_insist(self) -> None:
         assert accepted(h2(sec_websocket_key=KEY)).headers == (
@@ -305,23 +305,23 @@ class TestHttp2:
     def test_an_ordinary_get_is_told_to_connect_and_never_to_upgrade(
         self, protocol: str | None
     ) -> None:
-        assert shake_hands(h2(protocol, sec_websocket_key=b"x"), Rules()) == Rejection(
-            400, (TEXT,), b"Expected extended CONNECT (RFC 8441)"
-        )
+        assert shake_hands(
+            h2(protocol, sec_websocket_key=b"x"), WsOptions()
+        ) == Rejection(400, (TEXT,), b"Expected extended CONNECT (RFC 8441)")
 
     def test_a_missing_version_is_told_ours(self) -> None:
-        assert shake_hands(h2(sec_websocket_version=None), Rules()) == Rejection(
+        assert shake_hands(h2(sec_websocket_version=None), WsOptions()) == Rejection(
             400, (TEXT, VERSION), b"Missing Sec-WebSocket-Version"
         )
 
     @pytest.mark.parametrize("version", [b"12", b"", [b"13", b"13"]])
     def test_another_version_is_told_ours_without_426(self, version: Change) -> None:
-        assert shake_hands(h2(sec_websocket_version=version), Rules()) == Rejection(
+        assert shake_hands(h2(sec_websocket_version=version), WsOptions()) == Rejection(
             400, (TEXT, VERSION), b"Unsupported Sec-WebSocket-Version"
         )
 
     def test_a_stream_that_has_ended_is_refused(self) -> None:
-        assert shake_hands(h2(body=body_sink(ended=True)), Rules()) == Rejection(
+        assert shake_hands(h2(body=body_sink(ended=True)), WsOptions()) == Rejection(
             400, (TEXT,), b"WebSocket stream already closed"
         )
 
@@ -332,16 +332,17 @@ class TestHttp2:
 
     @pytest.mark.parametrize("length", [b"0", b"3"])
     def test_a_content_length_is_refused(self, length: bytes) -> None:
-        assert shake_hands(h2(content_length=length), Rules()) == Rejection(
+        assert shake_hands(h2(content_length=length), WsOptions()) == Rejection(
             400, (TEXT,), b"WebSocket upgrade request must not have a body"
         )
 
     def test_of_many_faults_the_first_of_the_order_is_named(self) -> None:
-        rules = Rules(origins=frozenset({"https://good.example"}))
+        options = WsOptions(allowed_origins=frozenset({"https://good.example"}))
         ended = body_sink(ended=True)
         bodies = [
             refused(
-                h2(None, ended, sec_websocket_version=None, content_length=b"1"), rules
+                h2(None, ended, sec_websocket_version=None, content_length=b"1"),
+                options,
             ).body,
             refused(
                 h2(None, ended, sec_websocket_version=None, content_length=b"1")
@@ -366,7 +367,7 @@ class TestBothWires:
     """What does not depend on the wire."""
 
     def test_a_foreign_origin_is_refused(self, make: Make) -> None:
-        rules = Rules(origins=frozenset({"https://good.example"}))
+        options = WsOptions(allowed_origins=frozenset({"https://good.example"}))
         refusal = Rejection(403, (TEXT,), b"origin not allowed")
         foreign: Change
         for foreign in (
@@ -375,24 +376,24 @@ class TestBothWires:
             None,
             [b"https://good.example"] * 2,
         ):
-            assert shake_hands(make(origin=foreign), rules) == refusal
+            assert shake_hands(make(origin=foreign), options) == refusal
         request = make(origin=b"HTTPS://Good.Example:443")
-        assert isinstance(shake_hands(request, rules), Acceptance)
+        assert isinstance(shake_hands(request, options), Acceptance)
 
     def test_an_empty_allow_list_refuses_everybody(self, make: Make) -> None:
         request = make(origin=b"https://good.example")
-        assert refused(request, Rules(origins=frozenset())).status == 403
+        assert refused(request, WsOptions(allowed_origins=frozenset())).status == 403
 
     def test_the_chosen_subprotocol_is_announced(self, make: Make) -> None:
-        rules = Rules(protocols=("chat", "superchat"))
-        answer = accepted(make(sec_websocket_protocol=b"superchat, chat"), rules)
+        options = WsOptions(protocols=("chat", "superchat"))
+        answer = accepted(make(sec_websocket_protocol=b"superchat, chat"), options)
         assert answer.subprotocol == "chat"
         assert header(answer, b"sec-websocket-protocol") == b"chat"
 
     def test_no_common_subprotocol_is_no_fault(self, make: Make) -> None:
-        rules = Rules(protocols=("chat",))
+        options = WsOptions(protocols=("chat",))
         for offer in (b"SUPERCHAT", b"Chat", [b"a", b" b\t, c"], None):
-            answer = accepted(make(sec_websocket_protocol=offer), rules)
+            answer = accepted(make(sec_websocket_protocol=offer), options)
             assert answer.subprotocol is None
             assert header(answer, b"sec-websocket-protocol") is None
 
@@ -415,8 +416,11 @@ class TestBothWires:
     def test_an_offer_that_is_no_list_of_tokens_is_400(
         self, make: Make, offer: Change
     ) -> None:
-        for rules in (Rules(), Rules(protocols=("chat",))):  # RFC 6455 §4.1, §11.3.4
-            refusal = refused(make(sec_websocket_protocol=offer), rules)
+        for options in (
+            WsOptions(),
+            WsOptions(protocols=("chat",)),
+        ):  # RFC 6455 §4.1, §11.3.4
+            refusal = refused(make(sec_websocket_protocol=offer), options)
             assert refusal.status == 400
             assert refusal.body == b"Invalid Sec-WebSocket-Protocol"
 
@@ -429,9 +433,9 @@ class TestBothWires:
         assert header(answer, b"sec-websocket-extensions") is None
 
     def test_compression_is_agreed_on_where_both_want_it(self, make: Make) -> None:
-        rules = Rules(compression=Deflate())
+        options = WsOptions(compression=Deflate())
         offer = b"permessage-deflate; client_max_window_bits"
-        answer = accepted(make(sec_websocket_extensions=offer), rules)
+        answer = accepted(make(sec_websocket_extensions=offer), options)
         words = b"permessage-deflate; client_max_window_bits=12"
         assert header(answer, b"sec-websocket-extensions") == words
         assert answer.deflate is not None
@@ -448,14 +452,14 @@ class TestBothWires:
         self, make: Make, lines: list[bytes]
     ) -> None:
         request = make(sec_websocket_extensions=lines)
-        answer = accepted(request, Rules(compression=Deflate()))
+        answer = accepted(request, WsOptions(compression=Deflate()))
         assert header(answer, b"sec-websocket-extensions") == b"permessage-deflate"
 
     def test_an_offer_that_is_declined_does_not_fail_the_handshake(
         self, make: Make
     ) -> None:
         request = make(sec_websocket_extensions=b"permessage-deflate; foo=1")
-        answer = accepted(request, Rules(compression=Deflate()))
+        answer = accepted(request, WsOptions(compression=Deflate()))
         assert answer.deflate is None
         assert header(answer, b"sec-websocket-extensions") is None
 
@@ -529,9 +533,13 @@ FIELD_NAMES = st.sampled_from(
 @settings(deadline=None)
 @given(st.lists(st.tuples(FIELD_NAMES, st.binary(max_size=30)), max_size=6))
 def test_no_request_raises(extra: list[tuple[bytes, bytes]]) -> None:
-    rules = Rules(("chat",), frozenset({"https://good.example"}), Deflate())
+    options = WsOptions(
+        protocols=("chat",),
+        allowed_origins=frozenset({"https://good.example"}),
+        compression=Deflate(),
+    )
     for request in (h1(), h2()):
         request.headers.raw.extend(extra)
-        for one in (rules, Rules(("chat",), None, Deflate())):
+        for one in (options, replace(options, allowed_origins=None)):
             answer = shake_hands(request, one)
             assert answer.status in {101, 200, 400, 403, 426}

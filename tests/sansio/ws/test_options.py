@@ -11,7 +11,13 @@ from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Responder, Response
 from tako.ws import responder
-from tako.ws.options import Deflate, DeflateParams, WsKeepAlive, WsOptions
+from tako.ws.options import (
+    Deflate,
+    DeflateParams,
+    WsKeepAlive,
+    WsKeywords,
+    WsOptions,
+)
 from tako.ws.responder import TakoWs
 from tako.ws.websocket import WebSocket, WebSocketUpgrade
 
@@ -116,11 +122,14 @@ class TestIntoResponse:
         assert answer.headers["sec-websocket-protocol"] == "a"
         assert answer.headers["sec-websocket-extensions"] == "permessage-deflate"
         options = WsOptions(
+            protocols=("a", "b"),
             max_frame_size=10,
             max_message_size=20,
+            allowed_origins=frozenset({"https://a.example"}),
             upgrade_timeout=3.0,
             max_lifetime=60.0,
             keep_alive=keep_alive,
+            compression=Deflate(threshold=7),
             subprotocol="a",
             deflate=DeflateParams(12, 15, mem_level=5, threshold=7),
         )
@@ -150,8 +159,10 @@ class TestBuilder:
         assert same is built
         assert built.into_response().status == 101
         assert upgrades[0][2] == WsOptions(
+            protocols=("x",),
             max_frame_size=3,
             max_message_size=4,
+            allowed_origins=frozenset({"https://a.example"}),
             upgrade_timeout=5.0,
             max_lifetime=6.0,
             keep_alive=WsKeepAlive(7),
@@ -219,6 +230,71 @@ def test_a_value_that_cannot_work_is_refused_with_the_fix(
     with pytest.raises(error) as caught:
         method(value)
     assert fix in str(caught.value)
+
+
+OPTIONS = [each.name for each in dataclasses.fields(WsOptions) if each.metadata]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+class TestEachOption:
+    """What holds for every option, also for the next one."""
+
+    def test_a_type_checker_knows_it(self, name: str) -> None:
+        assert list(WsKeywords.__annotations__) == OPTIONS
+        assert name in WsKeywords.__annotations__
+
+    def test_it_has_a_method_with_a_docstring(self, name: str) -> None:
+        assert getattr(TakoWs, name).__doc__
+
+    def test_none_is_its_default(self, name: str) -> None:
+        none: dict[str, Any] = {name: None}
+        assert WsOptions(**none) == WsOptions().replaced(**none) == WsOptions()
+
+    def test_what_is_none_of_its_values_is_refused_by_name(self, name: str) -> None:
+        wrong: dict[str, Any] = {name: object()}
+        with pytest.raises((ConfigError, TypeError), match=name):
+            WsOptions(**wrong)
+
+
+class TestWsOptions:
+    """``WsOptions`` by itself."""
+
+    def test_it_is_frozen(self) -> None:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            WsOptions().max_frame_size = 1  # type: ignore[misc]
+
+    def test_values_read_back_in_their_normal_form(self) -> None:
+        options = WsOptions().replaced(
+            protocols=["a"],
+            allowed_origins=["HTTPS://b\u00fccher.example:443"],
+            max_lifetime=timedelta(minutes=1),
+        )
+        assert options.protocols == ("a",)
+        assert options.allowed_origins == frozenset({"https://xn--bcher-kva.example"})
+        assert options.max_lifetime == 60.0
+
+    def test_what_was_checked_is_not_checked_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = WsOptions().replaced(allowed_origins=["https://a.example"])
+        monkeypatch.delattr("tako.ws.options.normalize_allowed")
+        more = options.replaced(max_frame_size=1).agreed("a", None)
+        assert more.allowed_origins is options.allowed_origins
+        assert (more.max_frame_size, more.subprotocol) == (1, "a")
+
+    def test_a_copy_leaves_the_original_as_it_is(self) -> None:
+        options = WsOptions(max_frame_size=1)
+        assert options.replaced(max_frame_size=2).max_frame_size == 2
+        assert options == WsOptions(max_frame_size=1)
+
+    def test_an_unknown_option_is_refused_with_those_that_exist(self) -> None:
+        unknown: dict[str, Any] = {"max_size": 1}
+        with pytest.raises(TypeError, match=r"max_size is no option.*max_frame_size"):
+            TakoWs(request(), session, **unknown)
+
+    def test_agreeing_on_nothing_makes_no_copy(self) -> None:
+        options = WsOptions(max_frame_size=1)
+        assert options.agreed(None, None) is options
 
 
 def test_config_errors_are_value_errors() -> None:
