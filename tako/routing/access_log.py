@@ -26,7 +26,8 @@ from tako.routing.request_id import RequestId
 from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsOptions
-from tako.ws.websocket import Sendable, WebSocket, WebSocketUpgrade
+from tako.ws.upgrade import WebSocketUpgrade
+from tako.ws.websocket import Sendable, WebSocket
 
 
 _log = logging.getLogger("tako.access")

@@ -9,7 +9,7 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.ws.handshake import Acceptance, shake_hands
 from tako.ws.options import Deflate, WsKeepAlive, WsKeywords, WsOptions
-from tako.ws.websocket import SessionFunction, WebSocketUpgrade
+from tako.ws.upgrade import SessionFunction, WebSocketUpgrade
 
 
 _DEFAULTS = WsOptions()

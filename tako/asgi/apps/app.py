@@ -17,7 +17,8 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.ws.options import Deflate, WsOptions
 from tako.ws.responder import TakoWs
-from tako.ws.websocket import SessionFunction, WebSocket
+from tako.ws.upgrade import SessionFunction
+from tako.ws.websocket import WebSocket
 
 
 class AsgiApp:

@@ -32,7 +32,8 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.ws.message import Message
 from tako.ws.responder import TakoWs
-from tako.ws.websocket import SessionFunction, WebSocket
+from tako.ws.upgrade import SessionFunction
+from tako.ws.websocket import WebSocket
 
 
 Handshake: TypeAlias = Callable[[SessionFunction, Sequence[str]], TakoWs]

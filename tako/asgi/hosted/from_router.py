@@ -37,7 +37,8 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.routing.router import Router
 from tako.server.service import Dispatcher
-from tako.ws.websocket import WebSocket, WebSocketUpgrade
+from tako.ws.upgrade import WebSocketUpgrade
+from tako.ws.websocket import WebSocket
 
 
 T = TypeVar("T")

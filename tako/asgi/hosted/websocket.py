@@ -15,7 +15,8 @@ from tako.errors import ConnectionClosed, MessageTooBig, WsError, consists_of
 from tako.http.request import Request
 from tako.ws.message import AnyMessage, Message, received_close
 from tako.ws.options import WsOptions
-from tako.ws.websocket import Sendable, SessionFunction, WebSocket
+from tako.ws.upgrade import SessionFunction
+from tako.ws.websocket import Sendable, WebSocket
 
 
 _logger = logging.getLogger("tako.ws")

@@ -9,7 +9,7 @@ import tako
 from tako import Next, Request, Response, Router, TakoWs, WebSocket
 from tako.asgi import from_router
 from tako.core.upgrade import upgrade_of
-from tako.ws.websocket import WebSocketUpgrade
+from tako.ws.upgrade import WebSocketUpgrade
 from tests.support.server import Gate
 
 

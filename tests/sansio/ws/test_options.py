@@ -19,7 +19,8 @@ from tako.ws.options import (
     WsOptions,
 )
 from tako.ws.responder import TakoWs
-from tako.ws.websocket import WebSocket, WebSocketUpgrade
+from tako.ws.upgrade import WebSocketUpgrade
+from tako.ws.websocket import WebSocket
 
 
 if TYPE_CHECKING:

@@ -1,0 +1,164 @@
+"""``WebSocketUpgrade``: runs a session once its tunnel is open, and judges its end.
+
+Theory of operation. The pipeline sends the response that carries the upgrade, calls
+``attach`` with the open tunnel, and awaits ``run`` in the handler's task. ``run``
+waits until the response is with the transport, gives the session its ``WebSocket``, and
+turns its outcome into the Close that it calls for (RFC 6455 §7.4.1): 1000 if it
+returned, 1011 if it raised, 1001 if it was cancelled. It awaits nothing after that: the
+closing handshake is the conversation's, by deadlines.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from tako.core.deadlines import Deadline
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Tunnel
+from tako.errors import WsError, consists_of
+from tako.http.request import Request
+from tako.ws.conversation import Conversation
+from tako.ws.options import WsOptions
+from tako.ws.websocket import WebSocket
+
+
+_logger = logging.getLogger("tako.ws")
+
+SessionFunction: TypeAlias = Callable[[WebSocket], Awaitable[None]]
+MakeSocket: TypeAlias = Callable[[Request, Conversation, WsOptions], WebSocket]
+
+
+class WebSocketUpgrade:
+    """Runs a session once its tunnel is open; implements ``seams.Upgrade``."""
+
+    __slots__ = (
+        "_conversation",
+        "_lifetime_over",
+        "_options",
+        "_request",
+        "_session",
+        "make_socket",
+    )
+
+    def __init__(
+        self, request: Request, session: SessionFunction, options: WsOptions
+    ) -> None:
+        self.make_socket: MakeSocket = WebSocket
+        """Makes what the session is given; middleware may put a subclass here."""
+        self._request = request
+        self._session = session
+        self._options = options
+        self._conversation: Conversation | None = None
+        self._lifetime_over = False
+
+    @property
+    def session(self) -> SessionFunction:
+        """What to run; for servers other than tako's."""
+        return self._session
+
+    @property
+    def options(self) -> WsOptions:
+        """What was agreed on, and the route's settings; for other servers, too."""
+        return self._options
+
+    @property
+    def close_code(self) -> int | None:
+        """How the conversation ended: the peer's code, ours while it has not said.
+
+        ``None``: there was none.
+        """
+        conversation = self._conversation
+        if conversation is None:
+            return None
+        code = conversation.close_code
+        return conversation.sent_code if code is None else code
+
+    def attach(self, tunnel: Tunnel) -> None:
+        """Make the conversation that the tunnel's bytes go to."""
+        self._conversation = conversation = Conversation(tunnel, self._options)
+        tunnel.receive_into(conversation, conversation.inbox)
+
+    async def run(self) -> None:
+        """Run the session and see to the Close that its outcome calls for."""
+        conversation = self._conversation
+        if conversation is None:
+            msg = "attach() comes before run()"
+            raise RuntimeError(msg)
+        if not await self._switched(conversation):
+            return
+        lifetime = self._start_lifetime(conversation)
+        code = 1001
+        try:
+            ws = self.make_socket(self._request, conversation, self._options)
+            await self._session(ws)
+            code = 1000
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the isolation boundary of a session
+            # A cancellation ends here too: nothing is awaited any more, and the Close
+            # and its answer are the conversation's business.
+            code = self._judge(error, conversation)
+        finally:
+            lifetime.close()
+            conversation.session_ended(code)
+
+    def _judge(self, error: BaseException, conversation: Conversation) -> int:
+        """Return the close code for how the session ended (RFC 6455 §7.4.1)."""
+        if consists_of(error, WsError):
+            _logger.debug("session ended: %s", error)
+            return 1000
+        if consists_of(error, conversation.tunnel.connection.runtime.cancelled):
+            _logger.info("session of %s was cancelled", self._request.path)
+            return 1001
+        _logger.error("session of %s failed", self._request.path, exc_info=error)
+        return 1011
+
+    async def _switched(self, conversation: Conversation) -> bool:
+        """Wait until the response head is with the transport; give up in time."""
+        tunnel = conversation.tunnel
+        timeout = self._options.upgrade_timeout
+        expired = False
+        if timeout is None or tunnel.connection.writable:
+            return True
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            conversation.writable.wake()
+
+        deadline = tunnel.connection.deadlines.new(expire)
+        deadline.set(tunnel.connection.time() + timeout)
+        while not (expired or _is_through(tunnel)):
+            await conversation.writable.signal.wait()
+        deadline.close()
+        if not expired:
+            return not tunnel.over
+        _logger.debug("upgrade of %s timed out", self._request.path)
+        tunnel.reset(ErrorCode.CANCEL)
+        tunnel.flush()
+        return False
+
+    def _start_lifetime(self, conversation: Conversation) -> Deadline:
+        """Arm ``max_lifetime``: Close 1001 and cancel; then cut what does not end."""
+        tunnel = conversation.tunnel
+        connection = tunnel.connection
+
+        def expire() -> None:
+            if self._lifetime_over:
+                tunnel.reset(ErrorCode.CANCEL)
+            else:
+                self._lifetime_over = True
+                _logger.info("session of %s: max lifetime exceeded", self._request.path)
+                conversation.send_close(1001, "max lifetime exceeded")
+                deadline.set(connection.time() + connection.config.ws_close_timeout)
+            tunnel.cancel_at(connection.time())
+
+        deadline = connection.deadlines.new(expire)
+        if self._options.max_lifetime is not None:
+            deadline.set(connection.time() + self._options.max_lifetime)
+        return deadline
+
+
+def _is_through(tunnel: Tunnel) -> bool:
+    """Tell whether what was sent is with the transport, or never will be."""
+    return tunnel.connection.writable or tunnel.over
