@@ -6,9 +6,13 @@ part to the next: fragments, size, UTF-8.
 """
 
 import codecs
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tako.errors import InvalidUtf8, WsError
+
+
+if TYPE_CHECKING:
+    from tako.ws.deflate import Inflater
 
 
 _MAX_FRAGMENTS = 16_384
@@ -17,24 +21,6 @@ _SMALL_FRAGMENT = 32  # bytes; any number of larger ones is taken
 _LARGE_PART = 4096  # bytes from which a part is kept as it is, to be copied only once
 _MAX_EMPTY_FRAGMENTS = 1024
 """Continuation frames of one message that carry nothing."""
-
-
-class Inflater(Protocol):
-    """Decompresses messages (RFC 7692 §7.2.2); ``tako.ws.deflate`` has one."""
-
-    def inflate(self, data: bytes, *, final_fragment: bool, budget: int) -> bytes:
-        """Return what ``data``, the next part of a message, inflates to.
-
-        Args:
-            data: compressed bytes, unmasked; any part of a frame, possibly empty.
-            final_fragment: ``data`` completes the message.
-            budget: how many bytes may come out.
-
-        Raises:
-            MessageTooBig: more than ``budget`` bytes would come out.
-            InvalidUtf8: ``data`` is not what a compressor produces.
-        """
-        ...
 
 
 def _policy_violation(text: str) -> WsError:
@@ -86,7 +72,7 @@ class Assembly:
         "wire_size",
     )
 
-    def __init__(self, *, text: bool, inflater: Inflater | None) -> None:
+    def __init__(self, *, text: bool, inflater: "Inflater | None") -> None:
         self.inflater: Inflater | None = inflater
         self.wire_size: int = 0  # of all payloads so far, announced ones included
         self.held: int = 0

@@ -1,4 +1,4 @@
-"""WebSocket frames to messages and back, server side, without I/O.
+"""WebSocket frames to messages and back, in either role, without I/O.
 
 Theory of operation. A ``Codec`` is fed what the peer sends and returns the messages
 that it completes. Three things may be unfinished between two calls:
@@ -12,7 +12,8 @@ that it completes. Three things may be unfinished between two calls:
 
 Complete messages of one uncompressed frame, nearly all of real traffic, are taken many
 at a time by ``loops.scan_frames``. It stops at whatever it does not understand and
-the careful path decides, so the two cannot disagree about what is wrong.
+the careful path decides, so the two cannot disagree about what is wrong. It knows
+masked frames only: in the role of a client the careful path takes everything.
 
 Invariants:
 
@@ -24,9 +25,12 @@ Invariants:
 Errors of the peer are data here: ``receive`` never raises because of its input.
 """
 
+import os
 import sys
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
+from tako.core.role import Role
 from tako.core.turn import Turn, endless
 from tako.errors import (
     FrameTooBig,
@@ -35,7 +39,7 @@ from tako.errors import (
     WsError,
 )
 from tako.native.loops import encode_frame, scan_frames, unmask, weigh
-from tako.ws.assembly import Assembly, Inflater, decode_text
+from tako.ws.assembly import Assembly, decode_text
 from tako.ws.message import (
     MAX_CONTROL_PAYLOAD,
     AnyMessage,
@@ -45,14 +49,17 @@ from tako.ws.message import (
 )
 
 
+if TYPE_CHECKING:
+    from tako.ws.deflate import Inflater
+
 __all__ = [
     "Codec",
-    "Inflater",
-    "encode_binary",
+    "Encode",
     "encode_close",
+    "encode_frame",
+    "encode_masked_frame",
     "encode_ping",
     "encode_pong",
-    "encode_text",
 ]
 
 _CONTINUATION, _TEXT, _BINARY = 0x0, 0x1, 0x2  # RFC 6455 §5.2
@@ -68,9 +75,13 @@ _COMPRESSED = 1024  # bytes inflated at a time: they become a megabyte at most
 _FRAME_COST = 2
 _INFLATED_SHIFT = 9  # bytes that come out, to the power of two, for a unit
 _MASKED = 0x80
+_NO_MASK = bytes(4)  # unmasks to the same
 
 _Bytes: TypeAlias = bytes | bytearray
 _BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+Encode: TypeAlias = Callable[[int, str | bytes], bytes]
+"""Makes a frame of a first byte and a payload, as one role or the other sends it."""
 
 
 class Codec:
@@ -82,14 +93,17 @@ class Codec:
             of exactly that size passes.
         inflater: takes compressed messages, if that was negotiated.
         turn: the connection's budget; ``None``: only ``limit`` ends a call.
+        role: ours: a server's peer masks its frames, a client's does not.
     """
 
     __slots__ = (
         "_fin",
         "_inflated",
         "_inflater",
+        "_key_size",
         "_left",
         "_mask",
+        "_mask_bit",
         "_mask_offset",
         "_max_frame",
         "_max_message",
@@ -109,8 +123,9 @@ class Codec:
         *,
         max_frame_size: int,
         max_message_size: int,
-        inflater: Inflater | None = None,
+        inflater: "Inflater | None" = None,
         turn: Turn | None = None,
+        role: Role = Role.SERVER,
     ) -> None:
         self.error: WsError | None = None
         """How the peer broke the rules; its ``close_code`` is to be sent."""
@@ -122,7 +137,13 @@ class Codec:
         self._turn = turn or endless()
         self._max_frame = max_frame_size
         self._max_message = max_message_size
+        # RFC 6455 §5.1: a client masks all frames, a server none
+        masked = role is Role.SERVER
+        self._mask_bit = _MASKED if masked else 0
+        self._key_size = 4 if masked else 0
         self._max_scan = min(max_frame_size, max_message_size, sys.maxsize)
+        if not masked:
+            self._max_scan = -1  # no frame is small enough
         self._inflater = inflater
         self._inflated = 0  # size of the compressed messages completed by this call
         self._weight = 0  # of all messages completed by this call
@@ -131,19 +152,13 @@ class Codec:
         self._receiving_frame = False
         self._fin = False
         self._left = 0
-        self._mask = b""
+        self._mask = _NO_MASK
         self._mask_offset = 0
 
     @property
     def idle(self) -> bool:
         """Nothing is held: the next byte begins a message."""
         return self._message is None and not self._rest and not self.finished
-
-    @property
-    def partial_bytes(self) -> int:
-        """How many bytes are held that are in no message yet."""
-        held = len(self._rest)
-        return held if self._message is None else held + self._message.held
 
     def receive(
         self, data: bytes, limit: int = 1024, room: int = sys.maxsize
@@ -293,9 +308,11 @@ class Codec:
             return offset
         first, second = source[offset], source[offset + 1]
         self._check_first_byte(first)
-        # RFC 6455 §5.1: a server MUST close on a frame that is not masked
-        if not second & _MASKED:
-            msg = "a frame of the client is not masked"
+        if second & _MASKED != self._mask_bit:
+            # RFC 6455 §5.1: a server MUST close on a frame that is not masked, a
+            # client on one that is
+            wrong = "client is not masked" if self._mask_bit else "server is masked"
+            msg = f"a frame of the {wrong}"
             raise ProtocolViolation(msg)
         size = second & 0x7F
         if first & 0x0F in _CONTROL_OPCODES:
@@ -308,12 +325,14 @@ class Codec:
             size = _long_size(source[at:after])
             at = after
         self._check_size(first, size)
-        if end - at < 4:
+        start = at + self._key_size
+        if end < start:
             return offset
-        self._mask = bytes(source[at : at + 4])
+        if self._mask_bit:
+            self._mask = bytes(source[at:start])
         self._begin_frame(first, size)
         # a frame without a payload has nothing to wait for
-        return at + 4 if size else self._receive_payload(source, at + 4, messages)
+        return start if size else self._receive_payload(source, start, messages)
 
     def _check_first_byte(self, first: int) -> None:
         opcode = first & 0x0F
@@ -406,10 +425,12 @@ class Codec:
         if size > MAX_CONTROL_PAYLOAD:  # RFC 6455 §5.5
             msg = f"a control frame is longer than {MAX_CONTROL_PAYLOAD} bytes"
             raise ProtocolViolation(msg)
-        at = offset + 6
+        at = offset + 2 + self._key_size
         if len(source) < at + size:
             return offset
-        data = unmask(source[at : at + size], bytes(source[at - 4 : at]))
+        data = bytes(source[at : at + size])
+        if self._mask_bit:
+            data = unmask(data, bytes(source[at - 4 : at]))
         opcode = source[offset] & 0x0F
         if opcode == _PING:
             messages.append(Message.Ping(data))
@@ -444,45 +465,45 @@ def _parse_close(data: bytes) -> Message.Close:
     return received_close(code, decode_text(data[2:]))
 
 
-def encode_text(text: str | bytes, *, compressed: bool = False) -> bytes:
-    """Return a text message as one frame.
+def encode_masked_frame(first_byte: int, payload: str | bytes) -> bytes:
+    """Return a frame as a client sends it, with a masking key of its own.
 
     Args:
-        text: the message, or its UTF-8 form; compressed if ``compressed`` says so.
-        compressed: set RSV1 (RFC 7692 §6).
+        first_byte: FIN, reserved bits and opcode.
+        payload: text is encoded as UTF-8.
 
     Raises:
-        UnicodeEncodeError: ``text`` contains a surrogate.
+        UnicodeEncodeError: ``payload`` is text with a surrogate in it.
     """
-    return encode_frame(0xC1 if compressed else 0x81, text)
+    frame = encode_frame(first_byte, payload)
+    size = frame[1]
+    at = 2 if size < 126 else 4 if size == 126 else 10
+    key = os.urandom(4)  # RFC 6455 §5.3: fresh, and not to be foreseen
+    head = b"".join((frame[:1], bytes((size | _MASKED,)), frame[2:at], key))
+    return head + unmask(memoryview(frame)[at:], key)
 
 
-def encode_binary(data: _BytesLike, *, compressed: bool = False) -> bytes:
-    """Return a binary message as one frame; ``compressed``: as for ``encode_text``."""
-    if isinstance(data, memoryview):
-        data = data.tobytes()  # whatever its item type and strides
-    return encode_frame(0xC2 if compressed else 0x82, data)
-
-
-def encode_ping(data: bytes = b"") -> bytes:
+def encode_ping(data: bytes = b"", encode: Encode = encode_frame) -> bytes:
     """Return a Ping frame.
 
     Raises:
         ValueError: ``data`` is longer than 125 bytes.
     """
-    return _encode_control(0x89, data)
+    return _encode_control(0x89, data, encode)
 
 
-def encode_pong(data: bytes = b"") -> bytes:
+def encode_pong(data: bytes = b"", encode: Encode = encode_frame) -> bytes:
     """Return a Pong frame.
 
     Raises:
         ValueError: ``data`` is longer than 125 bytes.
     """
-    return _encode_control(0x8A, data)
+    return _encode_control(0x8A, data, encode)
 
 
-def encode_close(code: int | None = None, reason: str = "") -> bytes:
+def encode_close(
+    code: int | None = None, reason: str = "", encode: Encode = encode_frame
+) -> bytes:
     """Return a Close frame, empty if ``code`` is ``None``.
 
     Raises:
@@ -493,15 +514,15 @@ def encode_close(code: int | None = None, reason: str = "") -> bytes:
         if reason:
             msg = "a close reason needs a close code"
             raise ValueError(msg)
-        return _encode_control(0x88, b"")
+        return _encode_control(0x88, b"", encode)
     if not is_sendable(code):  # RFC 6455 §5.5.1: an answer may repeat what it got
         msg = f"{code} is not a close code that may be sent"
         raise ValueError(msg)
-    return _encode_control(0x88, code.to_bytes(2, "big") + reason.encode())
+    return _encode_control(0x88, code.to_bytes(2, "big") + reason.encode(), encode)
 
 
-def _encode_control(first_byte: int, data: bytes) -> bytes:
+def _encode_control(first_byte: int, data: bytes, encode: Encode) -> bytes:
     if len(data) > MAX_CONTROL_PAYLOAD:
         msg = f"a control frame takes {MAX_CONTROL_PAYLOAD} bytes, not {len(data)}"
         raise ValueError(msg)
-    return encode_frame(first_byte, data)
+    return encode(first_byte, data)

@@ -57,8 +57,8 @@ class Inflater:
     __slots__ = ("_decoder", "_ended", "_fresh", "_padded", "_window_bits")
 
     def __init__(self, params: DeflateParams) -> None:
-        self._window_bits = -params.client_window_bits  # negative: raw deflate
-        self._fresh = params.client_no_context_takeover
+        self._window_bits = -params.their_window_bits  # negative: raw deflate
+        self._fresh = params.their_no_context_takeover
         self._decoder: Decoder | None = None
         self._ended = False
         self._padded = False
@@ -157,9 +157,9 @@ class Deflater:
     __slots__ = ("_encoder", "_fresh", "_mem_level", "_window_bits")
 
     def __init__(self, params: DeflateParams) -> None:
-        self._window_bits = -params.server_window_bits  # negative: raw deflate
+        self._window_bits = -params.our_window_bits  # negative: raw deflate
         self._mem_level = params.mem_level
-        self._fresh = params.server_no_context_takeover
+        self._fresh = params.our_no_context_takeover
         self._encoder: Encoder | None = None
 
     def deflate(self, payload: bytes) -> bytes:

@@ -10,32 +10,13 @@ Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from tako.core.seams import Tunnel
 from tako.ws.options import WsKeepAlive
 
 
-class Pinged(Protocol):
-    """What is kept alive: a conversation."""
-
-    @property
-    def tunnel(self) -> Tunnel:
-        """The exchange that carries it."""
-        ...
-
-    @property
-    def close_sent(self) -> bool:
-        """Closing has begun: another deadline watches over it."""
-        ...
-
-    def send_ping(self, data: bytes) -> None:
-        """Queue a Ping."""
-        ...
-
-    def lose(self, reason: str) -> None:
-        """Take the peer for dead."""
-        ...
+if TYPE_CHECKING:
+    from tako.ws.conversation import Conversation
 
 
 class KeepAlive:
@@ -52,7 +33,7 @@ class KeepAlive:
         "_timeout",
     )
 
-    def __init__(self, conversation: Pinged, options: WsKeepAlive) -> None:
+    def __init__(self, conversation: "Conversation", options: WsKeepAlive) -> None:
         self._conversation = conversation
         self._interval = options.ping_interval or math.inf  # auto comes with a number
         self._timeout = options.pong_timeout

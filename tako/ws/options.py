@@ -97,18 +97,18 @@ class DeflateParams:
     """What both sides agreed on (RFC 7692 §7.1), and the route's own settings.
 
     Attributes:
-        server_window_bits: our window, for ``Deflater``.
-        client_window_bits: the client's, for ``Inflater``.
-        server_no_context_takeover: we start every message afresh.
-        client_no_context_takeover: the client does.
+        our_window_bits: of what we send, for ``Deflater``.
+        their_window_bits: of what the peer sends, for ``Inflater``.
+        our_no_context_takeover: we start every message afresh.
+        their_no_context_takeover: the peer does.
         mem_level: zlib's ``memLevel`` for ``Deflater``.
         threshold: messages of fewer bytes are sent uncompressed.
     """
 
-    server_window_bits: int = 15
-    client_window_bits: int = 15
-    server_no_context_takeover: bool = False
-    client_no_context_takeover: bool = False
+    our_window_bits: int = 15
+    their_window_bits: int = 15
+    our_no_context_takeover: bool = False
+    their_no_context_takeover: bool = False
     mem_level: int = 8
     threshold: int = 0
 

@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 
+from tako.core.role import Role
 from tako.errors import (
     FrameTooBig,
     InvalidUtf8,
@@ -15,13 +16,16 @@ from tako.errors import (
 )
 from tako.ws.codec import (
     Codec,
-    encode_binary,
+    Encode,
     encode_close,
+    encode_frame,
+    encode_masked_frame,
     encode_ping,
     encode_pong,
-    encode_text,
 )
+from tako.ws.deflate import Inflater
 from tako.ws.message import AnyMessage, Message
+from tests.support.codec import held
 
 
 MASK = b"\x11\x22\x33\x44"
@@ -52,7 +56,7 @@ def codec(size: int = 1 << 20, *, frames: int = 1 << 20, pmd: bool = False) -> C
     )
 
 
-class ZlibInflater:
+class ZlibInflater(Inflater):
     """A bounded inflater without context takeover."""
 
     def __init__(self) -> None:
@@ -94,7 +98,7 @@ def failure(*parts: bytes, on: Codec | None = None) -> Failure:
     assert subject.error is not None
     assert subject.finished
     assert not subject.pending
-    assert subject.partial_bytes == 0
+    assert held(subject) == 0
     assert subject.receive(frame(TEXT, b"late")) == []
     return type(subject.error), subject.error.close_code, messages
 
@@ -235,9 +239,9 @@ class TestFraming:
         wire = frame(BINARY, b"x" * 65536)
         for byte in wire[:13]:
             assert subject.receive(bytes([byte])) == []
-        assert subject.partial_bytes == 13
+        assert held(subject) == 13
         assert subject.receive(wire[13:]) == [b"x" * 65536]
-        assert subject.partial_bytes == 0
+        assert held(subject) == 0
 
 
 class TestMasking:
@@ -246,6 +250,15 @@ class TestMasking:
     @pytest.mark.parametrize("wire", [b"\x81\x05Hello", b"\x89\x00", b"\x88\x00"])
     def test_unmasked_frames_fail(self, wire: bytes) -> None:
         assert failure(wire) == PROTOCOL
+
+    def test_a_client_takes_unmasked_frames_only(self) -> None:
+        subject = Codec(max_frame_size=9, max_message_size=9, role=Role.CLIENT)
+        assert subject.receive(encode_frame(0x81, "hi") * 2) == ["hi", "hi"]
+        assert subject.receive(frame(TEXT, b"hi")) == []
+        assert str(subject.error) == "a frame of the server is masked"
+        subject = Codec(max_frame_size=9, max_message_size=9)
+        assert subject.receive(encode_frame(0x81, "hi")) == []
+        assert str(subject.error) == "a frame of the client is not masked"
 
     def test_an_unmasked_frame_fails_before_its_length_is_complete(self) -> None:
         assert failure(b"\x82\x7f") == PROTOCOL
@@ -336,7 +349,7 @@ class TestControlFrames:
         subject = codec()
         wire = frame(PING, b"12345")
         assert subject.receive(wire[:-1]) == []
-        assert subject.partial_bytes == 10
+        assert held(subject) == 10
         assert subject.receive(wire[-1:]) == [Message.Ping(b"12345")]
 
 
@@ -380,7 +393,7 @@ class TestClose:
         wire = frame(TEXT, b"a") + frame(CLOSE) + b"\xff" * 50
         assert subject.receive(wire) == ["a", Message.Close()]
         assert subject.receive(frame(TEXT, b"b")) == []
-        assert subject.partial_bytes == 0
+        assert held(subject) == 0
         assert not subject.pending
         assert subject.error is None
 
@@ -388,7 +401,7 @@ class TestClose:
         subject = codec()
         wire = frame(TEXT, b"abc", fin=False) + frame(CLOSE, b"\x03\xe9")
         assert subject.receive(wire) == [Message.Close(1001)]
-        assert subject.partial_bytes == 0
+        assert held(subject) == 0
 
 
 class TestUtf8:
@@ -460,7 +473,7 @@ class TestLimits:
         wire = b"\x82\xff" + (2**63 - 1).to_bytes(8, "big") + MASK + b"x"
         assert subject.receive(wire) == []
         assert subject.error is None
-        assert subject.partial_bytes == 1
+        assert held(subject) == 1
 
     def test_a_message_of_exactly_the_limit_passes(self) -> None:
         subject = codec(1000)
@@ -489,9 +502,9 @@ class TestLimits:
     def test_partial_bytes_are_those_that_arrived(self) -> None:
         subject = codec()
         subject.receive(head(0x81, 1000) + masked(b"x" * 10))
-        assert subject.partial_bytes == 10
+        assert held(subject) == 10
         subject.receive(b"")
-        assert subject.partial_bytes == 10
+        assert held(subject) == 10
 
     def test_a_large_message_in_small_reads_is_held_once(self) -> None:
         size = 1 << 18
@@ -532,7 +545,7 @@ class TestLimitedReceive:
         assert subject.pending
         assert subject.receive(frame(TEXT, b"10"), 4) == ["8", "9", "10"]
         assert not subject.pending
-        assert subject.partial_bytes == 0
+        assert held(subject) == 0
 
     def test_a_limit_that_is_just_met_leaves_nothing_pending(self) -> None:
         subject = codec()
@@ -676,10 +689,10 @@ class TestEncode:
     """RFC 6455 §5.7 and §5.5.1."""
 
     def test_text(self) -> None:
-        assert encode_text("Hello") == bytes.fromhex("810548656c6c6f")
-        assert encode_text("é") == b"\x81\x02\xc3\xa9"
-        assert encode_text("é".encode()) == b"\x81\x02\xc3\xa9"
-        assert encode_text(b"\xcaH\x00", compressed=True) == b"\xc1\x03\xcaH\x00"
+        assert encode_frame(0x81, "Hello") == bytes.fromhex("810548656c6c6f")
+        assert encode_frame(0x81, "é") == b"\x81\x02\xc3\xa9"
+        assert encode_frame(0x81, "é".encode()) == b"\x81\x02\xc3\xa9"
+        assert encode_frame(0xC1, b"\xcaH\x00") == b"\xc1\x03\xcaH\x00"
 
     @pytest.mark.parametrize(
         ("size", "expected"),
@@ -692,18 +705,28 @@ class TestEncode:
         ],
     )
     def test_lengths_are_minimal(self, size: int, expected: str) -> None:
-        assert encode_binary(bytes(size)) == bytes.fromhex(expected) + bytes(size)
+        head = bytes.fromhex(expected)
+        assert encode_frame(0x82, bytes(size)) == head + bytes(size)
+        sent = encode_masked_frame(0x82, bytes(size))
+        at = len(head)
+        # RFC 6455 §5.2: the same length, the mask bit, then the key
+        assert sent[:at] == bytes((head[0], head[1] | 0x80)) + head[2:]
+        assert sent[at + 4 :] == masked(bytes(size), sent[at : at + 4])
 
-    def test_binary_takes_anything_that_is_bytes(self) -> None:
-        assert encode_binary(bytearray(b"ab")) == b"\x82\x02ab"
-        assert encode_binary(memoryview(b"abcd")[::2]) == b"\x82\x02ac"
-        words = memoryview(bytes(8)).cast("I")
-        assert encode_binary(words) == b"\x82\x08" + bytes(8)
-        assert encode_binary(b"x", compressed=True) == b"\xc2\x01x"
+    def test_binary_takes_any_bytes(self) -> None:
+        assert encode_frame(0x82, bytearray(b"ab")) == b"\x82\x02ab"
+        assert encode_frame(0xC2, b"x") == b"\xc2\x01x"
 
-    def test_surrogates_cannot_be_sent(self) -> None:
+    def test_a_client_masks_with_a_fresh_key(self) -> None:
+        sent = {encode_masked_frame(0x81, "hello") for _ in range(20)}
+        assert len({frame[2:6] for frame in sent}) == 20  # RFC 6455 §5.3
+        for frame in sent:
+            assert masked(frame[6:], frame[2:6]) == b"hello"
+
+    @pytest.mark.parametrize("encode", [encode_frame, encode_masked_frame])
+    def test_surrogates_cannot_be_sent(self, encode: Encode) -> None:
         with pytest.raises(UnicodeEncodeError):
-            encode_text("\ud800")
+            encode(0x81, "\ud800")
 
     def test_control_frames(self) -> None:
         assert encode_ping() == b"\x89\x00"

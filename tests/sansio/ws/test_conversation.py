@@ -25,6 +25,7 @@ from tako.errors import (
 from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import DeflateParams, WsKeepAlive, WsOptions
+from tests.support.codec import held as held_by
 from tests.support.fake_exchange import FakeExchange
 
 
@@ -705,7 +706,7 @@ _PAYLOADS = {
 def held(talk: Talk) -> int:
     """Return the bytes of memory that a conversation holds of its peer's."""
     inbox = sum(map(sys.getsizeof, talk.ws.inbox.messages))
-    return inbox + talk.ws._codec.partial_bytes
+    return inbox + held_by(talk.ws._codec)
 
 
 class TestMemory:

@@ -13,7 +13,9 @@ from hypothesis import given, settings, strategies as st
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol, Opcode, RsvBits
 
+from tako.core.role import Role
 from tako.errors import MessageTooBig, ProtocolViolation, WsError
+from tako.ws.codec import Encode, encode_frame, encode_masked_frame
 from tako.ws.deflate import Deflater, Inflater, InvalidDeflate, negotiate
 from tako.ws.handshake import parse_extensions
 from tako.ws.options import Deflate, DeflateParams
@@ -45,12 +47,12 @@ def answer(offer: str, config: Deflate | None = None) -> str | None:
 
 
 def inflater(
-    *, client_window_bits: int = 15, client_no_context_takeover: bool = False
+    *, their_window_bits: int = 15, their_no_context_takeover: bool = False
 ) -> Inflater:
     return Inflater(
         DeflateParams(
-            client_window_bits=client_window_bits,
-            client_no_context_takeover=client_no_context_takeover,
+            their_window_bits=their_window_bits,
+            their_no_context_takeover=their_no_context_takeover,
         )
     )
 
@@ -177,7 +179,7 @@ class TestNegotiation:
         )
         assert agreed is not None
         assert agreed[0] == "permessage-deflate; client_max_window_bits=9"
-        assert agreed[1].client_window_bits == 9
+        assert agreed[1].their_window_bits == 9
 
     def test_a_declined_offer_leaves_no_trace_in_the_next(self) -> None:
         agreed = agree(
@@ -199,7 +201,7 @@ class TestNegotiation:
     def test_a_client_that_cannot_be_told_keeps_its_full_window(self) -> None:
         agreed = agree("permessage-deflate")
         assert agreed is not None
-        assert agreed[1].client_window_bits == 15
+        assert agreed[1].their_window_bits == 15
 
     def test_the_route_may_forbid_context_takeover_both_ways(self) -> None:
         config = Deflate(no_context_takeover=True, threshold=9, mem_level=1)
@@ -250,7 +252,7 @@ class TestInflater:
         assert whole(decoder, HELLO) == b"Hello"
 
     def test_without_context_takeover_a_message_cannot_look_back(self) -> None:
-        decoder = inflater(client_no_context_takeover=True)
+        decoder = inflater(their_no_context_takeover=True)
         assert whole(decoder, HELLO) == b"Hello"
         assert whole(decoder, HELLO) == b"Hello"
         with pytest.raises(InvalidDeflate):
@@ -258,11 +260,11 @@ class TestInflater:
 
     def test_a_window_beyond_the_agreed_one_is_refused(self) -> None:
         noise = random.Random(7692).randbytes(1500)
-        encoder = Deflater(DeflateParams(server_window_bits=11))
+        encoder = Deflater(DeflateParams(our_window_bits=11))
         first, second = encoder.deflate(noise), encoder.deflate(noise)
-        decoder = inflater(client_window_bits=11)
+        decoder = inflater(their_window_bits=11)
         assert [whole(decoder, first), whole(decoder, second)] == [noise, noise]
-        decoder = inflater(client_window_bits=9)
+        decoder = inflater(their_window_bits=9)
         assert whole(decoder, first) == noise
         with pytest.raises(InvalidDeflate):
             whole(decoder, second)
@@ -361,7 +363,7 @@ class TestInflater:
     @pytest.mark.parametrize("fresh", [False, True])
     def test_garbage_is_refused_with_1007(self, data: bytes, fresh: bool) -> None:
         with pytest.raises(ProtocolViolation) as caught:
-            whole(inflater(client_no_context_takeover=fresh), data)
+            whole(inflater(their_no_context_takeover=fresh), data)
         assert isinstance(caught.value, InvalidDeflate)
         assert caught.value.close_code == 1007
 
@@ -370,7 +372,7 @@ class TestInflater:
     def test_a_message_cut_short_is_refused(self, encoded: bytes, fresh: bool) -> None:
         for cut in range(len(encoded) - 1):
             with pytest.raises(InvalidDeflate):
-                whole(inflater(client_no_context_takeover=fresh), encoded[:cut])
+                whole(inflater(their_no_context_takeover=fresh), encoded[:cut])
 
     def test_a_final_block_cut_short_is_refused(self) -> None:
         encoded = raw_deflate(b"Hello, World", flush=zlib.Z_FINISH)
@@ -422,7 +424,7 @@ class TestDeflater:
         assert encoder.deflate(b"Hello") == bytes.fromhex("f200110000")  # §7.2.3.2
 
     def test_without_context_takeover_every_message_stands_alone(self) -> None:
-        encoder = Deflater(DeflateParams(server_no_context_takeover=True))
+        encoder = Deflater(DeflateParams(our_no_context_takeover=True))
         assert [encoder.deflate(b"Hello") for _ in range(2)] == [HELLO, HELLO]
 
     def test_empty_messages_are_one_byte_wherever_they_come(self) -> None:
@@ -435,8 +437,8 @@ class TestDeflater:
     def test_no_reference_leaves_the_agreed_window(self) -> None:
         noise = random.Random(7692).randbytes(3000)
         for bits in range(9, 16):
-            encoder = Deflater(DeflateParams(server_window_bits=bits, mem_level=1))
-            decoder = inflater(client_window_bits=bits)
+            encoder = Deflater(DeflateParams(our_window_bits=bits, mem_level=1))
+            decoder = inflater(their_window_bits=bits)
             for payload in (noise, noise[::-1], noise):
                 assert whole(decoder, encoder.deflate(payload)) == payload
 
@@ -452,15 +454,15 @@ PARAMS = st.builds(
 
 
 @settings(deadline=None)
-@given(PARAMS, st.lists(st.binary(max_size=3000), max_size=5))
+@given(st.sampled_from(Role), PARAMS, st.lists(st.binary(max_size=3000), max_size=5))
 def test_wsproto_reads_what_we_compress(
-    params: DeflateParams, payloads: Sequence[bytes]
+    role: Role, params: DeflateParams, payloads: Sequence[bytes]
 ) -> None:
-    oracle = _wsproto(params)
+    oracle = _wsproto(role, params)
     encoder = Deflater(params)
     for payload in payloads:
-        frame = _frame(encoder.deflate(payload))
-        decoder = FrameProtocol(client=True, extensions=[oracle])
+        frame = _encode(role)(0xC2, encoder.deflate(payload))  # RFC 7692 §6.1: RSV1
+        decoder = FrameProtocol(client=role is Role.SERVER, extensions=[oracle])
         decoder.receive_bytes(frame)
         received = b"".join(
             cast("bytes", frame.payload) for frame in decoder.received_frames()
@@ -469,15 +471,19 @@ def test_wsproto_reads_what_we_compress(
 
 
 @settings(deadline=None)
-@given(PARAMS, st.lists(st.binary(min_size=1, max_size=3000), max_size=5))
+@given(
+    st.sampled_from(Role),
+    PARAMS,
+    st.lists(st.binary(min_size=1, max_size=3000), max_size=5),
+)
 def test_we_read_what_wsproto_compresses(
-    params: DeflateParams, payloads: Sequence[bytes]
+    role: Role, params: DeflateParams, payloads: Sequence[bytes]
 ) -> None:
-    oracle = _wsproto(params)
+    oracle = _wsproto(role, params)
     decoder = Inflater(params)
     for payload in payloads:
         _, data = oracle.frame_outbound(
-            _Client(client=True, extensions=[]),
+            FrameProtocol(client=role is Role.SERVER, extensions=[]),
             Opcode.BINARY,
             RsvBits(False, False, False),
             payload,
@@ -486,28 +492,45 @@ def test_we_read_what_wsproto_compresses(
         assert whole(decoder, data) == payload
 
 
-class _Client(FrameProtocol):
-    """Only says which side it is."""
-
-
-def _wsproto(params: DeflateParams) -> PerMessageDeflate:
-    """Return wsproto's client half of a session with ``params``."""
-    oracle = PerMessageDeflate(
-        client_no_context_takeover=params.client_no_context_takeover,
-        client_max_window_bits=params.client_window_bits,
-        server_no_context_takeover=params.server_no_context_takeover,
-        server_max_window_bits=params.server_window_bits,
+@settings(deadline=None)
+@given(PARAMS, st.lists(st.binary(max_size=3000), max_size=5))
+def test_the_other_side_has_ours_and_theirs_the_other_way_round(
+    ours: DeflateParams, payloads: Sequence[bytes]
+) -> None:
+    theirs = DeflateParams(
+        ours.their_window_bits,
+        ours.our_window_bits,
+        ours.their_no_context_takeover,
+        ours.our_no_context_takeover,
     )
+    for here, there in ((ours, theirs), (theirs, ours)):
+        encoder, decoder = Deflater(here), Inflater(there)
+        for payload in payloads:
+            assert whole(decoder, encoder.deflate(payload)) == payload
+
+
+def _encode(role: Role) -> Encode:
+    return encode_frame if role is Role.SERVER else encode_masked_frame
+
+
+def _wsproto(role: Role, params: DeflateParams) -> PerMessageDeflate:
+    """Return wsproto's half of a session in which ``role`` has ``params``."""
+    if role is Role.SERVER:
+        oracle = PerMessageDeflate(
+            client_no_context_takeover=params.their_no_context_takeover,
+            client_max_window_bits=params.their_window_bits,
+            server_no_context_takeover=params.our_no_context_takeover,
+            server_max_window_bits=params.our_window_bits,
+        )
+    else:
+        oracle = PerMessageDeflate(
+            client_no_context_takeover=params.our_no_context_takeover,
+            client_max_window_bits=params.our_window_bits,
+            server_no_context_takeover=params.their_no_context_takeover,
+            server_max_window_bits=params.their_window_bits,
+        )
     oracle._enabled = True  # as ``finalize`` leaves it
     return oracle
-
-
-def _frame(payload: bytes) -> bytes:
-    """Return an unmasked binary frame with RSV1 (RFC 7692 §6.1)."""
-    size = len(payload)
-    extended = size > 125
-    length = b"\x7e" + size.to_bytes(2, "big") if extended else bytes([size])
-    return b"\xc2" + length + payload
 
 
 def _in_two(data: bytes, cut: int) -> bytes:

@@ -439,7 +439,7 @@ class TestBothWires:
         words = b"permessage-deflate; client_max_window_bits=12"
         assert header(answer, b"sec-websocket-extensions") == words
         assert answer.deflate is not None
-        assert answer.deflate.client_window_bits == 12
+        assert answer.deflate.their_window_bits == 12
 
     @pytest.mark.parametrize(
         "lines",

@@ -185,6 +185,7 @@ class TestSend:
             (bytearray(b"array"), plain(BINARY, b"array")),
             (memoryview(b"view"), plain(BINARY, b"view")),
             (memoryview(b"abcd")[::2], plain(BINARY, b"ac")),
+            (memoryview(bytes(8)).cast("I"), plain(BINARY, bytes(8))),
             (Message.Ping(b"p"), plain(PING, b"p")),
             (Message.Pong(b"p"), plain(PONG, b"p")),
             (Message.Close(1000, "r"), plain(CLOSE, close(1000, b"r"))),

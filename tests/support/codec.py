@@ -1,0 +1,9 @@
+"""What tests want to know of a ``Codec`` and nobody else does."""
+
+from tako.ws.codec import Codec
+
+
+def held(codec: Codec) -> int:
+    """Return how many bytes are held that are in no message yet."""
+    message, rest = codec._message, len(codec._rest)
+    return rest if message is None else rest + message.held
