@@ -2,25 +2,29 @@
 
 Theory of operation. The engine delivers bytes; the codec turns them into messages that
 wait in ``inbox`` for the session. Control frames are answered right here, even if the
-session never reads. Output goes straight to the exchange.
+session never reads. Output goes straight to the tunnel.
 
-Two directions end independently:
+Two directions end independently, each with a state that only one method enters:
 
-* *input*: open -> ended. It ends with the peer's Close, with a failure of the codec,
-  with the end of the stream, or with a lost connection. ``end`` is then the ``WsError``
-  that a reader gets once the inbox is empty and nothing is left to decode.
-* *output*: open -> Close sent -> end of stream sent -> over.
+* ``Inbound``, in which the peer speaks. Once it is not OPEN any more, ``end`` is the
+  ``WsError`` that a reader gets when the inbox is empty and nothing is left to decode.
+  What is left may hold the peer's Close, which is then the better reason.
+* ``Outbound``, in which this end speaks. In its last state nothing is waited for.
 
-Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5):
+Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5), for a server:
 
-* the peer's Close comes first: our Close, then the end of the stream, then ``_LINGER``
-  seconds for the peer's end, then RST_STREAM(NO_ERROR) (or closing the connection);
+* the peer's Close comes first: our Close, then the end of the stream, then
+  ``_END_TIMEOUT`` seconds for the peer's end, then RST_STREAM(NO_ERROR) (or closing the
+  connection);
 * our Close goes first: the peer's Close is waited for, ``ws_close_timeout`` seconds at
   most; only then the end of the stream. The two are never sent together, because some
   clients read a Close that arrives with END_STREAM as an abnormal end;
 * a failure: what still arrives is dropped; the messages before the violation may be
-  answered first, for ``_LINGER`` seconds; then our Close and the end of the stream;
+  answered first, for ``_END_TIMEOUT`` seconds; then our Close and the stream's end;
 * the end of the stream without a Close is 1006, as is a reset.
+
+A client does the same but for the end of the stream: it waits for the server's, and
+answers that with its own; where none comes it resets the stream.
 
 Credit. Bytes are given back to the peer when the messages that came with them have been
 read. Bytes of incomplete messages are given back at once: the codec bounds them, and a
@@ -36,14 +40,26 @@ bytes consumed + ``_uncredited`` + what the inbox holds, which is little while i
 empty; every deadline ends in a state from which nothing is waited for.
 """
 
+import enum
+import logging
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
+from tako.core.role import Role
 from tako.core.seams import Tunnel
+from tako.core.states import check_transition
 from tako.core.writable import Writable
 from tako.errors import ConnectionClosed, Disconnected, WsError
 from tako.native.loops import Inbox
-from tako.ws.codec import Codec, encode_close, encode_ping, encode_pong
+from tako.ws.codec import (
+    Codec,
+    Encode,
+    encode_close,
+    encode_frame,
+    encode_masked_frame,
+    encode_ping,
+    encode_pong,
+)
 from tako.ws.deflate import Deflater, Inflater
 from tako.ws.keep_alive import KeepAlive
 from tako.ws.message import AnyMessage, Message
@@ -54,75 +70,135 @@ if TYPE_CHECKING:
     from tako.core.loop import Signal
 
 
-_LINGER = 1.0  # seconds for the peer's end of stream once both Close frames are out
+_logger = logging.getLogger("tako.ws")
+
+_END_TIMEOUT = 1.0  # seconds for the peer's end of stream, once both Closes are out
 _PONGS_PER_READ = 16  # further Pings of one read are answered by the latest Pong only
 _CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
 _INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
 
-_GOING_AWAY = "server shutting down"
+_GOING_AWAY = {role: f"{role.value} shutting down" for role in Role}
 _RSV1 = 0x40  # RFC 7692 §6: the message is compressed
 
 
+class Inbound(enum.IntEnum):
+    """What is to be expected of the peer."""
+
+    OPEN = 0
+    """Messages, as they come."""
+    FAILED = 1
+    """Nothing: it broke a rule, or did not answer in time. What comes is dropped."""
+    ENDED = 2
+    """Nothing: its stream ended, or was lost, without a Close."""
+    CLOSE_SEEN = 3
+    """Nothing: its Close was decoded, perhaps behind messages that had to wait."""
+
+
+_NEXT_INBOUND: dict[Inbound, frozenset[Inbound]] = {
+    Inbound.OPEN: frozenset({Inbound.FAILED, Inbound.ENDED, Inbound.CLOSE_SEEN}),
+    Inbound.FAILED: frozenset({Inbound.CLOSE_SEEN}),
+    Inbound.ENDED: frozenset({Inbound.FAILED, Inbound.CLOSE_SEEN}),
+    Inbound.CLOSE_SEEN: frozenset(),
+}
+
+
+class Outbound(enum.IntEnum):
+    """What this end may still send."""
+
+    OPEN = 0
+    """Messages."""
+    CLOSE_SENT = 1
+    """The end of the stream: nothing follows a Close."""
+    ENDED = 2
+    """Nothing: the stream has ended, and the peer's end is waited for."""
+    OVER = 3
+    """Nothing, and nothing is waited for."""
+
+
+_NEXT_OUTBOUND: dict[Outbound, frozenset[Outbound]] = {
+    Outbound.OPEN: frozenset({Outbound.CLOSE_SENT, Outbound.ENDED, Outbound.OVER}),
+    Outbound.CLOSE_SENT: frozenset({Outbound.ENDED, Outbound.OVER}),
+    Outbound.ENDED: frozenset({Outbound.OVER}),
+    Outbound.OVER: frozenset(),
+}
+
+
 class Conversation:
-    """The sans-IO half of a WebSocket; implements ``Sink``."""
+    """The sans-IO half of a WebSocket; implements ``Sink``.
+
+    Attributes:
+        can_send: the output is open.
+        direct: it is, and frames need no more than ``Tunnel.send_frame`` does.
+    """
 
     __slots__ = (
         "_codec",
         "_deadline",
         "_deflater",
         "_discarding",
+        "_encode",
         "_eof_due",
+        "_express",
         "_heaviest",
         "_keep_alive",
         "_late_pong",
-        "_output_ended",
         "_pings_sent",
+        "_role",
         "_shut_down",
         "_threshold",
         "_turn",
         "_uncredited",
         "_waits",
         "answered",
+        "can_send",
         "close_code",
         "close_reason",
-        "close_received",
-        "close_sent",
         "controls",
         "direct",
         "end",
         "error",
+        "inbound",
         "inbox",
         "latency",
+        "outbound",
         "readable",
         "sent_code",
         "tunnel",
         "writable",
     )
 
-    def __init__(self, tunnel: Tunnel, options: WsOptions) -> None:
+    def __init__(
+        self, tunnel: Tunnel, options: WsOptions, role: Role = Role.SERVER
+    ) -> None:
         self.tunnel: Tunnel = tunnel
+        self._role = role
+        serves = role is Role.SERVER
+        self._encode: Encode = encode_frame if serves else encode_masked_frame
         deflate = options.deflate
         self._codec = Codec(
             max_frame_size=options.max_frame_size,
             max_message_size=options.max_message_size,
             inflater=None if deflate is None else Inflater(deflate),
             turn=tunnel.connection.turn,
+            role=role,
         )
         self._turn = tunnel.connection.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
         self._uncredited = 0
         self.controls: int = 0  # Pings and Pongs in the inbox
-        self._discarding = self._output_ended = self._shut_down = False
+        self._discarding = False  # the session is over, or only waits for the end
+        self._shut_down = False
         self._waits = False  # for the next turn, to go on decoding
         self._eof_due = False  # behind what is not decoded
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
         self._late_pong: bytes | None = None  # waits for room, or the read's end
         self.answered: list[bytes] = []
-        self.close_sent: bool = False
-        self.direct: bool = deflate is None  # open for output, nothing to compress
-        self.close_received: bool = False
+        self.inbound: Inbound = Inbound.OPEN
+        self.outbound: Outbound = Outbound.OPEN
+        self.can_send: bool = True
+        self.direct: bool = serves and deflate is None
         self.close_code: int | None = None
         self.close_reason: str = ""
         self.end: WsError | None = None
@@ -143,13 +219,14 @@ class Conversation:
             min(config.read_buffer, config.h2_initial_window_size) >> 5,
             self._heaviest,
         )
-        self.inbox.plain = not watched
+        # ``inbox`` may take what comes: it knows masked frames only
+        self._express = self.inbox.plain = serves and not watched
 
     # Input, called by the engine -------------------------------------------------
 
     def deliver(self, data: bytes) -> None:
         """Take bytes of the tunnel, also such as ``inbox`` would not take."""
-        if self.end is not None:
+        if self.end is not None:  # that is: not Inbound.OPEN
             self.tunnel.consumed(len(data))
             return
         if self._keep_alive is not None:
@@ -161,44 +238,45 @@ class Conversation:
         self._work(data)
 
     def deliver_eof(self, error: Exception | None = None) -> None:
-        """The peer ended its direction, or the exchange is over."""
+        """The peer ended its direction, or the tunnel is lost."""
         if self._waits and error is None:
             self._eof_due = True
             return
         if self.end is None:
-            self._end_without_close()
-        if isinstance(error, Disconnected):
-            self._over()
+            self._end_without_close(Inbound.ENDED)
+        if self.outbound is Outbound.OVER:
             return
-        if not self._output_ended:
+        if isinstance(error, Disconnected):
+            self._enter_outbound(Outbound.OVER)
+            return
+        if self.outbound < Outbound.ENDED:
             self._answer_violation()
             self._end_output()
             self.tunnel.flush()
-        # Both directions have ended: nothing is left to wait for.
-        self._deadline.close()
+        self._enter_outbound(Outbound.OVER)  # both directions have ended
         self.tunnel.reset(ErrorCode.NO_ERROR)
 
     def wake_writer(self) -> None:
-        """Output is welcome again, or the exchange is over."""
+        """Output is welcome again, or the tunnel is over."""
         self.writable.wake()
         if self._late_pong is not None:
             # not from inside the engine, which is about to go on sending
             self.tunnel.connection.runtime.call_soon(self._answer_late)
 
     def shut_down(self) -> None:
-        """Say that the server goes away; the session may take as long as closing."""
+        """Say that this end goes away; the session may take as long as closing."""
         if self._shut_down:
             return
         self._shut_down = True
         self.go_away()
         # A session that waits for something else than its peer is told like this.
         connection = self.tunnel.connection
-        most = connection.config.ws_close_timeout + _LINGER
+        most = connection.config.ws_close_timeout + _END_TIMEOUT
         self.tunnel.cancel_at(connection.time() + most)
 
     def go_away(self) -> None:
         """Tell the peer that this end goes away (RFC 6455 §7.4.1: 1001)."""
-        self.send_close(1001, _GOING_AWAY)
+        self.send_close(1001, _GOING_AWAY[self._role])
 
     # Reading, called by the session ----------------------------------------------
 
@@ -228,7 +306,7 @@ class Conversation:
     def discard(self) -> None:
         """Drop what waits and what comes: only the peer's Close still matters."""
         self._discarding = True
-        self.inbox.plain = False
+        self._express = self.inbox.plain = False
         self.inbox.clear()
         self.controls = 0
         if held := self.inbox.held:
@@ -246,13 +324,17 @@ class Conversation:
         Raises:
             ConnectionClosed: a Close was sent or received, or the connection is lost.
         """
-        if self.close_sent or self._output_ended:
+        if not self.can_send:
             self._check_open()
         if self._deflater is not None and len(payload) >= self._threshold:
             data = payload.encode() if isinstance(payload, str) else payload
             payload = self._deflater.deflate(data)
             first_byte |= _RSV1
-        return self.tunnel.send_frame(first_byte, payload, soon=soon)
+        if self._role is Role.SERVER:
+            return self.tunnel.send_frame(first_byte, payload, soon=soon)
+        self.tunnel.send_data(self._encode(first_byte, payload))
+        self.tunnel.flush(soon=soon)
+        return self.tunnel.writable
 
     def send_ping(self, data: bytes) -> None:
         """Queue a Ping, timed for ``latency``; raises as ``send_message`` does."""
@@ -260,7 +342,7 @@ class Conversation:
         if len(self._pings_sent) >= _CONTROLS_WAITING:
             self._pings_sent.pop(next(iter(self._pings_sent)))
         self._pings_sent[data] = self.tunnel.connection.time()
-        self.tunnel.send_data(encode_ping(data))
+        self.tunnel.send_data(encode_ping(data, self._encode))
 
     def send_pong(self, data: bytes) -> None:
         """Queue a Pong unless its Ping was answered; raises as ``send_message``."""
@@ -268,31 +350,31 @@ class Conversation:
         if data in self.answered:
             self.answered.remove(data)
         else:
-            self.tunnel.send_data(encode_pong(data))
+            self.tunnel.send_data(encode_pong(data, self._encode))
 
     def send_close(self, code: int | None, reason: str = "") -> None:
         """Start the closing handshake, once; the peer's Close is then waited for."""
-        if self.close_sent or self._output_ended:
+        if not self.can_send:
             return
         if self._codec.error is not None:
             self._answer_violation()
             return
         self._send_close_frame(code, reason)
         if self.end is None:
-            self._await_close()
+            self._wait_for_close()
         self.tunnel.flush()
 
     def fail(self, error: WsError, reason: str = "") -> None:
         """Give the conversation up with the code of ``error`` (RFC 6455 §7.1.7)."""
-        if self._output_ended:
+        if self.outbound >= Outbound.ENDED:
             return
         if self.end is None:
             self.error = error
-            self._end_input(error, error.close_code, "")
-        if not self.close_sent:
+            self._end_input(Inbound.FAILED, error)
+        if self.can_send:
             self._send_close_frame(error.close_code, reason)
-        self._end_output()
-        self._await_close()
+        self._end_output_first()
+        self._wait_for_close()
         self.tunnel.flush()
 
     def session_ended(self, code: int) -> None:
@@ -300,16 +382,16 @@ class Conversation:
         self.discard()
         if self._keep_alive is not None:
             self._keep_alive.stop()
-        self.send_close(code, _GOING_AWAY if code == 1001 else "")
+        self.send_close(code, _GOING_AWAY[self._role] if code == 1001 else "")
 
     def lose(self, reason: str) -> None:
         """Take the peer for dead: the reader gets 1006, the wire 1011 and a reset."""
         if self.end is None:
-            self._end_without_close(reason)
-        if not self.close_sent and not self._output_ended:
+            self._end_without_close(Inbound.FAILED, reason)
+        if self.can_send:
             self._send_close_frame(1011, reason)
-        self._end_output()
-        self._deadline.set(self.tunnel.connection.time() + _LINGER)
+        self._end_output_first()
+        self._wait_for_end()
         self.tunnel.flush()
 
     # Inside ------------------------------------------------------------------------
@@ -351,7 +433,7 @@ class Conversation:
         if self._uncredited and not codec.pending:
             size, self._uncredited = self._uncredited, 0
             self._credit(size)
-        inbox.plain = codec.idle and self._keep_alive is None and not self._discarding
+        inbox.plain = self._express and codec.idle
         if codec.error is not None:
             self._violated(codec.error)
         elif messages:
@@ -368,19 +450,21 @@ class Conversation:
         """The peer broke a rule; messages that came before may still be answered."""
         if self.end is None and self.inbox.messages and not self._discarding:
             self.error = error
-            self._end_input(error, error.close_code, "")
-            self._deadline.set(self.tunnel.connection.time() + _LINGER)
-        elif self.close_code == 1006 and not (self.close_sent or self._discarding):
+            self._end_input(Inbound.FAILED, error)
+            self._wait_for_end()
+        elif self.inbound is Inbound.ENDED and not self._discarding:
             self.error = error  # the end was known first: the inbox was full
-            self._end_input(error, error.close_code, "")
+            self._end_input(Inbound.FAILED, error)
         else:
             self.fail(error)
 
-    def _answer_violation(self) -> None:
-        """Send the Close that a violation calls for, unless one was sent."""
+    def _answer_violation(self) -> bool:
+        """Send the Close that a violation calls for, if it is due; tell whether."""
         error = self._codec.error
-        if error is not None and not (self.close_sent or self._output_ended):
+        due = error is not None and self.can_send
+        if error is not None and due:
             self.fail(error)
+        return due
 
     def _answer_controls(self, messages: list[AnyMessage]) -> list[AnyMessage]:
         """Answer Pings and Close; return what the session is to see."""
@@ -406,7 +490,7 @@ class Conversation:
         return kept
 
     def _answer_pings(self, pings: list[bytes]) -> None:
-        if not pings or self.close_sent or self._output_ended:
+        if not pings or not self.can_send:
             return
         # RFC 6455 §5.5.3: the most recent Ping may be answered for all before it
         if self._waits or not self.tunnel.writable:
@@ -416,7 +500,7 @@ class Conversation:
             return
         self._late_pong = None
         for data in pings[: _PONGS_PER_READ - 1] + pings[_PONGS_PER_READ - 1 :][-1:]:
-            self.tunnel.send_data(encode_pong(data))
+            self.tunnel.send_data(encode_pong(data, self._encode))
 
     def _answer_late(self) -> None:
         """Answer the latest of the Pings that had to wait."""
@@ -433,70 +517,93 @@ class Conversation:
     def _close_came(self, message: Message.Close) -> None:
         # RFC 6455 §7.1.5: an empty Close frame is reported as 1005
         code = 1005 if message.code is None else message.code
-        self.close_received = True
         self.error = None
-        self._end_input(ConnectionClosed(code, message.reason), code, message.reason)
-        if not self.close_sent and not self._output_ended:
+        closed = ConnectionClosed(code, message.reason)
+        self._end_input(Inbound.CLOSE_SEEN, closed, message.reason)
+        if self.can_send:
             # RFC 6455 §5.5.1: the answer typically echoes the status code
             self._send_close_frame(message.code, "")
-        self._end_output()
-        self._deadline.set(self.tunnel.connection.time() + _LINGER)
+        self._end_output_first()
+        self._wait_for_end()
 
-    def _await_close(self) -> None:
+    def _wait_for_close(self) -> None:
         connection = self.tunnel.connection
         self._deadline.set(connection.time() + connection.config.ws_close_timeout)
 
+    def _wait_for_end(self) -> None:
+        if self.outbound is not Outbound.OVER:
+            self._deadline.set(self.tunnel.connection.time() + _END_TIMEOUT)
+
     def _send_close_frame(self, code: int | None, reason: str) -> None:
-        self.close_sent = True
-        self.direct = False
+        self._enter_outbound(Outbound.CLOSE_SENT)
         self.sent_code = 1005 if code is None else code
-        self.tunnel.send_data(encode_close(code, reason))
-        self.writable.wake()
+        self.tunnel.send_data(encode_close(code, reason, self._encode))
 
-    def _end_input(self, end: WsError, code: int, reason: str) -> None:
-        self.end = end
-        self.inbox.plain = False
-        self.close_code, self.close_reason = code, reason
-        if self._keep_alive is not None:
-            self._keep_alive.stop()
-        self.readable.set()
-
-    def _end_without_close(self, reason: str = "") -> None:
+    def _end_without_close(self, state: Inbound, reason: str = "") -> None:
         # RFC 6455 §7.1.5: no Close frame was received: 1006
         self.error = error = ConnectionClosed(1006, reason)
-        self._end_input(error, 1006, reason)
+        self._end_input(state, error, reason)
+
+    def _end_input(self, state: Inbound, end: WsError, reason: str = "") -> None:
+        """Expect nothing more; ``end`` is what a reader gets."""
+        self.end = end
+        self.close_code, self.close_reason = end.close_code, reason
+        self._enter_inbound(state)
+
+    def _end_output_first(self) -> None:
+        """End the stream if that is for this end to begin (RFC 6455 §7.1.1).
+
+        A client that ends its stream right behind its Close, or sends anything to a
+        stream that the server has forgotten, can cost it the whole connection.
+        """
+        if self._role is Role.SERVER:
+            self._end_output()
 
     def _end_output(self) -> None:
-        if not self._output_ended:
-            self._output_ended = True
-            self.direct = False
+        if self.outbound < Outbound.ENDED:
+            self._enter_outbound(Outbound.ENDED)
             if not self.tunnel.over:
                 # RFC 8441 §5: END_STREAM stands for the FIN of RFC 6455 §7.1.1
                 self.tunnel.send_data(b"", end=True)
-            self.writable.wake()
-
-    def _over(self) -> None:
-        self._end_output()
-        self._deadline.close()
-        self.readable.set()
-        self.writable.wake()
 
     def _deadline_reached(self) -> None:
-        """Waited long enough for the peer's Close, or then for its end of stream."""
-        if self._output_ended:
-            code = ErrorCode.NO_ERROR if self.close_received else ErrorCode.CANCEL
-            self.tunnel.reset(code)
-            return
-        self._answer_violation()
-        if self._output_ended:
+        """Waited long enough: for the session, the peer's Close, or its end."""
+        if self._answer_violation():
             return
         if self.end is None:
-            self._end_without_close()
-        self._end_output()
-        self._deadline.set(self.tunnel.connection.time() + _LINGER)
-        self.tunnel.flush()
+            self._end_without_close(Inbound.FAILED)
+        if self._role is Role.SERVER and self.outbound < Outbound.ENDED:
+            self._end_output()
+            self._wait_for_end()
+            self.tunnel.flush()
+            return
+        self._enter_outbound(Outbound.OVER)
+        # RFC 9113 §8.1: NO_ERROR is for a server that needs nothing more
+        served = self._role is Role.SERVER and self.inbound is Inbound.CLOSE_SEEN
+        self.tunnel.reset(ErrorCode.NO_ERROR if served else ErrorCode.CANCEL)
+
+    def _enter_inbound(self, state: Inbound) -> None:
+        if __debug__:
+            check_transition(_NEXT_INBOUND, self.inbound, state)
+        self.inbound = state
+        self._express = self.inbox.plain = False
+        if self._keep_alive is not None:
+            self._keep_alive.stop()
+        self.readable.set()
+        _logger.debug("%#x: inbound is %s", id(self), state.name)
+
+    def _enter_outbound(self, state: Outbound) -> None:
+        if __debug__:
+            check_transition(_NEXT_OUTBOUND, self.outbound, state)
+        self.outbound = state
+        self.can_send = self.direct = False  # no state leads back to OPEN
+        if state is Outbound.OVER:
+            self._deadline.close()
+            self.readable.set()
+        self.writable.wake()
+        _logger.debug("%#x: outbound is %s", id(self), state.name)
 
     def _check_open(self) -> None:
-        if self.close_sent or self._output_ended:
+        if not self.can_send:
             code = self.sent_code if self.close_code is None else self.close_code
             raise ConnectionClosed(code, self.close_reason)

@@ -54,8 +54,8 @@ class KeepAlive:
         self._deadline.close()
 
     def _reached(self) -> None:
-        if self._conversation.close_sent:
-            return
+        if not self._conversation.can_send:
+            return  # closing has begun: another deadline watches over it
         now = self._connection.time()
         pinged, timeout = self._pinged, self._timeout
         if pinged is not None and timeout is not None:

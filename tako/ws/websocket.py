@@ -69,7 +69,7 @@ class WebSocket:
         """The conversation is over: nothing can be sent, nothing more will come."""
         conversation = self._conversation
         return conversation.end is not None and (
-            conversation.close_sent or self._tunnel.over
+            not conversation.can_send or self._tunnel.over
         )
 
     @property

@@ -3,16 +3,20 @@
 RFC 6455 §5.5, §7; RFC 8441 §5; spec sections 3.7 to 3.11.
 """
 
+import itertools
+import logging
 import struct
 import sys
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
+from tako.core.role import Role
 from tako.errors import (
     ConnectionClosed,
     Disconnected,
@@ -22,15 +26,18 @@ from tako.errors import (
     ProtocolViolation,
     WsError,
 )
-from tako.ws.conversation import Conversation
+from tako.ws.conversation import (
+    _NEXT_INBOUND,
+    _NEXT_OUTBOUND,
+    Conversation,
+    Inbound,
+    Outbound,
+)
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import DeflateParams, WsKeepAlive, WsOptions
 from tests.support.codec import held as held_by
 from tests.support.fake_exchange import FakeExchange
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 MASK = b"\x01\x02\x03\x04"
@@ -63,7 +70,9 @@ def close(code: int | None, reason: bytes = b"") -> bytes:
 class Talk:
     """A conversation on a fake exchange, and its clock."""
 
-    def __init__(self, window: int = 1 << 18, **options: object) -> None:
+    def __init__(
+        self, window: int = 1 << 18, role: Role = Role.SERVER, **options: object
+    ) -> None:
         config = ServerConfig(
             ws_close_timeout=CLOSE_TIMEOUT, h2_initial_window_size=window
         )
@@ -71,7 +80,7 @@ class Talk:
         self.connection = self.exchange.connection
         self.delivered = 0
         settings = WsOptions(**options)  # type: ignore[arg-type]
-        self.ws = Conversation(self.exchange, settings)
+        self.ws = Conversation(self.exchange, settings, role)
 
     def deliver(self, *frames: bytes) -> None:
         data = b"".join(frames)
@@ -901,3 +910,311 @@ class TestKeepAlive:
         talk.connection.runtime.advance(CLOSE_TIMEOUT - 1)
         assert talk.sent() == b""
         assert talk.ws.close_code == {"ours": None, "theirs": 1005, "eof": 1006}[how]
+
+
+# States ------------------------------------------------------------------------------
+
+PENDING = masked(TEXT, b"m") * 1100 + masked(CLOSE, close(4000))  # more than wait
+
+
+def _peer_closes(talk: Talk) -> None:
+    talk.deliver(masked(CLOSE, close(1000)))
+    talk.ws.deliver_eof()
+
+
+def _we_close(talk: Talk) -> None:
+    talk.ws.send_close(1000)
+    _peer_closes(talk)
+
+
+def _violation(talk: Talk) -> None:
+    talk.deliver(b"\xff\xff")
+    talk.ws.deliver_eof()
+
+
+def _no_answer(talk: Talk) -> None:
+    talk.ws.send_close(1000)
+    talk.connection.runtime.advance(CLOSE_TIMEOUT + LINGER)
+
+
+def _late_close(talk: Talk) -> None:
+    talk.deliver(PENDING)
+    talk.ws.send_close(1000)
+    talk.connection.runtime.advance(CLOSE_TIMEOUT)
+    talk.messages()
+
+
+def _eof_first(talk: Talk) -> None:
+    talk.deliver(PENDING)
+    talk.ws.deliver_eof()
+    talk.messages()
+
+
+def _violation_behind_the_end(talk: Talk) -> None:
+    talk.deliver(PENDING[: 1100 * 7], b"\xff\xff")
+    talk.ws.deliver_eof()
+    talk.messages()
+
+
+def _lost(talk: Talk) -> None:
+    talk.exchange.gone = True
+    talk.ws.deliver_eof(Disconnected())
+
+
+def _lost_while_closing(talk: Talk) -> None:
+    talk.ws.send_close(1000)
+    _lost(talk)
+
+
+CLOSED = ["CLOSE_SENT", "ENDED", "OVER"]
+STORIES: list[tuple[Callable[[Talk], None], list[str], list[str]]] = [
+    (_peer_closes, ["CLOSE_SEEN"], CLOSED),
+    (_we_close, ["CLOSE_SEEN"], CLOSED),
+    (_violation, ["FAILED"], CLOSED),
+    (_no_answer, ["FAILED"], CLOSED),
+    (_late_close, ["FAILED", "CLOSE_SEEN"], ["CLOSE_SENT", "ENDED"]),
+    (_eof_first, ["ENDED", "CLOSE_SEEN"], ["ENDED", "OVER"]),
+    (_violation_behind_the_end, ["ENDED", "FAILED"], ["ENDED", "OVER"]),
+    (_lost, ["ENDED"], ["OVER"]),
+    (_lost_while_closing, ["ENDED"], ["CLOSE_SENT", "OVER"]),
+]
+
+
+class TestStates:
+    @pytest.mark.parametrize(
+        ("story", "inbound", "outbound"), STORIES, ids=lambda it: str(it)[:12]
+    )
+    def test_each_direction_goes_its_way_and_says_so(
+        self,
+        talk: Talk,
+        caplog: pytest.LogCaptureFixture,
+        story: Callable[[Talk], None],
+        inbound: list[str],
+        outbound: list[str],
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, logger="tako.ws"):
+            story(talk)
+        told = [message.partition(": ")[2] for message in caplog.messages]
+        assert [t[11:] for t in told if t.startswith("inbound is ")] == inbound
+        assert [t[12:] for t in told if t.startswith("outbound is ")] == outbound
+        assert talk.ws.inbound.name == inbound[-1]
+        assert talk.ws.outbound.name == outbound[-1]
+        if talk.ws.outbound is Outbound.OVER:
+            talk.idle()
+
+    def test_every_transition_of_the_tables_happens(self) -> None:
+        seen = {
+            (table, *pair)
+            for _, inbound, outbound in STORIES
+            for table, names in ((Inbound, inbound), (Outbound, outbound))
+            for pair in itertools.pairwise(["OPEN", *names])
+        }
+        tables: tuple[Mapping[Any, frozenset[Any]], ...]
+        tables = (_NEXT_INBOUND, _NEXT_OUTBOUND)
+        assert seen == {
+            (type(old), old.name, new.name)
+            for table in tables
+            for old, following in table.items()
+            for new in following
+        }
+
+    def test_any_other_transition_is_an_error_that_says_from_and_to(
+        self, talk: Talk
+    ) -> None:
+        with pytest.raises(AssertionError, match=r"Inbound.OPEN must not follow"):
+            talk.ws._enter_inbound(Inbound.OPEN)
+        _lost(talk)
+        with pytest.raises(AssertionError, match=r"follow Outbound.OVER$"):
+            talk.ws._enter_outbound(Outbound.ENDED)
+
+    def test_after_the_end_nothing_goes_past_the_codec(self, talk: Talk) -> None:
+        # one message too many is left to decode when the Close is not answered in time
+        talk.deliver(masked(TEXT, b"m") * 1100)
+        talk.ws.send_close(1000)
+        talk.connection.runtime.advance(CLOSE_TIMEOUT)
+        assert len(talk.messages()) == 1100
+        assert not talk.ws.inbox.take(masked(TEXT, b"late"))
+
+
+# The other role ----------------------------------------------------------------------
+
+
+def unmasked(frame: bytes) -> bytes:
+    """Return a client's frame of less than 126 bytes as a server would send it."""
+    size = frame[1] & 0x7F
+    assert frame[1] & 0x80, "a client masks"
+    assert len(frame) == 6 + size
+    key, payload = frame[2:6], frame[6:]
+    return plain(frame[0], bytes(b ^ key[i & 3] for i, b in enumerate(payload)))
+
+
+@pytest.fixture
+def client() -> Talk:
+    return Talk(role=Role.CLIENT)
+
+
+class TestClient:
+    """RFC 6455 §5.1 and §7.1.1: it masks, and waits for the server's end."""
+
+    def test_it_reads_unmasked_frames_and_sends_masked_ones(self, client: Talk) -> None:
+        client.deliver(plain(TEXT, b"a"), plain(BINARY, b"b"), plain(PING, b"c"))
+        assert client.messages() == ["a", b"b", Message.Ping(b"c")]
+        assert unmasked(client.sent()) == plain(PONG, b"c")
+        assert client.ws.send_message(TEXT, "d", soon=True)
+        assert unmasked(client.sent()) == plain(TEXT, b"d")
+        assert client.exchange.flushes[-1] is True
+        client.ws.send_ping(b"e")
+        assert unmasked(client.sent()) == plain(PING, b"e")
+        client.ws.send_pong(b"f")
+        assert unmasked(client.sent()) == plain(PONG, b"f")
+        client.check_credit()
+
+    def test_nothing_is_taken_past_the_codec(self, client: Talk) -> None:
+        for _ in range(2):
+            assert not client.ws.direct
+            assert not client.ws.inbox.take(plain(TEXT, b"a"))
+            assert not client.ws.inbox.take(masked(TEXT, b"a"))
+            client.deliver(plain(TEXT, b"a"))
+
+    def test_a_masked_frame_is_a_violation(self, client: Talk) -> None:
+        client.deliver(masked(TEXT, b"a"))
+        assert unmasked(client.sent()) == plain(CLOSE, close(1002))
+        assert not client.exchange.output_ended
+        assert end_code(client) == 1002
+        client.at_deadline(CLOSE_TIMEOUT)
+        assert client.exchange.resets == [ErrorCode.CANCEL]
+        client.idle()
+
+    def test_the_servers_close_is_answered_and_its_end_waited_for(
+        self, client: Talk
+    ) -> None:
+        client.deliver(plain(CLOSE, close(1000, b"bye")))
+        assert unmasked(client.sent()) == plain(CLOSE, close(1000))
+        assert not client.exchange.output_ended
+        client.ws.deliver_eof()
+        assert client.exchange.output_ended
+        assert client.exchange.resets == [ErrorCode.NO_ERROR]
+        assert (client.ws.close_code, client.ws.close_reason) == (1000, "bye")
+        client.idle()
+
+    def test_a_server_that_does_not_end_is_reset_and_gets_nothing_more(
+        self, client: Talk
+    ) -> None:
+        client.ws.send_close(1000)
+        client.deliver(plain(CLOSE, close(1000)))
+        client.sent()
+        client.at_deadline(LINGER)
+        assert client.sent() == b""
+        assert not client.exchange.output_ended
+        assert client.exchange.resets == [ErrorCode.CANCEL]
+        assert client.ws.close_code == 1000
+        client.idle()
+
+    def test_a_server_that_does_not_answer_is_reset(self, client: Talk) -> None:
+        client.ws.send_close(1000)
+        client.at_deadline(CLOSE_TIMEOUT)
+        assert not client.exchange.output_ended
+        assert client.exchange.resets == [ErrorCode.CANCEL]
+        assert client.ws.close_code == 1006
+        client.idle()
+
+    def test_the_end_without_a_close_is_answered_with_the_end(
+        self, client: Talk
+    ) -> None:
+        client.ws.deliver_eof()
+        assert client.sent() == b""
+        assert client.exchange.output_ended
+        assert client.ws.close_code == 1006
+        client.idle()
+
+    def test_a_dead_server_is_reset(self) -> None:
+        client = Talk(role=Role.CLIENT, keep_alive=WsKeepAlive(2, 3, auto=True))
+        client.connection.runtime.advance(2)
+        assert unmasked(client.sent()) == plain(PING, b"tako 1")
+        client.connection.runtime.advance(3)
+        assert unmasked(client.sent())[:1] == bytes([CLOSE])
+        client.at_deadline(LINGER)
+        assert not client.exchange.output_ended
+        assert client.exchange.resets == [ErrorCode.CANCEL]
+        assert client.ws.close_code == 1006
+
+    def test_it_says_that_the_client_goes_away(self, client: Talk) -> None:
+        client.ws.go_away()
+        reason = b"client shutting down"
+        assert unmasked(client.sent()) == plain(CLOSE, close(1001, reason))
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(Role),
+        st.one_of(
+            st.text(max_size=200),
+            st.binary(max_size=70_000),
+            st.builds(Message.Ping, st.binary(max_size=20)),
+            st.none(),  # let the other side have what was sent
+        ),
+    ),
+    max_size=12,
+)
+PARAMS = DeflateParams(12, 10, our_no_context_takeover=True, threshold=10)
+SWAPPED = DeflateParams(10, 12, their_no_context_takeover=True, threshold=10)
+
+
+class Pair:
+    """A server and a client that have nothing but each other."""
+
+    def __init__(self, *, deflate: bool) -> None:
+        self.talks = {
+            Role.SERVER: Talk(1 << 20, deflate=PARAMS if deflate else None),
+            Role.CLIENT: Talk(
+                1 << 20, Role.CLIENT, deflate=SWAPPED if deflate else None
+            ),
+        }
+        self.read: dict[Role, list[AnyMessage]] = {role: [] for role in Role}
+        self.eof: set[Role] = set()
+
+    def carry(self, sender: Role) -> None:
+        """Deliver what ``sender`` has sent, in pieces of uneven sizes."""
+        receiver = next(role for role in Role if role is not sender)
+        here, there = self.talks[sender], self.talks[receiver]
+        data = here.sent()
+        for at in range(0, len(data), 9_973):
+            there.deliver(data[at : at + 9_973])
+        if here.exchange.output_ended and sender not in self.eof:
+            self.eof.add(sender)
+            there.ws.deliver_eof()
+        self.read[receiver] += there.messages()
+
+    def close(self, first: Role) -> None:
+        self.talks[first].ws.send_close(1000, "done")
+        for _ in range(3):
+            self.carry(first)
+            self.carry(next(role for role in Role if role is not first))
+
+
+@given(STEPS, st.sampled_from(Role), st.booleans())
+def test_a_server_and_a_client_understand_each_other(
+    steps: list[tuple[Role, AnyMessage | None]], first: Role, deflate: bool
+) -> None:
+    pair = Pair(deflate=deflate)
+    sent: dict[Role, list[str | bytes]] = {role: [] for role in Role}
+    for role, message in steps:
+        ws = pair.talks[role].ws
+        if message is None:
+            pair.carry(role)
+        elif isinstance(message, Message.Ping):
+            ws.send_ping(message.data)
+        elif isinstance(message, (str, bytes)):
+            sent[role].append(message)
+            ws.send_message(TEXT if isinstance(message, str) else BINARY, message)
+    for role in Role:
+        pair.carry(role)
+    pair.close(first)
+    for role, talk in pair.talks.items():
+        data = [m for m in pair.read[role] if isinstance(m, (str, bytes))]
+        assert data == next(sent[other] for other in Role if other is not role)
+        assert talk.ws.close_code == 1000
+        assert talk.ws.outbound is Outbound.OVER
+        assert talk.exchange.output_ended
+        assert talk.exchange.resets == [ErrorCode.NO_ERROR]
+        talk.idle()

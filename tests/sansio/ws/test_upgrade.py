@@ -63,7 +63,8 @@ class TestOutcomes:
         with caplog.at_level(logging.DEBUG):
             run = Running(session)
         assert run.sent() == plain(CLOSE, close(1000))
-        assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+        assert {record.levelno for record in caplog.records} == {logging.DEBUG}
+        assert caplog.messages[0] == f"session ended: {error}"
 
     def test_an_exception_is_1011_logged_and_kept_from_the_peer(
         self, caplog: pytest.LogCaptureFixture
