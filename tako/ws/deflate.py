@@ -190,6 +190,9 @@ def negotiate(
         config: what the route allows.
     """
     for name, params in offers:
+        # To the letter: RFC 6455 says "ASCII case-insensitive" where it means it (§4.2.1
+        # of Upgrade), and §9.1 does not. A client that offers another spelling might
+        # fail on this one (§4.1), while an offer may always be declined.
         if name == "permessage-deflate":
             answer = _answer(params, config)
             if answer is not None:

@@ -171,6 +171,11 @@ class TestNegotiation:
     def test_other_extensions_are_not_answered(self, offer: str) -> None:
         assert answer(offer) is None
 
+    @pytest.mark.parametrize("name", ["Permessage-Deflate", "PERMESSAGE-DEFLATE"])
+    def test_a_name_in_another_case_is_another_extension(self, name: str) -> None:
+        assert answer(name) is None  # RFC 6455 §9.1
+        assert answer(f"{name}, permessage-deflate") == "permessage-deflate"
+
     def test_the_first_acceptable_offer_wins_and_later_ones_leave_no_trace(
         self,
     ) -> None:
