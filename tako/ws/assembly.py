@@ -30,7 +30,7 @@ def _policy_violation(text: str) -> WsError:
 
 
 class Utf8Check:
-    """Finds the first byte that ends all hope that a text is UTF-8 (RFC 6455 §8.1)."""
+    """Finds the first byte after which a text cannot be UTF-8 (RFC 6455 §8.1)."""
 
     __slots__ = ("_tail",)
 
@@ -52,8 +52,8 @@ class Utf8Check:
         except UnicodeDecodeError as error:
             raise InvalidUtf8(str(error)) from None
         self._tail = tail = part[good:]
-        # The decoder rejects every other hopeless beginning itself, but waits for the
-        # third byte of a surrogate, ED A0 to ED BF (RFC 3629 §3).
+        # The decoder itself rejects every other beginning that cannot become valid, but
+        # for a surrogate (ED A0 to ED BF, RFC 3629 §3) it waits for the third byte.
         if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
             msg = "text contains a surrogate"
             raise InvalidUtf8(msg)
@@ -132,7 +132,7 @@ def decode_text(data: bytes | bytearray) -> str:
     """Return ``data`` as text.
 
     Raises:
-        InvalidUtf8: it is none (RFC 6455 §8.1).
+        InvalidUtf8: it is not UTF-8 (RFC 6455 §8.1).
     """
     try:
         return data.decode()

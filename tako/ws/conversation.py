@@ -225,7 +225,7 @@ class Conversation:
     # Input, called by the engine -------------------------------------------------
 
     def deliver(self, data: bytes) -> None:
-        """Take bytes of the tunnel, also such as ``inbox`` would not take."""
+        """Take bytes of the peer, also those that ``inbox`` would refuse."""
         if self.end is not None:  # that is: not Inbound.OPEN
             self.tunnel.consumed(len(data))
             return
@@ -269,7 +269,7 @@ class Conversation:
             return
         self._shut_down = True
         self.go_away()
-        # A session that waits for something else than its peer is told like this.
+        # This reaches a session that waits for something other than its peer.
         connection = self.tunnel.connection
         most = connection.config.ws_close_timeout + _END_TIMEOUT
         self.tunnel.cancel_at(connection.time() + most)
@@ -296,7 +296,7 @@ class Conversation:
         return message
 
     def control_taken(self, message: AnyMessage) -> None:
-        """See to what was taken out of the inbox while Pings or Pongs were in it."""
+        """Count a message that was taken while Pings or Pongs were in the inbox."""
         if isinstance(message, Message.Ping):
             if len(self.answered) >= _CONTROLS_WAITING:
                 del self.answered[0]
@@ -345,7 +345,7 @@ class Conversation:
         self.tunnel.send_data(encode_ping(data, self._encode))
 
     def send_pong(self, data: bytes) -> None:
-        """Queue a Pong unless its Ping was answered; raises as ``send_message``."""
+        """Queue a Pong unless its Ping was answered; raises as ``send_ping`` does."""
         self._check_open()
         if data in self.answered:
             self.answered.remove(data)
@@ -365,7 +365,7 @@ class Conversation:
         self.tunnel.flush()
 
     def fail(self, error: WsError, reason: str = "") -> None:
-        """Give the conversation up with the code of ``error`` (RFC 6455 §7.1.7)."""
+        """Fail the conversation with the code of ``error`` (RFC 6455 §7.1.7)."""
         if self.outbound >= Outbound.ENDED:
             return
         if self.end is None:
@@ -385,7 +385,7 @@ class Conversation:
         self.send_close(code, _GOING_AWAY[self._role] if code == 1001 else "")
 
     def lose(self, reason: str) -> None:
-        """Take the peer for dead: the reader gets 1006, the wire 1011 and a reset."""
+        """Treat the peer as dead: readers get 1006, the peer 1011 and a reset."""
         if self.end is None:
             self._end_without_close(Inbound.FAILED, reason)
         if self.can_send:
@@ -401,7 +401,7 @@ class Conversation:
             pass
 
     def _go_on(self) -> None:
-        """Decode what an earlier turn had no time for."""
+        """Decode what an earlier turn left over."""
         self._work(b"")
 
     def _work(self, data: bytes) -> None:
@@ -494,8 +494,8 @@ class Conversation:
             return
         # RFC 6455 §5.5.3: the most recent Ping may be answered for all before it
         if self._waits or not self.tunnel.writable:
-            # More of this read comes in the next turn; or the peer does not read, and
-            # gets no queue
+            # The rest of this read is decoded in the next turn; or the peer does not
+            # read, and Pongs must not queue up for it.
             self._late_pong = pings[-1]
             return
         self._late_pong = None

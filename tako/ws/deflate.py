@@ -1,9 +1,9 @@
 """permessage-deflate: agreeing on it, and messages through zlib (RFC 7692).
 
 Theory of operation. ``negotiate`` looks at the client's offers in order and answers the
-first that it can keep to the letter; any other is declined, never an error (§7.1).
-``Inflater`` and ``Deflater`` hold one direction's LZ77 window each. zlib objects come
-into being with the first compressed message, so a session that never sees one pays
+first that it can keep to the letter. It declines the others; none is an error (§7.1).
+``Inflater`` and ``Deflater`` hold one direction's LZ77 window each. The zlib
+objects are made for the first compressed message, so a session without one pays
 nothing, and a direction without context takeover keeps none between messages.
 
 Received bytes are hostile: every call to zlib carries ``max_length``, one more than the
@@ -103,8 +103,8 @@ class Inflater:
     def _end_stream(self, rest: bytes, *, final_fragment: bool) -> None:
         """A block had BFINAL: the next message begins a new stream (RFC 7692 §7.2.3.4).
 
-        What may follow in this message is the first byte of the empty block whose other
-        four bytes are left out (§7.2.1).
+        Only one byte may follow in this message: the first of the empty block, of which
+        the other four are left out (§7.2.1).
         """
         self._decoder = None
         self._ended = True
@@ -126,10 +126,11 @@ class Inflater:
         self._padded = True
 
     def _end_message(self, decoder: "Decoder") -> None:
-        """Check that the message ended where a block does, as §7.2.1 makes it.
+        """Check that the message ended at the end of a block (RFC 7692 §7.2.1).
 
-        zlib does not tell, but it takes one more block there and nowhere else. Else a
-        message cut short would be delivered, padded by what ``_TAIL`` happens to mean.
+        zlib does not tell, but only there it takes one more block. Without this check a
+        message that was cut short would be delivered, and behind it whatever ``_TAIL``
+        happens to mean.
         """
         probe = decoder if self._fresh else decoder.copy()  # about 1 us
         try:
@@ -190,9 +191,9 @@ def negotiate(
         config: what the route allows.
     """
     for name, params in offers:
-        # To the letter: RFC 6455 says "ASCII case-insensitive" where it means it (§4.2.1
-        # of Upgrade), and §9.1 does not. A client that offers another spelling might
-        # fail on this one (§4.1), while an offer may always be declined.
+        # Compared to the letter. RFC 6455 says "ASCII case-insensitive" where it means
+        # it (§4.2.1: Upgrade), and §9.1 does not. A client that offers another spelling
+        # might fail on this one (§4.1); an offer may always be declined.
         if name == "permessage-deflate":
             answer = _answer(params, config)
             if answer is not None:
@@ -206,8 +207,8 @@ def _answer(params: Params, config: Deflate) -> tuple[str, DeflateParams] | None
         return None
     if not all(_valid(name, value) for name, value in params):
         return None
-    # §7.1.1: said wherever the client asks or the route wants it; both sides then know
-    # that no window has to be kept.
+    # §7.1.1: in the answer if the client asks or the route wants it; both sides then
+    # know that they need not keep a window.
     ours_fresh = config.no_context_takeover or "server_no_context_takeover" in offered
     theirs_fresh = config.no_context_takeover or "client_no_context_takeover" in offered
     our_bits, their_bits = config.server_window_bits, _DEFAULT_BITS
@@ -217,7 +218,7 @@ def _answer(params: Params, config: Deflate) -> tuple[str, DeflateParams] | None
     if theirs_fresh:
         words.append("client_no_context_takeover")
     if "server_max_window_bits" in offered:
-        # §7.1.2.1: no more than the client can decompress
+        # §7.1.2.1: at most what the client can decompress
         our_bits = min(our_bits, _bits(offered["server_max_window_bits"]))
         words.append(f"server_max_window_bits={our_bits}")
     if "client_max_window_bits" in offered:

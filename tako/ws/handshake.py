@@ -66,7 +66,7 @@ Check: TypeAlias = Callable[[Request], Rejection | None]
 
 
 def shake_hands(request: Request, options: WsOptions) -> Rejection | Acceptance:
-    """Answer a request that asks for a WebSocket, or that should have asked for one."""
+    """Judge a request that should ask for a WebSocket, and return the answer."""
     origins = options.allowed_origins
     if origins is not None and not origin_allowed(request.headers, origins):
         return _refuse(403, b"origin not allowed")  # RFC 6455 §4.2.2
@@ -136,7 +136,7 @@ def _check_no_body(request: Request) -> Rejection | None:
     chunked = headers.get_raw(b"transfer-encoding") is not None
     if not chunked and all(content_length(value) == 0 for value in lengths):
         return None
-    # What follows may be body or frames; nobody should have to guess.
+    # What follows might be the body or frames: close instead of guessing.
     return _refuse(
         400,
         b"WebSocket upgrade request must not have a body",
@@ -213,8 +213,8 @@ _H2_CHECKS: tuple[Check, ...] = (
 def _accept(headers: Headers, options: WsOptions, *, over_h2: bool) -> Acceptance:
     answer: list[RawHeader] = [] if over_h2 else list(_UPGRADE)
     key = _valid_key(headers)
-    # RFC 8441 §5 does without the key, but a client that sends one may insist on the
-    # answer; on HTTP/1.1 it was checked before.
+    # RFC 8441 §5 needs no key, but a client that sends one may insist on its proof. On
+    # HTTP/1.1 the key was checked before.
     if key is not None:
         answer.append((b"sec-websocket-accept", accept_key(key)))
     subprotocol = choose_subprotocol(
@@ -247,8 +247,8 @@ def accept_key(key: bytes) -> bytes:
 def choose_subprotocol(lines: Sequence[bytes], supported: Sequence[str]) -> str | None:
     """Return the first of ``supported`` that the client offers in ``lines``, if any.
 
-    The server's order decides, so that a client cannot ask for the weaker one first. An
-    offer with bytes other than visible ASCII is none.
+    The server's order decides, so that a client cannot ask for the weaker one first.
+    An offer with bytes other than visible ASCII is ignored.
     """
     offer = b",".join(lines)  # RFC 6455 §11.3.4: several fields are one list
     if not supported or not _VISIBLE.fullmatch(offer):
@@ -260,9 +260,8 @@ def choose_subprotocol(lines: Sequence[bytes], supported: Sequence[str]) -> str 
 def parse_extensions(lines: Sequence[bytes]) -> list[Offer]:
     """Return the well-formed members of Sec-WebSocket-Extensions (RFC 6455 §9.1).
 
-    A malformed member is left out, which declines it. A comma or a semicolon in a
-    quoted string separates nothing; a string that does not end takes the rest of its
-    field with it.
+    A malformed member is left out, which declines it. Commas and semicolons in a quoted
+    string do not separate; a string without an end spoils the rest of its field.
     """
     offers = (_parse_offer(member) for line in lines for member in _members(line))
     return [offer for offer in offers if offer is not None]

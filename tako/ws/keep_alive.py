@@ -1,10 +1,10 @@
 """``KeepAlive``: pings a silent peer and gives up on one that does not answer.
 
-Theory of operation. One deadline and no task. It stands at the moment when the peer
-will have been silent for ``ping_interval``, or, after a Ping, at the next moment at
-which something can be decided: another Ping is due, or ``pong_timeout`` has passed.
-Whatever arrives is a sign of life (RFC 6455 §5.5.2 asks for a Pong, but data proves as
-much).
+Theory of operation. One deadline and no task. It is set to the moment when the peer
+will have been silent for ``ping_interval``. After a Ping it is set to the next moment
+at which something can be decided: another Ping is due, or ``pong_timeout`` has passed.
+Whatever arrives is a sign of life: RFC 6455 §5.5.2 asks for a Pong, but data proves as
+much.
 
 Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """
@@ -45,12 +45,12 @@ class KeepAlive:
         self._deadline.set(self._heard + self._interval)
 
     def heard(self) -> None:
-        """Bytes came from the peer: it lives."""
+        """Note that the peer is alive: bytes came from it."""
         self._heard = self._connection.time()
         self._pinged = None
 
     def stop(self) -> None:
-        """Closing has begun."""
+        """Watch no longer: closing has begun."""
         self._deadline.close()
 
     def _reached(self) -> None:

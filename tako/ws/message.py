@@ -23,7 +23,7 @@ def is_sendable(code: int) -> bool:
 
     RFC 6455 §7.4: 1004 to 1006 and 1015 never go on the wire, 1016 to 2999 are
     unassigned, and nothing is defined below 1000 or above 4999. 1014 is registered
-    (IANA: Bad Gateway) but common peers answer it with 1002, and so does tako.
+    (IANA: Bad Gateway), but common peers answer it with 1002, and so does tako.
     """
     return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1013
 
@@ -112,7 +112,7 @@ AnyMessage: TypeAlias = str | bytes | Message.Ping | Message.Pong | Message.Clos
 
 
 def received_close(code: int | None, reason: str) -> Message.Close:
-    """Return the Close of a peer, whose code may be one that we would not send."""
+    """Return the Close of a peer; its code may be one that tako would not send."""
     close = Message.Close()
     object.__setattr__(close, "code", code)
     object.__setattr__(close, "reason", reason)

@@ -1,4 +1,4 @@
-"""The options of a WebSocket route: what they are, and what is wrong with the rest.
+"""The options of a WebSocket route.
 
 Theory of operation. An option is a field of ``WsOptions``: its default, the check that
 makes a value of it, and what it means stand there and nowhere else. ``WsKeywords`` says
@@ -61,13 +61,13 @@ NO_KEEP_ALIVE = WsKeepAlive()
 class Deflate:
     """Allow permessage-deflate (RFC 7692) on a route.
 
-    Compression costs memory and CPU per session, and it lets an observer guess
-    secrets that share a message with text of an attacker's choice; so it is off unless
-    asked for.
+    It costs memory and CPU per session, and an observer can guess secrets that share a
+    message with text of an attacker's choice. So it is off by default.
 
     Attributes:
-        server_window_bits: log2 of our window, 9 to 15; the client may ask for less.
-        client_window_bits: the same for the client's, if it lets us choose.
+        server_window_bits: log2 of the server's window, 9 to 15; the client may ask for
+            less.
+        client_window_bits: the same of the client's window, if it leaves the choice.
         mem_level: zlib's ``memLevel`` for our side, 1 to 9: memory against speed.
         no_context_takeover: start every message afresh, in both directions: no memory
             between messages, less compression.

@@ -1,12 +1,12 @@
 """The Origin allow-list of a WebSocket route (RFC 6455 §10.2, RFC 6454).
 
-A browser states the origin of the page that opens a WebSocket, and the same-origin
-policy does not hold it back from connecting anywhere: the server has to look. Origins
+A browser states the origin of the page that opens a WebSocket, and its same-origin
+policy lets any page connect to any host: so the server has to check. Origins
 are compared in one normal form, ``scheme://host[:port]``; nothing is matched by prefix,
 suffix or wildcard.
 
 The parser is strict on purpose. Where a lenient URL parser and a browser disagree about
-the host of a text, an allow-list that used the former could be talked round.
+the host of a text, an attacker could get past an allow-list that used the former.
 """
 
 import functools
@@ -36,8 +36,8 @@ def normalize_origin(raw: str) -> str | None:
     """Return the normal form of an origin, ``scheme://host[:port]``, or ``None``.
 
     Scheme and host in lower case, default port and path dropped, IPv6 compressed in
-    brackets. ``None`` for ``null``, for anything with userinfo, and for what is no
-    origin.
+    brackets. ``None`` for ``null``, for anything with userinfo, and for text that is
+    no origin.
     """
     match = _ORIGIN.fullmatch(raw.strip(" \t"))
     if match is None:

@@ -44,7 +44,7 @@ class WebSocketUpgrade:
         self, request: Request, session: SessionFunction, options: WsOptions
     ) -> None:
         self.make_socket: MakeSocket = WebSocket
-        """Makes what the session is given; middleware may put a subclass here."""
+        """Makes the session's ``WebSocket``; middleware may put a subclass here."""
         self._request = request
         self._session = session
         self._options = options
@@ -58,14 +58,14 @@ class WebSocketUpgrade:
 
     @property
     def options(self) -> WsOptions:
-        """What was agreed on, and the route's settings; for other servers, too."""
+        """The route's options, and what was agreed on; for other servers, too."""
         return self._options
 
     @property
     def close_code(self) -> int | None:
-        """How the conversation ended: the peer's code, ours while it has not said.
+        """The code that ended the conversation: the peer's, else the one that was sent.
 
-        ``None``: there was none.
+        ``None``: there was no conversation.
         """
         conversation = self._conversation
         if conversation is None:

@@ -148,7 +148,7 @@ class WebSocket:
             self._reading = True
             try:
                 if conversation.resume():
-                    # A peer's flood is decoded in portions: let others run in between.
+                    # A flood is decoded in portions: other tasks run in between.
                     await self._tunnel.connection.runtime.sleep(0)
                 elif conversation.end is not None:
                     raise _fresh(conversation.end)
@@ -194,7 +194,7 @@ class WebSocket:
         else:
             self._sends += 1
             if not self._sends % _SENDS_PER_TURN:
-                # The loop must get to know that the peer is gone; and others wait.
+                # The loop must notice that the peer is gone; and other tasks wait.
                 await self._tunnel.connection.runtime.sleep(0)
 
     async def ping(self, data: bytes = b"") -> None:
@@ -257,7 +257,7 @@ class WebSocket:
         if error is None or consists_of(error, WsError):
             await self.close(1000)
         elif isinstance(error, Exception):
-            # RFC 6455 §7.4.1: 1011 is for a server that met an unexpected condition
+            # RFC 6455 §7.4.1: 1011 says that this end met an unexpected condition
             await self.close(1011)
         else:
             self._conversation.go_away()  # cancelled: there is no time to wait

@@ -1,8 +1,8 @@
 """``HostedClient``: the events of one client of another server, and when it leaves.
 
 Theory of operation. A host tells that a client has left by an event, behind all others.
-As long as nobody asks for that, events are taken from the host as they are wanted. From
-the first question on a task of its own takes them, one ahead of who wants them at most.
+Until the router asks whether it has left, events are taken from the host when they are
+wanted. From then on a task takes them, at most one ahead.
 
 Invariant: one task at a time awaits the host's ``receive``.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HostedClient:
-    """Who asked a router that runs on another server; implements ``request.Client``."""
+    """The client of a router on another server; implements ``request.Client``."""
 
     __slots__ = (
         "_changed",
@@ -48,7 +48,7 @@ class HostedClient:
 
     @property
     def left(self) -> bool:
-        """The host has said so; it is listened to from now on."""
+        """The host has said so; from now on its events are watched."""
         self._watch()
         return self._left
 

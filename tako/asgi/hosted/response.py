@@ -167,7 +167,7 @@ class _Sending:
 
 
 def _is_read(request: Request) -> bool:
-    """Tell whether nobody will read the request's body any more."""
+    """Tell whether the request's body was read, or has nothing to read."""
     body = request.body_reader
     if isinstance(body, HostedBody) and body.complete:
         return True
