@@ -1,23 +1,27 @@
 """Every field of ``ServerConfig`` as an option of the command line."""
 
+import ast
 import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar, cast
+from itertools import pairwise
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import click
 
+from tako import config
 from tako.cli.console import CliError
-from tako.config import AcceptBackoff, ServerConfig
+from tako.config import AcceptBackoff, Range, ServerConfig, range_of
 from tako.errors import ConfigError
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+Field: TypeAlias = dataclasses.Field[Any]
 
 _OFF = "none"
-_COUNTS_OR_NONE = {"h2_max_header_list_size", "max_body_size", "max_connections"}
-_LINKED = ("header_read_timeout", "min_rate", "min_rate_grace")  # by descriptions
+_FIELDS: dict[str, Field] = {it.name: it for it in dataclasses.fields(ServerConfig)}
+_DEFAULTS = ServerConfig()
 
 
 class Decorator(Protocol):
@@ -36,9 +40,8 @@ def envvar(option: str) -> str:
 def config_options(command: F) -> F:
     """Add an option for each field of ``ServerConfig``."""
     helps = dict(_descriptions())
-    for field in reversed(dataclasses.fields(ServerConfig)):
-        text = _as_option(helps.get(field.name, ""), _LINKED)
-        command = _option(field.name, text)(command)
+    for field in reversed(_FIELDS.values()):
+        command = _option(field, helps.get(field.name, ""))(command)
     return command
 
 
@@ -48,8 +51,7 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
     Raises:
         CliError: a value cannot work.
     """
-    fields = {field.name for field in dataclasses.fields(ServerConfig)}
-    given = {name: values.pop(name) for name in fields if name in values}
+    given = {name: values.pop(name) for name in _FIELDS if name in values}
     chosen = {name: value for name, value in given.items() if value is not None}
     try:
         return ServerConfig(
@@ -59,9 +61,9 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
         raise CliError(_as_option(str(error), chosen)) from error
 
 
-def _option(name: str, text: str) -> Decorator:
-    flag = "--" + name.replace("_", "-")
-    default: Any = getattr(ServerConfig(), name)
+def _option(field: Field, text: str) -> Decorator:
+    name, flag = field.name, _flag(field.name)
+    default: Any = _default(field)
     if isinstance(default, bool):
         return click.option(
             f"{flag}/--no-{flag[2:]}",
@@ -70,18 +72,31 @@ def _option(name: str, text: str) -> Decorator:
             envvar=envvar(flag),
             help=f"{text} [default: {'on' if default else 'off'}]",
         )
+    allowed = range_of(field)
+    limits = ""
+    if allowed is not None and allowed.bounded:
+        limits = f"; {allowed.least} to {allowed.most}"
     return click.option(
         flag,
         name,
-        metavar=_metavar(name, default),
+        metavar=_metavar(allowed, default),
         default=None,
         envvar=envvar(flag),
-        help=f"{text} [default: {_shown(default)}]",
+        help=f"{text} [default: {_shown(default)}{limits}]",
     )
 
 
-def _metavar(name: str, default: object) -> str:
-    if isinstance(default, int) or name in _COUNTS_OR_NONE:
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _default(field: Field) -> Any:
+    """Return a field's default as it is read; that of ``alpn`` is a tuple."""
+    return getattr(_DEFAULTS, field.name)
+
+
+def _metavar(allowed: Range | None, default: Any) -> str:
+    if allowed is not None:
         return "NUMBER"
     if isinstance(default, AcceptBackoff):
         return "INITIAL:MAX"
@@ -92,16 +107,20 @@ def _shown(default: object) -> str:
     if isinstance(default, AcceptBackoff):
         return f"{default.initial:g}:{default.max:g}"
     if isinstance(default, tuple):
-        return ",".join(map(str, cast("tuple[object, ...]", default)))
-    return _OFF if default is None else f"{default:g}"
+        return ",".join(cast("tuple[str, ...]", default))
+    if isinstance(default, float):
+        return f"{default:g}"
+    return _OFF if default is None else str(default)
 
 
 def _parsed(name: str, value: Any) -> Any:
     """Return an option's text as the field takes it."""
     if not isinstance(value, str):
         return value
-    default: Any = getattr(ServerConfig(), name)
-    flag, metavar = "--" + name.replace("_", "-"), _metavar(name, default)
+    field = _FIELDS[name]
+    allowed = range_of(field)
+    default: Any = _default(field)
+    metavar = _metavar(allowed, default)
     try:
         if isinstance(default, AcceptBackoff):
             initial, _, most = value.partition(":")
@@ -110,24 +129,51 @@ def _parsed(name: str, value: Any) -> Any:
             return tuple(part.strip() for part in value.split(","))
         if value.lower() == _OFF:
             return None
-        return int(value) if metavar == "NUMBER" else float(value)
+        return float(value) if allowed is None else int(value)
     except ConfigError:
         raise
     except ValueError as error:
-        msg = f"{flag} takes {metavar}, not {value!r}"
+        msg = f"{_flag(name)} takes {metavar}, not {value!r}"
         raise CliError(msg) from error
 
 
 def _as_option(text: str, names: Iterable[str]) -> str:
     """Name options in an error as they are written at the command line."""
     for name in names:
-        text = re.sub(rf"\b{name}\b", "--" + name.replace("_", "-"), text)
+        text = re.sub(rf"\b{name}\b", _flag(name), text)
     return text
 
 
 def _descriptions() -> Iterator[tuple[str, str]]:
-    """Yield each field's description, from the docstring of ``ServerConfig``."""
-    text = (inspect.getdoc(ServerConfig) or "").partition("Attributes:")[2]
-    for match in re.finditer(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE):
-        words = " ".join(match[2].split()).replace("``", "").replace("None", _OFF)
-        yield match[1], words[:1].upper() + words[1:]
+    """Yield each option's description: the string below its field, which has no other.
+
+    Python keeps no docstrings of fields, so it is read from the source. Without source
+    (a frozen program, say) options have no description.
+    """
+    try:
+        tree = ast.parse(inspect.getsource(config))
+    except OSError:
+        return
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for field, below in pairwise(node.body):
+                match field, below:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=name)),
+                        ast.Expr(value=ast.Constant(value=str(text))),
+                    ):
+                        yield name, _worded(text)
+                    case _:
+                        pass
+
+
+def _worded(text: str) -> str:
+    """Return a description as it is shown: in one line, with names of options."""
+    line = " ".join(text.split())
+    return re.sub(r"``(.+?)``", lambda match: _name(match[1]), line)
+
+
+def _name(code: str) -> str:
+    if code in _FIELDS:
+        return _flag(code)
+    return _OFF if code == "None" else code

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from tako.config import AcceptBackoff, ServerConfig, positive, seconds
+from tako.config import (
+    AcceptBackoff,
+    Range,
+    ServerConfig,
+    positive,
+    range_of,
+    seconds,
+)
 from tako.errors import ConfigError
 
 
@@ -106,7 +113,26 @@ def test_a_config_is_frozen_and_keyword_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.keep_alive = False  # type: ignore[misc]
     with pytest.raises(TypeError):
-        ServerConfig(30.0)  # type: ignore[call-arg]
+        ServerConfig(("h2",))  # type: ignore[call-arg]
+
+
+def test_a_range_is_that_of_the_field() -> None:
+    fields = {field.name: field for field in dataclasses.fields(ServerConfig)}
+    assert range_of(fields["h2_max_concurrent_streams"]) == Range(1, 250, none=False)
+    assert range_of(fields["h2_max_header_list_size"]) == Range(
+        1024, 1 << 24, none=True
+    )
+    assert range_of(fields["drain_timeout"]) is None
+    for number in (1, 250):
+        config = ServerConfig(h2_max_concurrent_streams=number)
+        assert config.h2_max_concurrent_streams == number
+
+
+@pytest.mark.parametrize("name", ["h2_max_header_list_size", "max_body_size"])
+def test_only_optional_counts_can_be_switched_off(name: str) -> None:
+    assert getattr(ServerConfig(**{name: None}), name) is None  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^max_headers takes an integer"):
+        ServerConfig(max_headers=None)  # type: ignore[arg-type]
 
 
 def test_a_config_can_be_replaced_in_part() -> None:
