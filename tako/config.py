@@ -1,7 +1,8 @@
 """``ServerConfig`` and its parts: frozen, keyword-only, validated at construction.
 
 An option is one field: its default and range in the call on its line, its help in the
-string below it, which editors show and the command prints.
+string below it, which editors show and the command prints. ``WireConfig`` has what one
+connection needs, whatever its role; ``ServerConfig`` adds what only a server has.
 """
 
 import dataclasses
@@ -14,7 +15,9 @@ from typing import (
     Literal,
     NamedTuple,
     TypeAlias,
+    TypeVar,
     cast,
+    dataclass_transform,
     overload,
 )
 
@@ -23,6 +26,8 @@ from tako.errors import ConfigError
 
 Duration: TypeAlias = float | timedelta
 """A time span: seconds as a number, or a ``timedelta``."""
+
+T = TypeVar("T")
 
 _HUGE = 2**63
 
@@ -181,9 +186,20 @@ class AcceptBackoff:
 DEFAULT_MAX_BODY = 16 * 1024 * 1024  # bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerConfig:
-    """Everything about a server that is not its routes or its certificate.
+@dataclass_transform(kw_only_default=True)
+def _options(cls: type[T]) -> type[T]:
+    """Make a class of options: a frozen dataclass that can be inherited from.
+
+    Checkers are not told that it is frozen: mypy (2.4) would give the fields that a
+    frozen dataclass inherits the types that they are set with, so ``Duration`` to
+    ``Seconds``.
+    """
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+@_options
+class WireConfig:
+    """The limits, windows and timeouts of a connection, whichever side it is.
 
     Durations are seconds or timedeltas, must be positive, and read back as float
     seconds; those that may be ``None`` are then off. Sizes are bytes.
@@ -267,6 +283,22 @@ class ServerConfig:
     """How long a peer's Close (and end of stream) is waited for; in a shutdown a
     session is cancelled when that, and a second, is over."""
 
+    def __post_init__(self) -> None:
+        check_counts(self)
+        object.__setattr__(self, "alpn", _alpn(self.alpn))
+
+
+@_options
+class ServerConfig(WireConfig):
+    """Everything about a server that is not its routes or its certificate.
+
+    Durations are seconds or timedeltas, must be positive, and read back as float
+    seconds; those that may be ``None`` are then off. Sizes are bytes.
+
+    Raises:
+        ConfigError: a value is of another type, or out of its range.
+    """
+
     drain_timeout: Seconds = Seconds(30.0)
     """How long a shutdown waits before it cuts connections; leaving the lifespan has
     what is then left of it, and a second in any case."""
@@ -322,10 +354,6 @@ class ServerConfig:
 
     h2_enable_connect_protocol: bool = True
     """Accept WebSockets over HTTP/2 (RFC 8441)."""
-
-    def __post_init__(self) -> None:
-        check_counts(self)
-        object.__setattr__(self, "alpn", _alpn(self.alpn))
 
 
 def _alpn(protocols: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from tako.config import (
     AcceptBackoff,
     Range,
     ServerConfig,
+    WireConfig,
     positive,
     range_of,
     seconds,
@@ -111,9 +112,17 @@ def test_alpn_keeps_the_order_of_preference_in_a_tuple() -> None:
 def test_a_config_is_frozen_and_keyword_only() -> None:
     config = ServerConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.keep_alive = False  # type: ignore[misc]
+        config.keep_alive = False
     with pytest.raises(TypeError):
         ServerConfig(("h2",))  # type: ignore[call-arg]
+
+
+def test_a_server_takes_every_option_of_a_wire() -> None:
+    config: WireConfig = ServerConfig(max_headers=7, send_timeout=timedelta(seconds=1))
+    assert (config.max_headers, config.send_timeout) == (7, 1.0)
+    assert not hasattr(WireConfig(), "drain_timeout")
+    with pytest.raises(ConfigError, match=r"^max_headers must be from 1 to 10000"):
+        WireConfig(max_headers=0)
 
 
 def test_a_range_is_that_of_the_field() -> None:
