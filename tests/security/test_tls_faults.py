@@ -239,8 +239,9 @@ class TestNames:
     def test_tl_17_files_behind_names_and_client_authentication_are_watched(
         self, attack: Attack, ca: trustme.CA, tmp_path: Path
     ) -> None:
-        cert = TlsCert.pem_paths(*_leaf(ca, tmp_path, "localhost"))
-        closed = cert.with_client_auth(ClientAuth.optional(ca))
+        files = _leaf(ca, tmp_path, "localhost")
+        cert = TlsCert.pem_paths(*files)
+        closed = TlsCert.pem_paths(*files, client_auth=ClientAuth.optional(ca))
         victim = attack(tls=TlsCert.sni({"*.test": cert}, default=closed))
         first = _certificate(victim)
         _leaf(ca, tmp_path, "localhost")
@@ -286,8 +287,8 @@ def _two_names(ca: trustme.CA, folder: Path) -> TlsCert:
 def _one_closed_name(ca: trustme.CA, folder: Path, way: str) -> TlsCert:
     """Return certificates of which b.test's asks for those of clients."""
     first = TlsCert.pem_paths(*_leaf(ca, folder, "localhost"))
-    second = TlsCert.pem_paths(*_leaf(ca, folder, "b.test"))
-    second = second.with_client_auth(ClientAuth.required(ca))
+    files, auth = _leaf(ca, folder, "b.test"), ClientAuth.required(ca)
+    second = TlsCert.pem_paths(*files, client_auth=auth)
     certs = {"localhost": first, "alias.test": first, "b.test": second}
     if way == "resolver":
         return TlsCert.resolver(lambda sni: certs.get(sni or "localhost"))

@@ -506,11 +506,11 @@ class TestContexts:
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         leaf.configure_cert(context)
-        cert = TlsCert.context(context)
-        required = cert.with_client_auth(ClientAuth.required(ca))
+        required = TlsCert.context(context, client_auth=ClientAuth.required(ca))
         TlsSettings(required)
-        TlsSettings(cert.with_client_auth(ClientAuth.required(ca)))  # the same
-        error = problem(lambda: TlsSettings(cert))
+        again = TlsCert.context(context, client_auth=ClientAuth.required(ca))
+        TlsSettings(again)  # the same
+        error = problem(lambda: TlsSettings(TlsCert.context(context)))
         assert "different client authentication" in str(error)
 
     @pytest.mark.parametrize("alpn", [(), ("h3",), ("h2", "foo"), "h2"])
@@ -660,9 +660,8 @@ class TestReloadOfFiles:
         way: Callable[[TlsCert], TlsCert],
         auth: bool,
     ) -> None:
-        cert = TlsCert.pem_paths(*write(tmp_path, leaf))
-        if auth:
-            cert = cert.with_client_auth(ClientAuth.optional(ca))
+        client_auth = ClientAuth.optional(ca) if auth else None
+        cert = TlsCert.pem_paths(*write(tmp_path, leaf), client_auth=client_auth)
         tls = TlsSettings(way(cert))
         assert shown_cert(ca, tls) == der_of(leaf)
         assert reload_all(tls) == 0
@@ -713,14 +712,15 @@ class TestReloadOfFiles:
         old, new = trustme.CA(), trustme.CA()
         roots = tmp_path / "clients.pem"
         roots.write_bytes(old.cert_pem.bytes())
+        auth, files = ClientAuth.required([roots]), write(tmp_path, leaf)
         cert = {
-            "files": lambda: TlsCert.pem_paths(*write(tmp_path, leaf)),
-            "leaf": lambda: TlsCert.leaf(leaf),
+            "files": lambda: TlsCert.pem_paths(*files, client_auth=auth),
+            "leaf": lambda: TlsCert.leaf(leaf, client_auth=auth),
             "resolver": lambda: TlsCert.resolver(
-                ReloadableResolver(*write(tmp_path, leaf))
+                ReloadableResolver(*files), client_auth=auth
             ),
         }[source]()
-        tls = TlsSettings(cert.with_client_auth(ClientAuth.required([roots])))
+        tls = TlsSettings(cert)
 
         def accepted(client: trustme.CA) -> bool:
             return shakes_hands(ca, tls, client.issue_cert("c@a.test"))
@@ -744,7 +744,7 @@ class TestReloadOfFiles:
         roots.write_bytes(ca.cert_pem.bytes())
         auth = ClientAuth.required(roots)
         roots.write_bytes(ca.cert_pem.bytes() * 2)  # before the listener is made
-        cert = TlsCert.leaf(ca.issue_cert("a.test")).with_client_auth(auth)
+        cert = TlsCert.leaf(ca.issue_cert("a.test"), client_auth=auth)
         assert reload_all(TlsSettings(cert)) == 1
 
 
@@ -957,8 +957,9 @@ class TestWhoMayBeAskedFor:
     def test_one_map_with_and_without_client_authentication_is_two(
         self, ca: trustme.CA, files: tuple[Path, Path]
     ) -> None:
-        inner = TlsCert.sni({"a.test": files, "b.test": files})
-        closed = inner.with_client_auth(ClientAuth.required(ca))
+        certs, auth = {"a.test": files, "b.test": files}, ClientAuth.required(ca)
+        inner = TlsCert.sni(certs)
+        closed = TlsCert.sni(certs, client_auth=auth)
         tls = TlsSettings(TlsCert.sni({"a.test": inner, "b.test": closed}))
         assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
         assert not tls.authority_allowed(shook_hands(tls, "b.test"), "a.test")
@@ -968,7 +969,7 @@ class TestWhoMayBeAskedFor:
     ) -> None:
         auth = ClientAuth.required(ca)
         one = TlsCert.resolver(ReloadableResolver(*files))
-        two = TlsCert.resolver(ReloadableResolver(*files)).with_client_auth(auth)
+        two = TlsCert.resolver(ReloadableResolver(*files), client_auth=auth)
         tls = TlsSettings(TlsCert.sni({"a.test": one, "b.test": two}))
         assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
 
@@ -984,6 +985,45 @@ class TestWhoMayBeAskedFor:
             TlsCert.sni({name: TlsCert.resolver(resolver) for name in ("a.b", "c.d")})
         )
         assert tls.authority_allowed(shook_hands(tls, "a.b"), "c.d")
+
+    @pytest.mark.parametrize("form", ["files", "paths", "leaf", "der"])
+    def test_two_of_the_same_files_or_bytes_are_one(
+        self,
+        ca: trustme.CA,
+        leaf: trustme.LeafCert,
+        files: tuple[Path, Path],
+        form: str,
+    ) -> None:
+        cert, key = files
+        chain, der_key = load_certs(cert), load_key(key)
+        ways: dict[str, Callable[[ClientAuth | None], TlsCert]] = {
+            "files": lambda auth: TlsCert.pem_paths(*files, client_auth=auth),
+            "paths": lambda auth: TlsCert.pem_paths(
+                str(cert), str(key), client_auth=auth
+            ),
+            "leaf": lambda auth: TlsCert.leaf(leaf, client_auth=auth),
+            "der": lambda auth: TlsCert.der(chain, der_key, client_auth=auth),
+        }
+        one, two, closed = map(ways[form], (None, None, ClientAuth.required(ca)))
+        assert one == two
+        assert hash(one) == hash(two)
+        assert one != closed
+        certs = {"a.test": one, "b.test": two, "c.test": closed}
+        chosen = TlsCert.resolver(lambda sni: certs.get(sni or ""))
+        for tls in (TlsSettings(TlsCert.sni(certs)), TlsSettings(chosen)):
+            info = shook_hands(tls, "a.test")
+            assert tls.authority_allowed(info, "b.test")
+            assert not tls.authority_allowed(info, "c.test")
+
+    def test_other_files_and_other_forms_are_others(
+        self, leaf: trustme.LeafCert, files: tuple[Path, Path]
+    ) -> None:
+        cert = TlsCert.pem_paths(*files)
+        assert cert == TlsCert.pem_paths(*map(str, files))
+        assert cert != TlsCert.pem_paths("cert.pem", "key.pem")
+        assert cert != TlsCert.pem_paths(*files, password="x")
+        assert cert != TlsCert.leaf(leaf)
+        assert cert != files
 
     def test_a_reload_does_not_part_a_connection_from_its_names(
         self, ca: trustme.CA, leaf: trustme.LeafCert, tmp_path: Path
@@ -1092,9 +1132,9 @@ class TestGenerate:
         self, main: Callable[[list[str]], int], tmp_path: Path
     ) -> None:
         assert main(["--dir", str(tmp_path), "--client", "alice", "x.test"]) == 0
-        cert = TlsCert.pem_paths(tmp_path / "cert.pem", tmp_path / "key.pem")
+        files = tmp_path / "cert.pem", tmp_path / "key.pem"
         auth = ClientAuth.required(tmp_path / "ca.pem")
-        tls = TlsSettings(cert.with_client_auth(auth))
+        tls = TlsSettings(TlsCert.pem_paths(*files, client_auth=auth))
         for host in ("localhost", "127.0.0.1", "::1", "x.test"):
             context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
             context.load_cert_chain(

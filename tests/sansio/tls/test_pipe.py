@@ -45,8 +45,8 @@ def server_context(*names: str, ca: trustme.CA | None = None) -> ssl.SSLContext:
 def settings(
     alpn: tuple[str, ...] = BOTH, auth: ClientAuth | None = None
 ) -> TlsSettings:
-    cert = TlsCert.context(server_context("a.test"))
-    return TlsSettings(cert.with_client_auth(auth) if auth else cert, alpn)
+    cert = TlsCert.context(server_context("a.test"), client_auth=auth)
+    return TlsSettings(cert, alpn)
 
 
 def client_context(
@@ -391,8 +391,8 @@ class TestServerNames:
 
     def test_client_authentication_is_that_of_the_name(self) -> None:
         open_cert = TlsCert.context(server_context("a.test"))
-        closed = TlsCert.context(server_context("b.test"))
-        closed = closed.with_client_auth(ClientAuth.required(authority()))
+        auth = ClientAuth.required(authority())
+        closed = TlsCert.context(server_context("b.test"), client_auth=auth)
         tls = TlsSettings(TlsCert.sni({"a.test": open_cert, "b.test": closed}), BOTH)
         connect(tls, host="a.test")
         refused(tls, Client(client_context(), "b.test"))
