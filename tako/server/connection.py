@@ -44,6 +44,7 @@ from tako.server.detect import Protocol
 from tako.server.engines import Engines
 from tako.tls.certificates import TlsSettings
 from tako.tls.pipe import TlsPipe
+from tako.tls.server_pipe import ServerTlsPipe
 
 
 _logger = logging.getLogger("tako.server")
@@ -148,7 +149,7 @@ class TcpConnection:
         self._pipe = (
             None
             if tls is None
-            else TlsPipe(tls, self.turn, max_idle=config.tls_max_idle_records)
+            else ServerTlsPipe(tls, self.turn, max_idle=config.tls_max_idle_records)
         )
         self._peer = peer
         self._local = local

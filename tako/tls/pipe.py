@@ -1,18 +1,15 @@
-"""``TlsPipe``: the server's side of one TLS connection, without I/O.
+"""``TlsPipe``: one side of a TLS connection, without I/O.
 
-Theory of operation. Three phases.
+Theory of operation. ``begin`` gives the pipe an ``SSLContext`` and a role; a client's
+first flight is queued then. Two phases follow.
 
-1. *Hello*. Bytes wait in a ``ClientHelloReader``. Once the message is complete its
-   server name picks the ``SSLContext`` and its ALPN list is compared with ours; only
-   then does OpenSSL get an object and the bytes. So a context is never switched on the
-   way (ALPN, versions and client authentication are those of the context that was
-   picked), and a peer that says nothing, or no TLS, costs next to nothing. Refusals are
-   plaintext alerts.
-2. *Handshake*, between the two memory BIOs, until ``established``.
-3. *Data*. ``receive_data`` decrypts, ``data_to_send`` encrypts. To OpenSSL a record
+1. *Handshake*, between the two memory BIOs, until ``established``.
+2. *Data*. ``receive_data`` decrypts, ``data_to_send`` encrypts. To OpenSSL a record
    that is not complete is an error, which costs as much as decrypting 8 KiB. So
    ``_missing`` keeps track of where records end, and OpenSSL is asked once for each
    that is there.
+
+A server looks at the client's hello before it begins: ``ServerTlsPipe``.
 
 A record without data (empty, KeyUpdate, an attempt to renegotiate) costs as much as a
 full one. So they are counted, and ``receive_data`` stops in the middle of its input
@@ -25,7 +22,6 @@ perhaps) should be sent. Of data ``_incoming`` never holds more than one record,
 ever.
 """
 
-import logging
 import ssl
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
@@ -33,19 +29,7 @@ from typing import NoReturn, TypeAlias
 from tako.core.turn import Turn, endless
 from tako.errors import LocalProtocolError
 from tako.http.conn_info import TlsInfo
-from tako.http.date import http_date
-from tako.tls.certificates import TlsSettings
-from tako.tls.client_hello import (
-    Alert,
-    ClientHello,
-    ClientHelloError,
-    ClientHelloReader,
-)
 
-
-__all__ = ["TlsPipe"]
-
-logger: logging.Logger = logging.getLogger("tako.tls")
 
 _Read: TypeAlias = Callable[[int], bytes]
 _Write: TypeAlias = Callable[[bytes | memoryview], int]
@@ -74,6 +58,7 @@ class TlsPipe:
         backlog: there is input that this turn had no time for; call
             ``receive_data(b"")`` in the next one.
         error: why the connection failed, for the log; ``None`` unless it has.
+        cause: the exception behind ``error``, if there was one.
         complaint: the same where an operator should hear of it, with no word in it
             that the peer chose.
         peer_closed: the peer ended its data with close_notify; we may still send.
@@ -91,17 +76,17 @@ class TlsPipe:
         "_max_idle",
         "_missing",
         "_outgoing",
+        "_peer",
         "_queued",
         "_read",
-        "_reader",
         "_reading",
-        "_settings",
         "_sni",
         "_ssl",
         "_turn",
         "_write",
         "alpn",
         "backlog",
+        "cause",
         "complaint",
         "ended",
         "error",
@@ -111,25 +96,16 @@ class TlsPipe:
         "truncated",
     )
 
-    def __init__(
-        self,
-        tls: TlsSettings,
-        turn: Turn | None = None,
-        *,
-        max_idle: int = MAX_IDLE,
-    ) -> None:
-        """Make a pipe for a connection that was accepted just now.
+    def __init__(self, turn: Turn | None = None, *, max_idle: int = MAX_IDLE) -> None:
+        """Make a pipe that is still to ``begin``.
 
         Args:
-            tls: certificates and protocols.
             turn: the connection's budget; ``None``: all is decrypted at once.
             max_idle: records without data before the connection is closed.
         """
-        self._settings = tls
         self._turn = turn or endless()
         self._max_idle = max_idle
         self._idle = 0  # records without data, less those with data since
-        self._reader: ClientHelloReader | None = ClientHelloReader()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._queued: list[bytes] = []  # taken out of _outgoing early to keep it small
@@ -139,6 +115,7 @@ class TlsPipe:
         self._reading = False  # established, and the data has not ended
         self._missing = 0  # bytes of the record that ``_incoming`` holds the start of
         self._head: bytes = b""  # input not looked at: part of a head, or put off
+        self._peer = "peer"  # what the other side is called
         self._sni: str | None = None
         self._answered_by: object = None
         self._close_sent = False
@@ -146,11 +123,44 @@ class TlsPipe:
         self.alpn: str | None = None
         self.info: TlsInfo | None = None
         self.error: str | None = None
+        self.cause: Exception | None = None
         self.complaint: str | None = None
         self.peer_closed: bool = False
         self.truncated: bool = False
         self.ended: bool = False
         self.backlog: bool = False
+
+    def begin(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        sni: str | None,
+        answered_by: object = None,
+    ) -> None:
+        """Take up a role, once; what there is to send then, ``data_to_send`` returns.
+
+        Args:
+            context: certificates, protocols, and whom to trust.
+            server_side: whether we are the server.
+            sni: the server name that the client asks for.
+            answered_by: see ``TlsInfo``.
+
+        Raises:
+            ssl.SSLError: the context is not one for this role.
+            ValueError: ``sni`` cannot be a server name.
+        """
+        self._ssl = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=None if server_side else sni,
+        )
+        self._peer = "client" if server_side else "server"
+        self._sni = sni
+        self._answered_by = answered_by
+        if not server_side:
+            self._handshake(b"")
 
     @property
     def failed(self) -> bool:
@@ -236,50 +246,11 @@ class TlsPipe:
             return self._receive_records(ciphertext)
         if self.error is not None or self.peer_closed:
             return b""  # RFC 8446 §6.1: data after a closure alert MUST be ignored
-        if self._reader is not None:
-            return self._receive_hello(self._reader, ciphertext)
+        return self._receive_early(ciphertext)
+
+    def _receive_early(self, ciphertext: bytes) -> bytes:
+        """Take bytes before the handshake is complete."""
         return self._handshake(ciphertext)
-
-    def _receive_hello(self, reader: ClientHelloReader, ciphertext: bytes) -> bytes:
-        try:
-            hello = reader.receive_data(ciphertext)
-        except ClientHelloError as error:
-            if error.plain_http:
-                self.complaint = "plain HTTP on a port for TLS, answered with 400"
-                self._outgoing.write(_plain_answer(reader.raw))
-            self._refuse(str(error), error.alert)
-            return b""
-        if hello is None:
-            return b""
-        self._reader = None
-        self._begin(hello)
-        return self._handshake(bytes(reader.raw))
-
-    def _begin(self, hello: ClientHello) -> None:
-        """Make the SSL object for ``hello``, or refuse."""
-        self._sni = hello.sni
-        if hello.alpn is not None and not self._settings.shares_protocol(hello.alpn):
-            # RFC 7301 §3.2: no protocol in common SHALL be a fatal alert; OpenSSL, as
-            # Python drives it, would go on without ALPN
-            offered = b", ".join(hello.alpn)
-            text = f"no application protocol in common with the client's {offered!r}"
-            self._refuse(text, Alert.NO_APPLICATION_PROTOCOL)
-            return
-        try:
-            answer = self._settings.answer(hello.sni)
-            if answer is not None:
-                self._answered_by = answer.by
-                self._ssl = answer.context.wrap_bio(
-                    self._incoming, self._outgoing, server_side=True
-                )
-        except Exception:  # the application's resolver: it must not end the server
-            logger.exception("choosing a certificate for %r failed", hello.sni)
-            self._refuse("choosing a certificate failed", Alert.INTERNAL_ERROR)
-            return
-        if answer is None:
-            # RFC 6066 §3: a name that the server does not know MAY be a fatal alert
-            text = f"no certificate for the server name {hello.sni!r}"
-            self._refuse(text, Alert.UNRECOGNIZED_NAME)
 
     def _handshake(self, ciphertext: bytes) -> bytes:
         """Feed the handshake; what follows it in the same bytes is data already."""
@@ -289,7 +260,7 @@ class TlsPipe:
         if self._head:
             ciphertext, self._head = self._head + ciphertext, b""
         self.backlog = False
-        for start in range(0, len(ciphertext), _SLICE):
+        for start in range(0, len(ciphertext) or 1, _SLICE):
             if start and not self._turn.spend(_HANDSHAKE_COST):
                 self._head = ciphertext[start:]
                 self.backlog = True
@@ -394,38 +365,24 @@ class TlsPipe:
         if isinstance(error, ssl.SSLZeroReturnError):
             self._end_of_data()  # reported this way after our own close_notify
             return
-        self._fail(_explain(error))
-        if _is_about_client_certificate(error):
-            self.complaint = self.error
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason = error.verify_message
+        elif error.reason != "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            self._fail(reason, error)
+            return
+        self._fail(f"{self._peer} certificate refused: {reason}", error)
+        self.complaint = self.error
 
-    def _refuse(self, text: str, alert: Alert | None) -> None:
-        """Fail before OpenSSL took over."""
-        self._fail(text)
-        if alert is not None:
-            self._outgoing.write(alert.record)
-
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, cause: Exception | None = None) -> None:
         self.error = text
+        # without its traceback, which refers to us
+        self.cause = None if cause is None else cause.with_traceback(None)
         self.ended = True
         self._reading = False
-        self._reader = None
         self._ssl = None
         self._read = self._write = _not_established
         self._incoming = ssl.MemoryBIO()  # drops what was not read
-
-
-def _plain_answer(received: bytearray) -> bytes:
-    """Return what a client is told that speaks HTTP instead of TLS."""
-    text = b"This port speaks HTTPS: use https:// in the URL.\n"
-    # RFC 9110 §9.3.2: no content in the answer to HEAD
-    content = b"" if received.startswith(b"HEAD ") else text
-    return b"HTTP/1.1 400 Bad Request\r\n%b%b%d\r\n%b\r\n%b" % (
-        http_date.line(),
-        b"content-type: text/plain; charset=utf-8\r\ncontent-length: ",
-        len(text),
-        b"connection: close\r\n",  # RFC 9112 §9.6
-        content,
-    )
 
 
 def _not_established(_: object) -> NoReturn:
@@ -442,18 +399,3 @@ def _end_of_record(data: bytes, start: int) -> int:
     if data[start] not in _CONTENT_TYPES or length > _RECORD + _EXPANSION:
         return len(data)
     return start + _HEAD + length
-
-
-def _explain(error: ssl.SSLError) -> str:
-    """Return OpenSSL's reason in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"client certificate refused: {error.verify_message}"
-    reason = (error.reason or str(error)).replace("_", " ").lower()
-    missing = _is_about_client_certificate(error)
-    return f"client certificate refused: {reason}" if missing else reason
-
-
-def _is_about_client_certificate(error: ssl.SSLError) -> bool:
-    """Tell whether the client has no certificate that we trust."""
-    missing = error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
-    return missing or isinstance(error, ssl.SSLCertVerificationError)

@@ -30,7 +30,7 @@ from tako.tls.certificates import (
     load_certs,
     load_key,
 )
-from tako.tls.pipe import TlsPipe
+from tako.tls.server_pipe import ServerTlsPipe
 
 
 COMMAND = "python certs/generate.py"
@@ -75,7 +75,7 @@ def shown_cert(ca: trustme.CA, tls: TlsSettings, host: str = "a.test") -> bytes 
     context.check_hostname = False
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname=host)
-    pipe = TlsPipe(tls)
+    pipe = ServerTlsPipe(tls)
     while not pipe.established:
         with contextlib.suppress(ssl.SSLWantReadError):
             client.do_handshake()
@@ -755,7 +755,7 @@ def shakes_hands(ca: trustme.CA, tls: TlsSettings, shown: trustme.LeafCert) -> b
     shown.configure_cert(context)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname="a.test")
-    pipe = TlsPipe(tls)
+    pipe = ServerTlsPipe(tls)
     while not (pipe.established or pipe.failed):
         with contextlib.suppress(ssl.SSLWantReadError):
             client.do_handshake()
@@ -1142,7 +1142,7 @@ class TestGenerate:
             )
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             client = context.wrap_bio(incoming, outgoing, server_hostname=host)
-            pipe = TlsPipe(tls)
+            pipe = ServerTlsPipe(tls)
             for _ in range(2):
                 with contextlib.suppress(ssl.SSLWantReadError):
                     client.do_handshake()

@@ -1,4 +1,4 @@
-"""TlsPipe and a client's SSLObject back to back over memory."""
+"""ServerTlsPipe and a client's SSLObject back to back over memory."""
 
 import contextlib
 import functools
@@ -22,6 +22,7 @@ from tako.errors import LocalProtocolError
 from tako.tls.certificates import ClientAuth, TlsCert, TlsSettings
 from tako.tls.client_hello import Alert
 from tako.tls.pipe import TlsPipe
+from tako.tls.server_pipe import ServerTlsPipe
 from tests.support.children import Child
 from tests.support.peer_io import TIMEOUT
 from tests.support.tls_records import TlsRecords
@@ -102,7 +103,7 @@ class Client:
         return self.outgoing.read()
 
 
-def shake_hands(pipe: TlsPipe, client: Client) -> None:
+def shake_hands(pipe: ServerTlsPipe, client: Client) -> None:
     """Carry bytes until both sides are quiet; raises what the client raises."""
     while flight := client.step():
         assert pipe.receive_data(flight) == b""
@@ -113,8 +114,8 @@ def connect(
     tls: TlsSettings | None = None,
     context: ssl.SSLContext | None = None,
     host: str | None = "a.test",
-) -> tuple[TlsPipe, Client]:
-    pipe = TlsPipe(tls or settings())
+) -> tuple[ServerTlsPipe, Client]:
+    pipe = ServerTlsPipe(tls or settings())
     client = Client(context or client_context(BOTH), host)
     shake_hands(pipe, client)
     assert pipe.established, pipe.error
@@ -122,9 +123,9 @@ def connect(
     return pipe, client
 
 
-def refused(tls: TlsSettings, client: Client) -> tuple[TlsPipe, str]:
+def refused(tls: TlsSettings, client: Client) -> tuple[ServerTlsPipe, str]:
     """Return the pipe and the reason that the client learns for being refused."""
-    pipe = TlsPipe(tls)
+    pipe = ServerTlsPipe(tls)
 
     def whole_handshake() -> None:
         shake_hands(pipe, client)
@@ -134,6 +135,94 @@ def refused(tls: TlsSettings, client: Client) -> tuple[TlsPipe, str]:
         whole_handshake()
     assert pipe.failed
     return pipe, caught.value.reason or str(caught.value)
+
+
+class TestBothRoles:
+    """A client's pipe and a server's, end to end."""
+
+    def carry(self, client: TlsPipe, server: ServerTlsPipe) -> list[tuple[bytes, str]]:
+        """Carry bytes until both are quiet; return what arrived, and where."""
+        arrived = list[tuple[bytes, str]]()
+        while True:
+            there, back = client.data_to_send(), server.data_to_send()
+            if not there and not back:
+                return arrived
+            arrived.append((server.receive_data(there), "server"))
+            arrived.append((client.receive_data(back), "client"))
+
+    def pipes(
+        self, context: ssl.SSLContext | None = None, auth: ClientAuth | None = None
+    ) -> tuple[TlsPipe, ServerTlsPipe]:
+        client, server = TlsPipe(), ServerTlsPipe(settings(auth=auth))
+        context = context or client_context(BOTH)
+        client.begin(context, server_side=False, sni="a.test")
+        return client, server
+
+    def test_a_client_shakes_hands_and_exchanges_data(self) -> None:
+        client, server = self.pipes()
+        assert not client.established
+        self.carry(client, server)
+        assert client.established
+        assert server.established
+        assert client.info is not None
+        assert client.info.sni == "a.test"
+        assert client.info.peer_cert
+        assert (client.alpn, server.alpn) == ("h2", "h2")
+        large = bytes(100_000)
+        assert server.receive_data(client.data_to_send(b"ping")) == b"ping"
+        assert client.receive_data(server.data_to_send(large)) == large
+        client.close_notify()
+        self.carry(client, server)
+        assert server.peer_closed
+        assert not server.failed
+        server.close_notify()
+        self.carry(client, server)
+        assert client.peer_closed
+        assert not client.failed
+
+    def test_a_client_keeps_why_it_does_not_trust_the_server(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # knows no authority
+        client, server = self.pipes(context)
+        self.carry(client, server)
+        assert isinstance(client.cause, ssl.SSLCertVerificationError)
+        assert client.cause.__traceback__ is None
+        assert client.error is not None
+        assert client.error.startswith("server certificate refused: ")
+        assert server.failed
+        assert isinstance(server.cause, ssl.SSLError)
+        assert server.complaint is None
+
+    def test_a_server_keeps_why_it_does_not_trust_the_client(self) -> None:
+        client, server = self.pipes(auth=ClientAuth.required(authority()))
+        self.carry(client, server)
+        assert server.error is not None
+        assert server.error.startswith("client certificate refused: ")
+        assert isinstance(server.cause, ssl.SSLError)
+        assert server.complaint == server.error
+
+    def test_a_context_for_the_other_role_is_refused(self) -> None:
+        for server_side in (False, True):
+            context = client_context() if server_side else server_context("a.test")
+            with pytest.raises(ssl.SSLError):
+                TlsPipe().begin(context, server_side=server_side, sni="a.test")
+
+    def test_nothing_happens_before_it_begins(self) -> None:
+        pipe = TlsPipe()
+        assert pipe.receive_data(b"x") == b""
+        assert pipe.data_to_send() == b""
+        pipe.close_notify()
+        assert not pipe.failed
+
+    def test_what_a_resolver_raised_is_kept(self) -> None:
+        mistake = LookupError("no such tenant")
+
+        def resolve(_: str | None) -> ssl.SSLContext:
+            raise mistake
+
+        pipe, _ = refused(
+            TlsSettings(TlsCert.resolver(resolve), BOTH), Client(client_context())
+        )
+        assert pipe.cause is mistake
 
 
 class TestHandshake:
@@ -161,7 +250,7 @@ class TestHandshake:
 
     @pytest.mark.parametrize("version", VERSIONS)
     def test_bytes_may_come_one_by_one(self, version: ssl.TLSVersion) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         client = Client(client_context(BOTH, version))
         while flight := client.step():
             for byte in flight:
@@ -173,7 +262,7 @@ class TestHandshake:
         tls, context = settings(), client_context(BOTH)
         length = len(Client(context).step())
         for cut in range(length):
-            pipe, client = TlsPipe(tls), Client(context)
+            pipe, client = ServerTlsPipe(tls), Client(context)
             flight = client.step()
             pipe.receive_data(flight[:cut])
             assert pipe.data_to_send() == b""
@@ -184,7 +273,7 @@ class TestHandshake:
             assert pipe.alpn == "h2"
 
     def test_data_in_the_last_flight_of_the_handshake_is_returned(self) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         client = Client(client_context(BOTH, ssl.TLSVersion.TLSv1_3))
         pipe.receive_data(client.step())
         client.incoming.write(pipe.data_to_send())
@@ -193,15 +282,15 @@ class TestHandshake:
 
     def test_nothing_can_be_sent_before_the_handshake_is_complete(self) -> None:
         with pytest.raises(LocalProtocolError):
-            TlsPipe(settings()).data_to_send(b"too early")
+            ServerTlsPipe(settings()).data_to_send(b"too early")
 
     def test_close_notify_before_the_handshake_is_complete_says_nothing(self) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         pipe.close_notify()
         assert pipe.data_to_send() == b""
 
     def test_eof_during_the_handshake_is_an_error(self) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         pipe.receive_data(Client(client_context()).step())
         pipe.receive_eof()
         assert pipe.error == "connection closed during the TLS handshake"
@@ -252,7 +341,7 @@ class TestAlpn:
         assert offers[0] in pipe.error
 
     def test_refusal_is_one_alert_and_nothing_else(self) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         pipe.receive_data(Client(client_context(("foo",))).step())
         assert pipe.data_to_send() == Alert.NO_APPLICATION_PROTOCOL.record
         assert pipe.receive_data(b"more") == b""
@@ -331,7 +420,7 @@ class TestVersionsAndSuites:
     @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
     def test_client_cannot_renegotiate(self) -> None:
         """RFC 9113 §9.2.1; TL-07, with the one client that can be told to ask."""
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         received: list[bytes] = []
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.settimeout(TIMEOUT)
@@ -477,7 +566,7 @@ class TestClientCertificates:
 
     def test_a_client_that_refuses_ours_is_nothing_to_complain_of(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
-        pipe, client = TlsPipe(settings()), Client(context)
+        pipe, client = ServerTlsPipe(settings()), Client(context)
         with pytest.raises(ssl.SSLCertVerificationError):
             shake_hands(pipe, client)
         pipe.receive_data(client.outgoing.read())
@@ -677,7 +766,7 @@ class TestEnd:
 
 
 def count_pipes() -> int:
-    return sum(isinstance(each, TlsPipe) for each in gc.get_objects())
+    return sum(isinstance(each, ServerTlsPipe) for each in gc.get_objects())
 
 
 class TestHostilePeers:
@@ -692,7 +781,7 @@ class TestHostilePeers:
     )
     def test_plain_http_is_told_that_this_is_https(self, data: bytes) -> None:
         # TL-18
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         assert pipe.receive_data(data) == b""
         assert pipe.error == "plain HTTP instead of a TLS ClientHello"
         assert pipe.complaint is not None
@@ -707,7 +796,7 @@ class TestHostilePeers:
         assert pipe.data_to_send() == b""
 
     def test_plain_head_is_answered_without_content(self) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         pipe.receive_data(b"HEAD / HTTP/1.1\r\n\r\n")
         assert pipe.data_to_send().endswith(b"connection: close\r\n\r\n")
 
@@ -716,14 +805,14 @@ class TestHostilePeers:
     )
     def test_other_bytes_are_refused_quietly(self, data: bytes) -> None:
         # TL-18
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         assert pipe.receive_data(data) == b""
         assert pipe.error is not None
         assert pipe.complaint is None
         assert pipe.data_to_send() == b""
 
     def test_plain_http_inside_a_handshake_is_not_answered_in_the_clear(self) -> None:
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         pipe.receive_data(Client(client_context(BOTH)).step())
         pipe.data_to_send()
         pipe.receive_data(b"GET / HTTP/1.1\r\n\r\n")
@@ -732,7 +821,7 @@ class TestHostilePeers:
 
     def test_hello_declared_as_16_megabytes_is_not_hoarded(self) -> None:
         # TL-19
-        pipe = TlsPipe(settings())
+        pipe = ServerTlsPipe(settings())
         tracemalloc.start()
         try:
             pipe.receive_data(b"\x16\x03\x01\x40\x00\x01\xff\xff\xff")
@@ -752,7 +841,7 @@ class TestHostilePeers:
         before = count_pipes()
         try:
             for offers in (("foo",), BOTH):
-                pipe = TlsPipe(tls)
+                pipe = ServerTlsPipe(tls)
                 pipe.receive_data(Client(client_context(offers)).step())
                 del pipe
             assert count_pipes() == before
@@ -764,7 +853,7 @@ class TestHostilePeers:
         tls, context = settings(), client_context(BOTH)
         outcomes = set()
         for _ in range(300):
-            pipe, client = TlsPipe(tls), Client(context)
+            pipe, client = ServerTlsPipe(tls), Client(context)
             plain = []
             for turn in range(6):
                 try:
@@ -802,8 +891,8 @@ def test_threads_share_settings() -> None:
 class TestRecordsWithoutData:
     """RFC 8446 §5.1 and §4.6.3 allow any number of them; nobody needs many."""
 
-    def peer(self, turn: Turn | None = None) -> tuple[TlsPipe, TlsRecords]:
-        pipe = TlsPipe(settings(), turn)
+    def peer(self, turn: Turn | None = None) -> tuple[ServerTlsPipe, TlsRecords]:
+        pipe = ServerTlsPipe(settings(), turn)
 
         def send(data: bytes) -> bytes:
             assert pipe.receive_data(data) == b""
