@@ -17,6 +17,7 @@ from tako.cli.serving import serve_here
 from tako.cli.supervisor import supervise
 from tako.cli.worker import Worker
 from tako.errors import TakoError
+from tako.tls import dev
 
 
 _CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
@@ -161,7 +162,7 @@ def _certs() -> None:
 )
 def _certs_make(names: tuple[str, ...], out: str) -> None:
     """Make a certificate for NAMEs (localhost), signed by this user's own authority."""
-    authority = certs.make(Path(out), names or certs.NAMES)
+    authority = certs.make(Path(out), names or dev.NAMES)
     click.echo(f"{Path(out) / 'cert.pem'}: {certs.facts(Path(out) / 'cert.pem')[0]}")
     click.echo(f"{Path(out) / 'key.pem'}: its key, for your eyes only")
     click.echo(f"{authority}: the authority; to trust it on this machine:")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import runpy
 import ssl
 import stat
 import tempfile
@@ -34,7 +33,6 @@ from tako.tls.server_pipe import ServerTlsPipe
 
 
 COMMAND = "python certs/generate.py"
-GENERATE = Path(__file__).parents[3] / "certs" / "generate.py"
 
 
 @pytest.fixture(scope="module")
@@ -1095,94 +1093,3 @@ class TestDefaultCert:
         (tmp_path / "certs").mkdir()
         write(tmp_path / "certs", preferred)
         assert shown_cert(ca, TlsSettings(default_cert())) == der_of(preferred)
-
-
-@pytest.fixture(scope="module")
-def main() -> Callable[[list[str]], int]:
-    found: Callable[[list[str]], int] = runpy.run_path(str(GENERATE))["main"]
-    return found
-
-
-class TestGenerate:
-    def test_set_can_be_served_and_is_kept(
-        self,
-        main: Callable[[list[str]], int],
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        directory = tmp_path / "certs"
-        where = ["--dir", str(directory)]
-        assert main(where) == 0
-        assert f"wrote {directory / 'key.pem'}" in capsys.readouterr().out
-        assert stat.S_IMODE((directory / "key.pem").stat().st_mode) == 0o600
-        assert sorted(os.listdir(directory)) == ["ca.pem", "cert.pem", "key.pem"]
-        TlsSettings(TlsCert.pem_paths(directory / "cert.pem", directory / "key.pem"))
-        before = (directory / "cert.pem").read_bytes()
-        assert main(where) == 0
-        assert "has a valid set" in capsys.readouterr().out
-        assert main([*where, "other.test"]) == 1
-        assert "is not for other.test" in capsys.readouterr().out
-        assert main([*where, "--client", "alice"]) == 1
-        assert (directory / "cert.pem").read_bytes() == before
-        assert main([*where, "--force", "other.test"]) == 0
-        assert main([*where, "other.test"]) == 0
-        assert (directory / "cert.pem").read_bytes() != before
-
-    def test_names_and_clients_are_verified_by_the_authority(
-        self, main: Callable[[list[str]], int], tmp_path: Path
-    ) -> None:
-        assert main(["--dir", str(tmp_path), "--client", "alice", "x.test"]) == 0
-        files = tmp_path / "cert.pem", tmp_path / "key.pem"
-        auth = ClientAuth.required(tmp_path / "ca.pem")
-        tls = TlsSettings(TlsCert.pem_paths(*files, client_auth=auth))
-        for host in ("localhost", "127.0.0.1", "::1", "x.test"):
-            context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
-            context.load_cert_chain(
-                tmp_path / "client.pem", tmp_path / "client-key.pem"
-            )
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            client = context.wrap_bio(incoming, outgoing, server_hostname=host)
-            pipe = ServerTlsPipe(tls)
-            for _ in range(2):
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    client.do_handshake()
-                pipe.receive_data(outgoing.read())
-                incoming.write(pipe.data_to_send())
-            assert pipe.established, pipe.error
-            assert pipe.info is not None
-            assert pipe.info.peer_cert is not None
-        assert stat.S_IMODE((tmp_path / "client-key.pem").stat().st_mode) == 0o600
-        assert main(["--dir", str(tmp_path), "--force"]) == 0
-        assert not (tmp_path / "client.pem").exists()
-
-    def test_broken_set_is_told_of(
-        self,
-        main: Callable[[list[str]], int],
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        where = ["--dir", str(tmp_path)]
-        assert main(where) == 0
-        (tmp_path / "key.pem").write_bytes(b"broken")
-        assert main(where) == 1
-        assert "cannot be used" in capsys.readouterr().out
-        (tmp_path / "key.pem").unlink()
-        assert main(where) == 1
-        assert "has no key.pem" in capsys.readouterr().out
-
-    def test_expired_set_is_told_of(
-        self,
-        main: Callable[[list[str]], int],
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        function: Callable[..., object] = main
-        past = -function.__globals__["LIFETIME"]
-        function.__globals__["LIFETIME"], keep = past, -past
-        try:
-            assert main(["--dir", str(tmp_path)]) == 0
-        finally:
-            function.__globals__["LIFETIME"] = keep
-        capsys.readouterr()
-        assert main(["--dir", str(tmp_path)]) == 1
-        assert "expired on" in capsys.readouterr().out
