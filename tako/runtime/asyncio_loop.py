@@ -19,7 +19,7 @@ from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, cast
 
 from tako.core.loop import AsyncFunction, Receiver, Task, Timer, Transport
-from tako.runtime import kernel as _kernel, signals as _signals
+from tako.runtime import kernel, signals
 
 
 _logger = logging.getLogger("tako.server")
@@ -33,8 +33,8 @@ class AsyncioSignal:
 
     __slots__ = ("_loop", "_others", "_waiter")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[bool] | None = None
         self._others: set[asyncio.Future[bool]] | None = None  # made when first needed
 
@@ -75,6 +75,16 @@ def _expire(waiter: asyncio.Future[bool]) -> None:
         waiter.set_result(False)
 
 
+def signal() -> AsyncioSignal:
+    """Return a new signal, for tasks of the loop that runs."""
+    return AsyncioSignal()
+
+
+async def sleep(delay: float, /) -> None:
+    """Sleep for ``delay`` seconds. Cancel safety: safe."""
+    await asyncio.sleep(delay)
+
+
 class _Task(asyncio.Task[object]):
     """A task that begins even if it is cancelled at once.
 
@@ -97,6 +107,8 @@ class AsyncioRuntime:
 
     cancelled: type[BaseException] = asyncio.CancelledError
     checkpoint: Callable[[], Awaitable[None]] | None = None
+    signal = staticmethod(signal)
+    sleep = staticmethod(sleep)
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -113,29 +125,21 @@ class AsyncioRuntime:
         task.add_done_callback(self._tasks.discard)
         return cast("Task", task)
 
-    async def sleep(self, delay: float, /) -> None:
-        """Sleep for ``delay`` seconds. Cancel safety: safe."""
-        await asyncio.sleep(delay)
-
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``."""
         return self._loop.call_at(when, callback)
 
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
-        return _kernel.unacknowledged(_fileno(transport))
+        return kernel.unacknowledged(_fileno(transport))
 
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer of ``transport`` takes nothing any more."""
-        return _kernel.hung_up(_fileno(transport))
+        return kernel.hung_up(_fileno(transport))
 
     def peer_ended(self, transport: Transport) -> bool:
         """Tell whether the end of what ``transport`` will receive is here."""
-        return _kernel.peer_ended(_fileno(transport))
-
-    def signal(self) -> AsyncioSignal:
-        """Return a new signal."""
-        return AsyncioSignal(self._loop)
+        return kernel.peer_ended(_fileno(transport))
 
     async def accept(self, listener: socket.socket) -> socket.socket:
         """Accept one connection. Cancel safety: safe."""
@@ -234,9 +238,7 @@ def _ready(future: asyncio.Future[None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(
-    _nursery: object = None,
-) -> AsyncGenerator[AsyncioRuntime, None]:
+async def open_runtime() -> AsyncGenerator[AsyncioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
     runtime = AsyncioRuntime()
     try:
@@ -296,16 +298,6 @@ async def _ended(task: asyncio.Task[Any]) -> None:
         raise cancelled
 
 
-def signal() -> AsyncioSignal:
-    """Return a new signal."""
-    return AsyncioSignal(asyncio.get_running_loop())
-
-
-async def sleep(seconds: float) -> None:
-    """Sleep. Cancel safety: safe."""
-    await asyncio.sleep(seconds)
-
-
 async def to_thread(function: Callable[[], object]) -> object:
     """Return what ``function`` returns in a thread. Cancel safety: it goes on alone."""
     return await asyncio.to_thread(function)
@@ -320,7 +312,7 @@ def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
     async def wait() -> None:
         await come.wait()
 
-    with _signals.waiting(loop, come.set, loop.call_soon_threadsafe):
+    with signals.waiting(loop, come.set, loop.call_soon_threadsafe):
         yield wait
 
 

@@ -23,7 +23,7 @@ from typing import cast
 import trio
 
 from tako.core.loop import AsyncFunction, Receiver, Transport
-from tako.runtime import kernel as _kernel, signals
+from tako.runtime import kernel, signals
 from tako.runtime.trio_transport import TrioTransport
 
 
@@ -70,6 +70,16 @@ class TrioSignal:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
 
+def signal() -> TrioSignal:
+    """Return a new signal."""
+    return TrioSignal()
+
+
+async def sleep(delay: float, /) -> None:
+    """Sleep for ``delay`` seconds. Cancel safety: safe."""
+    await trio.sleep(delay)
+
+
 class TrioTimer:
     """A pending call."""
 
@@ -90,6 +100,8 @@ class TrioRuntime:
     checkpoint: Callable[[], Awaitable[None]] | None = staticmethod(
         trio.lowlevel.checkpoint
     )
+    signal = staticmethod(signal)
+    sleep = staticmethod(sleep)
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -120,10 +132,6 @@ class TrioRuntime:
         """Return trio's clock, in seconds."""
         return trio.current_time()
 
-    async def sleep(self, delay: float, /) -> None:
-        """Sleep for ``delay`` seconds. Cancel safety: safe."""
-        await trio.sleep(delay)
-
     def call_at(self, when: float, callback: Callable[[], None]) -> TrioTimer:
         """Call ``callback`` at ``when``."""
         timer = TrioTimer(callback)
@@ -135,19 +143,15 @@ class TrioRuntime:
 
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
-        return _kernel.unacknowledged(cast("TrioTransport", transport).fileno())
+        return kernel.unacknowledged(cast("TrioTransport", transport).fileno())
 
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer of ``transport`` takes nothing any more."""
-        return _kernel.hung_up(cast("TrioTransport", transport).fileno())
+        return kernel.hung_up(cast("TrioTransport", transport).fileno())
 
     def peer_ended(self, transport: Transport) -> bool:
         """Tell whether the end of what ``transport`` will receive is here."""
-        return _kernel.peer_ended(cast("TrioTransport", transport).fileno())
-
-    def signal(self) -> TrioSignal:
-        """Return a new signal."""
-        return TrioSignal()
+        return kernel.peer_ended(cast("TrioTransport", transport).fileno())
 
     async def accept(self, listener: socket.socket) -> socket.socket:
         """Accept one connection. Cancel safety: safe."""
@@ -266,7 +270,7 @@ def _call(callback: Callable[[], None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(_nursery: object = None) -> AsyncGenerator[TrioRuntime, None]:
+async def open_runtime() -> AsyncGenerator[TrioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
     async with _open_nursery() as nursery:
         runtime = TrioRuntime(nursery)
@@ -314,16 +318,6 @@ def _alone(error: BaseException) -> BaseException:
         return error
     group = cast("BaseExceptionGroup[BaseException]", error)
     return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
-
-
-def signal() -> TrioSignal:
-    """Return a new signal."""
-    return TrioSignal()
-
-
-async def sleep(seconds: float) -> None:
-    """Sleep. Cancel safety: safe."""
-    await trio.sleep(seconds)
 
 
 async def to_thread(function: Callable[[], object]) -> object:

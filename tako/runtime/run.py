@@ -1,0 +1,132 @@
+"""``run``: a program from its first line to its last, and its end by a signal.
+
+``run`` makes the loop, tunes the collector and the allocator for a server, and lets
+servers inside take SIGINT and SIGTERM (``managed``). ``ctrl_c`` waits for them by hand.
+"""
+
+import contextlib
+import contextvars
+import gc
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from tako.core.loop import AsyncFunction
+from tako.runtime import signals
+from tako.runtime.backend import backend, current
+
+
+_YOUNG_OBJECTS = 10_000  # that the collector lets come together before it looks
+_LARGE_BLOCK = 4 << 20  # bytes
+_managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "tako_run", default=False
+)
+
+
+def run(
+    main: AsyncFunction,
+    *args: object,
+    runtime: str = "asyncio",
+    loop: str = "auto",
+) -> Any:
+    """Run ``main(*args)`` on a new event loop and return what it returns.
+
+    A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM;
+    a second signal ends the process at once, whatever it is doing, as a signal ends one
+    that takes no care of it (a shell sees 128 and its number). The signals are taken
+    before the server says that it listens, and given back when ``run`` returns; several
+    servers drain together. While it runs, the garbage
+    collector looks for cycles less often (``gc.set_threshold``), unless you have set
+    it so already; glibc's ``malloc`` keeps up to 8 MiB that are free, also afterwards.
+
+    Args:
+        main: an async function.
+        args: its arguments.
+        runtime: ``"asyncio"`` or ``"trio"`` (extra ``tako-server[trio]``).
+        loop: for asyncio: ``"auto"`` takes uvloop where it is installed, ``"uvloop"``
+            insists on it, ``"asyncio"`` takes the standard loop.
+
+    Raises:
+        RuntimeError: the runtime or the loop asked for is not installed.
+        ValueError: there is no such runtime or loop.
+    """
+    if loop not in {"auto", "asyncio", "uvloop"}:
+        msg = f'loop is "auto", "asyncio" or "uvloop", not {loop!r}'
+        raise ValueError(msg)
+    chosen = backend(runtime)
+    thresholds = gc.get_threshold()
+    _tune_collector(thresholds)
+    _tune_allocator()
+    token = _managed.set(True)
+    try:
+        with signals.given_back():
+            return chosen.run(main, args, loop)
+    finally:
+        _managed.reset(token)
+        gc.set_threshold(*thresholds)
+
+
+def managed() -> bool:
+    """Tell whether ``run`` started us, in the main thread: signals are ours to take."""
+    # the variable is inherited by threads
+    return _managed.get() and threading.current_thread() is threading.main_thread()
+
+
+def signalled() -> bool:
+    """Tell whether a signal came that was waited for: the next one is deadly."""
+    return signals.come()
+
+
+def ctrl_c() -> Coroutine[Any, Any, None]:
+    """Wait for SIGINT (Ctrl-C) or SIGTERM; made for ``shutdown=tako.ctrl_c()``.
+
+    The signals are taken from the call on, not only while it is awaited, so a program
+    can call it before it tells anybody that it listens. The next signal after the first
+    ends the process at once, unless somebody waits for it again, until ``tako.run``
+    returns; on a loop that somebody else runs, for good.
+
+    Cancel safety: safe.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return _interrupted()  # which raises
+    try:
+        interrupts = current().interrupts()
+    except RuntimeError:
+        return _interrupted()  # the loop is still to come
+    stack = contextlib.ExitStack()
+    waiting = _wait(stack, stack.enter_context(interrupts))
+    weakref.finalize(waiting, stack.close)  # it may never be awaited
+    return waiting
+
+
+async def _interrupted() -> None:
+    with current().interrupts() as wait:
+        await wait()
+
+
+async def _wait(
+    stack: contextlib.ExitStack, wait: Callable[[], Awaitable[None]]
+) -> None:
+    with stack:
+        await wait()
+
+
+def _tune_collector(thresholds: tuple[int, int, int]) -> None:
+    """Let the collector of cycles cost a server less (DESIGN.md has the figures)."""
+    # What was imported stays: without it a full collection takes a third of the time,
+    # and that is how long every socket waits for it (40 to 70 ms before).
+    gc.collect()
+    gc.freeze()
+    # A connection is a few hundred objects: most are gone before the next look.
+    if 0 < thresholds[0] < _YOUNG_OBJECTS:
+        gc.set_threshold(_YOUNG_OBJECTS, *thresholds[1:])
+
+
+def _tune_allocator() -> None:
+    """Let large messages cost no page faults (DESIGN.md has the figures)."""
+    # glibc gives the top of the heap back to the kernel beyond a threshold, 128 KiB at
+    # first, and asks for it again for the next message. It raises the threshold to
+    # twice the size of the largest mapped block that was freed (mallopt(3),
+    # M_MMAP_THRESHOLD). No byte of this one is touched; elsewhere nothing happens.
+    bytes(_LARGE_BLOCK)
