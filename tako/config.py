@@ -338,8 +338,8 @@ class ServerConfig(WireConfig):
     half_closed_timeout: OptionalSeconds = OptionalSeconds(30.0)
     """Seconds that an answer may stand still after its client has ended its sending
     direction (FIN, or TLS's close_notify), before it is given up as if the client had
-    reset it: most such clients are gone, and do not say so. An answer that goes on
-    reaching its client has no limit. ``None``: wait for ever."""
+    reset it: most such clients are gone without another word. An answer that goes
+    on reaching its client has no limit. ``None``: wait for ever."""
 
     h2_max_requests: int = count(100_000, 1, 2**30)
     """Requests on one HTTP/2 connection before a graceful GOAWAY."""

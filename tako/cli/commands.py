@@ -13,7 +13,7 @@ from tako.cli.listeners import keep_from_children
 from tako.cli.options import Decorator, config_options, envvar
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
-from tako.cli.serving import serve_here
+from tako.cli.serve import serve_here
 from tako.cli.supervisor import supervise
 from tako.cli.worker import Worker
 from tako.errors import TakoError

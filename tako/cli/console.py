@@ -1,4 +1,4 @@
-"""What the command tells people: lines on stderr, and errors that are one line."""
+"""The console: lines on stderr, and errors that are one line."""
 
 import importlib
 

@@ -32,7 +32,7 @@ def keep_from_children(addresses: tuple[str, ...]) -> None:
     """Let no program that the app starts, at its import even, inherit our sockets."""
     for address in addresses:
         if address.startswith("fd://"):
-            # what cannot be: bind_all says so
+            # bind_all raises for what cannot be
             with contextlib.suppress(OSError, ValueError, ConfigError):
                 for number in descriptors(address.removeprefix("fd://")):
                     os.set_inheritable(number, False)

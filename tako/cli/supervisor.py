@@ -1,4 +1,4 @@
-"""The supervisor: worker processes that share listening sockets, and who replaces whom.
+"""The supervisor: worker processes that share listening sockets, and their replacing.
 
 Theory of operation. The sockets are bound here and inherited by every worker, which is
 this same command with ``TAKO_WORKER`` in its environment. One thread, one loop:
@@ -16,9 +16,10 @@ are stopping.
   rolled one by one: a replacement is started, and only when it is ready the old worker
   drains. Connections wait in the kernel's queue of the shared socket, so none is
   refused. If a replacement cannot start the roll ends and the old worker stays. A
-  worker that was starting already is rolled, too, once it is ready: nobody knows how
-  much of what was there before it has loaded.
-* SIGUSR1: only the certificates.
+  worker that was starting already is rolled, too, once it is ready: there is no
+  telling how much of what was there before it has loaded.
+* SIGUSR1: only the certificates. To a worker both signals mean just that, so it gets
+  SIGHUP for either.
 * SIGTERM, SIGINT: every worker drains. The second one kills.
 
 Invariant: a place is never without a worker for longer than its pause, until the end.
@@ -40,7 +41,7 @@ from tako.cli import listeners
 from tako.cli.console import say
 from tako.cli.plan import Plan
 from tako.cli.reload import Watch
-from tako.cli.serving import announce
+from tako.cli.serve import announce
 from tako.cli.worker import END, ENVIRONMENT, FAILED, READY, describe
 from tako.server.listener import Listener
 
@@ -190,6 +191,7 @@ class Supervisor:
         elif number in {signal.SIGHUP, signal.SIGUSR1} and self._code is None:
             for child in self._children:
                 if child.ready:
+                    # SIGUSR1, too, reaches workers as SIGHUP: one way to say it
                     child.process.send_signal(signal.SIGHUP)
             if number == signal.SIGHUP:
                 self._begin_roll()
@@ -197,7 +199,7 @@ class Supervisor:
     def _end(self, code: int) -> None:
         """Drain everything; ``code`` is the exit code."""
         self._code = code
-        self._listener.close()  # the workers close theirs: who comes now is refused
+        self._listener.close()  # the workers close theirs: new connections are refused
         self._due.clear()
         self._to_roll.clear()
         for child in self._children:
@@ -227,7 +229,7 @@ class Supervisor:
         data = os.read(child.ready_pipe, _PIPE)
         child.said += data
         if not data:
-            self._close_pipe(child)  # it could not start: SIGCHLD says so
+            self._close_pipe(child)  # it could not start: SIGCHLD follows
         if not (child.said.startswith(READY) and child.said.endswith(END)):
             return
         self._close_pipe(child)
@@ -272,7 +274,7 @@ class Supervisor:
                 self._ended(child)
 
     def _ended(self, child: Child) -> None:
-        """A worker is gone; see who takes its place."""
+        """A worker is gone; replace it, or begin to end."""
         if child.stopping_at is not None or self._code is not None:
             return
         how = _how(child.process.returncode)
@@ -295,7 +297,7 @@ class Supervisor:
             self._roll_on()
 
     def _replaced(self, gone: Child) -> bool:
-        """Tell whether somebody is about to take the place of ``gone`` anyway."""
+        """Tell whether another worker is about to take the place of ``gone`` anyway."""
         for child in self._children:
             if child.replaces is gone:
                 child.replaces = None
@@ -316,7 +318,7 @@ class Supervisor:
     # Rolling -------------------------------------------------------------------------
 
     def _begin_roll(self) -> None:
-        self._failure = b""  # somebody has asked: they hear it again
+        self._failure = b""  # a person asked for the roll: say it again
         self._to_roll = deque(range(1, self._plan.workers + 1))
         self._roll_on()
 

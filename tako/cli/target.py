@@ -169,7 +169,7 @@ def _is_asgi(found: Any) -> bool:
     if not callable(found) or inspect.isclass(found):
         return False
     parameters = _parameters(found)
-    if parameters is None:  # compiled: nobody can tell
+    if parameters is None:  # compiled code has none to look at
         return True
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
         return _takes(found, 3)  # around an app, say; a factory takes nothing

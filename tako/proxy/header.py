@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2, without I/O: who a proxy says is behind it.
+"""The PROXY protocol, versions 1 and 2, without I/O: the client behind a proxy.
 
 Section numbers are those of the PROXY protocol specification (HAProxy,
 ``proxy-protocol.txt``).
@@ -42,7 +42,7 @@ __all__ = [
 _logger = logging.getLogger("tako.server")
 
 MAX_HEADER = 4096
-"""Bytes behind the first 16 of a v2 header that are accepted if nobody says else."""
+"""Bytes behind the first 16 of a v2 header that are accepted by default."""
 
 _V1 = b"PROXY "
 _V1_MAX = 107  # §2.1: the longest line, CRLF included

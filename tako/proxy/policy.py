@@ -1,4 +1,4 @@
-"""Whose PROXY headers are believed, and what they change in a request."""
+"""Which peers' PROXY headers are believed, and what they change in a request."""
 
 from collections.abc import Iterable
 from ipaddress import (
@@ -25,20 +25,20 @@ _X_FORWARDED = b"x-forwarded-"
 
 
 class ProxyPolicy:
-    """Whose PROXY headers are believed.
+    """The peers whose PROXY headers are believed.
 
     A peer in ``trusted`` must begin each connection with a header. From any other peer
     none is expected, and the bytes of one are a bad request.
 
     Args:
         trusted: networks (``"10.0.0.0/8"``) and addresses of the proxies; ``"unix"``
-            stands for everybody who can connect to a Unix socket.
+            stands for every process that can connect to a Unix socket.
         required: ``False`` also serves trusted peers that send no header, such as a
             load balancer's health check. Only safe if the proxies always put a header
             in front of what a client sends: else the client can send one of its own.
 
     Raises:
-        ConfigError: nobody is trusted, or one of the networks is none.
+        ConfigError: ``trusted`` is empty, or has something in it that is no network.
     """
 
     __slots__ = ("_networks", "_unix", "required")
@@ -57,7 +57,7 @@ class ProxyPolicy:
 
     @classmethod
     def everybody(cls) -> "ProxyPolicy":
-        """Return a policy for a port that nobody but proxies can reach."""
+        """Return a policy for a port that only proxies can reach."""
         return cls(["0.0.0.0/0", "::/0", "unix"])
 
     def trusts(self, peer: PeerAddr) -> bool:
@@ -81,7 +81,7 @@ def _network(name: Network) -> IPv4Network | IPv6Network:
 
 
 def adopt_header(request: Request, header: ProxyHeader | None) -> None:
-    """Let ``request`` say who its client is according to the proxy, and its scheme.
+    """Give ``request`` the client address and the scheme that the proxy names.
 
     The fields that other proxies use for that (``Forwarded``, ``X-Forwarded-*``,
     ``X-Real-IP``) are removed, as a client could have sent them, and so are names that

@@ -82,9 +82,9 @@ def ctrl_c() -> Coroutine[Any, Any, None]:
     """Wait for SIGINT (Ctrl-C) or SIGTERM; made for ``shutdown=tako.ctrl_c()``.
 
     The signals are taken from the call on, not only while it is awaited, so a program
-    can call it before it tells anybody that it listens. The next signal after the first
-    ends the process at once, unless somebody waits for it again, until ``tako.run``
-    returns; on a loop that somebody else runs, for good.
+    can call it before it announces that it listens. The next signal after the first
+    ends the process at once, unless it is waited for again. ``tako.run`` gives the
+    signals back when it returns; on a loop that was started otherwise they stay taken.
 
     Cancel safety: safe.
     """

@@ -1,9 +1,9 @@
-"""SIGINT and SIGTERM: everybody who waits is told of the first; the next is deadly.
+"""SIGINT and SIGTERM: the first wakes every waiter, the next ends the process.
 
-Theory of operation. *free* -> *taken*: somebody waits, on one loop; what an earlier
-loop left behind does not count -> *come*: the first signal came; all who wait are told
-on their loop -> *taken* when somebody waits again, *free* when ``run`` ends. Without a
-signal the handlers are given back with the last who waits.
+Theory of operation. *free* -> *taken*: there is a waiter, on one loop; what an earlier
+loop left behind does not count -> *come*: the first signal came; all waiters are woken
+on their loop -> *taken* when there is a waiter again, *free* when ``run`` ends. Without
+a signal the handlers are given back with the last waiter.
 
 The next signal never becomes an exception in whatever runs: that can be swallowed, by a
 ``finally``, a finalizer or the loop itself. It ends the process with the signal's own
@@ -113,7 +113,7 @@ def _handle(number: int, _: object) -> None:
     if _post is not None:
         try:
             _post(_received)
-        except RuntimeError:  # that loop is over: nobody waits
+        except RuntimeError:  # that loop is over, and its waiters with it
             _give_back()
             signal.raise_signal(number)
 
@@ -128,4 +128,4 @@ def _received() -> None:
 def _end_by(number: int) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
-    os._exit(128 + number)  # somebody has blocked it
+    os._exit(128 + number)  # the signal is blocked

@@ -81,7 +81,7 @@ async def sleep(delay: float, /) -> None:
 
 
 class TrioTimer:
-    """A pending call."""
+    """A call that ``_run_timers`` will make, unless it is cancelled."""
 
     __slots__ = ("callback",)
 
@@ -185,7 +185,7 @@ class TrioRuntime:
             scope.cancel()
 
     async def stop(self) -> None:
-        """End everything, the helpers included; say so if something goes on."""
+        """End everything, the helpers included; log an error if a task goes on."""
         self._helpers.cancel()
         self._nursery.cancel_scope.cancel()
         with trio.move_on_after(_PATIENCE, shield=True):

@@ -318,7 +318,7 @@ class TlsSettings:
             info: what the handshake settled. A connection in the clear (``None``) may
                 do what a handshake without a server name would let it.
             authority: from ``:authority``, the request target or ``Host``; a port is
-                ignored. ``None`` names nobody else.
+                ignored. ``None`` asks for no other host.
         """
         if not self._choice.several or authority is None:
             return True

@@ -59,7 +59,7 @@ Roots: TypeAlias = Root | Sequence[Root]
 
 @dataclass(frozen=True, slots=True)
 class ClientAuth:
-    """Whether clients have to show a certificate, and who may have signed it.
+    """Whether clients have to show a certificate, and which authorities may sign it.
 
     Made by ``optional`` and ``required``. ``roots`` are the trusted authorities: PEM or
     DER bytes, the path of a file, an object like ``trustme.CA``, or a sequence of
@@ -258,8 +258,8 @@ def check_server_context(context: ssl.SSLContext) -> None:
         msg = "the SSLContext is not one for servers: use ssl.PROTOCOL_TLS_SERVER"
         raise TlsConfigError(msg)
     if context.sni_callback is not None:
-        # what it switches to has neither our rules nor our ALPN list, and nobody could
-        # tell which authorities belong to it
+        # what it switches to has neither our rules nor our ALPN list, and there is
+        # no telling which authorities belong to it
         msg = (
             "the SSLContext chooses certificates itself by its sni_callback: write "
             "TlsCert.sni(...) or TlsCert.resolver(...) instead"

@@ -39,7 +39,7 @@ class CertFacts:
 
     Attributes:
         names: the names and addresses that it is for; else its subject.
-        issuer: who signed it.
+        issuer: the authority that signed it.
         key: the kind of its key.
         expires: when it does, in UTC.
         days_left: whole days until then, negative if that is past.

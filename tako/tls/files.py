@@ -182,7 +182,7 @@ def _load_by_file(context: ssl.SSLContext, pem: bytes, secret: str) -> None:
 
 
 def _check_order(chain: Sequence[bytes], key: PublicKeyTypes, names: str) -> None:
-    """Say so if the key's own certificate is there, but not the first."""
+    """Raise if the key's own certificate is in the chain, but is not the first."""
     wanted = key.public_bytes(*_PUBLIC)
     if _public_key(chain[0]) == wanted:
         return

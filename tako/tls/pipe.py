@@ -141,7 +141,7 @@ class TlsPipe:
         """Take up a role, once; what there is to send then, ``data_to_send`` returns.
 
         Args:
-            context: certificates, protocols, and whom to trust.
+            context: certificates, protocols, and trusted authorities.
             server_side: whether we are the server.
             sni: the server name that the client asks for.
             answered_by: see ``TlsInfo``.
@@ -393,7 +393,7 @@ def _not_established(_: object) -> NoReturn:
 def _end_of_record(data: bytes, start: int) -> int:
     """Return where the record ends whose header is at ``start`` (RFC 8446 §5.1).
 
-    Of what is no record all is handed to OpenSSL, whose business it is to refuse it.
+    What is not a record goes to OpenSSL in full, which refuses it.
     """
     length = data[start + 3] << 8 | data[start + 4]
     if data[start] not in _CONTENT_TYPES or length > _RECORD + _EXPANSION:

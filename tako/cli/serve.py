@@ -30,7 +30,7 @@ from tako.tls.certificates import ReloadableResolver, TlsCert
 
 
 _GRACE = 5.0  # seconds beyond the drain for what is cancelled then, as of a worker
-_HANDOVER = 1.0  # seconds for clients whom a worker accepted before it stops
+_HANDOVER = 1.0  # seconds in which connections accepted before may still send a request
 
 _SPOKEN = {
     "tls": "HTTP/2 and HTTP/1.1",
@@ -135,7 +135,7 @@ def _signalled(resolver: ReloadableResolver | None, *_: object) -> None:
 
 
 class Served:
-    """A router with its lifespan, from whose start on the server is ready."""
+    """A router with its lifespan; the server is ready once that has started."""
 
     __slots__ = ("_access_log", "_lifespan", "_router", "_started")
 
