@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tako.core.request_body import BodySink
-from tako.core.seams import Connection
+from tako.core.seams import ServerConnection
 
 
 _FIRST, _GROWTH, _TICK = 0.2, 1.5, 1.0  # seconds between looks: few, then more
@@ -64,7 +64,7 @@ class HalfClosed(Generic[Exchange]):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ServerConnection,
         exchanges: Callable[[], Iterable[Exchange]],
         give_up: Callable[[Exchange], None],
         probe: Callable[[], None],

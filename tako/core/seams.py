@@ -27,7 +27,7 @@ import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tako.config import ServerConfig
+from tako.config import ServerConfig, WireConfig
 from tako.core.deadlines import Deadlines
 from tako.core.error_code import ErrorCode
 from tako.core.loop import Runtime, Task
@@ -336,12 +336,16 @@ class Engine(Protocol):
 class Connection(Protocol):
     """What a connection offers to its engine and to the sinks of its exchanges."""
 
-    config: ServerConfig
     conn_info: ConnInfo
     deadlines: Deadlines
     turn: Turn
     flush_due: bool
     """``flush(soon=True)`` was called and is still to happen."""
+
+    @property
+    def config(self) -> WireConfig:
+        """Limits, windows and timeouts."""
+        ...
 
     @property
     def runtime(self) -> Runtime:
@@ -401,4 +405,13 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection now; what is queued is lost."""
+        ...
+
+
+class ServerConnection(Connection, Protocol):
+    """A connection that a server has accepted."""
+
+    @property
+    def config(self) -> ServerConfig:
+        """What a wire needs, and what a server demands of its clients."""
         ...

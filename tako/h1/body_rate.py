@@ -11,7 +11,7 @@ while *running*.
 
 from collections.abc import Callable
 
-from tako.core.seams import Connection
+from tako.core.seams import ServerConnection
 
 
 class BodyRate:
@@ -34,7 +34,9 @@ class BodyRate:
         "_too_slow",
     )
 
-    def __init__(self, connection: Connection, too_slow: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: ServerConnection, too_slow: Callable[[], None]
+    ) -> None:
         self._connection = connection
         self._too_slow = too_slow
         self._rate = connection.config.min_rate

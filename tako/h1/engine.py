@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from tako.core.half_closed import HalfClosed
 from tako.core.request_body import BodySink
-from tako.core.seams import Connection, Sink
+from tako.core.seams import ServerConnection, Sink
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.body_rate import BodyRate
 from tako.h1.exchange import H1Exchange
@@ -78,9 +78,9 @@ class H1Engine:
         "half_closed",
     )
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ServerConnection) -> None:
         config = connection.config
-        self.connection: Connection = connection
+        self.connection: ServerConnection = connection
         self.backlog: bool = False
         self.closing: bool = False
         self.half_closed: bool = False

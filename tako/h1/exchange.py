@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Connection, Sink
+from tako.core.seams import ServerConnection, Sink
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1.response_head import (
     CONTINUE,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Wire(Protocol):
     """What an exchange needs of the engine that made it."""
 
-    connection: Connection
+    connection: ServerConnection
 
     @property
     def keeps_alive(self) -> bool:
@@ -124,7 +124,7 @@ class H1Exchange:
         self._left = 0
         self._probed = False  # the size of the next chunk has begun
         self._awaits_continue = head.expects_continue
-        self.connection: Connection = engine.connection
+        self.connection: ServerConnection = engine.connection
         self.head: RequestHead = head
         self.persistent: bool = head.persistent
         self.body: BodySink = BodySink(

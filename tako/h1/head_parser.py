@@ -22,7 +22,7 @@ import re
 
 import httptools
 
-from tako.config import ServerConfig
+from tako.config import WireConfig
 from tako.errors import HttpError
 from tako.h1.request_head import check_head
 from tako.http.grammar import FIELD_CHAR, MAX_METHOD, TCHAR
@@ -66,7 +66,7 @@ class HeadBuffer:
         "data",
     )
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: WireConfig) -> None:
         self._config = config
         self._last_raw = b""
         self._last: RequestHead | None = None

@@ -10,7 +10,7 @@ or grows too long.
 import re
 from typing import TypeAlias
 
-from tako.config import ServerConfig
+from tako.config import WireConfig
 from tako.core.turn import Turn, endless
 from tako.errors import HttpError
 from tako.http.grammar import FIELD_CHAR, TCHAR
@@ -91,7 +91,7 @@ class ChunkedBody:
 
     trailers: list[RawHeader]
 
-    def __init__(self, config: ServerConfig, turn: Turn | None = None) -> None:
+    def __init__(self, config: WireConfig, turn: Turn | None = None) -> None:
         self._turn = turn or endless()
         self._excess = 0  # chunks that carried too little
         self._extensions = 0

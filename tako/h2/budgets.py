@@ -4,10 +4,10 @@ Time is an argument: the engine passes ``Connection.time()``. Each budget answer
 question (``spend``) with a yes or no; what a no costs is the caller's business.
 """
 
-from tako.config import ServerConfig
+from tako.config import WireConfig
 
 
-def header_list_size(config: ServerConfig) -> int:
+def header_list_size(config: WireConfig) -> int:
     """Return the size of a header list that a peer may send (RFC 9113 §6.5.2).
 
     By default whatever is within the limits of an HTTP/1.1 head: 32 bytes for each of
@@ -17,7 +17,7 @@ def header_list_size(config: ServerConfig) -> int:
     return _fitting(config) if size is None else size
 
 
-def decoded_size(config: ServerConfig) -> int:
+def decoded_size(config: WireConfig) -> int:
     """Return the size of a list, or of a block, from which decoding is an attack.
 
     Above the limits a request is answered with 431. That takes decoding its block, and
@@ -26,7 +26,7 @@ def decoded_size(config: ServerConfig) -> int:
     return 2 * max(header_list_size(config), _fitting(config))
 
 
-def _fitting(config: ServerConfig) -> int:
+def _fitting(config: WireConfig) -> int:
     return config.max_header_bytes + 32 * (config.max_headers + 8)
 
 

@@ -34,7 +34,7 @@ from h2.events import (
 
 from tako.core.error_code import ErrorCode
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Connection, Exchange
+from tako.core.seams import Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.budgets import TokenBucket
 from tako.h2.exchange import H2Exchange
@@ -84,7 +84,7 @@ class H2Engine:
         "streams_seen",
     )
 
-    def __init__(self, connection: Connection, *, lane: bool = True) -> None:
+    def __init__(self, connection: ServerConnection, *, lane: bool = True) -> None:
         """Begin the connection; the server's preface is queued.
 
         Args:

@@ -15,9 +15,9 @@ Invariants: ``refusing`` and ``lingering`` imply that the last GOAWAY has been s
 
 from typing import Protocol
 
-from tako.config import ServerConfig
+from tako.config import WireConfig
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Connection
+from tako.core.seams import ServerConnection
 from tako.h2 import frames
 from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.output import Output
@@ -54,7 +54,7 @@ class Streams(Protocol):
         ...
 
 
-def idle_timeout(config: ServerConfig) -> float:
+def idle_timeout(config: WireConfig) -> float:
     """Return how long a connection may be without a stream, in seconds."""
     return config.keep_alive_timeout or config.header_read_timeout or _IDLE_TIMEOUT
 
@@ -82,7 +82,7 @@ class Lifecycle:
     )
 
     def __init__(
-        self, streams: Streams, connection: Connection, output: Output
+        self, streams: Streams, connection: ServerConnection, output: Output
     ) -> None:
         self._streams = streams
         self._connection = connection

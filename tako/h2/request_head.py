@@ -9,7 +9,7 @@ answered with RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
 import re
 from typing import Final, NamedTuple
 
-from tako.config import ServerConfig
+from tako.config import ServerConfig, WireConfig
 from tako.http import grammar
 from tako.http.headers import NOT_IN_TRAILERS, RawHeader, with_host
 from tako.http.request_head import RequestHead
@@ -135,9 +135,7 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> _Parts | None:
     )
 
 
-def check_trailers(
-    raw: list[RawHeader], config: ServerConfig
-) -> list[RawHeader] | None:
+def check_trailers(raw: list[RawHeader], config: WireConfig) -> list[RawHeader] | None:
     """Return what counts of a trailer section; ``None``: it is malformed.
 
     RFC 9113 §8.1: it has no pseudo-fields (a colon is in no name). RFC 9110 §6.5.1:
@@ -152,7 +150,7 @@ def check_trailers(
 
 
 def _too_large(
-    pseudo: dict[bytes, bytes], fields: list[RawHeader], config: ServerConfig
+    pseudo: dict[bytes, bytes], fields: list[RawHeader], config: WireConfig
 ) -> bool:
     """Hold a section, its cookies joined, to the limits of both wires.
 
@@ -233,7 +231,7 @@ def _join_cookies(fields: list[RawHeader]) -> list[RawHeader]:
     return joined
 
 
-def _check_target(head: _Parts, config: ServerConfig) -> _Parts | Refusal | None:
+def _check_target(head: _Parts, config: WireConfig) -> _Parts | Refusal | None:
     # RFC 8441 §4: :protocol belongs to CONNECT
     if head.protocol is not None or head.scheme not in _DEFAULT_PORTS:
         return None

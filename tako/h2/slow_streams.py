@@ -12,7 +12,7 @@ is charged: then nothing is read, either, and ``OutputWatch`` decides for all.
 from collections.abc import Callable, Mapping
 
 from tako.core.min_rate import TICK, pace_of, spell
-from tako.core.seams import Connection
+from tako.core.seams import ServerConnection
 from tako.h2.exchange import H2Exchange
 
 
@@ -34,7 +34,7 @@ class Watch:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ServerConnection,
         exchanges: Mapping[int, H2Exchange],
         expired: Callable[[H2Exchange], None],
     ) -> None:

@@ -17,7 +17,7 @@ Invariant: ``left`` of a ``ReceiveWindow`` + what was received and not credited 
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tako.config import ServerConfig
+from tako.config import WireConfig
 from tako.core.seams import Connection
 from tako.h2.frames import DEFAULT_WINDOW, MAX_WINDOW, window_update
 from tako.h2.h2_library import Library
@@ -35,7 +35,7 @@ class ReceiveWindow:
 
     __slots__ = ("_size", "left")
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: WireConfig) -> None:
         wanted = max(_CONNECTION_WINDOW, 2 * config.h2_initial_window_size)
         self._size = min(wanted, MAX_WINDOW)
         self.left: int = DEFAULT_WINDOW

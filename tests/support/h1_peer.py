@@ -13,7 +13,7 @@ from tests.support.wire import FakeConnection, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Connection
+    from tako.core.seams import ServerConnection
 
 Handler: TypeAlias = Callable[[H1Exchange], Awaitable[None]]
 
@@ -100,7 +100,7 @@ class H1Peer:
         tls: bool = False,
     ) -> None:
         self.connection = FakeConnection(config, conn_info(tls=tls))
-        self.engine = H1Engine(cast("Connection", self.connection))
+        self.engine = H1Engine(cast("ServerConnection", self.connection))
         self.connection.engine = self.engine
         self.runtime = self.connection.runtime
         self.exchanges: list[H1Exchange] = []

@@ -26,7 +26,7 @@ from tests.support.wire import FakeConnection, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Connection, Exchange
+    from tako.core.seams import Exchange, ServerConnection
 
 
 Fields = Sequence[tuple[str, str]]
@@ -145,7 +145,7 @@ class Peer:
         greet: bool = True,
     ) -> None:
         self.connection = FakeConnection(config, conn_info(tls=tls, http2=True))
-        self.engine = H2Engine(cast("Connection", self.connection), lane=lane)
+        self.engine = H2Engine(cast("ServerConnection", self.connection), lane=lane)
         self.connection.engine = self.engine
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
