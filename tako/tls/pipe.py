@@ -43,7 +43,8 @@ MAX_IDLE = 32
 """Records without data that are not outweighed by such with data, by default."""
 
 # Units of ``Turn``
-_RECORD_COST = 8
+_BATCH = 16  # records in between
+_BATCH_COST = 128
 _IDLE_COST = 32  # an exception, and for a KeyUpdate new keys
 _HANDSHAKE_COST = 64
 
@@ -301,16 +302,17 @@ class TlsPipe:
         view, size = memoryview(ciphertext), len(ciphertext)
         feed, read, spend = self._incoming.write, self._read, self._turn.spend
         chunks: list[bytes] = []
-        start, end = 0, self._missing
+        start, end, records = 0, self._missing, 0
         while self._reading:
             if start == end:
                 if size - start < _HEAD:
                     self._head = ciphertext[start:]
                     break
-                if start and not spend(_RECORD_COST):
+                if records >= _BATCH and not spend(_BATCH_COST):
                     self._head = ciphertext[start:]
                     self.backlog = True
                     break
+                records = records + 1 if records < _BATCH else 1
                 end = _end_of_record(ciphertext, start)
             feed(view[start:end])
             if end > size:

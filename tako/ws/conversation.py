@@ -407,7 +407,8 @@ class Conversation:
     def _work(self, data: bytes) -> None:
         """Decode what this turn has time for; then the end that waited behind it."""
         self._receive(data)
-        self._discard_rest()
+        if self._discarding:
+            self._discard_rest()
         if self._eof_due and not self._waits:
             self._eof_due = False
             self.deliver_eof()
