@@ -4,28 +4,28 @@ Theory of operation. A connection has the shape of ``asyncio.Protocol`` and know
 loop. Bytes go up: TLS pipe -> engine -> exchanges; bytes go down when ``flush``
 collects what the engine queued, encrypts and writes it.
 
-States: *handshaking* (TLS; no engine yet) -> *open* (an engine, chosen by ALPN) ->
-*lingering* (all that we had to say is with the transport, FIN included; what the peer
-still sends is dropped, so that the kernel does not answer it with a reset that destroys
-our last bytes, RFC 9112 §9.6) -> *lost*.
+States: ``ConnectionState`` says what they are, ``_NEXT`` what may follow what, and
+``_enter`` alone goes from one to another. Two facts are independent of them: our FIN
+may be sent while the engine still reads (``Engine.half_closed``), and the peer's may
+come at any time. While open or lingering, an ``OutputWatch`` cuts off a peer that does
+not take our output.
 
-Lingering ends at the peer's FIN, after ``tls_shutdown_timeout`` seconds without one, or
-when the peer has sent more than ``_MAX_DROPPED``. Open or lingering, an ``OutputWatch``
-cuts off a peer that does not take our output.
+Flush rule. While a step runs (input is processed, a deadline fires) output is held; the
+end of the step writes once. Outside of that ``flush()`` writes now and
+``flush(soon=True)`` after the callbacks that are due, so that replies to one read leave
+in one write.
 
-Flush rule. While input is processed nothing is written; the end of the turn writes
-once. Outside of that ``flush()`` writes now and ``flush(soon=True)`` after the
-callbacks that are due, so that replies to one read leave in one write.
+Turns. A layer that stops in the middle of its input because ``turn`` is over keeps the
+rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next
+turn: the sinks, the engine, TLS, and only behind all of their bytes the end of the
+peer's data.
 
-Turns. Whoever stops in the middle of its input because ``turn`` is over keeps the rest.
-Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next turn: the
-sinks, the engine, TLS, and only behind all of their bytes the end of the peer's data.
-
-Invariants: ``_engine`` is set once; after *lost* nothing touches the transport; exactly
+Invariants: ``_engine`` is set once; after *lost* nothing is read or written; exactly
 one timer is armed while a deadline is set; an exception of the code above never leaves
-this class, it costs this connection only.
+this class: it costs this connection only.
 """
 
+import enum
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -37,11 +37,13 @@ from tako.core.late_loop import PatientTimer
 from tako.core.loop import Clock, Runtime, Task, Transport
 from tako.core.min_rate import OutputWatch
 from tako.core.seams import Engine, Exchange, Pause
+from tako.core.states import check_transition
 from tako.core.turn import Turn
 from tako.errors import consists_of
 from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
 from tako.server.detect import Protocol
 from tako.server.engines import Engines
+from tako.server.linger import Linger
 from tako.tls.certificates import TlsSettings
 from tako.tls.pipe import TlsPipe
 from tako.tls.server_pipe import ServerTlsPipe
@@ -51,46 +53,67 @@ _logger = logging.getLogger("tako.server")
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
-_MAX_DROPPED = 16 << 20  # bytes of a peer that sends on after we closed
 _FEW_WRITES = 256  # between looks at whether they wait
 _LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
 _READ_SHIFT = 12  # bytes of such a read, to the power of two, for a unit of ``Turn``
 
 
+class ConnectionState(enum.IntEnum):
+    """How far a connection has come."""
+
+    HANDSHAKING = 0
+    """No engine yet: TLS is being negotiated, or there is no transport."""
+    OPEN = 1
+    """An engine, chosen by ALPN or by the listener, has the bytes."""
+    LINGERING = 2
+    """Our last bytes and FIN are with the transport; what the peer sends is dropped."""
+    LOST = 3
+    """Aborted, or the socket is gone: nothing is read or written."""
+
+
+_NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.HANDSHAKING: frozenset(
+        {ConnectionState.OPEN, ConnectionState.LINGERING, ConnectionState.LOST}
+    ),
+    ConnectionState.OPEN: frozenset({ConnectionState.LINGERING, ConnectionState.LOST}),
+    ConnectionState.LINGERING: frozenset({ConnectionState.LOST}),
+    ConnectionState.LOST: frozenset(),
+}
+
+
 class TcpConnection:
-    """One connection: ``Host`` upwards, ``asyncio.Protocol`` downwards."""
+    """One connection: ``seams.Connection`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
         "_closed",
         "_complain",
-        "_dropped",
-        "_end_due",
+        "_corked",
+        "_end_put_off",
         "_engine",
         "_engines",
         "_few",
+        "_fin_sent_at",
         "_handler",
         "_handshake",
+        "_input_ended",
         "_linger",
         "_local",
         "_narrow",
         "_on_lost",
-        "_output",
         "_pauses",
         "_peer",
-        "_peer_eof",
         "_pipe",
         "_protocol",
-        "_receiving",
         "_running",
-        "_said_eof",
-        "_said_eof_at",
         "_timer",
         "_transport",
         "config",
         "conn_info",
         "deadlines",
         "flush_due",
+        "output",
         "runtime",
+        "state",
         "time",
         "turn",
         "writable",
@@ -160,22 +183,22 @@ class TcpConnection:
         self._transport: Transport | None = None
         self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits
-        self._receiving = False
-        self._closed = False
-        self._said_eof = self._peer_eof = False
-        self._end_due = False  # the peer's end is behind input that was put off
-        self._dropped = 0  # bytes that came while lingering
-        self._said_eof_at = 0.0
+        self.state: ConnectionState = ConnectionState.HANDSHAKING
+        self._closed = False  # lingering or lost; only ``_enter`` sets it
+        self._corked = False  # a step runs: its output leaves at its end
+        self._fin_sent_at: float | None = None
+        self._input_ended = False  # the peer's FIN came, or TLS broke
+        self._end_put_off = False  # the peer's end is behind input that was put off
+        self._linger: Linger | None = None  # since our FIN
         self._few = _FEW_WRITES  # a count down: small numbers are cheapest
         self._narrow = False  # the transport takes no more until it is empty
-        self._output: OutputWatch | None = None  # made when first needed
+        self.output: OutputWatch | None = None  # made when first needed
 
     # What the transport calls ----------------------------------------------------
 
     def connection_made(self, transport: Transport) -> None:
         """Start: with the engine, or with the TLS handshake and its deadline."""
         self._transport = transport
-        self._linger = self.deadlines.new(self._linger_reached)
         self._handshake = self.deadlines.new(self._handshake_late)
         if self._closed:  # the drain began before the transport was there
             transport.abort()
@@ -191,7 +214,8 @@ class TcpConnection:
             self._drop(len(data))
             return
         engine = self._engine
-        self._receiving = answers = True
+        self._corked = True
+        answers = True
         try:
             pipe = self._pipe
             if pipe is not None:
@@ -207,13 +231,13 @@ class TcpConnection:
         except Exception as error:
             self._crashed(error)
         finally:
-            self._receiving = False
+            self._corked = False
         if answers:  # session tickets leave with the first answer
             self.flush(soon=self._engine is not engine)
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
-        self._peer_eof = True
+        self._input_ended = True
         if self._closed:
             return False
         self._turn(self._receive_eof)
@@ -221,18 +245,19 @@ class TcpConnection:
         return not self._closed
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone; tell everybody."""
+        """The socket is gone: tell the engine and the server."""
         if self._transport is None:
             return
         self._transport = None
-        self._closed = True
+        if self.state is not ConnectionState.LOST:
+            self._enter(ConnectionState.LOST)
         self._timer.cancel()
         try:
             if self._engine is not None:
                 self._engine.connection_lost()
         except Exception:
             _logger.exception("connection from %s", self._peer)
-        self._pipe = None  # large, and who refers to us may live on
+        self._pipe = None  # large, and an exchange that refers to us may live on
         self.deadlines.clear()
         self._on_lost(self)
 
@@ -252,27 +277,27 @@ class TcpConnection:
         self.resume_reading(Pause.UNSENT)
         if self._closed:
             return
-        if self._output is not None:
-            self._output.stop()
+        if self.output is not None:
+            self.output.stop()
         if self._engine is not None:
             self._turn(self._engine.wake_writers)
             self._flush_now()
-            if self._put_off_bytes or self._end_due:
+            if self._put_off_bytes or self._end_put_off:
                 self._put_off()
 
-    # What the engine and the exchanges call (``Host``) -----------------------------
+    # What the engine and the exchanges call (``seams.Connection``) -----------------
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, see the flush rule above."""
         if soon:
-            if not (self.flush_due or self._receiving):
+            if not (self.flush_due or self._corked):
                 self.flush_due = True
                 self.runtime.call_soon(self._flush_now)
-        elif not self._receiving:
+        elif not self._corked:
             self._flush_now()
 
     def delivery(self) -> tuple[int, int] | None:
-        """Return how much output the peer has got and lacks; ``None``: it is gone."""
+        """Return how much output the peer has got, and lacks; ``None``: it is gone."""
         transport, runtime = self._transport, self.runtime
         if transport is None or runtime.hung_up(transport):
             return None
@@ -286,7 +311,7 @@ class TcpConnection:
 
     def write(self, data: bytes) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did."""
-        if self._receiving or self.flush_due or self._closed:
+        if self._corked or self.flush_due or self._closed:
             return False
         try:
             self._write(data)
@@ -323,20 +348,23 @@ class TcpConnection:
         if self._closed or self._transport is None:
             return
         self._write(b"" if self._engine is None else self._engine.data_to_send())
-        self._say_eof()
-        self._closed = True
+        fin_sent_at = self._send_fin(self._transport)
+        if fin_sent_at is None:
+            return
+        self._enter(ConnectionState.LINGERING)
         self._pauses = 0
         if self._transport.get_write_buffer_size():
             self._watch_output()
-        self._linger.set(self._said_eof_at + self.config.tls_shutdown_timeout)
-        if self._peer_eof:
+        self._linger = Linger(self, fin_sent_at)
+        if self._input_ended:
             self._transport.close()
         else:
             self._transport.resume_reading()
 
     def abort(self) -> None:
         """Drop the connection; ``connection_lost`` follows."""
-        self._closed = True
+        if self.state is not ConnectionState.LOST:
+            self._enter(ConnectionState.LOST)
         if self._transport is not None:
             self._transport.abort()
 
@@ -345,7 +373,7 @@ class TcpConnection:
     @property
     def handshaking(self) -> bool:
         """The TLS handshake is not complete."""
-        return self._engine is None and not self._closed
+        return self.state is ConnectionState.HANDSHAKING
 
     def shut_down(self) -> None:
         """Drain: a handshake in progress is dropped, an engine finishes what it has."""
@@ -357,19 +385,26 @@ class TcpConnection:
 
     # Inside --------------------------------------------------------------------------
 
+    def _enter(self, state: ConnectionState) -> None:
+        if __debug__:
+            check_transition(_NEXT, self.state, state)
+        self.state = state
+        self._closed = state >= ConnectionState.LINGERING
+        _logger.debug("connection from %s is %s", self._peer, state.name)
+
     def _turn(self, step: Callable[..., object], *args: object) -> None:
         """Run ``step``; what it queues leaves together afterwards."""
-        self._receiving = True
+        self._corked = True
         try:
             step(*args)
         except Exception as error:
             self._crashed(error)
         finally:
-            self._receiving = False
+            self._corked = False
 
     def _receive_eof(self) -> None:
         if self._put_off_bytes:
-            self._end_due = True
+            self._end_put_off = True
             return
         if self._pipe is not None:
             self._pipe.receive_eof()
@@ -392,7 +427,7 @@ class TcpConnection:
 
     @property
     def _put_off_bytes(self) -> bool:
-        """There are received bytes that somebody has not looked at."""
+        """Received bytes wait in a sink, the engine or TLS."""
         engine, pipe = self._engine, self._pipe
         return (
             self.turn.waiting
@@ -430,15 +465,15 @@ class TcpConnection:
             data = pipe.receive_data(b"")
             if (engine is not None or self._handshaken()) and data:
                 self._receive(data)
-            self._end_due = self._end_due or pipe.ended
+            self._end_put_off = self._end_put_off or pipe.ended
         if self._put_off_bytes or turn.over:
             self._put_off()
             return
-        if self._end_due:
-            self._end_due = False
+        if self._end_put_off:
+            self._end_put_off = False
             if pipe is not None and pipe.ended:
                 self._peer_ended(pipe)
-            if self._peer_eof and not self._closed:
+            if self._input_ended and not self._closed:
                 self._receive_eof()
         self.resume_reading(Pause.BACKLOG)
 
@@ -494,17 +529,18 @@ class TcpConnection:
         tls = None if self._pipe is None else self._pipe.info
         self.conn_info = ConnInfo(self._peer, self._local, wire, tls)
         self._engine = self._engines["h2" if http2 else "http/1.1"](self)
+        self._enter(ConnectionState.OPEN)
 
     def _peer_ended(self, pipe: TlsPipe) -> None:
         """The peer's close_notify came, or TLS broke: nothing more can arrive."""
         if self._closed:
             return
         if self._put_off_bytes:
-            self._end_due = True
+            self._end_put_off = True
             return
         if pipe.failed:
             _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
-            self._peer_eof = True  # whatever it sends, nobody can read it
+            self._input_ended = True  # whatever the peer sends, it cannot be read
             self.close()
         elif self._engine is not None:
             self._engine.receive_eof()
@@ -520,7 +556,7 @@ class TcpConnection:
                 return
             self._write(engine.data_to_send())
             if engine.half_closed:
-                self._say_eof()
+                self._send_fin(self._transport)
             if engine.closing:
                 self._tell(engine.complaint)
                 self.close()
@@ -551,37 +587,32 @@ class TcpConnection:
             self._narrow = True
             transport.set_write_buffer_limits(0)
 
-    def _say_eof(self) -> None:
-        """Send close_notify (RFC 8446 §6.1, RFC 9112 §9.8) and FIN, once."""
-        if self._said_eof or self._transport is None:
-            return
-        self._said_eof = True
-        self._said_eof_at = self.time()
-        if self._pipe is not None:
-            self._pipe.close_notify()
-            self._write(b"")
-        try:
-            self._transport.write_eof()
-        except OSError:  # the peer's reset came first; nobody has told us yet
-            self.abort()
+    def _send_fin(self, transport: Transport) -> float | None:
+        """Send close_notify (RFC 8446 §6.1, RFC 9112 §9.8) and FIN, once.
+
+        Return when that was; ``None``: the peer has reset the connection.
+        """
+        if self._fin_sent_at is None:
+            self._fin_sent_at = self.time()
+            if self._pipe is not None:
+                self._pipe.close_notify()
+                self._write(b"")
+            try:
+                transport.write_eof()
+            except OSError:  # the reset came first, and the loop has not told us yet
+                self.abort()
+                return None
+        return self._fin_sent_at
 
     def _watch_output(self) -> None:
-        if self._output is None and self._transport is not None:
-            self._output = OutputWatch(self, self._transport)
-        if self._output is not None:
-            self._output.start()
+        if self.output is None and self._transport is not None:
+            self.output = OutputWatch(self, self._transport)
+        if self.output is not None:
+            self.output.start()
 
     def _drop(self, size: int) -> None:
-        self._dropped += size
-        if self._dropped > _MAX_DROPPED:
-            self.abort()
-
-    def _linger_reached(self) -> None:
-        """Give up waiting for the peer's FIN, unless it still takes our output."""
-        if self._output is None or self._output.emptied():
-            self.abort()
-        else:
-            self._linger.set(self.time() + self.config.tls_shutdown_timeout)
+        if self._linger is not None:
+            self._linger.drop(size)
 
     def _arm(self) -> None:
         when = self.deadlines.next()
@@ -594,6 +625,6 @@ class TcpConnection:
         self._flush_now()
 
     def _crashed(self, error: Exception) -> None:
-        """A bug of ours: it costs this connection and nobody else."""
+        """A bug of tako: it costs this connection and no other."""
         _logger.error("connection from %s", self._peer, exc_info=error)
         self.abort()

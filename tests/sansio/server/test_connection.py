@@ -16,7 +16,7 @@ from tako.core.seams import Exchange, Pause, Sink, Tunnel
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
 from tako.http.conn_info import Carrier, IpPeer, PeerAddr, UnixPeer
-from tako.server.connection import TcpConnection
+from tako.server.connection import ConnectionState, TcpConnection
 from tako.server.detect import Protocol
 from tako.server.engines import ENGINES
 from tako.tls.certificates import TlsCert, TlsSettings
@@ -81,6 +81,10 @@ class Open:
             complain=lambda text, peer: self.complaints.append((text, peer)),
         )
         self.connection.connection_made(self.transport)
+
+    @property
+    def state(self) -> str:
+        return self.connection.state.name
 
     def receive(self, data: bytes) -> None:
         self.connection.data_received(data)
@@ -722,6 +726,69 @@ class TestTlsClosing:
         assert secured.take()[:1] in {b"\x15", b"\x17"}, "an alert, encrypted or not"
         assert secured.transport.closed
         assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+class TestState:
+    def test_a_plain_connection_is_open_at_once(self) -> None:
+        assert Open().state == "OPEN"
+
+    def test_with_tls_the_handshake_comes_first(
+        self, secured: Open, client_context: ssl.SSLContext
+    ) -> None:
+        assert secured.state == "HANDSHAKING"
+        TlsClient(secured, client_context).shake_hands()
+        assert secured.state == "OPEN"
+
+    def test_a_handshake_that_failed_lingers_for_its_alert(self, secured: Open) -> None:
+        secured.receive(GET)
+        assert secured.state == "LINGERING"
+
+    def test_it_lingers_after_our_fin_and_is_lost_with_the_socket(self) -> None:
+        open_ = Open()
+        open_.connection.close()
+        assert open_.state == "LINGERING"
+        open_.lose()
+        assert open_.state == "LOST"
+
+    def test_one_that_is_aborted_is_lost_before_the_loop_says_so(self) -> None:
+        open_ = Open()
+        open_.connection.abort()
+        assert open_.state == "LOST"
+        assert open_.lost == []
+        open_.connection.data_received(GET)
+        open_.lose()
+        assert open_.lost == [open_.connection]
+        assert open_.take() == b""
+
+    def test_a_reset_that_meets_our_fin_leaves_nothing_to_linger_for(self) -> None:
+        open_ = Open()
+
+        def write_eof() -> None:
+            raise OSError(107, "Transport endpoint is not connected")
+
+        open_.transport.write_eof = write_eof  # type: ignore[method-assign]
+        open_.connection.close()
+        assert open_.state == "LOST"
+
+    def test_each_state_is_logged_with_the_peer(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, logger="tako.server"):
+            open_ = Open()
+            open_.connection.close()
+            open_.lose()
+        assert [each.getMessage() for each in caplog.records] == [
+            f"connection from 127.0.0.1:50000 is {state}"
+            for state in ("OPEN", "LINGERING", "LOST")
+        ]
+
+    @pytest.mark.skipif(not __debug__, reason="python -O does not check")
+    def test_a_connection_that_is_lost_never_opens_again(self) -> None:
+        connection = Open().connection
+        connection.abort()
+        enter = connection._enter  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(AssertionError, match=r"OPEN must not follow .*LOST"):
+            enter(ConnectionState.OPEN)
 
 
 class TestIsolation:
