@@ -478,7 +478,11 @@ class TcpConnection:
         self.resume_reading(Pause.BACKLOG)
 
     async def _run(self, exchange: Exchange) -> None:
-        """Run the handler of one exchange: the isolation boundary of its task."""
+        """Run the handler of one exchange; if it raises, that ends the exchange only.
+
+        The pipeline answers for exceptions of handlers; here it is cancellation, and
+        bugs of tako.
+        """
         try:
             await self._handler(exchange)
         except (KeyboardInterrupt, SystemExit):

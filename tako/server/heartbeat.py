@@ -5,9 +5,10 @@ from tako.http.sse import Heartbeat
 
 
 class HeartbeatTimer:
-    """Sends a body's heartbeat while its source is silent; for whoever sends the body.
+    """Sends a body's heartbeat while its source is silent.
 
-    Call ``restart`` after each chunk that was sent, and ``stop`` at the end.
+    For ``ResponseWriter``: call ``restart`` after each chunk that was sent, and
+    ``stop`` at the end.
     """
 
     __slots__ = ("_deadline", "_exchange", "_heartbeat")
@@ -23,14 +24,14 @@ class HeartbeatTimer:
         self._deadline.set(self._exchange.connection.time() + self._heartbeat.period)
 
     def stop(self) -> None:
-        """Send nothing any more."""
+        """Send nothing more."""
         self._deadline.close()
 
     def _beat(self) -> None:
         exchange = self._exchange
         if exchange.over:
             return
-        if exchange.writable:  # else there is output waiting: the client is not idle
+        if exchange.writable:  # else there is output waiting: the peer is not idle
             exchange.send_data(self._heartbeat.data)
             exchange.bytes_sent += len(self._heartbeat.data)
             exchange.flush()

@@ -1,8 +1,14 @@
 """Run one exchange: dispatch, then send the response or have the conversation.
 
-The only place that maps an exception of a handler to the wire: 500 while no head was
-sent, a reset after that (HTTP/2: RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection
-ends without the final chunk, RFC 9112 §8). Its text goes to the log, never to the peer.
+Theory of operation. ``run_exchange`` is the isolation boundary of an exchange, one of
+two (the other is the session's, in ``ws``). It is the only place that maps an exception
+of a handler to the wire: 500 while no head was sent, a reset after that (HTTP/2:
+RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection ends without the final chunk, RFC
+9112 §8). Its text goes to the log, never to the peer.
+
+``ResponseWriter`` knows how an ordinary response is sent: which have no body, how much
+is queued at a time, when other exchanges get their turn, and what keeps a silent event
+stream alive.
 """
 
 import logging
@@ -38,7 +44,7 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
     try:
         try:
             response = await dispatch(request)
-        except Exception:  # the isolation boundary of a handler
+        except Exception:  # the isolation boundary of an exchange
             _logger.exception("handler of %s failed", request.path)
             response = _failure()
         status = response.status
@@ -51,14 +57,14 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                 await upgrade.run()  # from here: each level costs every message
                 complete = True
             else:
-                complete = await _send(exchange, response)
+                complete = await ResponseWriter(exchange).write(response)
         except Exception:  # the same boundary, once the head may be on the wire
             _logger.exception("response to %s failed", request.path)
             if exchange.head_sent:
                 exchange.reset(ErrorCode.INTERNAL_ERROR)
             else:
                 status = 500
-                complete = await _send(exchange, _failure())
+                complete = await ResponseWriter(exchange).write(_failure())
     finally:
         for callback in exchange.end_callbacks:
             callback(status, complete)
@@ -68,28 +74,132 @@ def _failure() -> Response:
     return Response(500, body="Internal Server Error")
 
 
-async def _send(exchange: Exchange, response: Response) -> bool:
-    """Send the response; tell whether the connection has taken all of it."""
-    complete = True
-    if response.status >= 400 and (delay := exchange.error_delay):
-        await exchange.body.arrived(delay)
-    headers = response.headers.raw
-    body = response.body
-    if exchange.request.method == "HEAD" or response.status in WITHOUT_BODY:
-        # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
-        if body and isinstance(body, bytes) and response.status not in WITHOUT_BODY:
+class ResponseWriter:
+    """Sends the response to one exchange."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def write(self, response: Response) -> bool:
+        """Send ``response``; tell whether the connection has taken all of it.
+
+        Raises:
+            LocalProtocolError: the response contradicts itself or the protocol.
+            Exception: whatever the source of its body raised.
+
+        Cancel safety: the source of the body is closed; the exchange is not.
+        """
+        exchange = self._exchange
+        complete = True
+        if response.status >= 400 and (delay := exchange.error_delay):
+            await exchange.body.arrived(delay)
+        headers = response.headers.raw
+        body = response.body
+        if exchange.request.method == "HEAD" or response.status in WITHOUT_BODY:
+            # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
+            if body and isinstance(body, bytes) and response.status not in WITHOUT_BODY:
+                headers = _with_length(headers, len(body))
+            exchange.send_headers(response.status, headers, end=True)
+            await _close(body)
+        elif isinstance(body, bytes):
             headers = _with_length(headers, len(body))
-        exchange.send_headers(response.status, headers, end=True)
-        await _close(body)
-    elif isinstance(body, bytes):
-        headers = _with_length(headers, len(body))
-        exchange.send_headers(response.status, headers, end=not body)
-        if body:
-            complete = await _send_bytes(exchange, body)
-    else:
-        complete = await _send_stream(exchange, response, body)
-    exchange.body.discard()
-    return complete
+            exchange.send_headers(response.status, headers, end=not body)
+            if len(body) > _PIECE:
+                complete = await self._write_large(body)
+            elif body:
+                exchange.send_data(body, end=True)
+                exchange.bytes_sent += len(body)
+        else:
+            complete = await self._write_stream(response, body)
+        exchange.body.discard()
+        return complete
+
+    async def _write_large(self, body: bytes) -> bool:
+        """Send ``body`` in pieces, at the pace of the peer."""
+        exchange = self._exchange
+        view = memoryview(body)
+        for start in range(0, len(body), _PIECE):
+            last = start + _PIECE >= len(body)
+            piece = bytes(view[start : start + _PIECE])
+            exchange.send_data(piece, end=last)
+            exchange.bytes_sent += len(piece)
+            await self._yield_turn()
+            if not last:
+                await exchange.writable_again()
+                if exchange.over:
+                    return False
+        return True
+
+    async def _write_stream(
+        self, response: Response, body: AsyncIterable[bytes] | Iterable[bytes]
+    ) -> bool:
+        """Send chunks as they come; the source waits while the peer does not read."""
+        exchange = self._exchange
+        timer: HeartbeatTimer | None = None
+        try:
+            exchange.send_headers(response.status, response.headers.raw)
+            exchange.flush(soon=True)
+            if isinstance(body, EventStream) and body.heartbeat is not None:
+                timer = HeartbeatTimer(exchange, body.heartbeat)
+            if isinstance(body, AsyncIterable):
+                async for chunk in body:
+                    if not await self._write_chunk(chunk):
+                        return False
+                    if timer is not None:
+                        timer.restart()
+            else:
+                for chunk in body:
+                    if not await self._write_chunk(chunk):
+                        return False
+        finally:
+            if timer is not None:
+                timer.stop()
+            await _close(body)
+        return self._end_stream(response)
+
+    def _end_stream(self, response: Response) -> bool:
+        exchange = self._exchange
+        if exchange.over:  # the peer left, and the source has ended because of that
+            return False
+        if response.trailers:
+            exchange.send_trailers(response.trailers.raw)
+        else:
+            exchange.send_data(b"", end=True)
+        return True
+
+    async def _write_chunk(self, chunk: bytes | str) -> bool:
+        """Send one chunk, wait until more is welcome; tell whether the peer listens."""
+        exchange = self._exchange
+        if exchange.over:
+            return False
+        data = chunk.encode() if isinstance(chunk, str) else chunk
+        for start in range(0, len(data), _PIECE):
+            piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
+            exchange.send_data(piece)
+            before = exchange.bytes_sent
+            exchange.bytes_sent += len(piece)
+            if before // _PIECE == exchange.bytes_sent // _PIECE:
+                exchange.flush(soon=True)
+            else:
+                await self._yield_turn()
+            await exchange.writable_again()
+            if exchange.over:
+                return False
+        return True
+
+    async def _yield_turn(self) -> None:
+        """Write what is queued, and let others run.
+
+        A body that is made without waiting would otherwise keep the loop to itself:
+        nothing of it would be written, and a peer that is slow or gone would not be
+        noticed.
+        """
+        self._exchange.flush()
+        runtime = self._exchange.connection.runtime
+        if runtime.checkpoint is None:  # else ``writable_again`` waits
+            await runtime.sleep(0)
 
 
 def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
@@ -100,94 +210,6 @@ def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:
                 raise LocalProtocolError(msg)
             return headers
     return [*headers, (b"content-length", b"%d" % length)]
-
-
-async def _send_bytes(exchange: Exchange, body: bytes) -> bool:
-    if len(body) <= _PIECE:
-        exchange.send_data(body, end=True)
-        exchange.bytes_sent += len(body)
-        return True
-    view = memoryview(body)
-    for start in range(0, len(body), _PIECE):
-        last = start + _PIECE >= len(body)
-        piece = bytes(view[start : start + _PIECE])
-        exchange.send_data(piece, end=last)
-        exchange.bytes_sent += len(piece)
-        await _take_turn(exchange)
-        if not last:
-            await exchange.writable_again()
-            if exchange.over:
-                return False
-    return True
-
-
-async def _send_stream(
-    exchange: Exchange, response: Response, body: AsyncIterable[bytes] | Iterable[bytes]
-) -> bool:
-    """Send chunks as they come; the producer waits while the peer does not read."""
-    timer: HeartbeatTimer | None = None
-    try:
-        exchange.send_headers(response.status, response.headers.raw)
-        exchange.flush(soon=True)
-        if isinstance(body, EventStream) and body.heartbeat is not None:
-            timer = HeartbeatTimer(exchange, body.heartbeat)
-        if isinstance(body, AsyncIterable):
-            async for chunk in body:
-                if not await _send_chunk(exchange, chunk):
-                    return False
-                if timer is not None:
-                    timer.restart()
-        else:
-            for chunk in body:
-                if not await _send_chunk(exchange, chunk):
-                    return False
-    finally:
-        if timer is not None:
-            timer.stop()
-        await _close(body)
-    return _end_stream(exchange, response)
-
-
-def _end_stream(exchange: Exchange, response: Response) -> bool:
-    if exchange.over:  # the client left, and the source has ended because of that
-        return False
-    if response.trailers:
-        exchange.send_trailers(response.trailers.raw)
-    else:
-        exchange.send_data(b"", end=True)
-    return True
-
-
-async def _send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
-    """Send one chunk and wait until more is welcome; tell whether anybody listens."""
-    if exchange.over:
-        return False
-    data = chunk.encode() if isinstance(chunk, str) else chunk
-    for start in range(0, len(data), _PIECE):
-        piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
-        exchange.send_data(piece)
-        before = exchange.bytes_sent
-        exchange.bytes_sent += len(piece)
-        if before // _PIECE == exchange.bytes_sent // _PIECE:
-            exchange.flush(soon=True)
-        else:
-            await _take_turn(exchange)
-        await exchange.writable_again()
-        if exchange.over:
-            return False
-    return True
-
-
-async def _take_turn(exchange: Exchange) -> None:
-    """Write what is queued, and let others run.
-
-    A body that is made without waiting would otherwise keep the loop to itself: nothing
-    of it would be written, and nobody would find out that its reader is slow or gone.
-    """
-    exchange.flush()
-    runtime = exchange.connection.runtime
-    if runtime.checkpoint is None:  # else ``writable_again`` waits
-        await runtime.sleep(0)
 
 
 async def _close(body: Any) -> None:
