@@ -25,14 +25,9 @@ from typing import Any, TypeAlias
 from tako import runtime
 from tako.config import ServerConfig
 from tako.runtime import ServerRuntime
+from tako.server.drain_notice import how_to_hurry
 from tako.server.listener import Listener
-from tako.server.service import (
-    Dispatcher,
-    Endpoint,
-    ServerStatistics,
-    Service,
-    how_to_hurry,
-)
+from tako.server.service import Dispatcher, Endpoint, ServerStatistics, Service
 
 
 _logger = logging.getLogger("tako.server")

@@ -1,11 +1,10 @@
 """``Service``: one listener, from the first accept to the end of the drain.
 
-Theory of operation. *accepting*: one task per listening socket accepts, takes a permit
-and attaches a ``TcpConnection``, or an ``Undecided`` that is replaced by one once it is
-known what it speaks -> *draining* (``stop`` was called): the sockets are closed first,
-then every connection and every session is told, then they and their handlers are waited
-for, ``drain_timeout`` seconds at most; a session has only ``ws_close_timeout`` and a
-moment -> *cutting*: what is left is cancelled and aborted -> *done*.
+Theory of operation. One task per listening socket accepts, takes a permit and attaches
+a ``TcpConnection``, or an ``Undecided``, which is promoted to one once its protocol is
+known. A drain closes the sockets first, then tells every connection and every session,
+then waits for them and their handlers; a session has only ``ws_close_timeout`` and a
+moment. ``ServicePhase`` says what the phases are, ``_NEXT`` what may follow what.
 
 Invariants: a connection is in ``_connections`` from ``attach`` until its
 ``connection_lost``; it holds its permit as long; an exchange is in ``_running`` while
@@ -14,6 +13,7 @@ or of one connection never ends the service; a socket is not closed while a task
 from it; a drain does not cut off a connection that is being attached.
 """
 
+import enum
 import logging
 import socket
 from dataclasses import dataclass
@@ -22,22 +22,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tako.config import ServerConfig
 from tako.core.late_loop import LoopWatch
-from tako.core.seams import Exchange
-from tako.errors import TlsConfigError
+from tako.core.states import check_transition
 from tako.http.conn_info import IpPeer, PeerAddr
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.proxy.header import ProxyHeader
-from tako.proxy.policy import ProxyPolicy, adopt_header
+from tako.proxy.policy import ProxyPolicy
 from tako.routing.https_redirect import https_redirect
-from tako.runtime import ServerRuntime, signalled
+from tako.runtime import ServerRuntime
+from tako.server.certificate_watch import watch_certificates
 from tako.server.connection import Handler, TcpConnection
 from tako.server.detect import (
     ListenerProtocol,
     Protocol as WireProtocol,
     ProtocolDetector,
 )
+from tako.server.drain_notice import DrainNotice
 from tako.server.engines import ENGINES
+from tako.server.guards import adopt_client, redirect_insecure, refuse_misdirected
+from tako.server.handshakes import Handshakes
 from tako.server.listener import Listener, address_of
 from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
@@ -47,15 +49,36 @@ from tako.tls.certificates import TlsSettings
 
 if TYPE_CHECKING:
     from tako.core.loop import Clock, Task
+    from tako.core.seams import Exchange
 
 
 _logger = logging.getLogger("tako.server")
 
-_WATCH_EVERY = 1.0  # seconds between looks at the certificate files
-_WATCH_TURN = 32  # certificates looked at before others have a turn
-_FIRST_NOTICE = 1.0  # seconds after which a drain says what it waits for
-_NOTICE_EVERY = 10.0  # seconds
 _ACCEPT_TURN = 32  # connections accepted before others have a turn
+
+
+class ServicePhase(enum.IntEnum):
+    """How far a service has come."""
+
+    ACCEPTING = 0
+    """Each listening socket has a task that accepts from it."""
+    STOPPING = 1
+    """Nothing more is accepted; what was accepted is attached."""
+    DRAINING = 2
+    """Connections and sessions were told to end; they and handlers are waited for."""
+    CUTTING = 3
+    """What is left, if anything, is cancelled and aborted."""
+    DONE = 4
+    """Nothing is left: no socket, no connection."""
+
+
+_NEXT: dict[ServicePhase, frozenset[ServicePhase]] = {
+    ServicePhase.ACCEPTING: frozenset({ServicePhase.STOPPING, ServicePhase.CUTTING}),
+    ServicePhase.STOPPING: frozenset({ServicePhase.DRAINING, ServicePhase.CUTTING}),
+    ServicePhase.DRAINING: frozenset({ServicePhase.CUTTING}),
+    ServicePhase.CUTTING: frozenset({ServicePhase.DONE}),
+    ServicePhase.DONE: frozenset(),
+}
 
 
 class Dispatcher(Protocol):
@@ -68,13 +91,13 @@ class Dispatcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What a listener offers to whom.
+    """What a listener offers.
 
     Attributes:
         protocol: what its clients speak.
         tls: the certificates of ``"tls"`` and ``"any"``.
-        proxy: whose PROXY headers are believed; ``None``: there are none.
-        https_port: where requests that came in the clear are redirected to.
+        proxy: which peers send PROXY headers; ``None``: none does.
+        https_port: requests that came unencrypted are redirected to this port.
     """
 
     protocol: ListenerProtocol = "http/1.1"
@@ -119,25 +142,24 @@ class Service:
         self._tls = tls = endpoint.tls
         dispatch: Dispatch = partial(router.dispatch, timer=runtime)
         if tls is not None and tls.several:
-            dispatch = partial(_dispatch_own, tls, dispatch)
+            dispatch = partial(refuse_misdirected, tls, dispatch)
         if endpoint.https_port is not None:
             redirect = https_redirect(endpoint.https_port).dispatch
-            dispatch = partial(_dispatch_secure, redirect, dispatch)
+            dispatch = partial(redirect_insecure, redirect, dispatch)
         self._handler: Handler = partial(run_exchange, dispatch)
         self._connections: set[TcpConnection | Undecided] = set()
         self._running: dict[Exchange, Task] = {}
-        # in the order of their arrival
-        self._handshaking: dict[TcpConnection | Undecided, None] = {}
+        self._handshakes = Handshakes(config.max_tls_handshakes)
         self._accepted = 0
         self._accepting = 0  # tasks that use a listening socket
-        self._parked = 0  # those of them that wait for a permit
+        self._awaiting_permit = 0  # those of them that have one without a permit
         self._attaching = 0  # connections that the loop has not taken yet
         self._changed = runtime.signal()
-        self._stopping = self._draining = self._expired = False
+        self._phase = ServicePhase.ACCEPTING
         self._error: BaseException | None = None
         self._seldom = Seldom()
         self._drain_timeout = config.drain_timeout
-        self._drain_begun = 0.0
+        self._drain_begun: float | None = None
         self.time: Clock = runtime.time
 
     @property
@@ -145,7 +167,7 @@ class Service:
         """What there is to do at the moment."""
         return ServerStatistics(
             connections=len(self._connections),
-            handshakes=sum(each.handshaking for each in self._handshaking),
+            handshakes=sum(1 for _ in self._handshakes),
             exchanges=len(self._running),
             accepted=self._accepted,
         )
@@ -153,12 +175,12 @@ class Service:
     @property
     def drain_left(self) -> float:
         """Seconds that are left of the drain's time."""
-        begun = self._drain_begun if self._draining else self.time()
-        return begun + self._drain_timeout - self.time()
+        now, begun = self.time(), self._drain_begun
+        return self._drain_timeout - (0 if begun is None else now - begun)
 
     def shorten_drain(self, timeout: float) -> None:
         """Give the drain ``timeout`` seconds from now if it would have more."""
-        if not self._draining:
+        if self._drain_begun is None:
             self._drain_timeout = min(timeout, self._drain_timeout)
             self._changed.set()
         elif timeout < self.drain_left:
@@ -167,13 +189,24 @@ class Service:
 
     def stop(self) -> None:
         """Begin to drain; again is a no-op."""
-        self._stopping = True
+        if self._phase is ServicePhase.ACCEPTING:
+            self._enter(ServicePhase.STOPPING)
         self._changed.set()
+
+    def _enter(self, phase: ServicePhase) -> None:
+        if __debug__:
+            check_transition(_NEXT, self._phase, phase)
+        self._phase = phase
+        _logger.debug("service %#x is %s", id(self), phase.name)
+
+    @property
+    def _accepts(self) -> bool:
+        return self._phase is ServicePhase.ACCEPTING
 
     @property
     def _handing_over(self) -> bool:
         """We stop, and a successor goes on listening."""
-        return self._stopping and self._config.drain_delay is not None
+        return not self._accepts and self._config.drain_delay is not None
 
     async def run(self) -> None:
         """Serve until stopped, then drain.
@@ -186,12 +219,12 @@ class Service:
         spawn = self._runtime.spawn
         beside = [spawn(self._accept, sock) for sock in self._listener.sockets]
         if self._tls is not None:
-            beside.append(spawn(self._watch, self._tls))
+            beside.append(spawn(watch_certificates, self._runtime, self._tls))
         loop_watch = LoopWatch(self._runtime)
         try:
-            while not self._stopping and self._error is None:
+            while self._accepts and self._error is None:
                 await self._changed.wait()
-            while self._attaching or (self._parked and self._handing_over):
+            while self._attaching or (self._awaiting_permit and self._handing_over):
                 await self._changed.wait()  # what we have accepted is served
             for task in beside:
                 task.cancel()
@@ -202,27 +235,11 @@ class Service:
                 raise self._error
             await self._drain()
         finally:
-            self._stopping = True
             loop_watch.stop()
             self._cut()
             await self._runtime.shielded(self._gone)
             self._listener.close()
-
-    async def _watch(self, tls: TlsSettings) -> None:
-        """Load certificates whose files change; a bad file changes nothing."""
-        while True:
-            await self._runtime.sleep(_WATCH_EVERY)
-            for count, certificate in enumerate(tls.reloadables(), start=1):
-                if count % _WATCH_TURN == 0:
-                    await self._runtime.sleep(0)
-                if certificate.changed():
-                    try:
-                        certificate.reload_from_pem()
-                    except TlsConfigError as error:
-                        _logger.error("keeping the old certificate: %s", error)  # noqa: TRY400 - its text says it all
-                    else:
-                        _logger.info("certificate reloaded")
-                    await self._runtime.sleep(0)  # that took milliseconds
+            self._enter(ServicePhase.DONE)
 
     async def _accept(self, listener: socket.socket) -> None:
         self._accepting += 1
@@ -237,7 +254,7 @@ class Service:
     async def _accept_from(self, listener: socket.socket) -> None:
         backoff = self._config.accept_backoff
         pause = backoff.initial
-        while not self._stopping:
+        while self._accepts:
             try:
                 sock = await self._runtime.accept(listener)
             except OSError as error:
@@ -246,46 +263,47 @@ class Service:
                 pause = min(pause * 2, backoff.max)
                 continue
             pause = backoff.initial
-            await self._attach(sock)
+            await self._admit(sock)
             self._accepted += 1
             if self._accepted % _ACCEPT_TURN == 0:
                 await self._runtime.sleep(0)
 
-    async def _attach(self, sock: socket.socket) -> None:
-        """Let ``sock`` be served once there is a permit for it."""
+    async def _admit(self, sock: socket.socket) -> None:
+        """Wait for a permit for ``sock``, then have it served."""
         connection: TcpConnection | Undecided | None = None
-        self._parked += 1
+        self._awaiting_permit += 1
         try:
-            connection = await self._admit(sock)
+            connection = await self._register(sock)
         finally:
-            self._parked -= 1
+            self._awaiting_permit -= 1
             if connection is None:
                 sock.close()
         if connection is not None:
             # in a task of its own: others need not wait until the loop has taken it
             self._attaching += 1
-            self._runtime.spawn(self._hand_over, sock, connection)
+            self._runtime.spawn(self._attach, sock, connection)
 
-    async def _admit(self, sock: socket.socket) -> TcpConnection | Undecided | None:
-        """Return what is to serve ``sock``; ``None``: nothing does."""
+    async def _register(self, sock: socket.socket) -> TcpConnection | Undecided | None:
+        """Return what is to serve ``sock``, with a permit; ``None``: nothing does."""
         most = self._config.max_connections or float("inf")
         try:
-            # one that was accepted no successor can serve
+            # no successor can serve a connection that we have accepted
             while len(self._connections) >= most and not self._handing_over:
                 await self._changed.wait()
             peer, local = _prepare(sock)
         except OSError:  # it is gone already
             return None
-        connection = self._welcome(peer, local)
+        connection = self._receiver(peer, local)
         if connection is not None:
             self._connections.add(connection)
             if self._tls is not None or isinstance(connection, Undecided):
-                self._bound_handshakes(connection)
+                self._handshakes.add(connection)
         return connection
 
-    async def _hand_over(
+    async def _attach(
         self, sock: socket.socket, connection: TcpConnection | Undecided
     ) -> None:
+        """Give ``sock`` to the loop, which calls ``connection`` from now on."""
         try:
             await self._runtime.attach(sock, connection)
         except OSError:
@@ -302,7 +320,7 @@ class Service:
             self._attaching -= 1
             self._changed.set()
 
-    def _welcome(
+    def _receiver(
         self, peer: PeerAddr, local: PeerAddr
     ) -> TcpConnection | Undecided | None:
         """Return what serves a connection from ``peer``; ``None``: nothing does."""
@@ -322,11 +340,11 @@ class Service:
             self._runtime,
             detector,
             peer,
-            enter=partial(self._enter, local),
+            on_decided=partial(self._promote, local),
             on_lost=self._lost,
         )
 
-    def _enter(
+    def _promote(
         self,
         local: PeerAddr,
         undecided: Undecided,
@@ -338,13 +356,13 @@ class Service:
         if header is not None and isinstance(header.source, IpPeer):
             peer = header.source
         if self._endpoint.proxy is not None:
-            handler = partial(_run_adopted, header, handler)
+            handler = partial(adopt_client, header, handler)
         connection = self._connection(protocol, peer, local, handler)
         self._connections.remove(undecided)
         self._connections.add(connection)
-        self._handshaking.pop(undecided, None)
+        self._handshakes.discard(undecided)
         if protocol == "tls":
-            self._bound_handshakes(connection)
+            self._handshakes.add(connection)
         transport.set_protocol(connection)
         connection.connection_made(transport)
         if undecided.detector.rest:
@@ -372,43 +390,32 @@ class Service:
         )
 
     def _complain(self, complaint: str, peer: PeerAddr) -> None:
-        """Log what somebody will look for in vain otherwise; a flood is one line."""
+        """Log why a peer was refused, once a minute for each cause."""
         if self._seldom.allows(complaint, self._runtime.time()):
             _logger.info("%s (from %s; told once a minute)", complaint, peer)
 
-    def _bound_handshakes(self, connection: TcpConnection | Undecided) -> None:
-        """Drop the oldest unfinished handshake when there are too many."""
-        queue = self._handshaking
-        queue[connection] = None
-        while not (oldest := next(iter(queue))).handshaking:
-            del queue[oldest]
-        if len(queue) > self._config.max_tls_handshakes:
-            queue = {each: None for each in queue if each.handshaking}
-            self._handshaking = queue
-            if len(queue) > self._config.max_tls_handshakes:
-                next(iter(queue)).abort()
-
     def _lost(self, connection: TcpConnection | Undecided) -> None:
         self._connections.discard(connection)
-        self._handshaking.pop(connection, None)
+        self._handshakes.discard(connection)
         self._changed.set()
 
     async def _drain(self) -> None:
         if self._config.drain_delay is not None:
             await self._stay(self.time() + self._config.drain_delay)
-        self._draining, self._drain_begun = True, self.time()
+        self._enter(ServicePhase.DRAINING)
+        self._drain_begun = self.time()
         for connection in list(self._connections):
             connection.shut_down()
         for exchange in list(self._running):
             exchange.sink.shut_down()  # sessions that have lost their connection, too
-        self._next_notice(_FIRST_NOTICE)
+        notice = DrainNotice(self._runtime, self._remaining, lambda: self.drain_left)
         try:
             await self._runtime.run_within(self._drain_timeout, self._emptied)
         except TimeoutError:
             self._drain_over()
         finally:
-            self._noticing.cancel()
-        if not self._expired:
+            notice.stop()
+        if self._phase is ServicePhase.DRAINING:
             _logger.info("Server shut down gracefully")
 
     async def _stay(self, until: float) -> None:
@@ -420,25 +427,11 @@ class Service:
             if left <= 0 or not await self._changed.wait(left):
                 return
 
-    def _next_notice(self, pause: float) -> None:
-        self._noticing = self._runtime.call_at(self.time() + pause, self._notice)
-
-    def _notice(self) -> None:
-        """Say what the drain waits for, from time to time."""
-        _logger.warning(
-            "draining: waiting for %s, %.0f s at most%s",
-            self._remaining() or "the end",
-            self.drain_left,
-            how_to_hurry(),
-        )
-        self._next_notice(_NOTICE_EVERY)
-
     def _drain_over(self) -> None:
         """Cut what is left, once; a no-op if nothing is."""
         remaining = self._remaining()
-        if self._expired or not remaining:
+        if self._phase is not ServicePhase.DRAINING or not remaining:
             return
-        self._expired = True
         _logger.warning(
             "Drain timeout (%s s) exceeded, aborting %s",
             round(self._drain_timeout, 3),
@@ -472,6 +465,8 @@ class Service:
             await self._changed.wait()
 
     def _cut(self) -> None:
+        if self._phase is not ServicePhase.CUTTING:
+            self._enter(ServicePhase.CUTTING)
         self._runtime.cancel_tasks()
         for connection in list(self._connections):
             connection.abort()
@@ -489,43 +484,6 @@ def _prepare(sock: socket.socket) -> tuple[PeerAddr, PeerAddr]:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer = address_of(family, sock.getpeername())
     return peer, address_of(family, sock.getsockname())
-
-
-async def _dispatch_own(
-    tls: TlsSettings, dispatch: Dispatch, request: Request
-) -> Response:
-    """Dispatch, unless the request is for a host with another certificate."""
-    info = None if request.conn_info is None else request.conn_info.tls
-    if tls.authority_allowed(info, request.authority):
-        return await dispatch(request)
-    # RFC 9110 §15.5.20: the client is to try again on a connection of its own
-    return Response(421, body="Misdirected Request")
-
-
-async def _dispatch_secure(
-    redirect: Dispatch, dispatch: Dispatch, request: Request
-) -> Response:
-    """Dispatch what came encrypted, to us or to our proxy; redirect the rest."""
-    info = request.conn_info
-    if info is not None and info.tls is not None:
-        return await dispatch(request)
-    header = request.extensions.get(ProxyHeader)
-    if header is not None and header.tls is not None and header.tls.encrypted:
-        return await dispatch(request)
-    return await redirect(request)
-
-
-async def _run_adopted(
-    header: ProxyHeader | None, handler: Handler, exchange: Exchange
-) -> None:
-    """Run an exchange as one with the client that the proxy named."""
-    adopt_header(exchange.request, header)
-    await handler(exchange)
-
-
-def how_to_hurry() -> str:
-    """Return what to add to a log line that says what is waited for."""
-    return "; a second signal ends the process at once" if signalled() else ""
 
 
 def _counted(number: int, name: str) -> str:

@@ -1,14 +1,14 @@
-"""``Undecided``: a connection of which it is open yet what it speaks.
+"""``Undecided``: a connection whose protocol is not known yet.
 
-Theory of operation. It stands where a ``TcpConnection`` stands, as an
-``asyncio.Protocol`` in shape, and asks its ``ProtocolDetector`` at each read.
-*undecided* -> *over*: either the detector knows the protocol, and ``enter`` puts a
-``TcpConnection`` in this one's place, which then has the transport and the bytes so
-far; or the detector raises, the peer leaves, the time is up or the server drains, and
-the transport is closed without a word.
+Theory of operation. It has the shape of an ``asyncio.Protocol``, as ``TcpConnection``
+has, and asks its ``ProtocolDetector`` at each read. It is over in one of two ways.
+Either the detector knows the protocol: ``on_decided`` replaces this object with a
+``TcpConnection``, which gets the transport and the bytes so far. Or the detector
+raises, the peer leaves, the time is up or the server drains: the transport is aborted
+and the peer is told nothing.
 
-Invariants: nothing is ever written; once over it touches the transport no more, and
-either ``enter`` or ``on_lost`` is called, once.
+Invariants: nothing is ever written; once over, the transport is not touched; either
+``on_decided`` or ``on_lost`` is called, once.
 """
 
 import logging
@@ -37,7 +37,7 @@ class Undecided:
 
     __slots__ = (
         "_awaited",
-        "_enter",
+        "_on_decided",
         "_on_lost",
         "_over",
         "_runtime",
@@ -53,13 +53,22 @@ class Undecided:
         detector: ProtocolDetector,
         peer: PeerAddr,
         *,
-        enter: Callable[["Undecided", SharedTransport, Protocol], None],
+        on_decided: Callable[["Undecided", SharedTransport, Protocol], None],
         on_lost: Callable[["Undecided"], None],
     ) -> None:
+        """Make one without a transport yet.
+
+        Args:
+            runtime: the event loop.
+            detector: looks at the first bytes.
+            peer: the address of the peer.
+            on_decided: called with the transport and the protocol once it is known.
+            on_lost: called when the socket is gone before that.
+        """
         self.peer: PeerAddr = peer
         self.detector: ProtocolDetector = detector
         self._runtime = runtime
-        self._enter = enter
+        self._on_decided = on_decided
         self._on_lost = on_lost
         self._awaited = ""
         self._timer = PatientTimer(runtime, self._late)
@@ -68,11 +77,11 @@ class Undecided:
 
     @property
     def handshaking(self) -> bool:
-        """As ``TcpConnection.handshaking``: there is no engine."""
+        """There is no engine, as in ``TcpConnection.handshaking``."""
         return not self._over
 
     def connection_made(self, transport: SharedTransport) -> None:
-        """Start the clock; too late if we are over, by a drain, already."""
+        """Start the clock, unless a drain has ended this connection already."""
         self._transport = transport
         if self._over:
             transport.abort()
@@ -80,7 +89,7 @@ class Undecided:
             self._set_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Show bytes to the detector."""
+        """Show the bytes to the detector."""
         transport = self._transport
         if self._over or transport is None:
             return
@@ -93,12 +102,12 @@ class Undecided:
         if protocol is not None:
             self._over = True
             self._timer.cancel()
-            self._enter(self, transport, protocol)
+            self._on_decided(self, transport, protocol)
         elif self.detector.awaited != self._awaited:
             self._set_timer()
 
     def eof_received(self) -> bool:
-        """Take the peer's FIN: nothing that it can want is left to be said."""
+        """Take the peer's FIN: it has asked for nothing, so nothing is answered."""
         if self.detector.begun and not self._over:
             _logger.warning("incomplete PROXY header, from %s", self.peer)
         self.abort()
@@ -117,7 +126,7 @@ class Undecided:
         """Nothing is written here."""
 
     def shut_down(self) -> None:
-        """Drain: nobody has asked for anything yet."""
+        """Drain: the peer has not asked for anything yet."""
         self.abort()
 
     def abort(self) -> None:

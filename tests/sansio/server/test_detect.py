@@ -144,7 +144,7 @@ class Door:
             cast("Any", self.runtime),
             subject,
             IpPeer("127.0.0.1", 50000),
-            enter=lambda _, transport, protocol: self.entered.append(protocol),
+            on_decided=lambda _, transport, protocol: self.entered.append(protocol),
             on_lost=lambda _: self._count(),
         )
 

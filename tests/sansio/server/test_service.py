@@ -15,7 +15,7 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.server.connection import TcpConnection
 from tako.server.listener import Listener
-from tako.server.service import Endpoint, Service
+from tako.server.service import Endpoint, Service, ServicePhase
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.server import Credentials
 from tests.support.wire import (
@@ -353,7 +353,7 @@ class TestHandshakes:
         for number in range(50):
             service.connect()
             service.lose(number)
-        assert not service.service._handshaking
+        assert not service.service._handshakes._queue
         assert not service.service._connections
 
 
@@ -418,6 +418,39 @@ class TestComplaints:
         with caplog.at_level(logging.INFO, "tako.server"):
             start().service._complain("what it did", UnixPeer("a\nERROR forged\x1b["))
         assert "from a\\nERROR forged\\x1b[;" in caplog.text
+
+
+class TestPhases:
+    def test_a_stop_drains_and_a_drain_that_is_complete_is_done(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, "tako.server"):
+            service = start()
+            service.service.stop()
+            service.service.stop()
+            service.runtime.advance(1)
+        assert _phases(caplog) == ["STOPPING", "DRAINING", "CUTTING", "DONE"]
+
+    def test_a_bug_cuts_at_once(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, "tako.server"):
+            service = start()
+            service.arrive(ValueError("a bug"))
+            service.runtime.advance(0.1)
+        assert _phases(caplog) == ["CUTTING", "DONE"]
+
+    @pytest.mark.skipif(not __debug__, reason="python -O does not check")
+    def test_a_service_that_accepts_is_not_done(self, start: Start) -> None:
+        with pytest.raises(AssertionError, match=r"DONE must not follow .*ACCEPTING"):
+            start().service._enter(ServicePhase.DONE)
+
+
+def _phases(caplog: pytest.LogCaptureFixture) -> list[str]:
+    messages = [each.getMessage() for each in caplog.records]
+    return [
+        text.rpartition(" ")[2] for text in messages if text.startswith("service 0x")
+    ]
 
 
 class TestShutdown:
