@@ -1,16 +1,16 @@
-"""``ProtocolDetector``: what comes on a connection before there is an engine for it.
+"""``ProtocolDetector``: protocol detection, before a connection has an engine.
 
 Theory of operation. *PROXY header*, from a trusted proxy -> *first bytes*, on a port
 for everything: a TLS record, the preface of HTTP/2, or else HTTP/1.1 -> decided. Then
-``rest`` is for whoever is next, and the detector is of no more use.
+``rest`` holds the bytes for the engine, and the detector has done its work.
 
 The PROXY protocol forbids guessing whether a header is there (its specification, §2):
-who may send one may claim to be anybody. So the peer's network decides it. A peer that
-``ProxyPolicy`` trusts has to send a header; from others none is looked for.
+a peer that may send one may claim any address. So the peer's network decides it. A peer
+that ``ProxyPolicy`` trusts has to send a header; from others none is looked for.
 
 Invariants: nothing but ``ProxyProtocolError`` is raised because of input; bytes behind
-the header come out in ``rest``, in order and untouched; while it is open what they are,
-fewer than 24 bytes wait.
+the header come out in ``rest``, in order and untouched; before a decision fewer than 24
+bytes are kept.
 """
 
 from typing import Literal, TypeAlias
@@ -24,7 +24,7 @@ Protocol: TypeAlias = Literal["http/1.1", "h2", "tls"]
 """What a connection speaks; with ``"tls"`` ALPN decides between the others."""
 
 ListenerProtocol: TypeAlias = Literal["http/1.1", "h2", "tls", "any"]
-"""What a listener speaks; with ``"any"`` each connection is looked at."""
+"""What a listener speaks; with ``"any"`` the first bytes of each connection decide."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 _HANDSHAKE_RECORD = 0x16  # RFC 8446 §5.1
@@ -34,8 +34,8 @@ class ProtocolDetector:
     """Looks at the first bytes of one connection.
 
     Attributes:
-        header: what the proxy said, if there is one and it has.
-        rest: the bytes for whoever is next, once the protocol is decided.
+        header: the PROXY header, once it is complete.
+        rest: the bytes for the engine or TLS, once the protocol is decided.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class ProtocolDetector:
             config: timeouts and limits.
             protocol: what the listener speaks.
             tls: the listener has a certificate.
-            policy: the peer is trusted by this one; ``None``: it sends no PROXY header.
+            policy: trusts the peer; ``None``: the peer sends no PROXY header.
         """
         self._config = config
         self._protocol: ListenerProtocol = protocol

@@ -1,13 +1,13 @@
-"""``Seldom``: lets through what anybody can cause at will, once in a while."""
+"""``Seldom``: bounds log lines that any peer can cause, to one a minute per cause."""
 
 _MOST = 64  # causes that are remembered
 
 
 class Seldom:
-    """Says of each cause whether it is to be told of: the first time in a minute.
+    """Tells of each cause whether to log it: the first time in a minute.
 
     Args:
-        every: seconds for which a cause is not told of again.
+        every: seconds for which a cause is not logged again.
     """
 
     __slots__ = ("_every", "_told")
@@ -17,7 +17,7 @@ class Seldom:
         self._told: dict[str, float] = {}  # in the order of the times
 
     def allows(self, cause: str, now: float) -> bool:
-        """Tell whether ``cause`` is news at ``now`` (seconds, never running back)."""
+        """Tell whether to log ``cause`` at ``now``, in seconds of a monotonic clock."""
         told = self._told
         last = told.get(cause)
         if last is not None and now < last + self._every:
