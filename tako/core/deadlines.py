@@ -1,8 +1,8 @@
 """Deadlines of one connection, kept without a clock.
 
-Theory of operation. Time is an input: nobody below ``runtime/`` reads a clock except
-through ``Connection.time()``, and nobody arms a timer. A state machine that may have to
-act later makes a ``Deadline`` with the function to call, and moves it with ``set``. The
+Theory of operation. Time is an input: code below ``runtime/`` reads the clock through
+``Connection.time()`` only, and arms no timer. A state machine that may have to act
+later makes a ``Deadline`` with the function to call, and moves it with ``set``. The
 connection keeps the deadlines in a heap, asks for ``next()`` and arms one timer, and
 calls ``reached(now)`` when that fires.
 
@@ -10,8 +10,8 @@ Deadlines move far more often than they fire, and nearly always to a later time.
 ``set`` only writes an attribute when a heap entry at or before the new time exists; an
 entry that comes up early is put back at its true time.
 
-Entries that are of no use any more, of closed deadlines and behind an earlier one, are
-counted; when they are more than half of the heap it is built again without them.
+Stale entries, of closed deadlines and behind an earlier one, are counted; when they are
+more than half of the heap it is built again without them.
 
 Invariants: a set deadline has at least one heap entry that is not later than it; a heap
 of more than ``_FEW`` entries has at most two for each deadline that is not closed.
@@ -47,9 +47,9 @@ class Deadline:
             self._owner.push(when, self)
 
     def close(self) -> None:
-        """Never fire again, and let go of the function.
+        """Never fire again, and release the function.
 
-        An entry may stay in the heap for a while; what it would call need not.
+        An entry may stay in the heap for a while; the function need not.
         """
         self.when = None
         self._callback = _never
@@ -94,7 +94,7 @@ class Deadlines:
         self._changed = changed
         self._heap: list[tuple[float, int, Deadline]] = []
         self._order = count()
-        self._outlived = 0  # entries that no deadline owns
+        self._outlived = 0  # stale entries: no deadline owns them
 
     def new(self, callback: Callable[[], None]) -> Deadline:
         """Return a deadline, not set yet, that will call ``callback``."""
@@ -108,7 +108,7 @@ class Deadlines:
             self._changed()
 
     def outlived(self, entries: int) -> None:
-        """Count entries that are of no use any more; for ``Deadline``."""
+        """Count stale entries; for ``Deadline``."""
         self._outlived += entries
         if 2 * self._outlived > len(self._heap) > _FEW:
             # by their owners: one may have two entries for the same time

@@ -1,21 +1,20 @@
-"""``HalfClosed``: what becomes of the answers to a peer that has sent FIN.
+"""``HalfClosed``: bounds the answers to a peer that has sent FIN.
 
-Theory of operation. A peer that half-closed and reads on (RFC 9112 §9.6 lets it) and
+Theory of operation. A peer that half-closes and reads on (RFC 9112 §9.6 lets it) and
 one that went away look the same until something is written to them: then the first
 acknowledges, and the kernel of the other resets. So an answer that moves, and arrives,
 goes on; the connection is dropped as soon as the kernel knows of a reset, or when
 nothing was acknowledged for ``send_timeout``. While answers are silent the engine sends
 a few bytes that mean nothing, where its protocol has such at that point. An answer that
 stays silent, or does not begin, is given up after ``half_closed_timeout``, each by
-itself. A handler that still reads what came before the FIN is not silent. While an
-answer has no room to move it is for the limits of slow readers to judge.
+itself. A handler that still reads what came before the FIN is not silent. An answer
+that has no room to move is left to the limits of slow readers.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from tako.core.request_body import BodySink
-from tako.core.seams import ServerConnection
+from tako.core.seams import Exchange, ServerConnection
 
 
 _FIRST, _GROWTH, _TICK = 0.2, 1.5, 1.0  # seconds between looks: few, then more
@@ -25,27 +24,10 @@ Progress: TypeAlias = tuple[bool, int, int]
 """Whether the answer has begun, and the bytes of both bodies that moved so far."""
 
 
-class Answered(Protocol):
-    """The exchanges that are watched."""
-
-    body: BodySink
-    bytes_sent: int
-
-    @property
-    def head_sent(self) -> bool:
-        """The answer has begun."""
-        ...
-
-    @property
-    def writable(self) -> bool:
-        """More output is welcome."""
-        ...
+AnyExchange = TypeVar("AnyExchange", bound=Exchange)
 
 
-Exchange = TypeVar("Exchange", bound=Answered)
-
-
-class HalfClosed(Generic[Exchange]):
+class HalfClosed(Generic[AnyExchange]):
     """The watch over one connection, from the peer's FIN to the last answer."""
 
     __slots__ = (
@@ -65,8 +47,8 @@ class HalfClosed(Generic[Exchange]):
     def __init__(
         self,
         connection: ServerConnection,
-        exchanges: Callable[[], Iterable[Exchange]],
-        give_up: Callable[[Exchange], None],
+        exchanges: Callable[[], Iterable[AnyExchange]],
+        give_up: Callable[[AnyExchange], None],
         probe: Callable[[], None],
     ) -> None:
         """Watch nothing yet.
@@ -85,7 +67,7 @@ class HalfClosed(Generic[Exchange]):
         self._pause = _FIRST
         self._limit = config.half_closed_timeout or _NEVER
         self._timeout = config.send_timeout or _NEVER
-        self._seen: dict[Exchange, tuple[Progress, float]] = {}  # and since when
+        self._seen: dict[AnyExchange, tuple[Progress, float]] = {}  # and since when
         self._taken = -1  # bytes that the peer has acknowledged
         self._taken_at = 0.0
         self._deadline = connection.deadlines.new(self._look)
@@ -109,7 +91,7 @@ class HalfClosed(Generic[Exchange]):
             self._connection.flush()
 
     def _stuck(self, taken: int, lacking: int) -> bool:
-        """Tell whether output has been on its way for too long."""
+        """Tell whether the peer has acknowledged nothing for ``send_timeout``."""
         now = self._connection.time()
         if not lacking or taken != self._taken:
             self._taken, self._taken_at = taken, now

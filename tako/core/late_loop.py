@@ -1,10 +1,10 @@
-"""What a loop that runs late must not do, and what it must say.
+"""``PatientTimer`` and ``LoopWatch``: what follows when the event loop runs late.
 
-Theory of operation. A handler that blocks stops the whole event loop. When that goes
-on, deadlines are overdue although the peer may have done in time what they ask for: it
-waits unread in the socket, or the peer waits for us. So a ``PatientTimer`` that runs
-late does not call yet: it first gives the peer as much time as it was late itself, a
-second at most, and calls then, however late that is. ``LoopWatch`` tells the operator.
+Theory of operation. A handler that blocks stops the whole event loop. When the loop
+goes on, deadlines are overdue although the peer may have met them: its bytes wait
+unread in the socket, or it waits for us. So a ``PatientTimer`` that runs late does not
+call yet: it first gives the peer as much time as it was late itself, a second at most,
+and calls then, however late that is. ``LoopWatch`` tells the operator.
 
 Invariant: a timer is put off once for each time that it is set.
 """
@@ -21,7 +21,7 @@ _LATE = 0.1  # seconds that a loop under load may be late by
 _MOST_PATIENCE = 1.0  # seconds: a few round trips
 _WATCH_EVERY = 0.5  # seconds
 BLOCKED = 1.0
-"""Seconds without a turn of the loop from which on that is logged."""
+"""Seconds: a loop that made no turn for as long is logged."""
 
 
 class PatientTimer:

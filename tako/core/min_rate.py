@@ -1,4 +1,4 @@
-"""Whether something moves fast enough: the slow-read and slow-write attacks.
+"""Minimum rates: the defence against slow readers and slow senders.
 
 Theory of operation. The transport tells when it takes output again only once nearly all
 that it holds is gone, and the kernel takes more in steps of a megabyte; a slow but
@@ -22,7 +22,7 @@ _NEVER = float("inf")
 
 
 class MinRate:
-    """Whether something that should move moves at ``rate`` bytes a second.
+    """Checks that a transfer moves at ``rate`` bytes a second.
 
     A bucket that drains with time and fills with progress. It starts full, so nothing
     is too slow within the first ``grace`` seconds, and it never holds more, so that a
@@ -38,12 +38,12 @@ class MinRate:
         self._stalled = 0.0
 
     def elapsed(self, seconds: float, moved: int) -> bool:
-        """Account for a time in which ``moved`` bytes moved; tell if it is fine."""
+        """Account for ``moved`` bytes in ``seconds``; tell if that is fast enough."""
         self._credit = min(self._grace, self._credit + moved - self._rate * seconds)
         return self._credit >= 0
 
     def elapsed_or_stalled(self, seconds: float, moved: int, timeout: float) -> bool:
-        """The same, where a standstill is borne for ``timeout`` seconds.
+        """As ``elapsed``, but a standstill may last ``timeout`` seconds.
 
         The time of a standstill is charged with the next bytes, so that a trickle is
         not mistaken for patience.
@@ -55,8 +55,8 @@ class MinRate:
         return self.elapsed(stalled, moved)
 
 
-class Output(Protocol):
-    """Whose output is watched: a connection."""
+class Watched(Protocol):
+    """The connection whose output is watched."""
 
     config: ServerConfig
     deadlines: Deadlines
@@ -75,34 +75,34 @@ class OutputWatch:
     """Aborts a connection whose peer does not take our output."""
 
     __slots__ = (
+        "_connection",
         "_deadline",
         "_looked",
-        "_output",
-        "_pace",
+        "_rate",
         "_taken",
         "_timeout",
         "_transport",
         "_waited",
     )
 
-    def __init__(self, output: Output, transport: Transport) -> None:
+    def __init__(self, connection: Watched, transport: Transport) -> None:
         """Watch nothing yet."""
-        config = output.config
-        self._output = output
+        config = connection.config
+        self._connection = connection
         self._transport = transport
         self._timeout = _NEVER if config.send_timeout is None else config.send_timeout
-        self._deadline = output.deadlines.new(self._look)
+        self._deadline = connection.deadlines.new(self._look)
         self._waited = False
 
     def start(self) -> None:
-        """Output waits."""
-        output = self._output
+        """Watch: the transport holds output that it does not take further."""
+        connection = self._connection
         self._waited = True
         if self._deadline.when is not None:
             return
-        self._pace = pace_of(output.config)
+        self._rate = min_rate_of(connection.config)
         self._taken = self._acknowledged()
-        self._looked = output.time()
+        self._looked = connection.time()
         self._deadline.set(self._looked + TICK)
 
     def stop(self) -> None:
@@ -123,32 +123,32 @@ class OutputWatch:
 
     def _acknowledged(self) -> int:
         """Return how much the peer has got, as far as the kernel tells."""
-        held = self._output.runtime.unacknowledged(self._transport)
-        return self._output.written - self._unsent() - held
+        held = self._connection.runtime.unacknowledged(self._transport)
+        return self._connection.written - self._unsent() - held
 
     def _look(self) -> None:
-        output, before = self._output, self._taken
+        connection, before = self._connection, self._taken
         if not self._waited or not self._unsent():
             return
-        now = output.time()
-        elapsed, self._looked = spell(now - self._looked), now
+        now = connection.time()
+        elapsed, self._looked = countable(now - self._looked), now
         self._taken = self._acknowledged()
         moved = self._taken - before
-        if self._pace.elapsed_or_stalled(elapsed, moved, self._timeout):
+        if self._rate.elapsed_or_stalled(elapsed, moved, self._timeout):
             self._deadline.set(now + TICK)
         else:
-            output.abort()
+            connection.abort()
 
 
-def pace_of(config: ServerConfig) -> MinRate:
-    """Return the pace that ``config`` asks for."""
+def min_rate_of(config: ServerConfig) -> MinRate:
+    """Return a new check of the rate that ``config`` asks for."""
     grace = config.min_rate_grace
     return MinRate(0, 0) if grace is None else MinRate(config.min_rate, grace)
 
 
-def spell(elapsed: float) -> float:
-    """Return how much of the time between two looks counts.
+def countable(elapsed: float) -> float:
+    """Return how many seconds between two looks count: two ticks at most.
 
-    Two ticks at most: in what is beyond, a blocked event loop let nothing move.
+    In what is beyond, a blocked event loop let nothing move.
     """
     return min(elapsed, 2 * TICK)

@@ -1,18 +1,18 @@
 """``Turn``: how much of one turn of the event loop one connection may take.
 
-Theory of operation. Whoever works on received bytes in a loop charges its work here, in
-units of about a microsecond, and stops when ``spend`` says so. Units only decide how
+Theory of operation. Code that works on received bytes in a loop charges its work here,
+in units of about a microsecond, and stops when ``spend`` says so. Units only decide how
 often the clock is looked at; the clock decides that a turn is over. Nothing is charged
-for what is cheap by its nature (a whole TLS record, a large frame), and nobody says
-when a turn begins: the clock starts when the first ``_UNITS`` are used up, and all is
-forgotten in the next turn of the loop. So a usual read costs nothing here; and all that
+for what is cheap by its nature (a whole TLS record, a large frame), and the beginning
+of a turn is not announced: the clock starts when the first ``_UNITS`` are used up, and
+the next turn of the loop begins anew. So a usual read costs nothing here; and all that
 a loop does for one connection in one turn counts together, be it several reads or the
 tasks of many streams.
 
-Who stops keeps what it has not looked at. A sink has nobody to call it again: it gives
-``later`` a function. The connection is called in the next turn, ``put_off`` sees to it;
-it lets the sinks go on, then the engine, then TLS, so that bytes stay in order, and
-reads again once nothing is left.
+What stops keeps the bytes that it has not looked at. A sink is not called again unless
+it asks: it gives ``later`` a function. The connection is called in the next turn,
+``put_off`` sees to it; it lets the sinks go on, then the engine, then TLS, so that
+bytes stay in order, and reads again once nothing is left.
 
 Invariant: while ``over`` or something is put off, a call of ``_next`` is pending.
 """
@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 _UNITS = 256  # until the clock starts: a third of a millisecond at most
 _STEP = 64  # between looks at the clock
-SPELL = 0.001
+DEFAULT_LENGTH = 0.001
 """Seconds from the first look at the clock to the end of a turn, by default."""
 
 
@@ -38,9 +38,9 @@ class Turn:
         "_due",
         "_go_on",
         "_left",
+        "_length",
         "_pending",
         "_sinks",
-        "_spell",
         "_stop",
         "_time",
         "_until",
@@ -52,7 +52,7 @@ class Turn:
         time: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], None],
         go_on: Callable[[], None],
-        spell: float = SPELL,
+        length: float = DEFAULT_LENGTH,
         stop: Callable[[], None] | None = None,
     ) -> None:
         """Begin with a whole turn.
@@ -61,13 +61,13 @@ class Turn:
             time: the clock.
             call_soon: calls a function in the next turn of the loop.
             go_on: called in the turn after one in which something was put off.
-            spell: seconds from the first look at the clock to the end of a turn.
+            length: seconds from the first look at the clock to the end of a turn.
             stop: called when the turn is over: no more input is welcome in it.
         """
         self._time = time
         self._call_soon = call_soon
         self._go_on = go_on
-        self._spell = spell
+        self._length = length
         self._stop = stop or _nothing
         self._left = _UNITS
         self._until = 0.0
@@ -97,7 +97,7 @@ class Turn:
         self._schedule()
 
     def serve_sinks(self) -> bool:
-        """Let those that wait go on; tell whether there is time for anything else."""
+        """Let the sinks that wait go on; tell whether there is time for more."""
         sinks = self._sinks
         while sinks and not self.over:
             sink = next(iter(sinks))
@@ -110,7 +110,7 @@ class Turn:
             return False
         now = self._time()
         if not self._until:
-            self._until = now + self._spell
+            self._until = now + self._length
             self._schedule()
         elif now >= self._until:
             self.over = True

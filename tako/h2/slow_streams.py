@@ -11,7 +11,7 @@ is charged: then nothing is read, either, and ``OutputWatch`` decides for all.
 
 from collections.abc import Callable, Mapping
 
-from tako.core.min_rate import TICK, pace_of, spell
+from tako.core.min_rate import TICK, countable, min_rate_of
 from tako.core.seams import ServerConnection
 from tako.h2.exchange import H2Exchange
 
@@ -60,7 +60,7 @@ class Watch:
 
     def _look(self) -> None:
         now = self._connection.time()
-        elapsed, self._looked = spell(now - self._looked), now
+        elapsed, self._looked = countable(now - self._looked), now
         watched = not self._connection.writable
         for exchange in [] if watched else list(self._exchanges.values()):
             receiving = not (exchange.peer_ended or exchange.tunnel)
@@ -81,7 +81,7 @@ class Watch:
         if not self._rate or exchange.awaits_handler:
             return True
         if exchange.pace is None:
-            exchange.pace = pace_of(self._connection.config)
+            exchange.pace = min_rate_of(self._connection.config)
         moved = exchange.received - exchange.moved
         exchange.moved = exchange.received
         if exchange.window <= 0 and not moved:
@@ -91,7 +91,7 @@ class Watch:
     def _leaves(self, exchange: H2Exchange, elapsed: float) -> bool:
         pace = exchange.send_pace
         if pace is None:
-            exchange.send_pace = pace_of(self._connection.config)
+            exchange.send_pace = min_rate_of(self._connection.config)
             exchange.sent = 0
             return True
         moved, exchange.sent = exchange.sent, 0

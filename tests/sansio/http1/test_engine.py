@@ -494,7 +494,7 @@ def ending(handler: Handler) -> H1Peer:
         await handler(exchange)
 
     peer = H1Peer(end_input)
-    peer.connection.turn._left, peer.connection.turn._spell = 1, -1.0
+    peer.connection.turn._left, peer.connection.turn._length = 1, -1.0
     return peer
 
 

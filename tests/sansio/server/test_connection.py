@@ -1091,7 +1091,7 @@ class TestWaitingRequests:
         else:
             # each turn takes few frames, however fast the machine is
             open_ = Open(many_fields, protocol="h2")
-            open_.connection.turn._spell = -1.0
+            open_.connection.turn._length = -1.0
             ids = range(1, 2 * self.COUNT, 2)
             gets = [self.H2_GET % each.to_bytes(2, "big") for each in ids]
             data = PREFACE + SETTINGS_ACK + b"".join(gets)

@@ -277,7 +277,7 @@ def seen(
         patch.setattr(turn, "_UNITS", budget.units)
         patch.setattr(turn, "_STEP", budget.step)
         run.connection.turn._left = budget.units
-        run.connection.turn._spell = budget.spell
+        run.connection.turn._length = budget.spell
         run.feed([run.seal(opening)] if opening else [])
         sealed = b"".join([run.seal(part) for part in rest])
         if end == "notify" and settings_ is not None:

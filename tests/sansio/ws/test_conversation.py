@@ -472,7 +472,7 @@ class TestControlFrames:
         assert talk.sent() == b"".join(plain(PONG, data) for data in answered)
 
     def test_a_read_that_takes_many_turns_is_one_read(self, talk: Talk) -> None:
-        talk.connection.turn._spell = -1.0
+        talk.connection.turn._length = -1.0
         pings = [b"%d" % i for i in range(500)]
         talk.deliver(*(masked(PING, data) for data in pings))
         assert talk.sent() == b""
