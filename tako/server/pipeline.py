@@ -93,24 +93,24 @@ class ResponseWriter:
         """
         exchange = self._exchange
         complete = True
-        if response.status >= 400 and (delay := exchange.error_delay):
-            await exchange.body.arrived(delay)
+        status, body = response.status, response.body
         headers = response.headers.raw
-        body = response.body
-        if exchange.request.method == "HEAD" or response.status in WITHOUT_BODY:
+        if status >= 400 and (delay := exchange.error_delay):
+            await exchange.body.arrived(delay)
+        if exchange.request.method == "HEAD" or status in WITHOUT_BODY:
             # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
-            if body and isinstance(body, bytes) and response.status not in WITHOUT_BODY:
+            if body and isinstance(body, bytes) and status not in WITHOUT_BODY:
                 headers = _with_length(headers, len(body))
-            exchange.send_headers(response.status, headers, end=True)
+            exchange.send_headers(status, headers, end=True)
             await _close(body)
         elif isinstance(body, bytes):
-            headers = _with_length(headers, len(body))
-            exchange.send_headers(response.status, headers, end=not body)
-            if len(body) > _PIECE:
+            size = len(body)
+            exchange.send_headers(status, _with_length(headers, size), end=not size)
+            if size > _PIECE:
                 complete = await self._write_large(body)
-            elif body:
+            elif size:
                 exchange.send_data(body, end=True)
-                exchange.bytes_sent += len(body)
+                exchange.bytes_sent += size
         else:
             complete = await self._write_stream(response, body)
         exchange.body.discard()
