@@ -19,17 +19,15 @@ Invariants: in the body phase the ``HeadBuffer`` is empty; a deaf engine begins 
 exchange; an exchange that is forgotten or refused is cut off first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tako.core.half_closed import HalfClosed
 from tako.core.request_body import BodySink
-from tako.core.seams import ServerConnection, Sink
+from tako.core.seams import Connection, ServerConnection, Sink
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
-from tako.h1.body_rate import BodyRate
+from tako.h1.backpressure import MAX_WAITING, BodyRate, ReadGate
 from tako.h1.exchange import H1Exchange
-from tako.h1.head_clock import HeadClock
 from tako.h1.head_parser import HeadBuffer
-from tako.h1.read_gate import MAX_WAITING, ReadGate
 from tako.h1.request_body import ChunkedBody, LengthBody, RequestBody
 from tako.h1.response_head import refusal
 from tako.http.request_head import RequestHead
@@ -37,6 +35,59 @@ from tako.native.loops import Inbox
 
 
 MAX_DRAINED = 64 * 1024  # bytes of a body that no handler wants
+_LAST_HEAD = 1.0  # seconds for a request on its way when the server drains
+
+
+class HeadClock:
+    """The deadline of the next request head; stopped while there is an exchange.
+
+    Args:
+        connection: the connection.
+        late: called when the time is up.
+    """
+
+    __slots__ = ("_config", "_connection", "_deadline", "_idle")
+
+    def __init__(self, connection: Connection, late: Callable[[], None]) -> None:
+        self._connection = connection
+        self._config = connection.config
+        self._deadline = connection.deadlines.new(late)
+        self._idle = False  # between requests, on the keep-alive time
+        self.expect()
+
+    def expect(self) -> None:
+        """A head is due, or has begun."""
+        self._idle = False
+        self._start(self._config.header_read_timeout)
+
+    def idle(self) -> None:
+        """A request is over, and nothing of another one is there."""
+        timeout = self._config.keep_alive_timeout
+        if timeout is None:
+            self.expect()
+        else:
+            self._idle = True
+            self._start(timeout)
+
+    def begun(self) -> None:
+        """There is a part of a head: the idle time is over."""
+        if self._idle:
+            self.expect()
+
+    def hurry(self) -> None:
+        """The server drains: what is on its way has a moment to arrive."""
+        soon = self._connection.time() + _LAST_HEAD
+        if self._deadline.when is None or self._deadline.when > soon:
+            self._deadline.set(soon)
+
+    def stop(self) -> None:
+        """No head is waited for."""
+        self._deadline.set(None)
+
+    def _start(self, timeout: float | None) -> None:
+        self._deadline.set(
+            None if timeout is None else self._connection.time() + timeout
+        )
 
 
 class H1Engine:

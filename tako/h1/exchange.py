@@ -13,7 +13,7 @@ exchange that is cut off.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
@@ -38,50 +38,7 @@ from tako.native.loops import Inbox, encode_frame
 
 if TYPE_CHECKING:
     from tako.core.loop import Task
-
-
-class Wire(Protocol):
-    """What an exchange needs of the engine that made it."""
-
-    connection: ServerConnection
-
-    @property
-    def keeps_alive(self) -> bool:
-        """The connection may carry another request."""
-        ...
-
-    @property
-    def has_input(self) -> bool:
-        """There are received bytes behind the request."""
-        ...
-
-    def body_expected(self) -> None:
-        """``100`` was queued: the client will send the body now."""
-        ...
-
-    def consumed(self, size: int) -> None:
-        """The application has taken ``size`` bytes."""
-        ...
-
-    def settle(self) -> None:
-        """The response is complete."""
-        ...
-
-    def handler_ended(self, exchange: "H1Exchange") -> None:
-        """The handler is."""
-        ...
-
-    def tunnel_opened(self, sink: Sink, inbox: Inbox | None) -> None:
-        """Further bytes are for ``sink``."""
-        ...
-
-    def tunnel_ended(self) -> None:
-        """We shall send nothing more in the tunnel."""
-        ...
-
-    def close(self) -> None:
-        """Send and parse nothing more."""
-        ...
+    from tako.h1.engine import H1Engine
 
 
 class H1Exchange:
@@ -110,7 +67,7 @@ class H1Exchange:
         "tunnel",
     )
 
-    def __init__(self, engine: Wire, head: RequestHead, out: list[bytes]) -> None:
+    def __init__(self, engine: "H1Engine", head: RequestHead, out: list[bytes]) -> None:
         """Make the exchange of an accepted head.
 
         Args:

@@ -10,8 +10,8 @@ from tako.core.error_code import ErrorCode
 from tako.core.seams import Pause
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h1 import H1Exchange
+from tako.h1.backpressure import MAX_WAITING
 from tako.h1.engine import MAX_DRAINED
-from tako.h1.read_gate import MAX_WAITING
 from tests.support.h1_peer import H1Peer, Handler, echo, read_body
 from tests.support.wire import FakeTask
 

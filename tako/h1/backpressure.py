@@ -1,4 +1,4 @@
-"""``ReadGate``: when HTTP/1.1 stops reading, and when it goes on.
+"""When HTTP/1.1 stops reading: ``ReadGate``; and when a body is too slow: ``BodyRate``.
 
 HTTP/1.1 has no windows: the one way to slow a peer down is to let TCP's fill up. Bytes
 that were delivered and not consumed close the gate above ``read_buffer`` and open it
@@ -8,14 +8,20 @@ waits behind a request closes it by its size alone.
 Behind a shut gate a FIN or a reset would not be noticed. So the kernel is asked once a
 second; it knows, unless the peer could not send that far.
 
-Invariant: ``unread`` is what was delivered to the current sink and not consumed.
+A body must keep a minimal average rate while the connection reads: the clock of
+``BodyRate`` stops with the gate. Its deadline is the moment at which the average falls
+below the rate if nothing more arrives; when it comes up and bytes did arrive, it moves
+on to the next such moment. So an arriving chunk costs one addition. The clock is *off*
+-> *running* <-> *paused* -> *off*.
+
+Invariants: ``unread`` is what was delivered to the current sink and not consumed; the
+deadline of the rate is set exactly while it is *running*.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tako.core.seams import Connection, Pause
-from tako.h1.body_rate import BodyRate
+from tako.core.seams import Connection, Pause, ServerConnection
 
 
 if TYPE_CHECKING:
@@ -24,6 +30,96 @@ if TYPE_CHECKING:
 
 MAX_WAITING = 64 * 1024  # bytes behind a request that is being answered
 _TICK = 1.0  # seconds between looks
+
+
+class BodyRate:
+    """Watches one request body after the other on a connection.
+
+    Args:
+        connection: gives the time, the deadlines and the limits.
+        too_slow: called, once per body, when the rate was missed.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_grace",
+        "_moved",
+        "_paused",
+        "_rate",
+        "_since",
+        "_spent",
+        "_too_slow",
+    )
+
+    def __init__(
+        self, connection: ServerConnection, too_slow: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._too_slow = too_slow
+        self._rate = connection.config.min_rate
+        self._grace = connection.config.min_rate_grace
+        self._deadline = connection.deadlines.new(self._due)
+        self._moved = 0
+        self._paused = False
+        self._spent = 0.0  # seconds of reading before _since
+        self._since: float | None = None  # running since when
+
+    def start(self) -> None:
+        """Watch a new body from now on."""
+        self._moved = 0
+        self._spent = 0.0
+        self._run()
+
+    def moved(self, size: int) -> None:
+        """Take note that ``size`` bytes of the body have arrived."""
+        self._moved += size
+
+    def pause(self) -> None:
+        """Stop the clock: it is we who do not read."""
+        if self._since is not None:
+            self._spent += self._connection.time() - self._since
+            self.stop()
+            self._paused = True
+
+    def resume(self) -> None:
+        """Let the clock go on, if it was paused."""
+        if self._paused:
+            self._run()
+
+    def stop(self) -> None:
+        """The body is over."""
+        self._paused = False
+        self._since = None
+        self._deadline.set(None)
+
+    def _run(self) -> None:
+        self._paused = False
+        if self._rate == 0 or self._grace is None:
+            return
+        now = self._connection.time()
+        self._since = now
+        # after a pause the peer gets a moment to fill the window that just opened
+        self._deadline.set(max(self._falls_below(now, self._grace), now + 1.0))
+
+    def _falls_below(self, since: float, grace: float) -> float:
+        """Return when the average falls below the rate if nothing more arrives."""
+        return since + max(grace, self._moved / self._rate) - self._spent
+
+    def _due(self) -> None:
+        since, grace = self._since, self._grace
+        if since is None or grace is None:
+            return
+        now = self._connection.time()
+        if not self._connection.writable:  # then the connection does not read, either
+            self._deadline.set(now + grace)
+            return
+        due = self._falls_below(since, grace)
+        if due > now:
+            self._deadline.set(due)
+            return
+        self.stop()
+        self._too_slow()
 
 
 class ReadGate:
