@@ -1,29 +1,32 @@
 """``H1Engine``: HTTP/1.1 on one connection (RFC 9112).
 
-Theory of operation. The connection is always in one of four phases, and received bytes
-mean something different in each:
-
-* *head*: no exchange; bytes are a request head. ``HeadBuffer`` judges them.
-* *body*: an exchange whose request body is incomplete; a ``RequestBody`` reads them.
-* *busy*: an exchange whose request is complete; bytes wait in the ``HeadBuffer``: the
-  next requests, or, behind an upgrade request, the first frames of a WebSocket.
-* *tunnel*: after 101; bytes go to the sink as they are.
+Theory of operation. The connection is always in one phase, and received bytes mean
+something different in each; ``H1Phase`` says what, ``_NEXT`` what may follow, and
+``_enter`` is the one place that changes it.
 
 Requests are answered one at a time: the next head is not looked at before the exchange
 is settled, that is, the response is complete, its handler has ended, and the request
-body was read to its end. Then either the bytes that wait are announced as ``backlog``,
-or the idle time begins. What cannot be settled in that way ends the connection:
-``close`` makes the engine ``_deaf``, and nothing that arrives afterwards is parsed.
+body was read to its end. Each of the three is an event: ``answered``,
+``handler_ended``, ``_complete_body``. Behind the last of them either the bytes that
+wait are announced as ``backlog``, or the idle time begins. What cannot be settled in
+that way ends the connection (``close``), and nothing that arrives afterwards is parsed.
 
-Invariants: in the body phase the ``HeadBuffer`` is empty; a deaf engine begins no
-exchange; an exchange that is forgotten or refused is cut off first.
+Two facts are apart from the phase: the peer's end was received (``_eof``), and the
+server drains (``_draining``). Both mean that an exchange may be the last one; the
+events ask ``_reusable``.
+
+Invariants: ``_exchange`` is ``None`` where a head is due, ``_body`` is set in ``BODY``
+and ``DRAIN``, where the ``HeadBuffer`` is empty; an exchange that is forgotten or
+refused is cut off first.
 """
 
+import enum
+import logging
 from collections.abc import Callable, Sequence
 
 from tako.core.half_closed import HalfClosed
-from tako.core.request_body import BodySink
 from tako.core.seams import Connection, ServerConnection, Sink
+from tako.core.states import check_transition
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.backpressure import MAX_WAITING, BodyRate, ReadGate
 from tako.h1.exchange import H1Exchange
@@ -36,6 +39,52 @@ from tako.native.loops import Inbox
 
 MAX_DRAINED = 64 * 1024  # bytes of a body that no handler wants
 _LAST_HEAD = 1.0  # seconds for a request on its way when the server drains
+
+_logger = logging.getLogger("tako.h1")
+
+
+class H1Phase(enum.IntEnum):
+    """What received bytes mean. In the last three they are dropped."""
+
+    FIRST_HEAD = 0
+    """They are the head of the first request."""
+    HEAD = 1
+    """They are the head of the next request; without any the connection is idle."""
+    HEAD_OR_FRAME = 2
+    """As ``HEAD``, behind a refused upgrade: frames sent in hope of 101 may come."""
+    BODY = 3
+    """They belong to the body of the request."""
+    BUSY = 4
+    """The request is complete, its answer is not: they wait."""
+    DRAIN = 5
+    """As ``BODY``, but nothing wants them: up to 64 KiB are read and dropped."""
+    TUNNEL = 6
+    """Behind 101: they are the tunnel's; until it has a sink they wait."""
+    LAST_ANSWER = 7
+    """The body cannot be read to its end, and the answer has begun: it goes on."""
+    HALF_CLOSED = 8
+    """We have ended the tunnel, the peer has not (RFC 6455 §7.1.1)."""
+    CLOSING = 9
+    """Nothing more is queued; the connection closes once all is written."""
+
+
+_NEXT: dict[H1Phase, frozenset[H1Phase]] = {
+    H1Phase.FIRST_HEAD: frozenset({H1Phase.BODY, H1Phase.BUSY, H1Phase.CLOSING}),
+    H1Phase.HEAD: frozenset({H1Phase.BODY, H1Phase.BUSY, H1Phase.CLOSING}),
+    H1Phase.HEAD_OR_FRAME: frozenset({H1Phase.BODY, H1Phase.BUSY, H1Phase.CLOSING}),
+    H1Phase.BODY: frozenset(
+        {H1Phase.BUSY, H1Phase.DRAIN, H1Phase.LAST_ANSWER, H1Phase.CLOSING}
+    ),
+    H1Phase.BUSY: frozenset(
+        {H1Phase.HEAD, H1Phase.HEAD_OR_FRAME, H1Phase.TUNNEL, H1Phase.CLOSING}
+    ),
+    H1Phase.DRAIN: frozenset({H1Phase.HEAD, H1Phase.CLOSING}),
+    H1Phase.TUNNEL: frozenset({H1Phase.HALF_CLOSED, H1Phase.CLOSING}),
+    H1Phase.LAST_ANSWER: frozenset({H1Phase.CLOSING}),
+    H1Phase.HALF_CLOSED: frozenset({H1Phase.CLOSING}),
+    H1Phase.CLOSING: frozenset(),
+}
+_DEAF = frozenset({H1Phase.LAST_ANSWER, H1Phase.HALF_CLOSED, H1Phase.CLOSING})
 
 
 class HeadClock:
@@ -102,10 +151,11 @@ class H1Engine:
         half_closed: once all is written, send close_notify and FIN but go on reading
             until the peer's end (RFC 6455 §7.1.1).
         complaint: see ``seams.Engine``.
+        keeps_alive: the connection may carry another request.
+        phase: what received bytes mean.
     """
 
     __slots__ = (
-        "_asked",
         "_body",
         "_clock",
         "_config",
@@ -115,63 +165,80 @@ class H1Engine:
         "_eof",
         "_exchange",
         "_gate",
-        "_half_closed",
         "_head",
         "_inbox",
         "_out",
         "_rate",
-        "_tunnel",
-        "_upgrade_refused",
+        "_sink",
+        "_trace",
+        "_watch",
         "backlog",
         "closing",
         "complaint",
         "connection",
         "half_closed",
+        "keeps_alive",
+        "phase",
     )
 
     def __init__(self, connection: ServerConnection) -> None:
         config = connection.config
         self.connection: ServerConnection = connection
+        self.phase: H1Phase = H1Phase.FIRST_HEAD
         self.backlog: bool = False
         self.closing: bool = False
         self.half_closed: bool = False
         self.complaint: str | None = None
+        self.keeps_alive: bool = config.keep_alive
+        self._deaf = False  # received bytes are dropped
         self._config = config
         self._head = HeadBuffer(config)
         self._out: list[bytes] = []
         self._exchange: H1Exchange | None = None
         self._body: RequestBody | None = None
-        self._tunnel: Sink | None = None
+        self._sink: Sink | None = None  # of the tunnel
         self._inbox: Inbox | None = None  # of the tunnel
-        self._upgrade_refused = False
-        self._drain_left: int | None = None  # while an unwanted body is read
-        self._asked = False  # a request has been received
+        self._drain_left = 0
         self._draining = False
         self._eof = False
-        self._deaf = False
+        self._trace = _logger.isEnabledFor(logging.DEBUG)
         self._rate = BodyRate(connection, self._body_too_slow)
         self._gate = ReadGate(connection, self._rate, self._eof_waits)
         self._clock = HeadClock(connection, self._head_too_slow)
-        self._half_closed: HalfClosed[H1Exchange] | None = None  # made at FIN
+        self._watch: HalfClosed[H1Exchange] | None = None  # made at FIN
+
+    def _enter(self, phase: H1Phase) -> None:
+        if __debug__:
+            check_transition(_NEXT, self.phase, phase)
+        if self._trace:
+            _logger.debug("%#x: %s -> %s", id(self), self.phase.name, phase.name)
+        self.phase = phase
+        if phase in _DEAF:
+            self._deaf = True
+            self.half_closed = phase is H1Phase.HALF_CLOSED
+            self.closing = phase is H1Phase.CLOSING
+            self.backlog = False
+            self._body = self._sink = self._inbox = None
+            self._head.take_all()
 
     # ----------------------------------------------------------------- receiving
 
     def receive_data(self, data: bytes) -> Sequence[H1Exchange] | None:
         """Take bytes from the peer; return the request that they began, if any."""
-        tunnel = self._tunnel
-        if tunnel is not None:
+        sink = self._sink
+        if sink is not None:
             gate, inbox = self._gate, self._inbox
             gate.unread += len(data)
             if inbox is None or not inbox.take(data):
-                tunnel.deliver(data)
+                sink.deliver(data)
             if gate.unread > gate.limit:
                 gate.settle()
-            return () if self._out or self._tunnel is None else None
+            return () if self._out or self._sink is None else None
         if self._deaf:
             return ()
-        exchange = self._exchange
-        if exchange is not None and self._body is not None:
-            self._receive_body(exchange, self._body, data)
+        exchange, body = self._exchange, self._body
+        if exchange is not None and body is not None:
+            self._receive_body(exchange, body, data)
         else:
             self._head.data += data
         return self._next_exchange()
@@ -182,10 +249,14 @@ class H1Engine:
         if exchange is not None:
             self._hold(exchange)
             return ()
-        if self._upgrade_refused and self._head.is_frame:
+        if self.phase is H1Phase.HEAD_OR_FRAME and self._head.is_frame:
             self.close()  # sent in hope of 101 (RFC 9931): never parsed as HTTP
             return ()
-        if self._asked and self._head.data and not self.connection.writable:
+        if (
+            not self.connection.writable
+            and self._head.data
+            and self.phase is not H1Phase.FIRST_HEAD
+        ):
             self.backlog = True  # a client that takes no answer gets no other yet
             return ()
         try:
@@ -203,12 +274,13 @@ class H1Engine:
 
     def _begin(self, head: RequestHead) -> Sequence[H1Exchange]:
         """Begin the exchange of a head that was accepted."""
-        self._asked = True
         self._clock.stop()
         exchange = self._exchange = H1Exchange(self, head, self._out)
         if not head.has_body:
+            self._enter(H1Phase.BUSY)
             exchange.body.deliver_eof()
         else:
+            self._enter(H1Phase.BODY)
             body: RequestBody = (
                 ChunkedBody(self._config, self.connection.turn)
                 if head.length is None
@@ -258,34 +330,37 @@ class H1Engine:
             exchange.body.deliver(payload)
         self.backlog = body.backlog
         if body.complete:
-            self._complete_body(exchange.body, body)
+            self._complete_body(exchange, body)
         elif self._eof and not body.backlog:  # all that came before it is read
             self._body_ends_early(exchange)
-        elif self._drain_left is not None:
+        elif self.phase is H1Phase.DRAIN:
             self._drain_left -= len(data)
             if self._drain_left < 0:
                 self.close()
         else:
             self._gate.settle()
 
-    def _complete_body(self, sink: BodySink, body: RequestBody) -> None:
+    def _complete_body(self, exchange: H1Exchange, body: RequestBody) -> None:
         self._body = None
         self._rate.stop()
         self._head.data += body.rest
+        sink = exchange.body
         sink.trailers.extend(body.trailers)  # RFC 9110 §6.5.1: never among the fields
         sink.deliver_eof()
-        self.settle()
+        if self.phase is H1Phase.DRAIN:
+            self._finish(exchange)
+        else:
+            self._enter(H1Phase.BUSY)
+            self._close_if_last(exchange)
 
     def _fail_body(self, exchange: H1Exchange, fault: HttpError) -> None:
         """Give up on a body with an unknown end, and so on the connection."""
-        self._body = None
-        self.backlog = False
         self._rate.stop()
         exchange.persistent = False  # RFC 9112 §6.3: the framing is lost
-        if exchange.head_sent:
-            self._deaf = True
-            self._head.take_all()
-            self.settle()
+        if exchange.over:
+            self.close()
+        elif exchange.head_sent:
+            self._enter(H1Phase.LAST_ANSWER)
         else:
             exchange.cut()
             self._refuse(fault, head_only=exchange.head.method == "HEAD")
@@ -313,12 +388,13 @@ class H1Engine:
             return
         if exchange.tunnel:
             exchange.sink.deliver_eof()
-            if self.half_closed:
+            if self.phase is H1Phase.HALF_CLOSED:
                 self.close()
         elif self._body is not None and not self.backlog:
             self._body_ends_early(exchange)
         self._client_left(exchange)
-        self.settle()
+        if self.phase is H1Phase.BUSY:
+            self._close_if_last(exchange)
 
     def _body_ends_early(self, exchange: H1Exchange) -> None:
         # RFC 9112 §8: incomplete, never a success
@@ -333,12 +409,12 @@ class H1Engine:
         """Tell the handler; let the answer go on for as long as it arrives."""
         exchange.body.leave()
         if exchange in self._unanswered():
-            if self._half_closed is None:
+            if self._watch is None:
                 connection = self.connection
-                self._half_closed = HalfClosed(
+                self._watch = HalfClosed(
                     connection, self._unanswered, self._give_up, self._probe
                 )
-            self._half_closed.start()
+            self._watch.start()
 
     def _unanswered(self) -> tuple[H1Exchange, ...]:
         exchange = self._exchange
@@ -388,45 +464,36 @@ class H1Engine:
     # --------------------------------------------------------- ends of exchanges
 
     @property
-    def keeps_alive(self) -> bool:
-        """The connection may carry another request."""
-        return self._config.keep_alive and not self._draining and not self._deaf
-
-    @property
     def has_input(self) -> bool:
         """There are received bytes behind the request."""
         return bool(self._head.data)
 
     def body_expected(self) -> None:
         """``100`` was queued: the client will send the body now."""
-        if self._body is not None:
+        if self.phase is H1Phase.BODY:
             self._rate.start()
+
+    def answered(self, exchange: H1Exchange) -> None:
+        """The response is complete."""
+        # In BODY the handler may want the rest of it.
+        if self.phase is not H1Phase.BODY and not self._reusable(exchange):
+            self.close()
 
     def handler_ended(self, exchange: H1Exchange) -> None:
         """The handler has ended; what it left undone cannot be done any more."""
-        if exchange is not self._exchange:
-            return
-        if exchange.tunnel:
+        if exchange is not self._exchange or exchange.tunnel:
             return  # the closing handshake may outlive the session; its sink ends it
-        if exchange.over:
-            self.settle()
-        else:
+        if not exchange.over:
             exchange.reset()
+        elif self.phase is H1Phase.BUSY:
+            self._finish(exchange)
+        elif self.phase is H1Phase.BODY:
+            self._drain(exchange)
 
-    def settle(self) -> None:
-        """Go on as far as the current exchange allows (RFC 9112 §9.3)."""
-        exchange = self._exchange
-        if exchange is None or exchange.tunnel or not exchange.over:
-            return
-        if not self._reusable(exchange):
-            if self._body is None or exchange.handler_ended:
-                self.close()
-        elif exchange.handler_ended:
-            if self._body is None:
-                self._finish(exchange)
-            elif self._drain_left is None:
-                self._drain_left = MAX_DRAINED  # RFC 9112 §9.3: read the body or close
-                exchange.body.discard()
+    def _close_if_last(self, exchange: H1Exchange) -> None:
+        """Close if there is an answer in full, and no request to wait for."""
+        if exchange.over and not self._reusable(exchange):
+            self.close()
 
     def _reusable(self, exchange: H1Exchange) -> bool:
         if exchange.head.websocket and self._head.data:
@@ -435,13 +502,25 @@ class H1Engine:
             return False  # there will be no other request
         return exchange.persistent and self.keeps_alive
 
+    def _drain(self, exchange: H1Exchange) -> None:
+        """Read the body to its end, or close (RFC 9112 §9.3)."""
+        if self._reusable(exchange):
+            self._enter(H1Phase.DRAIN)
+            self._drain_left = MAX_DRAINED
+            exchange.body.discard()
+        else:
+            self.close()
+
     def _finish(self, exchange: H1Exchange) -> None:
         """Forget an exchange that is settled; the next one may begin."""
+        if not self._reusable(exchange):
+            self.close()
+            return
+        websocket = exchange.head.websocket
+        self._enter(H1Phase.HEAD_OR_FRAME if websocket else H1Phase.HEAD)
         exchange.cut()
         exchange.release()
         self._exchange = None
-        self._drain_left = None
-        self._upgrade_refused = exchange.head.websocket
         self._gate.forget()
         if self._head.data:
             self.backlog = True
@@ -451,15 +530,11 @@ class H1Engine:
 
     def close(self) -> None:
         """Send and parse nothing more; the connection closes once all is written."""
-        self.closing = True
-        self._deaf = True
-        self.backlog = False
-        self._tunnel = self._inbox = None
-        self._body = None
-        self._head.take_all()
-        self._clock.stop()
-        self._rate.stop()
-        self._gate.stop()
+        if self.phase is not H1Phase.CLOSING:
+            self._enter(H1Phase.CLOSING)
+            self._clock.stop()
+            self._rate.stop()
+            self._gate.stop()
 
     def shut_down(self) -> None:
         """Begin to drain: finish the current exchange, begin no other.
@@ -468,27 +543,32 @@ class H1Engine:
         is answered if its request comes soon, with ``Connection: close``.
         """
         self._draining = True
+        self.keeps_alive = False
         exchange = self._exchange
         if exchange is None:
-            if self._deaf or (self._asked and not self._head.data):
-                self.close()  # RFC 9112 §9.5: idle ones may be closed at any time
-            else:
+            if self.phase is H1Phase.FIRST_HEAD or self._head.data:
                 self._clock.hurry()
+            else:
+                self.close()  # RFC 9112 §9.5: idle ones may be closed at any time
         elif exchange.tunnel:
             exchange.sink.shut_down()
-        else:
-            self.settle()
+        elif self.phase is not H1Phase.BODY:
+            self._close_if_last(exchange)
 
     # -------------------------------------------------------------------- tunnel
 
-    def tunnel_opened(self, sink: Sink, inbox: Inbox | None) -> None:
+    def tunnel_opened(self) -> None:
+        """What is received is the tunnel's, and waits for its sink."""
+        self._enter(H1Phase.TUNNEL)
+
+    def receive_into(self, sink: Sink, inbox: Inbox | None) -> None:
         """Hand all further bytes to ``sink``, beginning with those that wait."""
         early = self._head.take_all()
         if early:
             self._gate.unread += len(early)
             sink.deliver(early)
-        if not self.closing and not self.half_closed:
-            self._tunnel, self._inbox = sink, inbox
+        if self.phase is H1Phase.TUNNEL:
+            self._sink, self._inbox = sink, inbox
             self._gate.settle()
         if self._eof:
             sink.deliver_eof()
@@ -497,13 +577,11 @@ class H1Engine:
 
     def tunnel_ended(self) -> None:
         """We shall send nothing more in the tunnel; what still comes is dropped."""
-        self._tunnel = self._inbox = None
-        self._deaf = True
         self._gate.forget()
         if self._eof:
             self.close()
         else:
-            self.half_closed = True
+            self._enter(H1Phase.HALF_CLOSED)
 
     def consumed(self, size: int) -> None:
         """The application has taken ``size`` bytes of body or tunnel."""

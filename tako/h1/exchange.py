@@ -261,7 +261,7 @@ class H1Exchange:
 
     def _end(self) -> None:
         self.over = True
-        self._engine.settle()
+        self._engine.answered(self)
 
     # -------------------------------------------------------------- the tunnel
 
@@ -288,6 +288,7 @@ class H1Exchange:
         self._out.append(b"".join(lines))
         self.head_sent = True
         self.tunnel = True
+        self._engine.tunnel_opened()
         return self
 
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
@@ -296,7 +297,7 @@ class H1Exchange:
         if self.cut_off:
             sink.deliver_eof(Disconnected())
         else:
-            self._engine.tunnel_opened(sink, inbox)
+            self._engine.receive_into(sink, inbox)
 
     def cancel_at(self, when: float) -> None:
         """Cancel the handler at ``when``; see ``seams.Tunnel``."""

@@ -1,5 +1,6 @@
 """The connection's life: RFC 9112 §8, §9, RFC 9110 §10.1.1, in the order of the RFC."""
 
+import logging
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from tako.core.seams import Pause
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h1 import H1Exchange
 from tako.h1.backpressure import MAX_WAITING
-from tako.h1.engine import MAX_DRAINED
+from tako.h1.engine import MAX_DRAINED, H1Phase
 from tests.support.h1_peer import H1Peer, Handler, echo, read_body
 from tests.support.wire import FakeTask
 
@@ -771,3 +772,46 @@ def test_no_input_makes_the_engine_raise(data: bytes, size: int) -> None:
     pieces.engine.connection_lost()
     whole.engine.connection_lost()
     assert pieces.most_running <= 1
+
+
+# The phases
+
+
+def test_phases_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "tako.h1")
+    peer = H1Peer(ok)
+    peer.send(GET + post(3, body=b"abc") + get("/", "Connection: close"))
+    steps = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert steps == [
+        "FIRST_HEAD -> BUSY",
+        "BUSY -> HEAD",
+        "HEAD -> BODY",
+        "BODY -> BUSY",
+        "BUSY -> HEAD",
+        "HEAD -> BUSY",
+        "BUSY -> CLOSING",
+    ]
+
+
+def test_phases_are_not_logged_unless_debugging(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "tako.h1")
+    H1Peer(ok).send(GET)
+    assert not caplog.records
+
+
+def test_a_phase_that_must_not_follow_is_an_error() -> None:
+    peer = H1Peer(wait_for_ever)
+    with pytest.raises(AssertionError, match=r"TUNNEL must not follow .*FIRST_HEAD"):
+        peer.engine.tunnel_opened()
+    assert peer.engine.phase is H1Phase.FIRST_HEAD
+
+
+def test_what_the_connection_reads_follows_from_the_phase() -> None:
+    peer = H1Peer(ok)
+    peer.send(get("/", "Connection: close"))
+    assert peer.engine.phase is H1Phase.CLOSING
+    assert peer.engine.closing
+    assert not peer.engine.half_closed
+    assert not peer.engine.backlog
