@@ -175,7 +175,8 @@ class ReadGate:
     def forget(self) -> None:
         """Nothing that was delivered will be consumed any more."""
         self.unread = 0
-        self.settle()
+        if self.body_shut:
+            self.settle()
 
     def queue(self, waiting: int) -> None:
         """Take note that ``waiting`` bytes stand behind the current request."""

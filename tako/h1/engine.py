@@ -33,6 +33,7 @@ from tako.h1.exchange import H1Exchange
 from tako.h1.head_parser import HeadBuffer
 from tako.h1.request_body import ChunkedBody, LengthBody, RequestBody
 from tako.h1.response_head import refusal
+from tako.h1.tunnel import H1Tunnel
 from tako.http.request_head import RequestHead
 from tako.native.loops import Inbox
 
@@ -85,6 +86,9 @@ _NEXT: dict[H1Phase, frozenset[H1Phase]] = {
     H1Phase.CLOSING: frozenset(),
 }
 _DEAF = frozenset({H1Phase.LAST_ANSWER, H1Phase.HALF_CLOSED, H1Phase.CLOSING})
+# Of every request; CPython 3.13 looks members up in the slow way.
+_HEAD, _BODY, _BUSY = H1Phase.HEAD, H1Phase.BODY, H1Phase.BUSY
+_HEAD_OR_FRAME = H1Phase.HEAD_OR_FRAME
 
 
 class HeadClock:
@@ -116,7 +120,7 @@ class HeadClock:
             self.expect()
         else:
             self._idle = True
-            self._start(timeout)
+            self._deadline.set(self._connection.time() + timeout)
 
     def begun(self) -> None:
         """There is a part of a head: the idle time is over."""
@@ -153,6 +157,7 @@ class H1Engine:
         complaint: see ``seams.Engine``.
         keeps_alive: the connection may carry another request.
         phase: what received bytes mean.
+        trace: changes of state are logged; for debugging, decided once.
     """
 
     __slots__ = (
@@ -170,7 +175,7 @@ class H1Engine:
         "_out",
         "_rate",
         "_sink",
-        "_trace",
+        "_tunnel",
         "_watch",
         "backlog",
         "closing",
@@ -179,6 +184,7 @@ class H1Engine:
         "half_closed",
         "keeps_alive",
         "phase",
+        "trace",
     )
 
     def __init__(self, connection: ServerConnection) -> None:
@@ -196,22 +202,23 @@ class H1Engine:
         self._out: list[bytes] = []
         self._exchange: H1Exchange | None = None
         self._body: RequestBody | None = None
+        self._tunnel: H1Tunnel | None = None
         self._sink: Sink | None = None  # of the tunnel
         self._inbox: Inbox | None = None  # of the tunnel
         self._drain_left = 0
         self._draining = False
         self._eof = False
-        self._trace = _logger.isEnabledFor(logging.DEBUG)
+        self.trace: bool = _logger.isEnabledFor(logging.DEBUG)
         self._rate = BodyRate(connection, self._body_too_slow)
         self._gate = ReadGate(connection, self._rate, self._eof_waits)
         self._clock = HeadClock(connection, self._head_too_slow)
         self._watch: HalfClosed[H1Exchange] | None = None  # made at FIN
 
     def _enter(self, phase: H1Phase) -> None:
-        if __debug__:
+        if __debug__ and phase not in _NEXT[self.phase]:  # a call less per phase
             check_transition(_NEXT, self.phase, phase)
-        if self._trace:
-            _logger.debug("%#x: %s -> %s", id(self), self.phase.name, phase.name)
+        if self.trace:
+            _logger.debug("%#x: phase %s -> %s", id(self), self.phase.name, phase.name)
         self.phase = phase
         if phase in _DEAF:
             self._deaf = True
@@ -220,6 +227,9 @@ class H1Engine:
             self.backlog = False
             self._body = self._sink = self._inbox = None
             self._head.take_all()
+            if self._tunnel is not None:
+                self._tunnel.over = True
+                self._tunnel = None
 
     # ----------------------------------------------------------------- receiving
 
@@ -249,7 +259,7 @@ class H1Engine:
         if exchange is not None:
             self._hold(exchange)
             return ()
-        if self.phase is H1Phase.HEAD_OR_FRAME and self._head.is_frame:
+        if self.phase is _HEAD_OR_FRAME and self._head.is_frame:
             self.close()  # sent in hope of 101 (RFC 9931): never parsed as HTTP
             return ()
         if (
@@ -277,10 +287,10 @@ class H1Engine:
         self._clock.stop()
         exchange = self._exchange = H1Exchange(self, head, self._out)
         if not head.has_body:
-            self._enter(H1Phase.BUSY)
+            self._enter(_BUSY)
             exchange.body.deliver_eof()
         else:
-            self._enter(H1Phase.BODY)
+            self._enter(_BODY)
             body: RequestBody = (
                 ChunkedBody(self._config, self.connection.turn)
                 if head.length is None
@@ -293,9 +303,11 @@ class H1Engine:
             if early or self._eof:
                 self._receive_body(exchange, body, early)
             if exchange.cut_off:  # refused before a handler saw it
+                exchange.release()
                 self._exchange = None
                 return ()
-        self._hold(exchange)
+        if self._head.data or self._gate.queue_shut:  # seldom
+            self._hold(exchange)
         if self._eof:
             self._client_left(exchange)
         return (exchange,)
@@ -350,7 +362,7 @@ class H1Engine:
         if self.phase is H1Phase.DRAIN:
             self._finish(exchange)
         else:
-            self._enter(H1Phase.BUSY)
+            self._enter(_BUSY)
             self._close_if_last(exchange)
 
     def _fail_body(self, exchange: H1Exchange, fault: HttpError) -> None:
@@ -393,7 +405,7 @@ class H1Engine:
         elif self._body is not None and not self.backlog:
             self._body_ends_early(exchange)
         self._client_left(exchange)
-        if self.phase is H1Phase.BUSY:
+        if self.phase is _BUSY:
             self._close_if_last(exchange)
 
     def _body_ends_early(self, exchange: H1Exchange) -> None:
@@ -444,6 +456,8 @@ class H1Engine:
         # A session ends in its own way, and so does what runs after a whole answer.
         if exchange.task is not None and not exchange.tunnel and not answered:
             exchange.task.cancel()
+        if exchange.handler_ended:
+            exchange.release()
 
     # ------------------------------------------------------------------- sending
 
@@ -470,24 +484,27 @@ class H1Engine:
 
     def body_expected(self) -> None:
         """``100`` was queued: the client will send the body now."""
-        if self.phase is H1Phase.BODY:
+        if self.phase is _BODY:
             self._rate.start()
 
     def answered(self, exchange: H1Exchange) -> None:
         """The response is complete."""
         # In BODY the handler may want the rest of it.
-        if self.phase is not H1Phase.BODY and not self._reusable(exchange):
+        if self.phase is not _BODY and not self._reusable(exchange):
             self.close()
 
     def handler_ended(self, exchange: H1Exchange) -> None:
         """The handler has ended; what it left undone cannot be done any more."""
-        if exchange is not self._exchange or exchange.tunnel:
+        if exchange is not self._exchange:
+            exchange.release()  # the connection was lost before
+            return
+        if exchange.tunnel:
             return  # the closing handshake may outlive the session; its sink ends it
         if not exchange.over:
             exchange.reset()
-        elif self.phase is H1Phase.BUSY:
+        elif self.phase is _BUSY:
             self._finish(exchange)
-        elif self.phase is H1Phase.BODY:
+        elif self.phase is _BODY:
             self._drain(exchange)
 
     def _close_if_last(self, exchange: H1Exchange) -> None:
@@ -517,7 +534,7 @@ class H1Engine:
             self.close()
             return
         websocket = exchange.head.websocket
-        self._enter(H1Phase.HEAD_OR_FRAME if websocket else H1Phase.HEAD)
+        self._enter(_HEAD_OR_FRAME if websocket else _HEAD)
         exchange.cut()
         exchange.release()
         self._exchange = None
@@ -552,14 +569,15 @@ class H1Engine:
                 self.close()  # RFC 9112 §9.5: idle ones may be closed at any time
         elif exchange.tunnel:
             exchange.sink.shut_down()
-        elif self.phase is not H1Phase.BODY:
+        elif self.phase is not _BODY:
             self._close_if_last(exchange)
 
     # -------------------------------------------------------------------- tunnel
 
-    def tunnel_opened(self) -> None:
+    def tunnel_opened(self, tunnel: H1Tunnel) -> None:
         """What is received is the tunnel's, and waits for its sink."""
         self._enter(H1Phase.TUNNEL)
+        self._tunnel = tunnel
 
     def receive_into(self, sink: Sink, inbox: Inbox | None) -> None:
         """Hand all further bytes to ``sink``, beginning with those that wait."""

@@ -3,22 +3,22 @@
 Theory of operation. An exchange is born with its request and writes the response into
 the engine's output. It holds the handler to the message syntax: one head, as much body
 as was announced, nothing after the end; a mistake raises before a byte of it is queued.
-After ``open_tunnel`` it is a plain byte pipe.
-
-States of the response: no head -> head sent -> ended, or cut off at any point. ``over``
-is true in the last two.
+``ResponseState`` says how far the response is, and ``_enter`` alone changes that. After
+``open_tunnel`` the rest is the tunnel's.
 
 Invariants: ``_left`` is what a Content-Length still promises; nothing is queued by an
 exchange that is cut off.
 """
 
+import enum
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import ServerConnection, Sink
-from tako.errors import Disconnected, LocalProtocolError
+from tako.core.states import check_transition
+from tako.errors import LocalProtocolError
 from tako.h1.response_head import (
     CONTINUE,
     Framing,
@@ -28,17 +28,50 @@ from tako.h1.response_head import (
     framing_of,
     status_line,
 )
+from tako.h1.tunnel import H1Tunnel
 from tako.http.conn_info import scheme_of
 from tako.http.headers import RawHeader
 from tako.http.request import EndCallback, Request
 from tako.http.request_head import RequestHead
 from tako.http.response_fields import ResponseFields, read_fields
-from tako.native.loops import Inbox, encode_frame
 
 
 if TYPE_CHECKING:
     from tako.core.loop import Task
+    from tako.core.seams import ServerConnection, Sink
     from tako.h1.engine import H1Engine
+
+
+_logger = logging.getLogger("tako.h1")
+
+
+class ResponseState(enum.IntEnum):
+    """How far the response is."""
+
+    NO_HEAD = 0
+    """No head was queued, or only interim ones."""
+    BODY = 1
+    """The head was queued; the body is not complete."""
+    SWITCHED = 2
+    """101 was queued; what follows is the tunnel's."""
+    ENDED = 3
+    """All of it was queued, or the end of the tunnel."""
+    CUT_OFF = 4
+    """Nothing more is queued: reset, refused, settled, or the connection is lost."""
+
+
+_NEXT: dict[ResponseState, frozenset[ResponseState]] = {
+    ResponseState.NO_HEAD: frozenset(
+        {ResponseState.BODY, ResponseState.SWITCHED, ResponseState.CUT_OFF}
+    ),
+    ResponseState.BODY: frozenset({ResponseState.ENDED, ResponseState.CUT_OFF}),
+    ResponseState.SWITCHED: frozenset({ResponseState.ENDED, ResponseState.CUT_OFF}),
+    ResponseState.ENDED: frozenset({ResponseState.CUT_OFF}),
+    ResponseState.CUT_OFF: frozenset(),
+}
+_OVER = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
+# Of every request; CPython 3.13 looks members up in the slow way.
+_BODY, _ENDED, _CUT_OFF = ResponseState.BODY, ResponseState.ENDED, ResponseState.CUT_OFF
 
 
 class H1Exchange:
@@ -63,6 +96,7 @@ class H1Exchange:
         "persistent",
         "request",
         "sink",
+        "state",
         "task",
         "tunnel",
     )
@@ -89,6 +123,7 @@ class H1Exchange:
         )
         self.sink: Sink = self.body
         self.task: Task | None = None
+        self.state: ResponseState = ResponseState.NO_HEAD
         self.head_sent: bool = False
         self.over: bool = False
         self.cut_off: bool = False
@@ -106,6 +141,20 @@ class H1Exchange:
             conn_info=conn_info,
             max_body_size=config.max_body_size,
         )
+
+    def _enter(self, state: ResponseState) -> None:
+        if __debug__ and state not in _NEXT[self.state]:  # a call less per state
+            check_transition(_NEXT, self.state, state)
+        if self._engine.trace:
+            _logger.debug(
+                "%#x: response %s -> %s", id(self), self.state.name, state.name
+            )
+        self.state = state
+        if state in _OVER:
+            self.over = True
+            self.cut_off = state is _CUT_OFF
+        else:
+            self.head_sent = True
 
     @property
     def writable(self) -> bool:
@@ -153,7 +202,7 @@ class H1Exchange:
             b"\r\n",
         )
         self._out.append(b"".join(lines))
-        self.head_sent = True
+        self._enter(_BODY)
         self._awaits_continue = False
         self._framing = framing
         self._left = ours.length or 0
@@ -201,10 +250,7 @@ class H1Exchange:
         return self._awaits_continue
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
-        """Queue body or tunnel bytes; see ``seams.Exchange``."""
-        if self.tunnel:
-            self._send_tunnel(data, end=end)
-            return
+        """Queue bytes of the body; see ``seams.Exchange``."""
         if self.cut_off:
             return
         self._check_data(data, end=end)
@@ -216,11 +262,9 @@ class H1Exchange:
             self._end()
 
     def _check_data(self, data: bytes, *, end: bool) -> None:
-        if not self.head_sent:
-            msg = "body data before the response head"
-            raise LocalProtocolError(msg)
-        if self.over:
-            msg = "body data after the end of the response"
+        if self.state is not _BODY:
+            where = "after the end of the response" if self.head_sent else "before it"
+            msg = f"body data {where}"
             raise LocalProtocolError(msg)
         if self._framing is not Framing.LENGTH:
             return
@@ -231,11 +275,14 @@ class H1Exchange:
             raise LocalProtocolError(msg)
 
     def _queue(self, data: bytes) -> None:
-        if self._framing is Framing.CHUNKED:  # RFC 9112 §7.1
+        framing = self._framing
+        if framing is Framing.LENGTH:
+            self._left -= len(data)
+            self._out.append(data)
+        elif framing is Framing.CHUNKED:  # RFC 9112 §7.1
             self._probed = False
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
-        elif self._framing is not Framing.NONE:  # else HEAD, 204 or 304: no body
-            self._left -= len(data)
+        elif framing is Framing.CLOSE:  # else HEAD, 204 or 304: no body
             self._out.append(data)
 
     def probe(self) -> None:
@@ -260,15 +307,16 @@ class H1Exchange:
         self._end()
 
     def _end(self) -> None:
-        self.over = True
+        self._enter(_ENDED)
         self._engine.answered(self)
 
     # -------------------------------------------------------------- the tunnel
 
-    def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> Self:
-        """Answer 101 and turn the exchange into a byte pipe; see ``seams.Exchange``."""
+    def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> H1Tunnel:
+        """Answer 101; return the byte pipe behind it. See ``seams.Exchange``."""
+        tunnel = H1Tunnel(self._engine, self, self._out)
         if self.cut_off:
-            return self
+            return tunnel
         if self.head_sent or not self.head.websocket or self.head.has_body:
             msg = "this exchange cannot become a tunnel"
             raise LocalProtocolError(msg)
@@ -286,45 +334,15 @@ class H1Exchange:
             b"\r\n",
         )
         self._out.append(b"".join(lines))
-        self.head_sent = True
+        self._enter(ResponseState.SWITCHED)
         self.tunnel = True
-        self._engine.tunnel_opened()
-        return self
+        self._engine.tunnel_opened(tunnel)
+        return tunnel
 
-    def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
-        """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
-        self.sink = sink
-        if self.cut_off:
-            sink.deliver_eof(Disconnected())
-        else:
-            self._engine.receive_into(sink, inbox)
-
-    def cancel_at(self, when: float) -> None:
-        """Cancel the handler at ``when``; see ``seams.Tunnel``."""
-        self.connection.cancel_at(when, self)
-
-    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
-        """Queue a WebSocket frame; see ``seams.Exchange``."""
-        if self.over:
-            self._send_tunnel(b"", end=False)
-            return self.writable
-        connection = self.connection
-        frame = encode_frame(first_byte, payload)
-        if soon or self._out or not connection.write(frame):
-            self._out.append(frame)
-            connection.flush(soon=soon)
-        return connection.writable
-
-    def _send_tunnel(self, data: bytes, *, end: bool) -> None:
-        if self.over:
-            if self.cut_off:
-                return
-            msg = "data after the end of the tunnel"
-            raise LocalProtocolError(msg)
-        self._out.append(data)
-        if end:
-            self.over = True
-            self._engine.tunnel_ended()
+    def tunnel_ended(self) -> None:
+        """Take note that the end was queued in the tunnel."""
+        self._enter(ResponseState.ENDED)
+        self._engine.tunnel_ended()
 
     # ------------------------------------------------------------------ both
 
@@ -352,8 +370,8 @@ class H1Exchange:
 
     def cut(self) -> None:
         """Make everything here a no-op: the peer or the connection is gone."""
-        self.cut_off = True
-        self.over = True
+        if not self.cut_off:
+            self._enter(_CUT_OFF)
 
     def ended(self) -> None:
         """The handler has really ended."""
@@ -361,10 +379,11 @@ class H1Exchange:
         self._engine.handler_ended(self)
 
     def release(self) -> None:
-        """Let go of the request: the exchange is over, and its handler has ended.
+        """Let go of request and sink: the exchange is over, and its handler has ended.
 
         They refer to each other; without the cut each would wait for the collector.
         """
+        self.sink = self.body
         self.body.release()
         self.request.exchange = None
 

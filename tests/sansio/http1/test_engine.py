@@ -781,8 +781,8 @@ def test_phases_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tako.h1")
     peer = H1Peer(ok)
     peer.send(GET + post(3, body=b"abc") + get("/", "Connection: close"))
-    steps = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert steps == [
+    lines = [record.getMessage().split(" ", 2)[1:] for record in caplog.records]
+    assert [step for what, step in lines if what == "phase"] == [
         "FIRST_HEAD -> BUSY",
         "BUSY -> HEAD",
         "HEAD -> BODY",
@@ -790,6 +790,10 @@ def test_phases_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         "BUSY -> HEAD",
         "HEAD -> BUSY",
         "BUSY -> CLOSING",
+    ]
+    assert [step for what, step in lines if what == "response"] == [
+        *("NO_HEAD -> BODY", "BODY -> ENDED", "ENDED -> CUT_OFF") * 2,
+        *("NO_HEAD -> BODY", "BODY -> ENDED"),
     ]
 
 
@@ -803,8 +807,8 @@ def test_phases_are_not_logged_unless_debugging(
 
 def test_a_phase_that_must_not_follow_is_an_error() -> None:
     peer = H1Peer(wait_for_ever)
-    with pytest.raises(AssertionError, match=r"TUNNEL must not follow .*FIRST_HEAD"):
-        peer.engine.tunnel_opened()
+    with pytest.raises(AssertionError, match=r"HALF_CLOSED must not .*FIRST_HEAD"):
+        peer.engine.tunnel_ended()
     assert peer.engine.phase is H1Phase.FIRST_HEAD
 
 

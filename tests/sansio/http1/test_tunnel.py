@@ -1,12 +1,14 @@
 """Upgrades to WebSocket and the pipe behind them: RFC 9110 §7.8, RFC 6455, RFC 9931."""
 
+import gc
+
 import pytest
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Pause
 from tako.errors import Disconnected, LocalProtocolError
-from tako.h1 import H1Exchange
+from tako.h1 import H1Exchange, H1Tunnel
 from tests.support.h1_peer import H1Peer, Handler, read_body
 from tests.support.wire import FakeTask
 
@@ -20,12 +22,12 @@ def upgrade(*fields: bytes) -> bytes:
     return b"\r\n".join((*lines, b"Upgrade: websocket", *fields, b"", b""))
 
 
-class Tunnel:
+class Sink:
     """The sink of an accepted upgrade: notes what it is told."""
 
     def __init__(self, *, hungry: bool = True) -> None:
         self.hungry = hungry
-        self.exchange: H1Exchange
+        self.tunnel: H1Tunnel
         self.data = bytearray()
         self.eof: list[Exception | None] = []
         self.wakes = 0
@@ -34,7 +36,7 @@ class Tunnel:
     def deliver(self, data: bytes) -> None:
         self.data += data
         if self.hungry:
-            self.exchange.consumed(len(data))
+            self.tunnel.consumed(len(data))
 
     def deliver_eof(self, error: Exception | None = None) -> None:
         self.eof.append(error)
@@ -46,20 +48,20 @@ class Tunnel:
         self.shut += 1
 
 
-def open_with(tunnel: Tunnel) -> Handler:
+def open_with(sink: Sink) -> Handler:
     """Return a handler that accepts, and then has a conversation without end."""
 
     async def handler(exchange: H1Exchange) -> None:
-        tunnel.exchange = exchange
-        exchange.open_tunnel(101, SWITCH).receive_into(tunnel)
+        sink.tunnel = exchange.open_tunnel(101, SWITCH)
+        sink.tunnel.receive_into(sink)
         exchange.flush()
         await exchange.connection.runtime.sleep(1e9)
 
     return handler
 
 
-def opened(tunnel: Tunnel, config: ServerConfig | None = None) -> H1Peer:
-    peer = H1Peer(open_with(tunnel), config)
+def opened(sink: Sink, config: ServerConfig | None = None) -> H1Peer:
+    peer = H1Peer(open_with(sink), config)
     peer.send(upgrade())
     assert peer.take().startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     return peer
@@ -70,8 +72,7 @@ def opened(tunnel: Tunnel, config: ServerConfig | None = None) -> H1Peer:
 
 def test_101_has_what_was_given_and_a_date() -> None:
     async def handler(exchange: H1Exchange) -> None:
-        tunnel = Tunnel()
-        tunnel.exchange = exchange
+        sink = Sink()
         fields = [
             *SWITCH,
             (b"sec-websocket-accept", b"x"),
@@ -79,7 +80,7 @@ def test_101_has_what_was_given_and_a_date() -> None:
             (b"transfer-encoding", b"chunked"),
             (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"),
         ]
-        exchange.open_tunnel(101, fields).receive_into(tunnel)
+        exchange.open_tunnel(101, fields).receive_into(sink)
         assert exchange.head_sent
         assert not exchange.over
         await exchange.connection.runtime.sleep(1)
@@ -94,7 +95,7 @@ def test_101_has_what_was_given_and_a_date() -> None:
 
 
 def test_100_is_sent_before_101() -> None:
-    peer = H1Peer(open_with(Tunnel()))
+    peer = H1Peer(open_with(Sink()))
     peer.send(upgrade(b"Expect: 100-continue"))
     assert peer.take().startswith(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n"
@@ -103,17 +104,17 @@ def test_100_is_sent_before_101() -> None:
 
 @pytest.mark.parametrize("size", [None, 1])
 def test_early_bytes_are_delivered_not_parsed(size: int | None) -> None:
-    tunnel = Tunnel()
-    peer = H1Peer(open_with(tunnel))
+    sink = Sink()
+    peer = H1Peer(open_with(sink))
     peer.send(upgrade() + GET, size=size)
-    assert tunnel.data == GET
+    assert sink.data == GET
     assert len(peer.exchanges) == 1
 
 
 def test_early_bytes_are_delivered_behind_101() -> None:
-    class Answering(Tunnel):
+    class Answering(Sink):
         def deliver(self, data: bytes) -> None:
-            self.exchange.send_data(b"pong")
+            self.tunnel.send_data(b"pong")
 
     peer = H1Peer(open_with(Answering()))
     peer.send(upgrade() + b"ping")
@@ -121,26 +122,26 @@ def test_early_bytes_are_delivered_behind_101() -> None:
 
 
 def test_early_bytes_may_end_the_tunnel() -> None:
-    class Ending(Tunnel):
+    class Ending(Sink):
         def deliver(self, data: bytes) -> None:
-            self.exchange.send_data(b"bye", end=True)
+            self.tunnel.send_data(b"bye", end=True)
 
-    tunnel = Ending()
-    peer = H1Peer(open_with(tunnel))
+    sink = Ending()
+    peer = H1Peer(open_with(sink))
     peer.send(upgrade() + b"close")
     peer.send(b"more")
     assert peer.engine.half_closed
-    assert not tunnel.data
+    assert not sink.data
 
 
 def test_early_bytes_pause_reading_above_64_kib() -> None:
     accept = False
-    tunnel = Tunnel(hungry=False)
+    sink = Sink(hungry=False)
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
             await exchange.connection.runtime.sleep(1)
-        await open_with(tunnel)(exchange)
+        await open_with(sink)(exchange)
 
     peer = H1Peer(slow)
     peer.send(upgrade() + b"x" * 100_000, size=1000)
@@ -149,18 +150,18 @@ def test_early_bytes_pause_reading_above_64_kib() -> None:
     accept = True
     peer.runtime.advance(1)
     peer.go_on()
-    assert len(tunnel.data) > 64 * 1024
+    assert len(sink.data) > 64 * 1024
     assert peer.connection.pauses == Pause.BODY  # still unread, only elsewhere
-    tunnel.hungry = True
-    tunnel.exchange.consumed(len(tunnel.data))
+    sink.hungry = True
+    sink.tunnel.consumed(len(sink.data))
     peer.go_on()
     assert not peer.connection.pauses
-    assert len(tunnel.data) == 100_000
+    assert len(sink.data) == 100_000
 
 
 def test_early_bytes_behind_a_pipelined_request_are_delivered() -> None:
-    tunnel = Tunnel()
-    accept = open_with(tunnel)
+    sink = Sink()
+    accept = open_with(sink)
 
     async def handler(exchange: H1Exchange) -> None:
         if exchange.request.is_websocket:
@@ -175,26 +176,26 @@ def test_early_bytes_behind_a_pipelined_request_are_delivered() -> None:
     assert peer.connection.pauses == Pause.PIPELINE
     peer.runtime.advance(1)
     peer.go_on()
-    assert tunnel.data == frames
+    assert sink.data == frames
     assert not peer.connection.pauses
 
 
 def test_end_of_input_before_the_switch_reaches_the_tunnel() -> None:
     accept = False
-    tunnel = Tunnel()
+    sink = Sink()
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
             await exchange.connection.runtime.sleep(1)
-        await open_with(tunnel)(exchange)
+        await open_with(sink)(exchange)
 
     peer = H1Peer(slow)
     peer.send(upgrade() + b"early")
     peer.engine.receive_eof()
     accept = True
     peer.runtime.advance(1)
-    assert tunnel.data == b"early"
-    assert tunnel.eof == [None]
+    assert sink.data == b"early"
+    assert sink.eof == [None]
 
 
 # Upgrades that are refused
@@ -258,8 +259,7 @@ def test_upgrade_with_a_body_can_only_be_refused(fields: tuple[bytes, ...]) -> N
     async def handler(exchange: H1Exchange) -> None:
         assert exchange.request.is_websocket
         with pytest.raises(LocalProtocolError):
-            exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
-        exchange.sink = exchange.body
+            exchange.open_tunnel(101, SWITCH)
         exchange.send_headers(400, [], end=True)
 
     peer = H1Peer(handler)
@@ -286,35 +286,56 @@ def test_body_of_an_upgrade_request_is_framed() -> None:
 
 
 def test_empty_body_does_not_prevent_the_switch() -> None:
-    tunnel = Tunnel()
-    peer = H1Peer(open_with(tunnel))
+    sink = Sink()
+    peer = H1Peer(open_with(sink))
     peer.send(upgrade(b"Content-Length: 0") + b"early")
-    assert tunnel.data == b"early"
+    assert sink.data == b"early"
 
 
 async def open_twice(exchange: H1Exchange) -> None:
-    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
-    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Sink())
+    exchange.open_tunnel(101, SWITCH)
 
 
 async def open_late(exchange: H1Exchange) -> None:
     exchange.send_headers(200, [])
-    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
+    exchange.open_tunnel(101, SWITCH)
 
 
 async def head_in_tunnel(exchange: H1Exchange) -> None:
-    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
+    exchange.open_tunnel(101, SWITCH).receive_into(Sink())
     exchange.send_headers(200, [])
 
 
+async def body_in_tunnel(exchange: H1Exchange) -> None:
+    exchange.open_tunnel(101, SWITCH).receive_into(Sink())
+    exchange.send_data(b"a")
+
+
 async def data_after_end(exchange: H1Exchange) -> None:
-    exchange.open_tunnel(101, SWITCH).receive_into(Tunnel())
-    exchange.send_data(b"a", end=True)
-    exchange.send_data(b"b")
+    tunnel = exchange.open_tunnel(101, SWITCH)
+    tunnel.receive_into(Sink())
+    tunnel.send_data(b"a", end=True)
+    tunnel.send_data(b"b")
+
+
+async def frame_after_end(exchange: H1Exchange) -> None:
+    tunnel = exchange.open_tunnel(101, SWITCH)
+    tunnel.receive_into(Sink())
+    tunnel.send_data(b"a", end=True)
+    tunnel.send_frame(0x81, "b", soon=False)
 
 
 @pytest.mark.parametrize(
-    "handler", [open_twice, open_late, head_in_tunnel, data_after_end]
+    "handler",
+    [
+        open_twice,
+        open_late,
+        head_in_tunnel,
+        body_in_tunnel,
+        data_after_end,
+        frame_after_end,
+    ],
 )
 def test_mistake_of_the_handler_raises(handler: Handler) -> None:
     peer = H1Peer(handler)
@@ -333,114 +354,117 @@ def test_ordinary_request_cannot_become_a_tunnel() -> None:
 
 
 def test_bytes_pass_unchanged_both_ways() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
+    sink = Sink()
+    peer = opened(sink)
     peer.send(b"\x00GET / HTTP/1.1\r\n\r\n", size=3)
-    assert tunnel.data == b"\x00GET / HTTP/1.1\r\n\r\n"
-    tunnel.exchange.send_data(b"a")
-    tunnel.exchange.send_data(b"\r\nb")
+    assert sink.data == b"\x00GET / HTTP/1.1\r\n\r\n"
+    sink.tunnel.send_data(b"a")
+    sink.tunnel.send_data(b"\r\nb")
     assert peer.take() == b"a\r\nb"
 
 
 def test_no_time_limit_of_requests_applies_in_a_tunnel() -> None:
-    peer = opened(Tunnel())
+    peer = opened(Sink())
     peer.runtime.advance(1e5)
     assert not peer.closed
 
 
 def test_unread_tunnel_bytes_pause_reading() -> None:
-    tunnel = Tunnel(hungry=False)
-    peer = opened(tunnel, ServerConfig(read_buffer=1024))
+    sink = Sink(hungry=False)
+    peer = opened(sink, ServerConfig(read_buffer=1024))
     peer.send(b"x" * 4096, size=512)
     assert peer.connection.pauses == Pause.BODY
-    assert len(tunnel.data) == 1536
-    tunnel.exchange.consumed(1000)
+    assert len(sink.data) == 1536
+    sink.tunnel.consumed(1000)
     assert peer.connection.pauses == Pause.BODY
-    tunnel.exchange.consumed(300)
+    sink.tunnel.consumed(300)
     assert not peer.connection.pauses
 
 
 def test_wake_writers_reaches_the_tunnel() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
+    sink = Sink()
+    peer = opened(sink)
     peer.engine.wake_writers()
-    assert tunnel.wakes == 1
+    assert sink.wakes == 1
 
 
 # RFC 6455 §7.1.1: the end
 
 
 def test_our_end_half_closes_and_what_comes_is_dropped() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
-    tunnel.exchange.send_data(b"bye", end=True)
+    sink = Sink()
+    peer = opened(sink)
+    sink.tunnel.send_data(b"bye", end=True)
     assert peer.take() == b"bye"
     assert peer.engine.half_closed
-    assert tunnel.exchange.over
+    assert sink.tunnel.over
+    assert peer.exchanges[0].over
     assert not peer.closed
     peer.send(b"late")
-    assert not tunnel.data
+    assert not sink.data
     peer.engine.receive_eof()
-    assert tunnel.eof == [None]
+    assert sink.eof == [None]
     assert peer.closed
 
 
 def test_our_end_reads_on_though_much_is_unread() -> None:
-    tunnel = Tunnel(hungry=False)
-    peer = opened(tunnel, ServerConfig(read_buffer=1024))
+    sink = Sink(hungry=False)
+    peer = opened(sink, ServerConfig(read_buffer=1024))
     peer.send(b"x" * 2048)
     assert peer.connection.pauses
-    tunnel.exchange.send_data(b"bye", end=True)
+    sink.tunnel.send_data(b"bye", end=True)
     assert not peer.connection.pauses
 
 
 def test_peers_end_reaches_the_tunnel_which_may_still_send() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
+    sink = Sink()
+    peer = opened(sink)
     peer.engine.receive_eof()
-    assert tunnel.eof == [None]
+    assert sink.eof == [None]
     assert not peer.closed
-    tunnel.exchange.send_data(b"bye", end=True)
+    sink.tunnel.send_data(b"bye", end=True)
     assert peer.take() == b"bye"
     assert peer.closed
 
 
 @pytest.mark.parametrize("code", [ErrorCode.CANCEL, ErrorCode.INTERNAL_ERROR])
 def test_reset_aborts(code: ErrorCode) -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
-    tunnel.exchange.reset(code)
+    sink = Sink()
+    peer = opened(sink)
+    sink.tunnel.reset(code)
     assert peer.connection.aborted
-    assert tunnel.exchange.over
+    assert sink.tunnel.over
 
 
 def test_reset_without_error_closes_in_order() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
-    tunnel.exchange.send_data(b"bye", end=True)
-    tunnel.exchange.reset(ErrorCode.NO_ERROR)
+    sink = Sink()
+    peer = opened(sink)
+    sink.tunnel.send_data(b"bye", end=True)
+    sink.tunnel.reset(ErrorCode.NO_ERROR)
     assert peer.connection.closed
     assert not peer.connection.aborted
     assert peer.take() == b"bye"
 
 
 def test_lost_connection_tells_the_tunnel_and_cancels_nothing() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
-    task = tunnel.exchange.task
+    sink = Sink()
+    peer = opened(sink)
+    task = peer.exchanges[0].task
     peer.engine.connection_lost()
     peer.runtime.run_ready()
-    assert [type(error) for error in tunnel.eof] == [Disconnected]
+    assert [type(error) for error in sink.eof] == [Disconnected]
     assert isinstance(task, FakeTask)
     assert not task.cancelled
-    tunnel.exchange.send_data(b"a")
-    tunnel.exchange.reset()
+    sink.tunnel.send_data(b"a")
+    sink.tunnel.send_frame(0x81, "a", soon=False)
+    sink.tunnel.reset()
+    assert sink.tunnel.over
     assert peer.take() == b""
     assert not peer.connection.aborted
 
 
 def test_tunnel_opened_on_a_lost_connection_is_told() -> None:
-    tunnel = Tunnel()
+    sink = Sink()
     late: list[H1Exchange] = []
 
     async def handler(exchange: H1Exchange) -> None:
@@ -451,45 +475,45 @@ def test_tunnel_opened_on_a_lost_connection_is_told() -> None:
     peer = H1Peer(handler)
     peer.send(upgrade())
     peer.engine.connection_lost()
-    late[0].open_tunnel(101, SWITCH).receive_into(tunnel)
-    assert [type(error) for error in tunnel.eof] == [Disconnected]
+    late[0].open_tunnel(101, SWITCH).receive_into(sink)
+    assert [type(error) for error in sink.eof] == [Disconnected]
     assert peer.take() == b""
 
 
 def test_closing_handshake_may_outlive_the_handler() -> None:
-    tunnel = Tunnel()
+    sink = Sink()
 
     async def brief(exchange: H1Exchange) -> None:
-        tunnel.exchange = exchange
-        exchange.open_tunnel(101, SWITCH).receive_into(tunnel)
-        exchange.send_data(b"close")
+        sink.tunnel = exchange.open_tunnel(101, SWITCH)
+        sink.tunnel.receive_into(sink)
+        sink.tunnel.send_data(b"close")
 
     peer = H1Peer(brief)
     peer.send(upgrade())
     assert peer.exchanges[0].handler_ended
     assert not peer.closed
     peer.send(b"closed")
-    assert tunnel.data == b"closed"
-    tunnel.exchange.reset(ErrorCode.NO_ERROR)
+    assert sink.data == b"closed"
+    sink.tunnel.reset(ErrorCode.NO_ERROR)
     assert peer.closed
 
 
 def test_shut_down_is_passed_to_the_tunnel() -> None:
-    tunnel = Tunnel()
-    peer = opened(tunnel)
+    sink = Sink()
+    peer = opened(sink)
     peer.engine.shut_down()
-    assert tunnel.shut == 1
+    assert sink.shut == 1
     assert not peer.closed
 
 
 def test_tunnel_that_opens_while_the_server_drains_is_told() -> None:
     accept = False
-    tunnel = Tunnel()
+    sink = Sink()
 
     async def slow(exchange: H1Exchange) -> None:
         while not accept:
             await exchange.connection.runtime.sleep(1)
-        await open_with(tunnel)(exchange)
+        await open_with(sink)(exchange)
 
     peer = H1Peer(slow)
     peer.send(upgrade())
@@ -497,4 +521,49 @@ def test_tunnel_that_opens_while_the_server_drains_is_told() -> None:
     assert not peer.closed
     accept = True
     peer.runtime.advance(1)
-    assert tunnel.shut == 1
+    assert sink.shut == 1
+
+
+# What is left behind
+
+
+def alive() -> int:
+    kinds = H1Exchange, H1Tunnel, Sink
+    return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+
+async def accept(exchange: H1Exchange) -> None:
+    sink = Sink()
+    sink.tunnel = exchange.open_tunnel(101, SWITCH)
+    sink.tunnel.receive_into(sink)
+    sink.tunnel.send_data(b"bye", end=True)
+
+
+async def answer(exchange: H1Exchange) -> None:
+    exchange.send_headers(200, [(b"connection", b"close")], end=True)
+
+
+@pytest.mark.parametrize("handler", [accept, answer])
+@pytest.mark.parametrize("lost_first", [False, True])
+def test_nothing_waits_for_the_garbage_collector(
+    handler: Handler, lost_first: bool
+) -> None:
+    async def ending(exchange: H1Exchange) -> None:
+        await handler(exchange)
+        if lost_first:
+            exchange.connection.runtime.call_soon(peer.engine.connection_lost)
+            await exchange.connection.runtime.sleep(0)
+
+    gc.collect()
+    before = alive()
+    peer = H1Peer(ending)
+    gc.disable()
+    try:
+        peer.send(upgrade())
+        peer.runtime.advance(1)
+        peer.engine.connection_lost()
+        peer.exchanges.clear()
+        peer.runtime.tasks.clear()
+        assert alive() == before
+    finally:
+        gc.enable()
