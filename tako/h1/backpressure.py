@@ -76,7 +76,7 @@ class BodyRate:
         self._moved += size
 
     def pause(self) -> None:
-        """Stop the clock: it is we who do not read."""
+        """Stop the clock: the connection does not read."""
         if self._since is not None:
             self._spent += self._connection.time() - self._since
             self.stop()

@@ -612,7 +612,7 @@ class H1Engine:
 
     def _head_too_slow(self) -> None:
         if self.backlog and not self._draining:
-            self._clock.expect()  # nobody has looked yet: it is we who are late
+            self._clock.expect()  # not parsed yet: the server is late
             return
         if self._head.data and not self.backlog:  # RFC 9110 §15.5.9
             self._refuse(HttpError(408, "Request head took too long"))

@@ -214,7 +214,7 @@ class H1Exchange:
             return False
         head = self.head
         if self._awaits_continue and not self.body.complete:
-            return False  # RFC 9110 §10.1.1: the body may come or not, nobody can tell
+            return False  # RFC 9110 §10.1.1: a body may follow or not
         if head.websocket and (head.has_body or self._engine.has_input):
             return False  # RFC 9112 §9.6: bytes meant as frames must not be parsed
         return self._engine.keeps_alive
