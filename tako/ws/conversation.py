@@ -142,6 +142,7 @@ class Conversation:
         "_heaviest",
         "_keep_alive",
         "_late_pong",
+        "_masks",
         "_pings_sent",
         "_role",
         "_shut_down",
@@ -173,6 +174,7 @@ class Conversation:
         self.tunnel: Tunnel = tunnel
         self._role = role
         serves = role is Role.SERVER
+        self._masks = not serves  # RFC 6455 §5.1
         self._encode: Encode = encode_frame if serves else encode_masked_frame
         deflate = options.deflate
         self._codec = Codec(
@@ -330,7 +332,7 @@ class Conversation:
             data = payload.encode() if isinstance(payload, str) else payload
             payload = self._deflater.deflate(data)
             first_byte |= _RSV1
-        if self._role is Role.SERVER:
+        if not self._masks:
             return self.tunnel.send_frame(first_byte, payload, soon=soon)
         self.tunnel.send_data(self._encode(first_byte, payload))
         self.tunnel.flush(soon=soon)
