@@ -36,16 +36,15 @@ from tako.core.error_code import ErrorCode
 from tako.core.half_closed import HalfClosed
 from tako.core.seams import Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
-from tako.h2.budgets import TokenBucket
 from tako.h2.exchange import H2Exchange
+from tako.h2.flow_control import Output
 from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.h2_library import Library
 from tako.h2.lifecycle import Lifecycle
-from tako.h2.linger import Linger
-from tako.h2.output import Output
 from tako.h2.reader import FrameReader
 from tako.h2.request_head import Refusal, check_head, check_trailers
-from tako.h2.slow_streams import Watch
+from tako.h2.rules import TokenBucket
+from tako.h2.slow_streams import LateBodies, Watch
 from tako.http.conn_info import scheme_of
 from tako.http.request import Request
 from tako.http.request_head import RequestHead
@@ -67,8 +66,8 @@ class H2Engine:
         "_connection",
         "_eof",
         "_head",
+        "_late_bodies",
         "_lifecycle",
-        "_linger",
         "_output",
         "_reader",
         "_requests",
@@ -110,7 +109,7 @@ class H2Engine:
         self._reader = FrameReader(self, connection, self._output, lane=lane)
         self._reader.start()
         self._lifecycle = Lifecycle(self, connection, self._output)
-        self._linger = Linger(connection)
+        self._late_bodies = LateBodies(connection)
         self._watch = Watch(connection, self.exchanges, self._too_slow)
 
     # seams.Engine ------------------------------------------------------------------
@@ -178,7 +177,7 @@ class H2Engine:
         if self._shutting_down:
             return
         self._shutting_down = True
-        self._linger.end()
+        self._late_bodies.end()
         # WebSockets say goodbye before GOAWAY: some clients drop them when they see it
         self.say_goodbye()
         self._lifecycle.begin_drain()
@@ -244,7 +243,7 @@ class H2Engine:
         """Forget a stream that both sides have ended."""
         exchange.cut()
         del self.exchanges[exchange.stream_id]
-        self._linger.remove(exchange)
+        self._late_bodies.remove(exchange)
         self._reader.stream_closed(exchange.stream_id)
         self._lifecycle.stream_closed()
 
@@ -262,7 +261,7 @@ class H2Engine:
         if self._shutting_down:
             exchange.reset(ErrorCode.NO_ERROR)
         else:
-            self._linger.add(exchange)
+            self._late_bodies.add(exchange)
 
     def handler_ended(self, exchange: H2Exchange) -> None:
         """Take a handler's slot back."""
@@ -439,7 +438,7 @@ class H2Engine:
     def _forget(self, exchange: H2Exchange, *, by_peer: bool) -> None:
         exchange.cut()
         self.exchanges.pop(exchange.stream_id, None)
-        self._linger.remove(exchange)
+        self._late_bodies.remove(exchange)
         self._reader.stream_reset(exchange.stream_id, by_peer=by_peer)
         self._lifecycle.stream_closed()
 

@@ -18,9 +18,8 @@ from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.seams import Connection, Sink
 from tako.errors import Disconnected, LocalProtocolError
+from tako.h2.flow_control import Outbox, Output
 from tako.h2.frames import HEAD, window_update
-from tako.h2.outbox import Outbox
-from tako.h2.output import Output, Owner
 from tako.h2.response_head import response_head, text_head, tunnel_head
 from tako.http.headers import RawHeader
 from tako.http.pieces import Piece, keep
@@ -32,6 +31,7 @@ from tako.native.loops import Inbox, encode_data_frame, encode_frame
 if TYPE_CHECKING:
     from tako.core.loop import Task
     from tako.core.min_rate import MinRate
+    from tako.h2.engine import H2Engine
 
 
 _HEAD_SIZE = HEAD.size
@@ -46,12 +46,12 @@ class H2Exchange:
         "_continued",
         "_early",
         "_end_queued",
+        "_engine",
         "_fast",
         "_head_only",
         "_library",
         "_muted",
         "_output",
-        "_owner",
         "_room",
         "_step",
         "_stream",
@@ -94,7 +94,7 @@ class H2Exchange:
 
     def __init__(
         self,
-        owner: Owner,
+        engine: "H2Engine",
         connection: Connection,
         output: Output,
         stream_id: int,
@@ -105,14 +105,14 @@ class H2Exchange:
         """Make the exchange of a stream that ``h2`` has just opened.
 
         Args:
-            owner: the engine.
+            engine: the engine.
             connection: the connection.
             output: where frames go.
             stream_id: the stream.
             head_only: the request is a HEAD: no body is sent.
             connect: the request is an extended CONNECT (RFC 8441).
         """
-        self._owner = owner
+        self._engine = engine
         self.connection: Connection = connection
         self._output = output
         self._library = output.library
@@ -298,7 +298,7 @@ class H2Exchange:
         if self.peer_ended:
             sink.deliver_eof(None)
         elif not self.closed:
-            self._owner.tunnel_opened(self, inbox)
+            self._engine.tunnel_opened(self, inbox)
 
     def cancel_at(self, when: float) -> None:
         """Cancel the handler at ``when``; see ``seams.Tunnel``."""
@@ -320,14 +320,14 @@ class H2Exchange:
         if code is ErrorCode.NO_ERROR and self._end_queued and not self.over:
             self._unwanted = True  # what is queued is sent first
             return
-        self._owner.reset(self, code)
+        self._engine.reset(self, code)
 
     def ended(self) -> None:
         """The handler has ended: its slot is free, and nobody will send any more."""
         complete = self.over or self._end_queued
         if not (self.closed or complete or self.tunnel):  # its sink ends a tunnel
             self.reset(ErrorCode.INTERNAL_ERROR)
-        self._owner.handler_ended(self)
+        self._engine.handler_ended(self)
         if self.closed:
             self.release()
 
@@ -410,7 +410,7 @@ class H2Exchange:
         if not self._early:  # else it follows them once the tunnel is accepted
             self.sink.deliver_eof(None)
         if self.over and not self.closed:
-            self._owner.stream_closed(self)
+            self._engine.stream_closed(self)
         return None
 
     # Inside -----------------------------------------------------------------------
@@ -442,7 +442,7 @@ class H2Exchange:
             self._output.queue.add(self)
             self._output.queue.pump()
             if self.outbox.size:
-                self._owner.output_waits()
+                self._engine.output_waits()
 
     def _send_end(self) -> None:
         if self._trailers:
@@ -457,9 +457,9 @@ class H2Exchange:
         self._end_queued = True
         self._fast = False
         if self.peer_ended:
-            self._owner.stream_closed(self)
+            self._engine.stream_closed(self)
         elif self._unwanted or (not self.tunnel and (self._muted or self.connect)):
-            self._owner.reset(self, ErrorCode.NO_ERROR)
+            self._engine.reset(self, ErrorCode.NO_ERROR)
         elif not self.tunnel:
             # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
-            self._owner.answered_early(self)
+            self._engine.answered_early(self)

@@ -39,9 +39,9 @@ from hyperframe.frame import Frame, SettingsFrame
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.h2 import frames
-from tako.h2.budgets import decoded_size, header_list_size
 from tako.h2.frames import DEFAULT_WINDOW, MAX_FRAME_SIZE, MAX_WINDOW, PREFACE
 from tako.h2.hpack import FieldDecoder, FieldEncoder
+from tako.h2.rules import decoded_size, header_list_size
 from tako.http.headers import RawHeader
 
 
@@ -71,7 +71,7 @@ class _Settings(h2.settings.Settings):
 
 
 class _Window(h2.windows.WindowManager):
-    """An inbound window that is never full: ``tako.h2.windows`` keeps the real one."""
+    """An inbound window that is never full: ``flow_control`` keeps the real one."""
 
     def __init__(self) -> None:
         super().__init__(0)

@@ -19,8 +19,8 @@ from tako.config import WireConfig
 from tako.core.error_code import ErrorCode
 from tako.core.seams import ServerConnection
 from tako.h2 import frames
+from tako.h2.flow_control import Output
 from tako.h2.frames import MAX_STREAM_ID
-from tako.h2.output import Output
 
 
 _IDLE_TIMEOUT = 75.0  # where the configuration sets none

@@ -4,7 +4,7 @@ Theory of operation. The gate cuts the input into frames and does four jobs.
 
 *Police.* A frame is judged by its nine-byte header before its payload is buffered: its
 size, its place, the size of the header block it belongs to. Whole frames are charged to
-budgets (``budgets.py``), so that no kind of frame can be sent for ever for nothing.
+budgets (``rules.py``), so that no kind of frame can be sent for ever for nothing.
 
 *Feed.* ``h2`` gets one frame at a time, so a frame that it rejects takes no others with
 it. It sees neither padding nor priorities, header blocks come in one piece, SETTINGS
@@ -35,14 +35,19 @@ from h2.exceptions import H2Error
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
 from tako.h2 import frames
-from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.exchange import H2Exchange
+from tako.h2.flow_control import Output, ReceiveWindow
 from tako.h2.frames import Setting
 from tako.h2.h2_library import error_code
-from tako.h2.header_block import HeaderBlock
-from tako.h2.output import Output
-from tako.h2.police import ConnectionFault, check_header, padding
-from tako.h2.windows import ReceiveWindow
+from tako.h2.rules import (
+    ConnectionFault,
+    HeaderBlock,
+    TokenBucket,
+    WindowUpdateBudget,
+    check_header,
+    decoded_size,
+    padding,
+)
 from tako.native.loops import Inbox, split_frames, take_data
 
 

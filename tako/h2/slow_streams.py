@@ -1,22 +1,33 @@
-"""``Watch``: bodies and responses must move (the slow-read and slow-write attacks).
+"""Streams that are too slow, or that still receive a body after their answer.
 
-Theory of operation. While any stream has a request body to come, or output that waits
-for its window, the watch looks at all of them once a second, and ends those that are
-too slow. A body must come at ``min_rate`` while its window is open; if it is our own
-application that holds credit back, time does not count. Output may stand still for
-``send_timeout``, but when it trickles it must do so at ``min_rate``. Both have
+Theory of operation. ``Watch`` holds bodies and responses to a minimum rate (the
+slow-read and slow-write attacks). While any stream has a request body to come, or
+output that waits for its window, it looks at all of them once a second, and ends those
+that are too slow. A body must come at ``min_rate`` while its window is open; if it is
+our own application that holds credit back, time does not count. Output may stand still
+for ``send_timeout``, but when it trickles it must do so at ``min_rate``. Both have
 ``min_rate_grace`` seconds to begin with. While the transport takes no output no stream
 is charged: then nothing is read, either, and ``OutputWatch`` decides for all.
+
+``LateBodies`` gives a peer time to finish a body that the application does not want any
+more. A server that has answered may reset the stream with NO_ERROR (RFC 9113 §8.1), and
+the client must not take that for a failure. Some do, where they were about to send the
+rest of a small body: curl 7.88 fails one POST in six. So the stream first stays open
+for a moment, its body is dropped, and only a peer that goes on sending is reset.
+
+Invariant: ``LateBodies`` waits only for streams that are not closed.
 """
 
 from collections.abc import Callable, Mapping
 
+from tako.core.error_code import ErrorCode
 from tako.core.min_rate import TICK, countable, min_rate_of
 from tako.core.seams import ServerConnection
 from tako.h2.exchange import H2Exchange
 
 
 _NEVER = float("inf")
+_LATE_BODY = 0.5  # seconds for the rest of a body, after the answer
 
 
 class Watch:
@@ -96,3 +107,41 @@ class Watch:
             return True
         moved, exchange.sent = exchange.sent, 0
         return pace.elapsed_or_stalled(elapsed, moved, self._timeout)
+
+
+class LateBodies:
+    """The streams of one connection that are answered, and still receive."""
+
+    __slots__ = ("_connection", "_deadline", "_waiting")
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self._waiting: dict[H2Exchange, float] = {}  # until when, the first is next
+        self._deadline = connection.deadlines.new(self._due)
+
+    def add(self, exchange: H2Exchange) -> None:
+        """Reset ``exchange`` in a moment, unless its peer has ended it by then."""
+        when = self._connection.time() + _LATE_BODY
+        self._waiting[exchange] = when
+        if self._deadline.when is None:
+            self._deadline.set(when)
+
+    def remove(self, exchange: H2Exchange) -> None:
+        """Forget ``exchange``, which is closed; others are a no-op."""
+        self._waiting.pop(exchange, None)
+
+    def end(self) -> None:
+        """Reset all of them now."""
+        self._deadline.set(None)
+        self._reset_until(float("inf"))
+
+    def _due(self) -> None:
+        self._reset_until(self._connection.time())
+        if self._waiting:
+            self._deadline.set(next(iter(self._waiting.values())))
+        self._connection.flush()
+
+    def _reset_until(self, last: float) -> None:
+        due = [each for each, when in self._waiting.items() if when <= last]
+        for exchange in due:
+            exchange.reset(ErrorCode.NO_ERROR)

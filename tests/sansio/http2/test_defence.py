@@ -6,7 +6,6 @@ from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.min_rate import MinRate
 from tako.errors import Disconnected
-from tako.h2.budgets import TokenBucket, WindowUpdateBudget, decoded_size
 from tako.h2.frames import (
     CONTINUATION,
     DATA,
@@ -20,6 +19,7 @@ from tako.h2.frames import (
     SETTINGS,
     frame,
 )
+from tako.h2.rules import TokenBucket, WindowUpdateBudget, decoded_size
 from tests.support.h2wire import (
     CONNECT,
     GET,
