@@ -45,6 +45,7 @@ from tako.h2.reader import FrameReader
 from tako.h2.request_head import Refusal, check_head, check_trailers
 from tako.h2.rules import TokenBucket
 from tako.h2.slow_streams import LateBodies, Watch
+from tako.h2.stream import H2Stream
 from tako.http.conn_info import scheme_of
 from tako.http.request import Request
 from tako.http.request_head import RequestHead
@@ -233,13 +234,13 @@ class H2Engine:
 
     # What an exchange says --------------------------------------------------------
 
-    def tunnel_opened(self, exchange: H2Exchange, inbox: Inbox | None) -> None:
+    def tunnel_opened(self, exchange: H2Stream, inbox: Inbox | None) -> None:
         """Put an accepted tunnel on the express lane."""
         self._reader.open_lane(exchange, inbox)
         if self._shutting_down:
             exchange.sink.shut_down()
 
-    def stream_closed(self, exchange: H2Exchange) -> None:
+    def stream_closed(self, exchange: H2Stream) -> None:
         """Forget a stream that both sides have ended."""
         exchange.cut()
         del self.exchanges[exchange.stream_id]
@@ -247,7 +248,7 @@ class H2Engine:
         self._reader.stream_closed(exchange.stream_id)
         self._lifecycle.stream_closed()
 
-    def reset(self, exchange: H2Exchange, code: int) -> None:
+    def reset(self, exchange: H2Stream, code: int) -> None:
         """Reset a stream by the application's wish, or for want of time."""
         if exchange.over and exchange.peer_ended:
             self.stream_closed(exchange)  # nothing is left to cut off
@@ -435,7 +436,7 @@ class H2Engine:
         if exchange.task is not None and not exchange.tunnel:
             exchange.task.cancel()
 
-    def _forget(self, exchange: H2Exchange, *, by_peer: bool) -> None:
+    def _forget(self, exchange: H2Stream, *, by_peer: bool) -> None:
         exchange.cut()
         self.exchanges.pop(exchange.stream_id, None)
         self._late_bodies.remove(exchange)

@@ -41,7 +41,7 @@ from tako.http.pieces import Piece, keep
 
 
 if TYPE_CHECKING:
-    from tako.h2.exchange import H2Exchange
+    from tako.h2.stream import H2Stream
 
 
 _CONNECTION_WINDOW = 1 << 20
@@ -118,20 +118,20 @@ class Outbox:
 
 
 class SendQueue:
-    """The exchanges that have output pending and a window to send it in, in turn."""
+    """The streams that have output pending and a window to send it in, in turn."""
 
     __slots__ = ("_connection", "_library", "_turns")
 
     def __init__(self, connection: Connection, library: Library) -> None:
         self._connection = connection
         self._library = library
-        self._turns: deque[H2Exchange] = deque()
+        self._turns: deque[H2Stream] = deque()
 
-    def add(self, exchange: "H2Exchange") -> None:
-        """Let ``exchange`` have its turn after all others; twice is once."""
-        if not exchange.queued:
-            exchange.queued = True
-            self._turns.append(exchange)
+    def add(self, stream: "H2Stream") -> None:
+        """Let ``stream`` have its turn after all others; twice is once."""
+        if not stream.queued:
+            stream.queued = True
+            self._turns.append(stream)
 
     def pump(self) -> None:
         """Send one frame of each in turn, until the connection takes no more."""
@@ -139,10 +139,10 @@ class SendQueue:
         while (
             turns and library.outbound_flow_control_window > 0 and connection.writable
         ):
-            exchange = turns.popleft()
-            exchange.queued = False
-            if exchange.send_turn():
-                self.add(exchange)
+            stream = turns.popleft()
+            stream.queued = False
+            if stream.send_turn():
+                self.add(stream)
 
 
 class Output:

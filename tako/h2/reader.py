@@ -48,6 +48,7 @@ from tako.h2.rules import (
     decoded_size,
     padding,
 )
+from tako.h2.stream import H2Stream
 from tako.native.loops import Inbox, split_frames, take_data
 
 
@@ -149,7 +150,7 @@ class FrameReader:
         self._output = output
         self._library = output.library
         self._express = lane
-        self._lane: dict[int, tuple[H2Exchange, Inbox | None]] = {}
+        self._lane: dict[int, tuple[H2Stream, Inbox | None]] = {}
         self._preface = frames.PREFACE
         self._rest = bytearray()
         self._need = 0
@@ -194,7 +195,7 @@ class FrameReader:
         self._lane.clear()
         self._deadline.set(None)
 
-    def open_lane(self, exchange: H2Exchange, inbox: Inbox | None) -> None:
+    def open_lane(self, exchange: H2Stream, inbox: Inbox | None) -> None:
         """Let DATA of an accepted tunnel bypass ``h2``."""
         if self._express:
             self._lane[exchange.stream_id] = (exchange, inbox)

@@ -24,6 +24,7 @@ from tako.core.error_code import ErrorCode
 from tako.core.min_rate import TICK, countable, min_rate_of
 from tako.core.seams import ServerConnection
 from tako.h2.exchange import H2Exchange
+from tako.h2.stream import H2Stream
 
 
 _NEVER = float("inf")
@@ -116,7 +117,7 @@ class LateBodies:
 
     def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
-        self._waiting: dict[H2Exchange, float] = {}  # until when, the first is next
+        self._waiting: dict[H2Stream, float] = {}  # until when, the first is next
         self._deadline = connection.deadlines.new(self._due)
 
     def add(self, exchange: H2Exchange) -> None:
@@ -126,7 +127,7 @@ class LateBodies:
         if self._deadline.when is None:
             self._deadline.set(when)
 
-    def remove(self, exchange: H2Exchange) -> None:
+    def remove(self, exchange: H2Stream) -> None:
         """Forget ``exchange``, which is closed; others are a no-op."""
         self._waiting.pop(exchange, None)
 

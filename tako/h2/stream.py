@@ -1,0 +1,316 @@
+"""``H2Stream``: what a stream is, whoever opened it: state, windows, byte pipe.
+
+Theory of operation. Inbound, the reader (tunnels) and the engine (bodies) hand over
+bytes; they go to ``sink``, which gives credit back through ``consumed``. Outbound,
+bytes that the windows have no room for wait in ``outbox``; the send queue calls
+``send_turn`` when there is room.
+
+The state is that of RFC 9113 §5.1, and ``_enter`` alone sets it, with the flags that
+hot code reads: ``over`` (our direction has ended), ``peer_ended`` (the peer's has) and
+``closed`` (both have, or the stream was reset). A stream exists from the HEADERS that
+open it, so *idle* and *reserved* are no states here.
+
+Invariants: nothing is pending once ``over``; ``window`` + ``_unacked`` + what the sink
+has not consumed = the inbound window of a new stream. That may shrink below what the
+peer has sent: then ``window`` is negative (RFC 9113 §6.9.2).
+"""
+
+import enum
+import logging
+from typing import TYPE_CHECKING
+
+from tako.core.error_code import ErrorCode
+from tako.core.seams import Connection, Sink
+from tako.core.states import check_transition
+from tako.errors import Disconnected
+from tako.h2.flow_control import Outbox, Output
+from tako.h2.frames import HEAD, window_update
+from tako.native.loops import Inbox, encode_data_frame, encode_frame
+
+
+if TYPE_CHECKING:
+    from tako.h2.engine import H2Engine
+    from tako.http.headers import RawHeader
+    from tako.http.pieces import Piece
+
+
+_logger = logging.getLogger("tako.h2")
+
+_HEAD_SIZE = HEAD.size
+_SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
+
+
+# RFC 9113 §5.1, without the states of push:
+#
+#                  idle
+#                   |  HEADERS
+#                   v
+#     ES sent     OPEN     ES received
+#        +----------+----------+
+#        v          |          v
+#   HALF_CLOSED_    |     HALF_CLOSED_
+#      LOCAL        |        REMOTE
+#        |          | RST      |
+#        | ES recv. |          | ES sent
+#        | or RST   v          | or RST
+#        +------> CLOSED <-----+
+class StreamState(enum.IntEnum):
+    """The states of a stream (RFC 9113 §5.1) from the HEADERS that open it."""
+
+    OPEN = 0
+    """Both sides may send."""
+    HALF_CLOSED_LOCAL = 1
+    """We have sent END_STREAM; the peer may still send."""
+    HALF_CLOSED_REMOTE = 2
+    """The peer has sent END_STREAM; we may still send."""
+    CLOSED = 3
+    """Both sides have ended, one has reset the stream, or the connection is lost."""
+
+
+_NEXT: dict[StreamState, frozenset[StreamState]] = {
+    StreamState.OPEN: frozenset(
+        {
+            StreamState.HALF_CLOSED_LOCAL,
+            StreamState.HALF_CLOSED_REMOTE,
+            StreamState.CLOSED,
+        }
+    ),
+    StreamState.HALF_CLOSED_LOCAL: frozenset({StreamState.CLOSED}),
+    StreamState.HALF_CLOSED_REMOTE: frozenset({StreamState.CLOSED}),
+    StreamState.CLOSED: frozenset(),
+}
+
+
+class H2Stream:
+    """One stream as a byte pipe; ``H2Exchange`` makes it ``seams.Tunnel``."""
+
+    __slots__ = (
+        "_credit_step",
+        "_discard_rest",
+        "_early",
+        "_end_queued",
+        "_engine",
+        "_fast_path",
+        "_library",
+        "_output",
+        "_stream",
+        "_trailers",
+        "_unacked",
+        "closed",
+        "connection",
+        "outbox",
+        "over",
+        "peer_ended",
+        "queued",
+        "sent",
+        "sink",
+        "state",
+        "stream_id",
+        "tunnel",
+        "window",
+    )
+
+    sink: Sink
+    over: bool
+    """Our direction has ended: nothing can be sent any more."""
+    peer_ended: bool
+    """The peer's direction has ended, or the stream is closed."""
+    closed: bool
+    """The stream is gone."""
+
+    def __init__(
+        self,
+        engine: "H2Engine",
+        connection: Connection,
+        output: Output,
+        stream_id: int,
+    ) -> None:
+        """Make a stream that ``h2`` has just opened.
+
+        Args:
+            engine: the engine.
+            connection: the connection.
+            output: where frames go.
+            stream_id: the stream.
+        """
+        self._engine = engine
+        self.connection: Connection = connection
+        self._output = output
+        self._library = output.library
+        self._stream = output.library.streams[stream_id]
+        self.stream_id: int = stream_id
+        self.state: StreamState = StreamState.OPEN
+        self.over = self.peer_ended = self.closed = False
+        self.tunnel: bool = False
+        self._fast_path = False
+        # Inbound
+        self.window: int = output.library.inbound_window
+        self._credit_step = connection.config.h2_initial_window_size + 1 >> 1
+        self._unacked = 0
+        self._early: list[Piece] = []
+        # Outbound
+        self.outbox: Outbox = Outbox()
+        self._end_queued = False
+        self._discard_rest = False  # the peer need not end its direction
+        self._trailers: list[RawHeader] | None = None
+        self.queued: bool = False
+        self.sent: int = 0
+
+    def _enter(self, state: StreamState) -> None:
+        """Change the state, and the flags that derive from it."""
+        if __debug__:
+            check_transition(_NEXT, self.state, state)
+        self.state = state
+        if state is StreamState.HALF_CLOSED_REMOTE:
+            self.peer_ended = True
+        else:
+            self.over = True
+            self._fast_path = False
+            if state is StreamState.CLOSED:
+                self.closed = self.peer_ended = True
+        _logger.debug("%#x: stream %d is %s", id(self), self.stream_id, state.name)
+
+    @property
+    def writable(self) -> bool:
+        """Whether more output is welcome."""
+        return self.outbox.size < self._output.mark and self.connection.writable
+
+    # Application to network -------------------------------------------------------
+
+    def send_data(self, data: bytes, *, end: bool = False) -> None:
+        """Queue bytes; ``end``: then END_STREAM. The subclass says what is allowed."""
+        if data:
+            self.outbox.add(data)
+        if end:
+            self._end_queued = True
+            self._fast_path = False
+            if not self.outbox.size:
+                self._send_end()
+                return
+        if self.outbox.size:
+            self._output.queue.add(self)
+            self._output.queue.pump()
+            if self.outbox.size:
+                self._engine.output_waits()
+
+    def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
+        """Queue a WebSocket frame; see ``seams.Tunnel``."""
+        connection = self.connection
+        # One bytes object and one look at each window; the slow path that it must
+        # equal is send_data. (tests/benchmarks/h2_engine.py)
+        if self._fast_path and len(payload) < _SMALL and not self.outbox.size:
+            frame = encode_data_frame(self.stream_id, first_byte, payload)
+            size = len(frame) - _HEAD_SIZE
+            stream, library, output = self._stream, self._library, self._output
+            if (
+                size <= stream.outbound_flow_control_window
+                and size <= library.outbound_flow_control_window
+                and connection.writable
+            ):
+                stream.outbound_flow_control_window -= size
+                library.outbound_flow_control_window -= size
+                output.data_frames += 1
+                output.frames.append(frame)
+                if not connection.flush_due:
+                    connection.flush(soon=True)
+                return True
+        self.send_data(encode_frame(first_byte, payload))
+        self.flush(soon=soon)
+        return self.writable
+
+    def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
+        """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
+        self.sink = sink
+        if self.over:
+            sink.deliver_eof(Disconnected())
+            return
+        early, self._early = self._early, []
+        for data in early:
+            sink.deliver(bytes(data))
+        if self.peer_ended:
+            sink.deliver_eof(None)
+        else:
+            self._engine.tunnel_opened(self, inbox)
+
+    def consumed(self, size: int) -> None:
+        """Give the peer credit for ``size`` bytes."""
+        self._unacked += size
+        if self._unacked >= self._credit_step and not self.peer_ended:
+            self._output.frames.append(window_update(self.stream_id, self._unacked))
+            self.window += self._unacked
+            self._unacked = 0
+            self.connection.flush(soon=True)
+
+    def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
+        """Cut the stream off; see ``seams.Tunnel``."""
+        if self.closed:
+            return
+        if code is ErrorCode.NO_ERROR and self._end_queued and not self.over:
+            self._discard_rest = True  # what is queued is sent first
+            return
+        self._engine.reset(self, code)
+
+    def flush(self, *, soon: bool = False) -> None:
+        """Write what is queued, together with what other streams are about to queue.
+
+        Always "soon": of the sessions that one read woke, the first does not know that
+        the others are due as well. One write for 25 streams instead of 25 (h2-small).
+        """
+        self.connection.flush(soon=True)
+
+    # Engine to network ------------------------------------------------------------
+
+    def send_turn(self) -> bool:
+        """Send one frame of what is pending; tell whether another could follow.
+
+        The connection's window is open.
+        """
+        if self.over:
+            return False
+        window = self._stream.outbound_flow_control_window
+        if window <= 0:
+            return False
+        full = self.outbox.size >= self._output.mark
+        data = self.outbox.take(
+            min(
+                window,
+                self._library.outbound_flow_control_window,
+                self._output.frame_size,
+            )
+        )
+        last = self._end_queued and not self.outbox.size and self._trailers is None
+        self._output.send_data(self.stream_id, data, end=last)
+        self.sent += len(data)
+        if last:
+            self._output_ended()
+        elif self._end_queued and not self.outbox.size:
+            self._send_end()
+        elif full and self.outbox.size < self._output.mark:
+            self.sink.wake_writer()
+        return bool(self.outbox.size)
+
+    def cut(self) -> None:
+        """Note that the stream is gone; nothing is sent or delivered any more."""
+        self._enter(StreamState.CLOSED)
+        self._library.forget(self.stream_id)
+        self.outbox.clear()
+        self._early.clear()
+
+    # Inside -----------------------------------------------------------------------
+
+    def _send_end(self) -> None:
+        if self._trailers:
+            self._output.send_headers(self.stream_id, self._trailers, end=True)
+        else:
+            self._output.send_end(self.stream_id)
+        self._output_ended()
+
+    def _output_ended(self) -> None:
+        """END_STREAM was sent."""
+        self._end_queued = True
+        if self.peer_ended:
+            self._engine.stream_closed(self)
+            return
+        self._enter(StreamState.HALF_CLOSED_LOCAL)
+        if self._discard_rest:
+            self._engine.reset(self, ErrorCode.NO_ERROR)
