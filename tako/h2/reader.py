@@ -14,8 +14,8 @@ contain only what is known and granted. It never sees GOAWAY.
 frame changes nothing in ``h2``'s state. DATA with END_STREAM does, and goes through.
 
 *Memory of closed streams* (RFC 9113 §5.1). ``exchanges`` holds the streams that are
-open; what was closed, and how, is remembered here and nowhere else. So what arrives for
-a closed stream is answered here: neither ``h2`` nor the engine ever sees it.
+open; ``ClosedStreams`` remembers what was closed, and how. What arrives for a closed
+stream is answered here: neither ``h2`` nor the engine ever sees it.
 
 A frame that breaks the connection raises ``ConnectionFault``, which never leaves
 the reader: ``receive_data`` turns it into ``Receiver.fail`` and reads nothing any more.
@@ -24,7 +24,6 @@ Invariant: ``_rest`` holds at most one incomplete frame, or input that was put o
 """
 
 import struct
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -35,6 +34,7 @@ from h2.exceptions import H2Error
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
 from tako.h2 import frames
+from tako.h2.closed_streams import ClosedStreams
 from tako.h2.exchange import H2Exchange
 from tako.h2.flow_control import Output, ReceiveWindow
 from tako.h2.frames import Setting
@@ -68,7 +68,6 @@ _SETTINGS_ENTRIES = 32
 _SETTINGS_COST = 10
 _CONTROL_FRAMES = 1000  # tokens
 _CONTROL_RATE = 100  # tokens a second
-_REMEMBERED = 1024  # streams that were reset, and as many that ended
 
 _NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE})
 _FOR_ALL = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
@@ -108,9 +107,9 @@ class FrameReader:
     __slots__ = (
         "_block",
         "_budget",
+        "_closed_streams",
         "_connection",
         "_deadline",
-        "_ended",
         "_express",
         "_lane",
         "_library",
@@ -118,7 +117,6 @@ class FrameReader:
         "_output",
         "_preface",
         "_receiver",
-        "_reset",
         "_rest",
         "_settings_seen",
         "_turn",
@@ -158,8 +156,7 @@ class FrameReader:
         self._window = ReceiveWindow(connection.config)
         self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, connection.time())
         self._window_updates = WindowUpdateBudget()
-        self._reset: dict[int, bool] = {}  # id: whether a late frame was answered
-        self._ended: deque[int] = deque(maxlen=_REMEMBERED)  # ids
+        self._closed_streams = ClosedStreams()
         self._block = HeaderBlock(decoded_size(connection.config))
         self._deadline = connection.deadlines.new(self._block_late)
         self.stopped: bool = False
@@ -203,12 +200,12 @@ class FrameReader:
     def stream_closed(self, stream_id: int) -> None:
         """Remember a stream that both sides have ended."""
         self._lane.pop(stream_id, None)
-        self._ended.append(stream_id)
+        self._closed_streams.ended(stream_id)
 
     def stream_reset(self, stream_id: int, *, by_peer: bool) -> None:
         """Remember a stream that was reset; frames for it may still be on their way."""
         self._lane.pop(stream_id, None)
-        self._remember(stream_id, answered=not by_peer)
+        self._closed_streams.reset(stream_id, answered=not by_peer)
 
     # Reading ----------------------------------------------------------------------
 
@@ -387,7 +384,7 @@ class FrameReader:
         exchange = self._receiver.exchanges.get(stream_id)
         if exchange is None:
             # What was under way when we reset the stream is not charged: no fault
-            if not data or not self._reset.get(stream_id, False):
+            if not data or not self._closed_streams.was_answered(stream_id):
                 self._late(stream_id, ErrorCode.STREAM_CLOSED)
             return
         exchange.window -= size
@@ -497,9 +494,9 @@ class FrameReader:
             self._late(stream_id, code)
 
     def _late_headers(self, stream_id: int) -> None:
-        if stream_id in self._reset:
+        if self._closed_streams.was_reset(stream_id):
             self._late(stream_id, ErrorCode.STREAM_CLOSED)
-        elif stream_id in self._ended:  # RFC 9113 §5.1, closed
+        elif self._closed_streams.was_ended(stream_id):  # RFC 9113 §5.1, closed
             raise ConnectionFault(ErrorCode.STREAM_CLOSED)
         else:  # RFC 9113 §5.1.1: never opened, or closed long ago
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
@@ -507,11 +504,6 @@ class FrameReader:
     def _late(self, stream_id: int, code: ErrorCode) -> None:
         """Answer a frame for a closed stream: once, then it is only counted."""
         self._spend()
-        if not self._reset.get(stream_id, False):
-            self._remember(stream_id, answered=True)
+        if not self._closed_streams.was_answered(stream_id):
+            self._closed_streams.reset(stream_id, answered=True)
             self._output.frames.append(frames.rst_stream(stream_id, code))
-
-    def _remember(self, stream_id: int, *, answered: bool) -> None:
-        self._reset[stream_id] = answered
-        if len(self._reset) > _REMEMBERED:
-            del self._reset[next(iter(self._reset))]

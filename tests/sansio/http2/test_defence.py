@@ -561,7 +561,7 @@ class TestTurns:
         for stream_id in range(5001, 9001, 2):
             peer.request(stream_id).reset()
             peer.exchanges[-1].ended()
-        assert len(peer.engine._reader._reset) <= 1024
+        assert len(peer.engine._reader._closed_streams._reset) <= 1024
 
     def test_nothing_is_said_twice(self, peer: Peer) -> None:
         kinds = [f.kind for f in parse(peer.connection.take())]

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.errors import ConnectionClosed, LocalProtocolError
-from tako.h2 import H2Exchange, reader
+from tako.h2 import H2Exchange, closed_streams
 from tako.h2.frames import (
     ACK,
     DATA,
@@ -136,7 +136,7 @@ class Streams(RuleBasedStateMachine):
         acknowledge: bool,
     ) -> None:
         self.memory = memory
-        vars(reader)["_REMEMBERED"] = memory
+        vars(closed_streams)["_REMEMBERED"] = memory
         config = ServerConfig(
             h2_max_concurrent_streams=most,
             h2_max_pending_accept_reset_streams=resets,
@@ -148,7 +148,8 @@ class Streams(RuleBasedStateMachine):
         self.peer = Peer(lane=lane, config=config, greet=False)
         self.engine = self.peer.engine
         self.gate = self.engine._reader
-        self.gate._reset = self.remembered = Memory()
+        self.closed = self.gate._closed_streams
+        self.closed._reset = self.remembered = Memory()
         self.library = self.engine._output.library
         self.next_id = 1
         self.skipped: list[int] = []
@@ -341,7 +342,7 @@ class Streams(RuleBasedStateMachine):
     ) -> None:
         stream_id = self.stream(which, some)
         # RFC 9113 §5.1, §5.1.1: for a stream that has ended, or was never opened
-        known = stream_id in self.engine.exchanges or stream_id in self.gate._reset
+        known = stream_id in self.engine.exchanges or stream_id in self.closed._reset
         if not stream_id or not (known or self.late):
             return
         closed = {ErrorCode.STREAM_CLOSED, ErrorCode.PROTOCOL_ERROR}
@@ -666,8 +667,8 @@ class Streams(RuleBasedStateMachine):
 
     @invariant()
     def what_is_remembered_is_bounded(self) -> None:
-        assert len(self.gate._reset) <= self.memory
-        assert len(self.gate._ended) <= self.memory
+        assert len(self.closed._reset) <= self.memory
+        assert len(self.closed._ended) <= self.memory
         assert set(self.gate._lane) <= set(self.engine.exchanges)
         assert not self.library._closed_streams
 
@@ -679,7 +680,7 @@ class Streams(RuleBasedStateMachine):
 
 
 def test_whatever_a_peer_says_of_its_streams_nothing_raises() -> None:
-    remembered = reader._REMEMBERED
+    remembered = closed_streams._REMEMBERED
     try:
         run_state_machine_as_test(
             Streams,
@@ -691,4 +692,4 @@ def test_whatever_a_peer_says_of_its_streams_nothing_raises() -> None:
             ),
         )
     finally:
-        vars(reader)["_REMEMBERED"] = remembered
+        vars(closed_streams)["_REMEMBERED"] = remembered
