@@ -1,7 +1,7 @@
 """``H2Engine``: HTTP/2 on one connection (RFC 9113), with WebSocket tunnels (RFC 8441).
 
-Theory of operation. The gate reads frames and shows them to ``h2``; what ``h2`` makes
-of them arrives in ``receive_event``. A request that holds becomes an ``H2Exchange`` and
+Theory of operation. ``FrameReader`` shows frames to ``h2``; what ``h2`` makes of them
+arrives in ``receive_event``. A request that holds becomes an ``H2Exchange`` and
 is returned from ``receive_data``; from then on the exchange is talked to directly.
 Everything that is sent goes through ``Output``. How the connection ends is
 ``Lifecycle``'s business.
@@ -10,7 +10,7 @@ A handler holds a slot from its dispatch until ``Exchange.ended``, whatever beco
 its stream. So a peer that resets what it asked for cannot have more handlers running
 than it was allowed streams; and resets of unanswered streams, the peer's own and those
 that it provokes, are counted against a bucket. When that is empty the connection drains
-with ENHANCE_YOUR_CALM: the peer may be a proxy, and what is open somebody else's. Once
+with ENHANCE_YOUR_CALM: the peer may be a proxy, and what is open another client's. Once
 more as many resets, or streams to refuse, end it at once.
 
 Invariants: ``exchanges`` holds exactly the streams that are open or half-closed;
@@ -183,7 +183,7 @@ class H2Engine:
         self.say_goodbye()
         self._lifecycle.begin_drain()
 
-    # What the gate says -----------------------------------------------------------
+    # What the reader says ---------------------------------------------------------
 
     def receive_event(self, event: Event) -> None:
         """Take what ``h2`` made of a frame."""
@@ -258,7 +258,7 @@ class H2Engine:
         exchange.sink.deliver_eof(Disconnected())
 
     def answered_early(self, exchange: H2Exchange) -> None:
-        """Let the peer finish what nobody wants any more."""
+        """Let the peer finish a body that is not wanted any more."""
         if self._shutting_down:
             exchange.reset(ErrorCode.NO_ERROR)
         else:
@@ -294,7 +294,7 @@ class H2Engine:
                 exchange.sink.shut_down()
 
     def cut_all(self) -> None:
-        """Close every stream without a word."""
+        """Close every stream; send nothing."""
         for exchange in list(self.exchanges.values()):
             self._drop(exchange)
 

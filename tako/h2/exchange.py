@@ -208,7 +208,7 @@ class H2Exchange(H2Stream):
         self.connection.cancel_at(when, self)
 
     def ended(self) -> None:
-        """The handler has ended: its slot is free, and nobody will send any more."""
+        """The handler has ended: its slot is free, and nothing more will be sent."""
         complete = self.over or self._end_queued
         if not (self.closed or complete or self.tunnel):  # its sink ends a tunnel
             self.reset(ErrorCode.INTERNAL_ERROR)

@@ -50,7 +50,7 @@ class Streams(Protocol):
         ...
 
     def cut_all(self) -> None:
-        """Close every stream; nobody will read the answers."""
+        """Close every stream; the peer will not read the answers."""
         ...
 
 
@@ -94,7 +94,7 @@ class Lifecycle:
         self.calming: bool = False
         """So they are because the peer resets too much."""
         self.lingering: bool = False
-        """The peer is not listened to any more."""
+        """Nothing more is read from the peer."""
         self.peer_leaves: bool = False
         """The peer has sent GOAWAY, or the end of its direction."""
         new, now = connection.deadlines.new, connection.time()

@@ -1,6 +1,6 @@
 """``FrameReader``: the first reader of every frame.
 
-Theory of operation. The gate cuts the input into frames and does four jobs.
+Theory of operation. The reader cuts the input into frames and does four jobs.
 
 *Police.* A frame is judged by its nine-byte header before its payload is buffered: its
 size, its place, the size of the header block it belongs to. Whole frames are charged to
@@ -61,7 +61,7 @@ _FRAME_COST = 8
 _HEADERS_COST = 32
 _BLOCK_SHIFT = 2  # bytes of a header block, to the power of two, for another unit
 _STREAMS_SHIFT = 3  # streams that a frame concerns, to the power of two, likewise
-_NOBODY: tuple[None, None] = (None, None)
+_NO_TUNNEL: tuple[None, None] = (None, None)
 
 _BLOCK_TIMEOUT = 10.0
 _SETTINGS_ENTRIES = 32
@@ -76,7 +76,7 @@ _ENTRY = struct.Struct(">HI")  # of a SETTINGS frame (RFC 9113 §6.5.1)
 
 
 class Receiver(Protocol):
-    """What the gate tells its engine."""
+    """What the reader tells its engine."""
 
     exchanges: dict[int, H2Exchange]
     """The streams that are not closed."""
@@ -134,7 +134,7 @@ class FrameReader:
         *,
         lane: bool = True,
     ) -> None:
-        """Make the gate of a new connection.
+        """Make the reader of a new connection.
 
         Args:
             receiver: the engine.
@@ -283,7 +283,7 @@ class FrameReader:
         Cheaper than ``_data``, which it must equal; ``take_data`` does the same for
         whole messages, and costs least (tests/benchmarks/h2_engine.py).
         """
-        exchange, _ = self._lane.get(stream_id, _NOBODY)
+        exchange, _ = self._lane.get(stream_id, _NO_TUNNEL)
         size = len(payload)
         if exchange is None or not 0 < size <= exchange.window or self._block.stream_id:
             return False
@@ -393,7 +393,7 @@ class FrameReader:
         elif size and exchange.window < 0:  # RFC 9113 §6.9.1
             self._receiver.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         else:
-            if size > len(data):  # RFC 9113 §6.1: padding counts, nobody consumes it
+            if size > len(data):  # RFC 9113 §6.1: padding counts, no sink consumes it
                 exchange.consumed(size - len(data))
             if stream_id in self._lane and not flags:
                 exchange.sink.deliver(data)
@@ -487,9 +487,8 @@ class FrameReader:
         if stream_id in self._receiver.exchanges:
             self._receiver.fail_stream(stream_id, code)
         elif self._idle(stream_id):
-            raise ConnectionFault(
-                code
-            )  # RFC 9113 §6.4: no RST_STREAM for an idle stream
+            # RFC 9113 §6.4: no RST_STREAM for an idle stream
+            raise ConnectionFault(code)
         else:
             self._late(stream_id, code)
 
