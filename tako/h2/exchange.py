@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tako.h2.engine import H2Engine
 
 
+_HALF_CLOSED_REMOTE = StreamState.HALF_CLOSED_REMOTE  # cheaper than by its class
 _ERROR_DELAY = 0.05  # seconds, see ``seams.Exchange.error_delay``
 
 
@@ -158,7 +159,7 @@ class H2Exchange(H2Stream):
         if end:
             self._output_ended()
         else:
-            super().send_data(body, end=True)
+            self._queue(body, end=True)
 
     def send_continue(self) -> None:
         """Ask for the body that the peer holds back (RFC 9110 §10.1.1)."""
@@ -177,7 +178,7 @@ class H2Exchange(H2Stream):
             if self._body_left < 0 or (end and self._body_left):
                 msg = "the body is not as long as content-length says"
                 raise LocalProtocolError(msg)
-        super().send_data(data, end=end)
+        self._queue(data, end=end)
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers and end the response; see ``seams.Exchange``."""
@@ -188,7 +189,7 @@ class H2Exchange(H2Stream):
             msg = "the body is not as long as content-length says"
             raise LocalProtocolError(msg)
         self._trailers = read_fields(200, trailers).own
-        super().send_data(b"", end=True)
+        self._queue(b"", end=True)
 
     def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> Self:
         """Answer 2xx and go on as a byte pipe; see ``seams.Exchange``."""
@@ -245,7 +246,7 @@ class H2Exchange(H2Stream):
         if self.over:
             self._engine.stream_closed(self)
         else:
-            self._enter(StreamState.HALF_CLOSED_REMOTE)
+            self._enter(_HALF_CLOSED_REMOTE)
         if self.expected is not None and self.received != self.expected:
             return ErrorCode.PROTOCOL_ERROR  # RFC 9113 §8.1.1
         if not self._early:  # else it follows them once the tunnel is accepted

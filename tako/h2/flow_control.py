@@ -20,6 +20,7 @@ Invariants: ``left`` of a ``ReceiveWindow`` + what was received and not credited
 size; between calls ``h2``'s buffer is empty.
 """
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,9 @@ from tako.http.pieces import Piece, keep
 
 if TYPE_CHECKING:
     from tako.h2.stream import H2Stream
+
+
+_logger = logging.getLogger("tako.h2")
 
 
 _CONNECTION_WINDOW = 1 << 20
@@ -148,7 +152,15 @@ class SendQueue:
 class Output:
     """The outbound half of a connection."""
 
-    __slots__ = ("data_frames", "frame_size", "frames", "library", "mark", "queue")
+    __slots__ = (
+        "data_frames",
+        "frame_size",
+        "frames",
+        "library",
+        "mark",
+        "queue",
+        "trace",
+    )
 
     def __init__(self, connection: Connection, library: Library) -> None:
         self.library: Library = library
@@ -160,6 +172,8 @@ class Output:
         """The largest DATA payload that is sent."""
         self.data_frames: int = 0
         """How many DATA frames were sent."""
+        self.trace: bool = _logger.isEnabledFor(logging.DEBUG)
+        """Changes of state are logged; for debugging, decided once."""
 
     def collect(self) -> None:
         """Move what ``h2`` has written into ``frames``."""

@@ -27,6 +27,13 @@ CONNECTION_SPECIFIC: Final = frozenset(  # RFC 9113 §8.2.2
         b"upgrade",
     }
 )
+# In trailers these speak of the message's framing or routing, which stands already
+_MALFORMED_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {
+    b"content-length",
+    b"host",
+    b"te",
+    b"trailer",
+}
 _SPECIAL: Final = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"expect"}
 _SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
@@ -138,13 +145,13 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> _Parts | None:
 def check_trailers(raw: list[RawHeader], config: WireConfig) -> list[RawHeader] | None:
     """Return what counts of a trailer section; ``None``: it is malformed.
 
-    RFC 9113 §8.1: it has no pseudo-fields (a colon is in no name). RFC 9110 §6.5.1:
-    what must not be in trailers is ignored, as on HTTP/1.1; but what belongs to a
-    connection is malformed wherever it stands (RFC 9113 §8.2.2).
+    RFC 9113 §8.1: it has no pseudo-fields (a colon is in no name), nor what contradicts
+    the framing (§8.1.1, §8.2.2). RFC 9110 §6.5.1: what else must not be in trailers is
+    ignored, as on HTTP/1.1.
     """
     if not _are_fields(raw) or _too_large({}, raw, config):
         return None
-    if not CONNECTION_SPECIFIC.isdisjoint([name for name, _ in raw]):
+    if not _MALFORMED_IN_TRAILERS.isdisjoint([name for name, _ in raw]):
         return None
     return [field for field in raw if field[0] not in NOT_IN_TRAILERS]
 

@@ -14,7 +14,7 @@ def found(module: str) -> list[str]:
 
 def test_a_module_is_mirrored_by_its_test_file() -> None:
     assert found("tako/http/headers.py") == ["http/test_headers.py"]
-    assert found("tako/h1/engine.py") == ["http1/test_engine.py"]
+    assert found("tako/h1/head_parser.py") == ["http1/test_head_parser.py"]
     assert found("tako/config.py") == ["test_config.py"]
 
 

@@ -186,6 +186,7 @@ class FakeExchange:
         self.request = Request.build()
         self.writable = True
         self.over = False
+        self.bytes_sent = 0
         self.log: list[tuple[float, bytes]] = []
         self.flushed = 0
 
