@@ -9,7 +9,7 @@
     │   ├─ LocalProtocolError            we tried something illegal
     │   └─ RemoteProtocolError           the peer did
     │       └─ ProxyProtocolError
-    ├─ Disconnected                      nobody is left to tell
+    ├─ Disconnected                      no peer is left to tell
     └─ WsError                           ``close_code`` is the code on the wire
         ├─ ConnectionClosed(code, reason)
         ├─ ProtocolViolation             1002
@@ -82,7 +82,7 @@ class ProxyProtocolError(RemoteProtocolError):
 
 
 class Disconnected(TakoError):  # noqa: N818 - a fact about the peer, not a fault
-    """The peer is gone (connection lost or stream reset): nobody is left to tell."""
+    """The peer is gone (connection lost or stream reset)."""
 
 
 class WsError(TakoError):

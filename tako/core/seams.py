@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Pause(enum.IntEnum):
-    """Who wants reading to stop; reading goes on when nobody does.
+    """Why reading is stopped; it goes on when no reason is left.
 
     Bits. Not an ``IntFlag``: a combination of those costs a microsecond to make.
     """

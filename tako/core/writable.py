@@ -20,7 +20,7 @@ class Output(Protocol):
 
 
 class Writable:
-    """Lets writers wait; whoever makes room wakes them."""
+    """Lets writers wait; what makes room calls ``wake``."""
 
     __slots__ = ("_output", "_runtime", "signal")
 

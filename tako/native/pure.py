@@ -250,7 +250,7 @@ class Inbox:
     """Messages that wait for their reader, and credit for the bytes they came with.
 
     Each message read gives its share of ``held`` back, the last one all of it, but not
-    while ``held`` is ``least`` or less: that debt stops nobody.
+    while ``held`` is ``least`` or less: that debt stops no peer.
 
     Attributes:
         messages: what waits.

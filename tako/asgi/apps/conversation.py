@@ -110,7 +110,7 @@ class Conversation:
         if self._responding.left and error is None:
             # One that only half-closed is told that there is no answer
             self._exchange.reset(ErrorCode.CANCEL)
-            return Response(499)  # for access logs only: nobody is left to read it
+            return Response(499)  # for access logs only: the client is gone
         if isinstance(error, Exception):
             raise error
         msg = "the app ended without answering"

@@ -69,5 +69,5 @@ class HttpConversation(Conversation):
         """
         await self._responding.send(event)
         if self._reading and self._responding.stage == "complete":
-            # Nobody is going to deliver the rest of a body that nobody needed.
+            # The engine does not deliver the rest of a body that is not needed.
             self._body.deliver_eof(Disconnected())

@@ -269,7 +269,7 @@ class Responding:
             await self.until(lambda: self.stage == "complete" or self.ended)
 
     def abandon(self) -> None:
-        """Nobody wants the body any more."""
+        """Drop the rest of the body: the server does not read it any more."""
         self._unwanted = True
         self._chunk = None
         self.changed.set()

@@ -230,7 +230,7 @@ class WebSocketConversation(Conversation):
             raise responding.error
 
     def session_dropped(self) -> None:
-        """Nobody will begin the session any more."""
+        """Note that the session will not begin any more."""
         if self._ws is None:
             self._responding.client_gone()
 
