@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Connection
+from tako.core.seams import Connection, Sink
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
 from tako.h2.response_head import response_head, text_head, tunnel_head
@@ -56,6 +56,7 @@ class H2Exchange(H2Stream):
     )
 
     request: Request
+    sink: Sink
     head_sent: bool
 
     def __init__(
