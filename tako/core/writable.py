@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from tako.core.loop import Runtime
+from tako.core.loop import Runtime, Signal
 
 
 class Output(Protocol):
@@ -27,7 +27,7 @@ class Writable:
     def __init__(self, output: Output, runtime: Runtime) -> None:
         self._output = output
         self._runtime = runtime
-        self.signal = runtime.signal()
+        self.signal: Signal = runtime.signal()
         """Set when there may be room; for a wait with a condition of its own."""
 
     def wake(self) -> None:

@@ -45,10 +45,10 @@ class Problem:
         extensions: Mapping[str, Any] = _NO_EXTENSIONS,
     ) -> None:
         self.status: int = int(status)
-        self.title = title
-        self.type = type
-        self.detail = detail
-        self.instance = instance
+        self.title: str | None = title
+        self.type: str | None = type
+        self.detail: str | None = detail
+        self.instance: str | None = instance
         self.extensions: dict[str, Any] = dict(extensions)
         for name in self.extensions:
             if name in _MEMBERS:

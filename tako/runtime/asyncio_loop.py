@@ -75,16 +75,6 @@ def _expire(waiter: asyncio.Future[bool]) -> None:
         waiter.set_result(False)
 
 
-def signal() -> AsyncioSignal:
-    """Return a new signal, for tasks of the loop that runs."""
-    return AsyncioSignal()
-
-
-async def sleep(delay: float, /) -> None:
-    """Sleep for ``delay`` seconds. Cancel safety: safe."""
-    await asyncio.sleep(delay)
-
-
 class _Task(asyncio.Task[object]):
     """A task that begins even if it is cancelled at once.
 
@@ -107,8 +97,6 @@ class AsyncioRuntime:
 
     cancelled: type[BaseException] = asyncio.CancelledError
     checkpoint: Callable[[], Awaitable[None]] | None = None
-    signal = staticmethod(signal)
-    sleep = staticmethod(sleep)
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -117,6 +105,16 @@ class AsyncioRuntime:
         self.call_soon: Callable[[Callable[[], None]], None] = cast(
             "Callable[[Callable[[], None]], None]", self._loop.call_soon
         )
+
+    @staticmethod
+    def signal() -> AsyncioSignal:
+        """Return a new signal, for tasks of the loop that runs."""
+        return AsyncioSignal()
+
+    @staticmethod
+    async def sleep(delay: float, /) -> None:
+        """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        await asyncio.sleep(delay)
 
     def spawn(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` in a task of its own."""
@@ -220,6 +218,14 @@ class AsyncioRuntime:
 
     def _others(self) -> set[asyncio.Task[object]]:
         return {task for task in self._tasks if task is not asyncio.current_task()}
+
+
+signal: Callable[[], AsyncioSignal] = AsyncioRuntime.signal
+
+
+async def sleep(delay: float, /) -> None:
+    """Sleep for ``delay`` seconds. Cancel safety: safe."""
+    await AsyncioRuntime.sleep(delay)
 
 
 def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:

@@ -70,16 +70,6 @@ class TrioSignal:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
 
-def signal() -> TrioSignal:
-    """Return a new signal."""
-    return TrioSignal()
-
-
-async def sleep(delay: float, /) -> None:
-    """Sleep for ``delay`` seconds. Cancel safety: safe."""
-    await trio.sleep(delay)
-
-
 class TrioTimer:
     """A call that ``_run_timers`` will make, unless it is cancelled."""
 
@@ -100,8 +90,6 @@ class TrioRuntime:
     checkpoint: Callable[[], Awaitable[None]] | None = staticmethod(
         trio.lowlevel.checkpoint
     )
-    signal = staticmethod(signal)
-    sleep = staticmethod(sleep)
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -127,6 +115,16 @@ class TrioRuntime:
         self._soon.append(callback)
         self._soon_due.set()
         self._need_help()
+
+    @staticmethod
+    def signal() -> TrioSignal:
+        """Return a new signal."""
+        return TrioSignal()
+
+    @staticmethod
+    async def sleep(delay: float, /) -> None:
+        """Sleep for ``delay`` seconds. Cancel safety: safe."""
+        await trio.sleep(delay)
 
     def time(self) -> float:
         """Return trio's clock, in seconds."""
@@ -259,6 +257,14 @@ class TrioRuntime:
                     _call(callback)
             wait = timers[0][0] - now if timers else None
             await self._earlier.wait(wait)
+
+
+signal: Callable[[], TrioSignal] = TrioRuntime.signal
+
+
+async def sleep(delay: float, /) -> None:
+    """Sleep for ``delay`` seconds. Cancel safety: safe."""
+    await TrioRuntime.sleep(delay)
 
 
 def _call(callback: Callable[[], None]) -> None:

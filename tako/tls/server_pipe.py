@@ -30,6 +30,8 @@ class ServerTlsPipe(TlsPipe):
 
     __slots__ = ("_reader", "_settings")
 
+    complaint: str | None
+
     def __init__(
         self,
         tls: TlsSettings,
