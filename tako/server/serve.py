@@ -373,17 +373,18 @@ class Serving(Coroutine[Any, Any, None]):
 
     def send(self, value: Any, /) -> Any:
         """Take the next step, as a coroutine."""
-        if self._coroutine is None:
-            self._use()
-            self._coroutine = self._serve()
-        return self._coroutine.send(value)
+        return self._begun().send(value)
 
     def throw(self, *error: Any) -> Any:
         """Raise an exception where it waits, as a coroutine."""
+        return self._begun().throw(*error)
+
+    def _begun(self) -> Coroutine[Any, Any, None]:
+        """Return the coroutine that this one is, made at its first step."""
         if self._coroutine is None:
             self._use()
             self._coroutine = self._serve()
-        return self._coroutine.throw(*error)
+        return self._coroutine
 
     def close(self) -> None:
         """End it, as a coroutine; one that has not begun never begins."""
