@@ -23,7 +23,7 @@ from itertools import count
 
 
 _FEW = 16  # entries that are not worth a new heap
-_CLOSED = float("-inf")  # as the entry of a closed deadline: none is earlier
+_CLOSED = float("-inf")  # stands for the entry of a closed deadline: none is earlier
 
 
 class Deadline:
@@ -34,7 +34,7 @@ class Deadline:
     def __init__(self, owner: "Deadlines", callback: Callable[[], None]) -> None:
         self._owner = owner
         self._callback = callback
-        self._entry: float | None = None  # earliest time of ours in the heap
+        self._entry: float | None = None  # the earliest in the heap that is ours
         self.when: float | None = None
 
     def set(self, when: float | None) -> None:

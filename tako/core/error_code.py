@@ -1,7 +1,7 @@
 """``ErrorCode``: why a stream or a connection is ended (RFC 9113 §7).
 
-Its words serve both wires: HTTP/1.1 has no codes, and reads only whether the end is in
-order.
+Both wires take it. HTTP/1.1 sends no codes: there a code only decides whether the
+connection closes in order or is aborted.
 """
 
 import enum

@@ -12,5 +12,5 @@ def exchange_of(request: Request) -> Exchange | None:
     ``None`` without a connection (``Request.build``, an app hosted by another server),
     and once the exchange is over and its handler has ended.
     """
-    # ``http`` lies below: it knows an exchange by what a request needs of it
+    # ``http`` is below ``core``: it types only what a request needs of an exchange
     return cast("Exchange | None", request.exchange)

@@ -5,10 +5,10 @@ one that went away look the same until something is written to them: then the fi
 acknowledges, and the kernel of the other resets. So an answer that moves, and arrives,
 goes on; the connection is dropped as soon as the kernel knows of a reset, or when
 nothing was acknowledged for ``send_timeout``. While answers are silent the engine sends
-a few bytes that mean nothing, where its protocol has such at that point. An answer that
+a few bytes that mean nothing, if its protocol allows them at that point. An answer that
 stays silent, or does not begin, is given up after ``half_closed_timeout``, each by
 itself. A handler that still reads what came before the FIN is not silent. An answer
-that has no room to move is left to the limits of slow readers.
+that waits for room to write is left to the limits on slow readers.
 """
 
 from collections.abc import Callable, Iterable
@@ -73,7 +73,7 @@ class HalfClosed(Generic[AnyExchange]):
         self._deadline = connection.deadlines.new(self._look)
 
     def start(self) -> None:
-        """The peer's FIN is here, or a request that it sent before begins now."""
+        """Begin to watch: the FIN is here, or a request sent before it begins now."""
         if self._deadline.when is None:
             self._taken_at = self._connection.time()
             self._pause = _FIRST
@@ -98,9 +98,9 @@ class HalfClosed(Generic[AnyExchange]):
         return now - self._taken_at >= self._timeout
 
     def _see(self) -> bool:
-        """Give up what has stood still for too long; look again if anything is left.
+        """Give up answers that stood still for too long; look again if any is left.
 
-        Return whether something is silent and could move.
+        Return whether an answer is silent although it could move.
         """
         now, silent = self._connection.time(), False
         before, self._seen = self._seen, {}

@@ -1,10 +1,10 @@
-"""``PatientTimer`` and ``LoopWatch``: what follows when the event loop runs late.
+"""``PatientTimer`` and ``LoopWatch``: for an event loop that runs late.
 
 Theory of operation. A handler that blocks stops the whole event loop. When the loop
 goes on, deadlines are overdue although the peer may have met them: its bytes wait
-unread in the socket, or it waits for us. So a ``PatientTimer`` that runs late does not
-call yet: it first gives the peer as much time as it was late itself, a second at most,
-and calls then, however late that is. ``LoopWatch`` tells the operator.
+unread in the socket, or it waits for our output. So a ``PatientTimer`` that runs late
+does not call yet: it first gives the peer as much time as it was late itself, a second
+at most, and calls then, however late that is. ``LoopWatch`` tells the operator.
 
 Invariant: a timer is put off once for each time that it is set.
 """
@@ -21,7 +21,7 @@ _LATE = 0.1  # seconds that a loop under load may be late by
 _MOST_PATIENCE = 1.0  # seconds: a few round trips
 _WATCH_EVERY = 0.5  # seconds
 BLOCKED = 1.0
-"""Seconds: a loop that made no turn for as long is logged."""
+"""Seconds without a turn of the loop after which a warning is logged."""
 
 
 class PatientTimer:
@@ -47,7 +47,7 @@ class PatientTimer:
         self._at(max(when, self._runtime.time()))  # the past is not the loop's fault
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Drop the pending call, if there is one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -68,17 +68,17 @@ class PatientTimer:
 
 
 class LoopWatch:
-    """Logs each time that the event loop stood still."""
+    """Logs a warning each time that the event loop was blocked for a second or more."""
 
     __slots__ = ("_runtime", "_timer", "_when")
 
     def __init__(self, runtime: Runtime) -> None:
-        """Begin to watch."""
+        """Begin to watch, until ``stop``."""
         self._runtime = runtime
         self._next()
 
     def stop(self) -> None:
-        """End the watch."""
+        """Cancel the pending look; nothing is logged any more."""
         self._timer.cancel()
 
     def _next(self) -> None:

@@ -1,7 +1,7 @@
 """The event loop, as everything above it sees it: asyncio, uvloop or trio.
 
-``tako.runtime`` implements these; nothing else knows which loop it runs on. Functions
-are called by the loop one at a time, and none of them waits.
+``tako.runtime`` implements these; nothing else knows which loop it runs on. The loop
+calls functions one at a time, and none of them blocks.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ class Receiver(Protocol):
     """What a transport calls: the verbs of ``asyncio.Protocol``."""
 
     def connection_made(self, transport: Any) -> None:
-        """The transport is there."""
+        """Take the transport; called first, and once."""
         ...
 
     def data_received(self, data: bytes) -> None:
@@ -27,15 +27,15 @@ class Receiver(Protocol):
         ...
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone; called last, and once."""
+        """Note that the socket is closed; called last, and once."""
         ...
 
     def pause_writing(self) -> None:
-        """The transport's buffer is full."""
+        """Write no more for now: the transport's buffer is above its limit."""
         ...
 
     def resume_writing(self) -> None:
-        """The transport's buffer has room."""
+        """Write again: the transport's buffer has room."""
         ...
 
 
@@ -95,7 +95,7 @@ class Signal(Protocol):
 
 
 class Timer(Protocol):
-    """A pending call."""
+    """A pending call, made by ``Runtime.call_at``."""
 
     def cancel(self) -> None:
         """Do not make the call."""
@@ -103,10 +103,10 @@ class Timer(Protocol):
 
 
 class Task(Protocol):
-    """A running async function."""
+    """A running async function, started by ``Runtime.spawn``."""
 
     def cancel(self) -> None:
-        """Cancel it by its runtime's rules; done or cancelled already is a no-op."""
+        """Cancel it by its runtime's rules; a no-op once it has ended."""
         ...
 
 
@@ -114,7 +114,7 @@ class Clock(Protocol):
     """Seconds that never go back; where zero is does not matter."""
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time, in seconds."""
         ...
 
 
@@ -140,7 +140,7 @@ class Runtime(Protocol):
         ...
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` at ``when``."""
+        """Call ``callback`` at ``when``, a time in seconds as ``time`` has it."""
         ...
 
     def unacknowledged(self, transport: Transport) -> int:
@@ -151,10 +151,9 @@ class Runtime(Protocol):
         ...
 
     def hung_up(self, transport: Transport) -> bool:
-        """Tell whether the peer takes nothing any more: it has reset, or is gone.
+        """Tell whether the peer takes no more output: it has reset, or is gone.
 
-        An end of its direction alone (FIN) is not that. ``False`` where the kernel does
-        not tell.
+        A FIN alone does not count. ``False`` where the kernel does not tell.
         """
         ...
 

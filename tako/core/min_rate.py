@@ -95,7 +95,7 @@ class OutputWatch:
         self._waited = False
 
     def start(self) -> None:
-        """Watch: the transport holds output that it does not take further."""
+        """Begin to watch: the transport's buffer is above its limit."""
         connection = self._connection
         self._waited = True
         if self._deadline.when is not None:
@@ -106,7 +106,7 @@ class OutputWatch:
         self._deadline.set(self._looked + TICK)
 
     def stop(self) -> None:
-        """The transport takes output again.
+        """Note that the transport takes output again.
 
         The next look, not this, ends the watch: large messages fill and empty the
         transport thousands of times a second.
@@ -114,7 +114,7 @@ class OutputWatch:
         self._waited = False
 
     def emptied(self) -> bool:
-        """Tell whether nothing waits now nor did when this was asked before."""
+        """Tell whether no output waits now, and none did at the call before."""
         before, self._waited = self._waited, self._unsent() > 0
         return not (before or self._waited)
 
@@ -149,6 +149,6 @@ def min_rate_of(config: ServerConfig) -> MinRate:
 def countable(elapsed: float) -> float:
     """Return how many seconds between two looks count: two ticks at most.
 
-    In what is beyond, a blocked event loop let nothing move.
+    For longer than that the event loop was blocked: nothing could move.
     """
     return min(elapsed, 2 * TICK)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class BodySink:
-    """The body of one request, and whether its client is there.
+    """The body of one request, and whether its client has left.
 
     Implements ``Sink``, ``request.BodyReader`` and ``request.Client``.
     """
@@ -55,7 +55,7 @@ class BodySink:
         """Make an empty body.
 
         Args:
-            exchange: whom to give credit to.
+            exchange: carries the request; takes the credit.
             on_first_read: called when the handler first has to wait for the body; sends
                 ``100 Continue`` (RFC 9110 §10.1.1).
         """
@@ -90,7 +90,7 @@ class BodySink:
             self._wake_reader()
 
     def deliver_eof(self, error: Exception | None = None) -> None:
-        """The body is complete, or will never be because of ``error``."""
+        """End the body: it is complete, or ``error`` has cut it short."""
         if not self._complete and self._error is None:
             self._error = error
             self._complete = error is None
@@ -102,7 +102,7 @@ class BodySink:
                 self.on_disconnect()
 
     def leave(self) -> None:
-        """The peer has ended its direction of the connection, or is gone."""
+        """Set ``left``, and tell those that wait for it; repeats are no-ops."""
         if self.left:
             return
         self.left = True
@@ -117,7 +117,7 @@ class BodySink:
             self._writable.wake()
 
     def shut_down(self) -> None:
-        """Nothing to say: a request that has begun is finished."""
+        """Do nothing: a request that has begun is finished."""
 
     @property
     def complete(self) -> bool:
@@ -170,7 +170,7 @@ class BodySink:
         return chunk
 
     async def arrived(self, timeout: float) -> None:
-        """Wait ``timeout`` seconds at most until the body is there, or never will be.
+        """Wait at most ``timeout`` seconds until the body is complete, or has failed.
 
         Cancel safety: safe.
         """

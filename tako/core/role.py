@@ -4,7 +4,7 @@ import enum
 
 
 class Role(enum.Enum):
-    """A peer has the other one."""
+    """The role of this end of a connection; the peer has the other one."""
 
     CLIENT = "client"
     SERVER = "server"

@@ -62,7 +62,7 @@ class Sink(Protocol):
         ...
 
     def deliver_eof(self, error: Exception | None = None) -> None:
-        """No more bytes will come: complete, or because of ``error``.
+        """End the input: it is complete, or ``error`` has cut it short.
 
         ``Disconnected`` means that nothing can be sent either (reset, connection lost).
         Repeats are no-ops.
@@ -70,11 +70,11 @@ class Sink(Protocol):
         ...
 
     def wake_writer(self) -> None:
-        """``writable`` may have become true, or nothing can be sent any more."""
+        """Wake writers: ``writable`` may be true now, or the end has come."""
         ...
 
     def shut_down(self) -> None:
-        """The server drains: say goodbye if this sink's protocol has a word for it.
+        """Begin to close, if this sink's protocol has a way to: the server drains.
 
         Repeats are no-ops.
         """
@@ -127,10 +127,10 @@ class Exchange(Protocol):
 
     @property
     def error_delay(self) -> float:
-        """How many seconds an error had better wait for a body that is on its way.
+        """How many seconds an error should wait for a body that is still arriving.
 
-        0 on HTTP/1.1, and where no body is due. A client that gets an error before it
-        has sent a small body takes it badly on HTTP/2 (curl 7.88 hangs).
+        0 on HTTP/1.1, and where no body is due. Over HTTP/2 some clients fail if the
+        error comes before they have sent a small body (curl 7.88 hangs).
         """
         ...
 
@@ -178,7 +178,7 @@ class Exchange(Protocol):
         ...
 
     def consumed(self, size: int) -> None:
-        """The application has taken ``size`` bytes: the peer may send as many more."""
+        """Give credit for ``size`` bytes that the application has taken."""
         ...
 
     def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
@@ -189,7 +189,7 @@ class Exchange(Protocol):
         ...
 
     def ended(self) -> None:
-        """The handler has really ended; its slot is free.
+        """Note that the handler has ended: its slot is free.
 
         Called once by the connection.
         """
@@ -248,7 +248,7 @@ class Tunnel(Protocol):
         ...
 
     def consumed(self, size: int) -> None:
-        """The application has taken ``size`` bytes: the peer may send as many more."""
+        """Give credit for ``size`` bytes that the application has taken."""
         ...
 
     def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
@@ -268,16 +268,16 @@ class Tunnel(Protocol):
 
 
 class Upgrade(Protocol):
-    """What a response carries when it turns the exchange into a conversation."""
+    """What a response carries that opens a tunnel: the session to run in it."""
 
     def attach(self, tunnel: Tunnel) -> None:
-        """Begin to receive: have the tunnel deliver to the conversation."""
+        """Begin to receive: have the tunnel deliver to the session's sink."""
         ...
 
     async def run(self) -> None:
-        """Have the conversation; called once, after the tunnel was opened.
+        """Run the session to its end; called once, after the tunnel was opened.
 
-        Never raises because of the peer or of the application's session.
+        Raises nothing because of the peer or of what the session raises.
         """
         ...
 
@@ -287,7 +287,7 @@ class Engine(Protocol):
 
     backlog: bool
     """There is received input that ``receive_data`` put off to keep its turn short; the
-    connection calls ``receive_data(b"")`` again after others had theirs."""
+    connection calls ``receive_data(b"")`` again after others had their turn."""
 
     closing: bool
     """Nothing more will be queued: close the transport once all is written."""
@@ -298,9 +298,9 @@ class Engine(Protocol):
 
     @property
     def complaint(self) -> str | None:
-        """What an operator should hear of a peer that speaks another protocol.
+        """What to tell the operator of a peer that speaks another protocol.
 
-        No word in it is the peer's. ``None``: nothing.
+        It quotes nothing of the peer. ``None``: there is nothing to tell.
         """
         ...
 
@@ -313,11 +313,11 @@ class Engine(Protocol):
         ...
 
     def receive_eof(self) -> None:
-        """The peer will send nothing more (FIN or close_notify); it may still read."""
+        """Take the peer's FIN or close_notify: it sends no more, but may still read."""
         ...
 
     def connection_lost(self) -> None:
-        """The transport is gone: exchanges get ``deliver_eof(Disconnected())``."""
+        """End all: the transport is gone. Sinks get ``deliver_eof(Disconnected())``."""
         ...
 
     def data_to_send(self) -> bytes:
@@ -325,7 +325,7 @@ class Engine(Protocol):
         ...
 
     def wake_writers(self) -> None:
-        """``Connection.writable`` became true."""
+        """Wake the writers of all exchanges: ``Connection.writable`` became true."""
         ...
 
     def shut_down(self) -> None:
@@ -364,7 +364,7 @@ class Connection(Protocol):
     def delivery(self) -> tuple[int, int] | None:
         """Return how many bytes of output the peer has got, and how many it lacks.
 
-        ``None``: it takes nothing any more. All as far as the kernel tells.
+        ``None``: it takes no more output. All as far as the kernel tells.
         """
         ...
 
@@ -381,7 +381,7 @@ class Connection(Protocol):
         ...
 
     def write(self, data: bytes) -> bool:
-        """Queue ``data`` and flush; ``False``, and nothing done, where that waits."""
+        """Queue ``data`` and flush; ``False``, with nothing done, if that must wait."""
         ...
 
     def pause_reading(self, reason: Pause) -> None:

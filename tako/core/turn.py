@@ -9,10 +9,10 @@ the next turn of the loop begins anew. So a usual read costs nothing here; and a
 a loop does for one connection in one turn counts together, be it several reads or the
 tasks of many streams.
 
-What stops keeps the bytes that it has not looked at. A sink is not called again unless
-it asks: it gives ``later`` a function. The connection is called in the next turn,
-``put_off`` sees to it; it lets the sinks go on, then the engine, then TLS, so that
-bytes stay in order, and reads again once nothing is left.
+Code that stops keeps the bytes that it has not looked at. A sink is called again only
+if it asks: it gives ``later`` a function. After ``put_off`` the connection is called in
+the next turn; it lets the sinks go on, then the engine, then TLS, so that bytes stay in
+order, and reads again once nothing is left.
 
 Invariant: while ``over`` or something is put off, a call of ``_next`` is pending.
 """
@@ -139,8 +139,8 @@ def endless() -> Turn:
 
 
 def _never(_: Callable[[], None]) -> None:
-    """Stand in for a loop that has no next turn."""
+    """Stand in for ``call_soon``: an endless turn has no next one."""
 
 
 def _nothing() -> None:
-    """Stand in for a connection."""
+    """Stand in for ``go_on`` and ``stop``: there is no connection to call."""

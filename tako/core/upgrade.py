@@ -1,4 +1,4 @@
-"""``UpgradeResponse``: an answer that turns its exchange into a conversation."""
+"""``UpgradeResponse``: an answer that opens a tunnel, and the session to run in it."""
 
 from tako.core.seams import Upgrade
 from tako.http.headers import HeadersLike
@@ -6,20 +6,20 @@ from tako.http.response import Response
 
 
 class UpgradeResponse(Response):
-    """A response with a conversation to follow; ``TakoWs`` makes it.
+    """A response that opens a tunnel; ``TakoWs`` makes it.
 
     Attributes:
-        upgrade: the conversation.
+        upgrade: runs the session in the tunnel.
     """
 
     __slots__ = ("upgrade",)
 
     def __init__(self, status: int, headers: HeadersLike, upgrade: Upgrade) -> None:
-        """Answer with ``status`` and ``headers``, then have the conversation."""
+        """Answer with ``status`` and ``headers``, then run ``upgrade``."""
         super().__init__(status, headers)
         self.upgrade: Upgrade = upgrade
 
 
 def upgrade_of(response: Response) -> Upgrade | None:
-    """Return the conversation that ``response`` carries, if it carries one."""
+    """Return the upgrade that ``response`` carries, ``None`` if it carries none."""
     return response.upgrade if isinstance(response, UpgradeResponse) else None

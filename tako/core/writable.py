@@ -31,7 +31,7 @@ class Writable:
         """Set when there may be room; for a wait with a condition of its own."""
 
     def wake(self) -> None:
-        """``writable`` may have become true, or ``over`` has."""
+        """Wake the writers: ``writable`` may have become true, or ``over`` has."""
         self.signal.set()
 
     async def wait(self) -> None:
