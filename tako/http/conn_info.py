@@ -51,7 +51,7 @@ PeerAddr: TypeAlias = IpPeer | UnixPeer | OtherPeer
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """What the TLS handshake settled.
+    """What the TLS handshake negotiated.
 
     Attributes:
         version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
@@ -59,7 +59,7 @@ class TlsInfo:
         alpn: ``"h2"``, ``"http/1.1"`` or ``None`` (the client offered none).
         sni: the server name that the client asked for, in lower case.
         peer_cert: the client's certificate in DER, if it presented one.
-        answered_by: for tako; equal where one certificate answered two handshakes.
+        answered_by: for tako itself: equal where two handshakes had one certificate.
     """
 
     version: str
@@ -72,13 +72,14 @@ class TlsInfo:
 
 @dataclass(frozen=True, slots=True)
 class ConnInfo:
-    """Who is at the other end and over what.
+    """The two ends of a connection, and what it runs over.
 
     Attributes:
         peer: the client's address.
         local: our own address.
-        transport: the wire; h2c is ``HTTP2`` with ``tls`` unset.
-        tls: what the handshake settled, ``None`` on a plain connection.
+        transport: the wire, ``UNIX`` for both wires on a Unix socket; h2c is ``HTTP2``
+            with ``tls`` unset.
+        tls: what the handshake negotiated, ``None`` on a plain connection.
     """
 
     peer: PeerAddr
@@ -88,9 +89,9 @@ class ConnInfo:
 
 
 def scheme_of(info: ConnInfo) -> str:
-    """Return the scheme of a request: what its connection is, whatever it says.
+    """Return the scheme of a request by its connection, not by what the request names.
 
-    RFC 9113 §8.3.1: a proxy names what its own client used; anybody else could claim to
-    be encrypted. So what a request names counts with ``trust_scheme`` only.
+    RFC 9113 §8.3.1: a proxy names the scheme that its own client used, but any client
+    could claim ``https``. So the name in a request counts with ``trust_scheme`` only.
     """
     return "http" if info.tls is None else "https"

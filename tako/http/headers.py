@@ -120,17 +120,29 @@ class Headers:
         return [value for key, value in self.raw if key == name]
 
     def add(self, name: str | bytes, value: str | bytes) -> None:
-        """Append a field, keeping others of the same name."""
+        """Append a field, keeping others of the same name.
+
+        Raises:
+            ValueError: as for ``Headers``.
+        """
         self.raw.append((_checked_name(name), _checked_value(value)))
 
     def set(self, name: str | bytes, value: str | bytes) -> None:
-        """Replace every field of that name by one."""
+        """Replace every field of that name by one.
+
+        Raises:
+            ValueError: as for ``Headers``; nothing is changed.
+        """
         field = (_checked_name(name), _checked_value(value))
         self.remove(name)
         self.raw.append(field)
 
     def set_default(self, name: str | bytes, value: str | bytes) -> None:
-        """Add a field unless one of that name is there."""
+        """Add a field unless one of that name is there.
+
+        Raises:
+            ValueError: as for ``Headers``.
+        """
         if self.get_raw(_name(name)) is None:
             self.add(name, value)
 
@@ -179,7 +191,7 @@ def with_host(fields: list[RawHeader], authority: bytes) -> list[RawHeader]:
     """Return ``fields`` with ``host`` saying ``authority``: where it was, else first.
 
     For engines. RFC 9112 §3.2.2: a received Host is ignored where the target has an
-    authority. A handler that reads the field finds the host that was asked for.
+    authority. So a handler reads from the field the host that the client asked for.
     """
     host = (b"host", authority)
     if all(name != b"host" for name, _ in fields):

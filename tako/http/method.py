@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Method(StrEnum):
-    """A request method; equal to its name, so any string does where one is asked for.
+    """A request method; equal to its name, so a plain string can stand for it.
 
     The order is that of an ``Allow`` header.
     """

@@ -99,7 +99,7 @@ class Part:
         return self.headers.get("content-type") or "text/plain"
 
     def __aiter__(self) -> Self:
-        """Return itself: the data can be had once."""
+        """Return itself: the data can be read once."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -151,6 +151,9 @@ class Part:
 
     async def text(self, limit: int | None = _UNSET) -> str:
         """Return the rest of the part as text, in the charset it declares, else UTF-8.
+
+        Args:
+            limit: as in ``read``.
 
         Raises:
             HttpError: 400, the data is not in that charset; others as in ``read``.
@@ -208,7 +211,7 @@ class Multipart:
         self._part: Part | None = None
 
     def __aiter__(self) -> Self:
-        """Return itself: the parts can be had once."""
+        """Return itself: the parts can be read once."""
         return self
 
     async def __anext__(self) -> Part:
@@ -240,7 +243,7 @@ class Multipart:
                 self._count(len(chunk))
                 self._events = self._parser.parse(chunk)
                 if not chunk:
-                    next(self._events, None)  # complains where the form is cut short
+                    next(self._events, None)  # raises if the form is cut short
                     return _END
         except self._errors.limit as error:
             raise HttpError(413) from error

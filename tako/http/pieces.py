@@ -1,8 +1,8 @@
-"""Bytes that wait, in few objects however small the pieces were that they came in.
+"""Keeps waiting bytes in few objects, however small the pieces are that arrive.
 
-A piece of two bytes costs as an object of its own twenty times what it counts for its
-peer's credit. So the first pieces stay as they came, which is all that there is of
-nearly every body; behind them small ones are joined.
+As an object of its own a piece of two bytes takes twenty times the memory that it
+counts for in the peer's credit. So the first pieces stay as they came (nearly every
+body has no more), and small ones behind them are joined.
 """
 
 from collections.abc import MutableSequence
@@ -16,9 +16,10 @@ _LARGE = 4096  # bytes from which a piece is never copied
 
 
 def keep(pieces: MutableSequence[Piece], data: bytes) -> None:
-    """Append ``data`` to ``pieces``; a ``bytearray`` among them may still grow.
+    """Append ``data`` to ``pieces``, or to the last of them if both are small.
 
-    So that no view of it may exist: take it out of ``pieces`` before it is used.
+    A ``bytearray`` in ``pieces`` may still grow, so no view of it may exist: take it
+    out before you use it.
     """
     if len(pieces) < _SEPARATE or len(data) >= _LARGE:
         pieces.append(data)

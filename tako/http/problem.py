@@ -66,7 +66,8 @@ class Problem:
     ) -> "Problem":
         """Return a problem without a type, titled with the status's reason phrase.
 
-        RFC 9457 §4.2.1: a problem without a type should have that title.
+        RFC 9457 §4.2.1: a problem without a type should have that title. The arguments
+        are those of ``Problem``.
 
         Raises:
             ValueError: an extension has the name of a member that the RFC defines.
@@ -98,6 +99,7 @@ def default_problem_responder(response: Response) -> Response:
     """Put a problem document in place of an error's body, unless that is JSON already.
 
     Only 4xx and 5xx are changed. Headers that do not describe the body are kept.
+    ``Router.use_problem_json`` makes it the handler of all errors.
     """
     if not 400 <= response.status <= 599:
         return response

@@ -59,7 +59,10 @@ class Redirect:
         headers: HeadersLike = (),
         cookies: Cookies = _NO_COOKIES,
     ) -> Self:
-        """Return a 302: elsewhere for now; clients repeat a POST as GET."""
+        """Return a 302: moved for now; clients repeat a POST as GET.
+
+        The arguments, and the errors raised, are those of ``Redirect``.
+        """
         return cls(302, location, headers, cookies)
 
     @classmethod
@@ -70,7 +73,10 @@ class Redirect:
         headers: HeadersLike = (),
         cookies: Cookies = _NO_COOKIES,
     ) -> Self:
-        """Return a 303: the result is elsewhere; clients fetch it with GET."""
+        """Return a 303: the result is elsewhere; clients fetch it with GET.
+
+        The arguments, and the errors raised, are those of ``Redirect``.
+        """
         return cls(303, location, headers, cookies)
 
     @classmethod
@@ -81,7 +87,10 @@ class Redirect:
         headers: HeadersLike = (),
         cookies: Cookies = _NO_COOKIES,
     ) -> Self:
-        """Return a 307: elsewhere for now; clients repeat the method."""
+        """Return a 307: moved for now; clients repeat the method.
+
+        The arguments, and the errors raised, are those of ``Redirect``.
+        """
         return cls(307, location, headers, cookies)
 
     @classmethod
@@ -92,7 +101,10 @@ class Redirect:
         headers: HeadersLike = (),
         cookies: Cookies = _NO_COOKIES,
     ) -> Self:
-        """Return a 301: moved for good; clients repeat a POST as GET."""
+        """Return a 301: moved for good; clients repeat a POST as GET.
+
+        The arguments, and the errors raised, are those of ``Redirect``.
+        """
         return cls(301, location, headers, cookies)
 
     @classmethod
@@ -103,7 +115,10 @@ class Redirect:
         headers: HeadersLike = (),
         cookies: Cookies = _NO_COOKIES,
     ) -> Self:
-        """Return a 308: moved for good; clients repeat the method."""
+        """Return a 308: moved for good; clients repeat the method.
+
+        The arguments, and the errors raised, are those of ``Redirect``.
+        """
         return cls(308, location, headers, cookies)
 
     def into_response(self) -> Response:

@@ -36,11 +36,11 @@ class BodyReader(Protocol):
 
 
 class Client(Protocol):
-    """Whether the client is there; ``BodySink`` on a connection."""
+    """Whether the client has left; ``BodySink`` on a connection."""
 
     @property
     def left(self) -> bool:
-        """It will send nothing more; see ``Request.disconnected``."""
+        """The client will send nothing more; see ``Request.disconnected``."""
         ...
 
     async def until_left(self) -> None:
@@ -49,7 +49,7 @@ class Client(Protocol):
 
 
 class Body(BodyReader, Client, Protocol):
-    """Both: a body that comes over a connection."""
+    """A body that comes over a connection, with the client that sends it."""
 
 
 class Exchange(Protocol):
@@ -65,7 +65,7 @@ class Extensions(TypeMap):
 
 
 class _BytesReader:
-    """A body that is all there."""
+    """A body that is complete from the start."""
 
     __slots__ = ("_data",)
 
@@ -182,15 +182,15 @@ class Request:
         conn_info: ConnInfo,
         max_body_size: int | None,
     ) -> "Request":
-        """Return the request that ``head`` begins; what both wires call.
+        """Return the request that ``head`` begins; both wires call it.
 
         Args:
             head: what the client asks for.
             exchange: what carries the request.
-            body: where its body comes from, and whether its client is there.
+            body: where its body comes from, and whether its client has left.
             scheme: ``"http"`` or ``"https"``.
             conn_info: the connection.
-            max_body_size: the limit of ``body`` and its kin, in bytes.
+            max_body_size: the default limit of ``body`` and what reads by it, in bytes.
         """
         return cls(
             head.method,
@@ -224,7 +224,7 @@ class Request:
             method: the request method.
             path: the path, with the query if any.
             headers: the request's fields.
-            body: the body; nothing is derived from it.
+            body: the body; no field is derived from it.
             extensions: values for ``Request.extensions``.
             http_version: ``request.http_version``.
         """
@@ -319,8 +319,8 @@ class Request:
         still read: it gets the answer, as long as that does not stand still for
         ``ServerConfig.half_closed_timeout``.
 
-        In a router on another ASGI server the first look begins to watch, so that only
-        a later one can tell.
+        In a router on another ASGI server the first use starts the watch, so that only
+        a later one can be true.
         """
         return self._client is not None and self._client.left
 
@@ -350,10 +350,14 @@ class Request:
         self.states = states
 
     def state(self, key: type[T], default: D = _UNSET) -> T | D:
-        """Return the value of that type that ``Router.with_state`` was given.
+        """Return the value that ``Router.with_state`` stored.
+
+        Args:
+            key: the type of the value, or the ``key`` that it was stored under.
+            default: returned where there is none.
 
         Raises:
-            MissingState: there is none and no ``default``.
+            MissingState: there is none, and no ``default`` is given.
         """
         try:
             return find_state(self.states, key)
@@ -411,6 +415,9 @@ class Request:
     async def text(self, limit: int | None = _UNSET) -> str:
         """Return the body as text, in the charset it declares, else UTF-8.
 
+        Args:
+            limit: as in ``body``.
+
         Raises:
             HttpError: 400, the body is not in that charset; 413 and others as in
                 ``body``.
@@ -422,6 +429,9 @@ class Request:
 
     async def json(self, limit: int | None = _UNSET) -> Any:
         """Return the value that the body spells in JSON (RFC 8259).
+
+        Args:
+            limit: as in ``body``.
 
         Raises:
             HttpError: 400, the content type is not JSON's or the body is not JSON; 413
@@ -442,6 +452,9 @@ class Request:
     async def form_multi(self, limit: int | None = _UNSET) -> dict[str, list[str]]:
         """Return all values of each field of a URL-encoded form.
 
+        Args:
+            limit: as in ``body``.
+
         Raises:
             HttpError: 400, the content type is another one or the body is not a form;
                 413 and others as in ``body``.
@@ -455,6 +468,9 @@ class Request:
 
     async def form(self, limit: int | None = _UNSET) -> dict[str, str]:
         """Return the first value of each field of a URL-encoded form.
+
+        Args:
+            limit: as in ``body``.
 
         Raises:
             HttpError: as in ``form_multi``.
@@ -505,8 +521,8 @@ class Request:
         """Call ``callback(status, complete)`` when the answer has ended.
 
         ``status`` is what was answered, 499 where the client left before; ``complete``
-        is false where the answer was cut short. A WebSocket ends with its session. A
-        request without a connection does not end.
+        is false where the answer was cut short. A WebSocket ends with its session.
+        For a request without a connection ``callback`` is never called.
         """
         if self.exchange is not None:
             self.exchange.end_callbacks += (callback,)

@@ -22,8 +22,8 @@ class RequestHead:
         scheme: what the request itself names, else ``None``.
         length: the body's length; ``None`` if it is not announced.
         expects_continue: the client waits for ``100`` before it sends the body.
-        websocket: it asks for a WebSocket: by Upgrade, or by extended CONNECT.
-        persistent: HTTP/1: the client lets the connection live on.
+        websocket: the client asks for a WebSocket: by Upgrade, or extended CONNECT.
+        persistent: HTTP/1: the client allows further requests on the connection.
     """
 
     method: str

@@ -85,9 +85,15 @@ class Response:
     ) -> "Response":
         """Return a response with ``value`` as a JSON text (RFC 8259).
 
+        Args:
+            value: what ``json.dumps`` takes.
+            status: as for ``Response``.
+            headers: as for ``Response``; ``application/json`` unless they name a type.
+
         Raises:
             TypeError: ``value`` holds something that JSON has no form for.
-            ValueError: ``value`` holds itself, a NaN or an infinity.
+            ValueError: ``value`` holds itself, a NaN or an infinity; or as for
+                ``Response``.
         """
         text = json.dumps(
             value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
@@ -137,7 +143,7 @@ IntoResponse: TypeAlias = (
     | Exception
     | None
 )
-"""What a handler may return; ``into_response`` has the meanings."""
+"""What a handler may return; ``into_response`` says what each means."""
 
 
 def into_response(value: object) -> Response:
@@ -184,7 +190,7 @@ def _asked(value: Any) -> Response:
 def error_response(error: Exception) -> Response:
     """Return the answer to an exception: an ``HttpError``'s own, for any other a 500.
 
-    The text of another exception is not in it.
+    The text of any other exception is not in it.
     """
     if not isinstance(error, HttpError):
         return Response(500, body="Internal Server Error")

@@ -2,8 +2,7 @@
 
 A field that cannot be sent is an error of the application, found before anything is
 queued: a 500, the same over HTTP/1.1 and HTTP/2. A field that belongs to one wire only,
-or to the connection, is not an error: it is read here, and each wire does with it what
-it can.
+or to the connection, is not an error: it is read here, and each wire uses what it can.
 """
 
 from collections.abc import Sequence
@@ -35,26 +34,26 @@ NO_CONTENT = WITHOUT_BODY - {205}
 _SECRET = frozenset({b"set-cookie", b"www-authenticate"})
 _LARGEST_KNOWN = 64  # bytes
 _MOST_KNOWN = 512
-_known: dict[RawHeader, bytes] = {}  # with their lines
+_known: dict[RawHeader, bytes] = {}  # fields that passed, with their lines
 
 
 class ResponseFields:
     """The fields of a response, as an application gave them.
 
     Attributes:
-        own: its own fields, in order: all that the engine does not decide on.
+        own: the application's own fields, in order: the engine does not decide on them.
         lines: the same as lines of HTTP/1.1 (RFC 9112 §5).
-        close: it wants the connection to end.
-        keep_alive: it names ``keep-alive``.
-        date: its ``date``.
-        length: its ``content-length``; ``None`` where it may not have one.
-        upgrade: its ``upgrade``.
+        close: the application wants the connection to close.
+        keep_alive: ``connection`` names ``keep-alive``.
+        date: the value of ``date``.
+        length: ``content-length``; ``None`` without one, or where it may not be sent.
+        upgrade: the value of ``upgrade``.
     """
 
     __slots__ = ("close", "date", "keep_alive", "length", "lines", "own", "upgrade")
 
     def __init__(self) -> None:
-        """Make the fields of a response without any."""
+        """Make an empty set of fields; ``read_fields`` fills it."""
         self.own: list[RawHeader] = []
         self.lines: list[bytes] = []
         self.close: bool = False
@@ -113,8 +112,7 @@ def read_fields(status: int, headers: Sequence[RawHeader]) -> ResponseFields:
 def _line(field: RawHeader) -> bytes:
     """Check a field; return its line, which is kept if it is small and no secret.
 
-    Most fields of responses are the same every time; to know them again pays for all
-    the checking.
+    Most fields of responses are the same every time; recognising them saves the checks.
     """
     name, value = field
     # RFC 9110 §5.1, §5.5; RFC 9113 §8.2.1

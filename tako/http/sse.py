@@ -2,7 +2,7 @@
 
 Theory of operation. The body is an async iterable like any other, encoded item by item.
 Its keep-alive is neither a task nor a race against the source:
-``EventStream.heartbeat`` says what to send after which silence, and the server keeps a
+``EventStream.heartbeat`` says what to send after how long a silence; the server keeps a
 ``HeartbeatTimer``, which puts the comment between two chunks. The handler's iterator is
 never interrupted, so no event can be lost.
 
@@ -41,9 +41,9 @@ class SseEvent:
 
     Attributes:
         data: the event's data; it may have several lines.
-        event: its type; clients take it as ``message`` without one.
-        id: what a client that reconnects sends as ``Last-Event-ID``.
-        retry: the time after which a client reconnects.
+        event: its type; without one clients take it as ``message``.
+        id: what a client sends as ``Last-Event-ID`` when it reconnects.
+        retry: seconds, or a ``timedelta``, after which a client reconnects.
         comment: text that clients ignore.
 
     Raises:
@@ -61,7 +61,7 @@ class SseEvent:
             seconds(self.retry, "retry")
 
     def encode(self) -> bytes:
-        """Return the event as it is sent."""
+        """Return the event as bytes of the stream, in UTF-8."""
         lines: list[str] = []
         if self.comment is not None:
             lines += [f": {line}" for line in _lines(self.comment)]
@@ -102,7 +102,7 @@ class EventStream:
         self.heartbeat: Heartbeat | None = heartbeat
 
     def __aiter__(self) -> Self:
-        """Return itself: the events can be had once."""
+        """Return itself: the events can be read once."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -138,7 +138,8 @@ class Sse:
 
     Args:
         stream: a plain or async iterable.
-        keep_alive: send a comment after each such time without an event.
+        keep_alive: seconds, or a ``timedelta``, without an event before a comment is
+            sent; ``None``: no comments.
 
     Raises:
         ConfigError: ``keep_alive`` is not positive.
