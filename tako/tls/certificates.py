@@ -107,7 +107,7 @@ class TlsCert:
             client_auth: whether clients have to show a certificate.
 
         Raises:
-            TlsConfigError: what is given are no paths.
+            TlsConfigError: ``cert`` or ``key`` is not a path.
         """
         for path in (cert, key):
             if not isinstance(path, (str, os.PathLike)):
@@ -126,7 +126,13 @@ class TlsCert:
         *,
         client_auth: ClientAuth | None = None,
     ) -> "TlsCert":
-        """Use a chain of DER certificates, leaf first, and the leaf's DER key."""
+        """Use a chain of DER certificates, leaf first, and the leaf's key.
+
+        Args:
+            certs: the chain, each certificate in DER.
+            key: the key in DER, not encrypted.
+            client_auth: whether clients have to show a certificate.
+        """
         return TlsCert(DerBytes(tuple(certs), key), client_auth)
 
     @classmethod
@@ -147,7 +153,7 @@ class TlsCert:
         renegotiation and compression, and drops the suites that HTTP/2 prohibits.
 
         Raises:
-            TlsConfigError: it is not one for servers, or has an ``sni_callback``.
+            TlsConfigError: the context is not for servers, or has an ``sni_callback``.
         """
         check_server_context(context)
         return TlsCert(OwnContext(context), client_auth)
@@ -161,10 +167,11 @@ class TlsCert:
         The name is ``None`` if the client sent none, or an IP address. ``resolve``
         should be quick: it runs on the event loop. It returns whatever ``tls=`` takes;
         an object that it returned before is not loaded again unless its files change.
-        ``None`` refuses the handshake, and so does raising, which is logged.
+        ``None`` refuses the handshake, and so does an exception, which is logged.
 
-        It is asked once more when a request is for another name than the handshake. If
-        the answer is another one, the request gets 421 (RFC 9110 §15.5.20).
+        ``resolve`` is asked again when a request is for another name than the
+        handshake. If the answer is another one, the request gets 421 (RFC 9110
+        §15.5.20).
 
         Raises:
             TlsConfigError: ``resolve`` cannot be called.
@@ -204,7 +211,7 @@ class TlsCert:
 
     @property
     def single(self) -> bool:
-        """One context can stand for it, whoever asks and whenever."""
+        """Whether one context answers every handshake, for any server name."""
         return self._source.single
 
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None = None) -> Choice:
@@ -212,7 +219,7 @@ class TlsCert:
 
         Args:
             alpn: the protocols of the listener.
-            auth: applies where nothing else was said.
+            auth: for certificates that have none of their own.
 
         Raises:
             TlsConfigError: something cannot be used.
@@ -228,7 +235,7 @@ def as_cert(value: Any, name: str = "tls") -> TlsCert:
         name: what it was given as, for the error.
 
     Raises:
-        TlsConfigError: it is nothing of the kind.
+        TlsConfigError: ``value`` is none of these.
     """
     if isinstance(value, TlsCert):
         return value
@@ -303,20 +310,20 @@ class TlsSettings:
 
     @property
     def several(self) -> bool:
-        """Different names have different certificates: authorities need a look."""
+        """Whether names may have different certificates: authorities are checked."""
         return self._choice.several
 
     def authority_allowed(self, info: TlsInfo | None, authority: str | None) -> bool:
         """Tell whether a request for ``authority`` may come over a connection.
 
-        It may not if another certificate answers for that host than has answered the
-        handshake: then the answer is 421 (RFC 9110 §15.5.20), and the client makes a
-        connection of its own. So no host is reached past its certificate's client
-        authentication.
+        It may not if that host has another certificate than the one that answered the
+        handshake: the request gets 421 (RFC 9110 §15.5.20), and the client opens
+        another connection. So no client reaches a host past the client authentication
+        of its certificate.
 
         Args:
-            info: what the handshake settled. A connection in the clear (``None``) may
-                do what a handshake without a server name would let it.
+            info: what the handshake negotiated. A connection without TLS (``None``)
+                counts as one whose handshake had no server name.
             authority: from ``:authority``, the request target or ``Host``; a port is
                 ignored. ``None`` asks for no other host.
         """
@@ -333,7 +340,7 @@ class TlsSettings:
             if info is not None:
                 return answer is not None and answer.by == info.answered_by
             clear = self._choice.answer(None)
-        except Exception:  # a handshake for it will fail alike, and tell the log
+        except Exception:  # a handshake for this host fails too, and is logged
             return False
         return answer is not None and clear is not None and answer.by == clear.by
 
@@ -341,7 +348,11 @@ class TlsSettings:
 def build_ssl_context(
     cert: TlsLike, alpn: Sequence[str] = ("h2", "http/1.1")
 ) -> ssl.SSLContext:
-    """Return the server context that tako would use, for use elsewhere.
+    """Return the server context that tako would use, for use with another server.
+
+    Args:
+        cert: whatever ``tls=`` takes.
+        alpn: the protocols to offer, in order of preference.
 
     Raises:
         TlsConfigError: something cannot be used, or ``cert`` chooses at the handshake,

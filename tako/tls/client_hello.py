@@ -41,7 +41,7 @@ class Alert(IntEnum):
 
     @property
     def record(self) -> bytes:
-        """The alert as a plaintext record: right as long as no keys were agreed on."""
+        """The alert as a plaintext record: valid before there are keys."""
         # RFC 8446 §5.1 legacy_record_version 0x0303; §6: level fatal (2), description
         return bytes((21, 3, 3, 0, 2, 2, self))
 
@@ -67,7 +67,7 @@ class ClientHelloError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """What tako wants to know of a ClientHello.
+    """What tako reads from a ClientHello.
 
     Attributes:
         sni: the host name asked for, in lower case; ``None`` if there is none.
@@ -93,7 +93,7 @@ class ClientHelloReader:
         """Take bytes from the peer; return the ClientHello once it is complete.
 
         Raises:
-            ClientHelloError: it cannot become one. The reader is of no use afterwards.
+            ClientHelloError: the bytes cannot become one; do not use the reader again.
         """
         self.raw += data
         self._check_start()
@@ -110,7 +110,7 @@ class ClientHelloReader:
         return None
 
     def _check_start(self) -> None:
-        """Tell other protocols from TLS by the first bytes."""
+        """Refuse other protocols than TLS by their first byte."""
         if self._read == 0 and self.raw and self.raw[0] != _HANDSHAKE:
             if self.raw[0] == 21:  # RFC 8446 §5.1: ContentType.alert
                 raise ClientHelloError(None, "an alert instead of a ClientHello")

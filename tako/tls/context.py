@@ -1,8 +1,8 @@
 """``ssl.SSLContext``s for servers: made, checked, and brought to tako's rules.
 
-The rules (``prepare``) hold for every context, whoever made it: the protocols of the
-listener, TLS 1.2 at least, no renegotiation, no compression, and no suite that HTTP/2
-prohibits. ``ClientAuth`` adds client certificates; ``ReloadableResolver`` swaps
+The rules (``prepare``) hold for every context, also an application's: the protocols of
+the listener, TLS 1.2 at least, no renegotiation, no compression, and no suite that
+HTTP/2 prohibits. ``ClientAuth`` adds client certificates; ``ReloadableResolver`` swaps
 contexts.
 """
 
@@ -64,7 +64,7 @@ class ClientAuth:
     Made by ``optional`` and ``required``. ``roots`` are the trusted authorities: PEM or
     DER bytes, the path of a file, an object like ``trustme.CA``, or a sequence of
     these. Files are read again when they change, and so is the certificate then; but
-    of an ``SSLContext`` of your own the authorities stay what they are.
+    an ``SSLContext`` of your own keeps the authorities that it has.
     """
 
     mode: ssl.VerifyMode
@@ -140,6 +140,11 @@ class ReloadableResolver:
     ) -> None:
         """Load a PEM certificate chain and its key.
 
+        Args:
+            cert: the path of the chain, leaf first.
+            key: the path of the key.
+            password: opens a key that is encrypted.
+
         Raises:
             TlsConfigError: they cannot be used.
         """
@@ -165,6 +170,10 @@ class ReloadableResolver:
     ) -> None:
         """Load the files again, or others instead of them from now on.
 
+        Args:
+            cert: the path of another chain; ``None``: the same as before.
+            key: the path of another key; ``None``: the same as before.
+
         Raises:
             TlsConfigError: they cannot be used; everything stays as it was.
         """
@@ -173,7 +182,7 @@ class ReloadableResolver:
         # Looked at before reading, so that ``changed`` sees what changes meanwhile.
         stamps = (file_stamp(cert), file_stamp(key))
         if (cert, key) == (self._cert, self._key):
-            self._stamps = stamps  # files that fail are no news until they change
+            self._stamps = stamps  # broken files are tried again once they change
         self._context = pem_context(cert, key, self._password)
         self._cert, self._key, self._stamps = cert, key, stamps
 
@@ -181,7 +190,7 @@ class ReloadableResolver:
         """Use a context of your own from now on.
 
         Raises:
-            TlsConfigError: it is not one for servers; everything stays as it was.
+            TlsConfigError: it is not for servers; everything stays as it was.
         """
         check_server_context(context)
         harden(context)
@@ -207,6 +216,9 @@ def prepare(
     """Make ``context`` fit for the handshake that is about to begin.
 
     A context may serve several listeners in turn, so what was done last is compared.
+
+    Raises:
+        TlsConfigError: the context cannot be used, or not with this ``auth``.
     """
     known = _prepared.get(context)
     if known == (alpn, auth):
@@ -226,7 +238,11 @@ def prepare(
 
 
 def harden(context: ssl.SSLContext) -> None:
-    """Apply the rules of RFC 9113 §9.2 to ``context``, whoever made it."""
+    """Apply the rules of RFC 9113 §9.2 to ``context``.
+
+    Raises:
+        TlsConfigError: it has no cipher suite that HTTP/2 permits.
+    """
     # RFC 9113 §9.2: MUST use TLS 1.2 or higher
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     # RFC 9113 §9.2.1: MUST disable compression and renegotiation
@@ -258,8 +274,8 @@ def check_server_context(context: ssl.SSLContext) -> None:
         msg = "the SSLContext is not one for servers: use ssl.PROTOCOL_TLS_SERVER"
         raise TlsConfigError(msg)
     if context.sni_callback is not None:
-        # what it switches to has neither our rules nor our ALPN list, and there is
-        # no telling which authorities belong to it
+        # the context that it switches to has neither our rules nor our ALPN list, and
+        # tako cannot know which authorities belong to it
         msg = (
             "the SSLContext chooses certificates itself by its sni_callback: write "
             "TlsCert.sni(...) or TlsCert.resolver(...) instead"
@@ -272,7 +288,7 @@ def new_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # RFC 9113 §9.2.2: among them the mandatory ECDHE-RSA-AES128-GCM-SHA256
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-    # All of them are good, and what is fast the client knows: one without AES in its
+    # All of them are secure, and the client knows which is fast: one without AES in its
     # hardware lists ChaCha20 first, a browser AES-128 before AES-256 (RFC 8446 §4.1.2).
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     return context

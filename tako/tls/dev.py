@@ -1,9 +1,9 @@
 """Certificates for development: an authority, what it signs, and what is in a file.
 
-``tako certs`` and ``certs/generate.py`` are the two fronts. The command's authority is
-kept (``kept_authority``), so that it has to be trusted once only; the script's is new
-with every set of files (``write_set``), and its key is thrown away. Making something
-needs ``trustme``, which ``tako-server[cli]`` brings; looking at a file does not.
+``tako certs`` and ``certs/generate.py`` use it. The command's authority is kept
+(``kept_authority``), so that it has to be trusted once only; the script's is new with
+every set of files (``write_set``), and its key is thrown away. Making certificates
+needs ``trustme``, which ``tako-server[cli]`` brings; reading them does not.
 """
 
 import datetime
@@ -35,13 +35,13 @@ _CLIENT_FILES = ("client.pem", "client-key.pem")
 
 @dataclass(frozen=True, slots=True)
 class CertFacts:
-    """What a person wants to know of a certificate.
+    """What ``tako certs`` shows of a certificate.
 
     Attributes:
         names: the names and addresses that it is for; else its subject.
         issuer: the authority that signed it.
         key: the kind of its key.
-        expires: when it does, in UTC.
+        expires: when it expires, in UTC.
         days_left: whole days until then, negative if that is past.
     """
 
@@ -167,7 +167,7 @@ def write_set(folder: Path, names: Sequence[str], client: str | None) -> list[Pa
 def find_problems(
     folder: Path, names: Sequence[str], client: str | None
 ) -> Iterator[str]:
-    """Tell what keeps the files in ``folder`` from being what is asked for.
+    """Yield what is wrong with the files in ``folder``; nothing if all is in order.
 
     Args:
         folder: where they are.

@@ -1,6 +1,6 @@
 """Certificates and keys, from PEM files and DER bytes into ``ssl`` contexts.
 
-Everything here reads files, and raises ``TlsConfigError`` with the path in its message.
+What cannot be used raises ``TlsConfigError``, with the path of the file in its message.
 It runs when a listener is made or reloaded, never for a connection.
 """
 
@@ -133,7 +133,7 @@ def parse_roots(source: bytes | FilePath) -> bytes:
 
 
 def file_stamp(path: FilePath) -> Stamp:
-    """Return what changes when a file is replaced; ``None`` if there is none."""
+    """Return a file's time, size and inode, which tell a new one; ``None``: no file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -146,8 +146,8 @@ def _load(
 ) -> None:
     """Hand a chain and its key to OpenSSL, which takes them from files only.
 
-    The key is written under a password made for the occasion, so that it is never on
-    disk in the clear; the file is for the owner alone and gone when this returns.
+    The key is written encrypted with a new random password, so that it is never on disk
+    in the clear; only the owner can read the file, and it is gone when this returns.
     """
     secret = secrets.token_hex(32)
     encryption = BestAvailableEncryption(secret.encode())

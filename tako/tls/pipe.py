@@ -7,7 +7,7 @@ first flight is queued then. Two phases follow.
 2. *Data*. ``receive_data`` decrypts, ``data_to_send`` encrypts. To OpenSSL a record
    that is not complete is an error, which costs as much as decrypting 8 KiB. So
    ``_missing`` keeps track of where records end, and OpenSSL is asked once for each
-   that is there.
+   complete one.
 
 A server looks at the client's hello before it begins: ``ServerTlsPipe``.
 
@@ -40,7 +40,7 @@ _HEAD = 5  # bytes of a record before its content: type, version, length
 _CONTENT_TYPES = range(20, 24)  # RFC 8446 §5.1
 _EXPANSION = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
 MAX_IDLE = 32
-"""Records without data that are not outweighed by such with data, by default."""
+"""The most records without data, less those with data since, by default."""
 
 # Units of ``Turn``
 _BATCH = 16  # records in between
@@ -60,8 +60,8 @@ class TlsPipe:
             ``receive_data(b"")`` in the next one.
         error: why the connection failed, for the log; ``None`` unless it has.
         cause: the exception behind ``error``, if there was one.
-        complaint: the same where an operator should hear of it, with no word in it
-            that the peer chose.
+        complaint: the same for the operator, where it is of use to one; it quotes
+            nothing of the peer.
         peer_closed: the peer ended its data with close_notify; we may still send.
         ended: ``failed`` or ``peer_closed``: nothing more can be received.
         truncated: the peer ended its data without close_notify, so that the end cannot
@@ -139,7 +139,7 @@ class TlsPipe:
         sni: str | None,
         answered_by: object = None,
     ) -> None:
-        """Take up a role, once; what there is to send then, ``data_to_send`` returns.
+        """Take a role, once; ``data_to_send`` then returns a client's first flight.
 
         Args:
             context: certificates, protocols, and trusted authorities.
@@ -165,7 +165,7 @@ class TlsPipe:
 
     @property
     def failed(self) -> bool:
-        """The connection is of no use any more: send what is queued, then close it."""
+        """The connection cannot go on: send what is queued, then close it."""
         return self.error is not None
 
     def receive_data(self, ciphertext: bytes) -> bytes:
@@ -230,15 +230,15 @@ class TlsPipe:
     def close_notify(self) -> None:
         """Queue our close_notify (RFC 8446 §6.1). Repeats are no-ops.
 
-        The peer may go on sending; before the handshake is complete, and after a
-        failure, there is nothing to say.
+        The peer may go on sending. Does nothing before the handshake is complete, and
+        after a failure.
         """
         if self._ssl is None or not self.established or self._close_sent or self.failed:
             return
         self._close_sent = True
         try:
             self._ssl.unwrap()
-        except ssl.SSLError as error:  # WantRead: the peer has not said its own yet
+        except ssl.SSLError as error:  # WantRead: the peer has not sent its own yet
             self._note(error)
 
     def _receive_unusual(self, ciphertext: bytes) -> bytes:
@@ -332,7 +332,7 @@ class TlsPipe:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _count_idle(self) -> None:
-        """Count a record without data; many of them have no other end.
+        """Count a record without data; too many of them end the connection.
 
         RFC 8446 §5.1 allows empty records, §4.6.3 any number of KeyUpdates. Go ends a
         connection after 16 such records in a row, BoringSSL after 32.
@@ -361,7 +361,7 @@ class TlsPipe:
                 self._queued.append(outgoing.read())
 
     def _note(self, error: ssl.SSLError) -> None:
-        """Take note of how an operation ended that did not return."""
+        """Note why a call raised: it needs input, the data ended, or it failed."""
         if isinstance(error, ssl.SSLWantReadError):
             return
         if isinstance(error, ssl.SSLZeroReturnError):

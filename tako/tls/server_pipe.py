@@ -2,9 +2,9 @@
 
 Theory of operation. Bytes wait in a ``ClientHelloReader``. Once the message is complete
 its server name picks the ``SSLContext`` and its ALPN list is compared with ours; only
-then does OpenSSL get an object and the bytes. So a context is never switched on the
-way (ALPN, versions and client authentication are those of the context that was
-picked), and a peer that says nothing, or no TLS, costs next to nothing. Refusals are
+then does OpenSSL get an object and the bytes. So a context is never switched in a
+handshake (ALPN, versions and client authentication are those of the context that was
+picked), and a peer that sends nothing, or no TLS, costs next to nothing. Refusals are
 plaintext alerts.
 """
 
@@ -111,7 +111,7 @@ class ServerTlsPipe(TlsPipe):
 
 
 def _plain_answer(received: bytearray) -> bytes:
-    """Return what a client is told that speaks HTTP instead of TLS."""
+    """Return the answer to a client that speaks HTTP instead of TLS."""
     text = b"This port speaks HTTPS: use https:// in the URL.\n"
     # RFC 9110 §9.3.2: no content in the answer to HEAD
     content = b"" if received.startswith(b"HEAD ") else text

@@ -40,8 +40,8 @@ class Answer(NamedTuple):
 
     Attributes:
         context: the certificate, and whether clients have to show theirs.
-        by: equal where one certificate, or one context, answers. Names with the same
-            one share connections (RFC 9113 §9.1.1); others get 421.
+        by: equal where one certificate, or one context, answers. Names with an equal
+            ``by`` share connections (RFC 9113 §9.1.1); others get 421.
     """
 
     context: ssl.SSLContext
@@ -80,11 +80,11 @@ class Reloadable(Protocol):
 
 
 class Source(Protocol):
-    """One way to come by contexts."""
+    """One place that contexts come from."""
 
     @property
     def single(self) -> bool:
-        """One context can stand for it, whoever asks and whenever."""
+        """Whether one context answers every handshake, for any server name."""
         ...
 
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None) -> Choice:
@@ -199,7 +199,7 @@ class _Loaded:
         return self._stamps != tuple(map(file_stamp, self._paths))
 
     def reload_from_pem(self) -> None:
-        # files that fail are no news until they change
+        # broken files are tried again once they change
         self._stamps = tuple(map(file_stamp, self._paths))
         auth = None if self._auth is None else self._auth.again()
         self._context = self._made(auth)
@@ -265,9 +265,9 @@ class Resolver:
         self._as_source = as_source
 
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None) -> Choice:
-        """Load nothing: what there is, handshakes tell."""
+        """Load nothing yet: ``resolve`` is called at each handshake."""
         resolve = self._resolve
-        # one that is derived from it may choose by name
+        # a subclass may choose by name
         if (
             isinstance(resolve, ReloadableResolver)
             and type(resolve) is ReloadableResolver
@@ -358,7 +358,7 @@ class _Asked:
     def reloadables(self) -> Iterable[Reloadable]:
         choices = [*self._objects.values(), *self._pairs.values()]
         found = [each for choice in choices for each in choice.reloadables()]
-        if isinstance(self._resolve, ReloadableResolver):  # one that chooses by name
+        if isinstance(self._resolve, ReloadableResolver):  # a subclass
             found.append(self._resolve)
         return found
 
@@ -371,7 +371,7 @@ class NameMap:
     single = False
 
     def __init__(self, certs: Mapping[str, Source], default: Source | None) -> None:
-        """Raise ``TlsConfigError`` if there are no names, or one that cannot be."""
+        """Raise ``TlsConfigError`` if there are no names, or one is no host name."""
         if not certs:
             msg = "TlsCert.sni takes at least one name"
             raise TlsConfigError(msg)
@@ -414,7 +414,7 @@ class _Named:
         return None if choice is None else choice.answer(sni)
 
     def _find(self, host: str | None) -> Choice | None:
-        """Return what is for ``host``: its own, that of a wildcard, or the default."""
+        """Return the choice for ``host``: by name, by wildcard, or the default."""
         if host is None:
             return self._default
         host = host.rstrip(".")
