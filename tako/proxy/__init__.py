@@ -1,4 +1,4 @@
-"""The PROXY protocol: whose headers are believed, and what is in them.
+"""The PROXY protocol: which peers' headers tako trusts, and what is in them.
 
 ``tako.serve(..., proxy=ProxyPolicy(["10.0.0.0/8"]))`` reads them, and a request's
 ``extensions`` have its ``ProxyHeader``.

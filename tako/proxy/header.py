@@ -4,10 +4,10 @@ Section numbers are those of the PROXY protocol specification (HAProxy,
 ``proxy-protocol.txt``).
 
 Theory of operation. A ``ProxyReader`` collects bytes. The first ones decide: the v2
-signature or ``PROXY `` (§2), and the first byte that fits neither is an error, so that
-a peer that speaks something else is not waited for. A v1 header ends at the first CRLF,
-within 107 bytes (§2.1). A v2 header says its length in its bytes 14 and 15, which is
-checked before that much is waited for (§2.2).
+signature or ``PROXY `` (§2), and the first byte that fits neither is an error, so tako
+does not wait for a peer that speaks another protocol. A v1 header ends at the first
+CRLF, within 107 bytes (§2.1). A v2 header has its length in its bytes 14 and 15, which
+is checked before that many bytes are waited for (§2.2).
 
 Invariants: nothing but ``ProxyProtocolError`` is raised because of input; no byte
 behind the header is interpreted; fewer than ``16 + max_header`` bytes are kept from one
@@ -62,7 +62,7 @@ class ProxyVersion(enum.Enum):
 
 
 class ProxyTransport(enum.Enum):
-    """What the client's connection to the proxy was made of."""
+    """The transport of the client's connection to the proxy."""
 
     TCP = "TCP"
     UDP = "UDP"
@@ -75,12 +75,12 @@ class ProxyHeader:
 
     Attributes:
         version: the format of the header.
-        transport: what the client's connection was made of.
-        source: the client's address; ``None`` if the proxy speaks for itself (a health
-            check) or does not know.
+        transport: the transport of the client's connection.
+        source: the client's address; ``None`` if the proxy connects for itself (a
+            health check) or does not know it.
         destination: the address that the client connected to.
         tlvs: all further fields of a v2 header, raw.
-        alpn: the protocol that proxy and client agreed on.
+        alpn: the protocol that proxy and client negotiated.
         authority: the host name that the client asked for (SNI).
         unique_id: names the connection, at most 128 bytes.
         tls: the client's TLS connection, as the proxy saw it.

@@ -1,4 +1,4 @@
-"""Which peers' PROXY headers are believed, and what they change in a request."""
+"""Which peers' PROXY headers are trusted, and what they change in a request."""
 
 from collections.abc import Iterable
 from ipaddress import (
@@ -25,7 +25,7 @@ _X_FORWARDED = b"x-forwarded-"
 
 
 class ProxyPolicy:
-    """The peers whose PROXY headers are believed.
+    """Names the peers that are trusted to send PROXY headers.
 
     A peer in ``trusted`` must begin each connection with a header. From any other peer
     none is expected, and the bytes of one are a bad request.
@@ -57,11 +57,11 @@ class ProxyPolicy:
 
     @classmethod
     def everybody(cls) -> "ProxyPolicy":
-        """Return a policy for a port that only proxies can reach."""
+        """Return a policy that trusts all peers: for a port that only proxies reach."""
         return cls(["0.0.0.0/0", "::/0", "unix"])
 
     def trusts(self, peer: PeerAddr) -> bool:
-        """Tell whether a header from ``peer`` is believed."""
+        """Tell whether a header from ``peer`` is trusted."""
         if isinstance(peer, UnixPeer):
             return self._unix
         if not isinstance(peer, IpPeer):
@@ -84,8 +84,8 @@ def adopt_header(request: Request, header: ProxyHeader | None) -> None:
     """Give ``request`` the client address and the scheme that the proxy names.
 
     The fields that other proxies use for that (``Forwarded``, ``X-Forwarded-*``,
-    ``X-Real-IP``) are removed, as a client could have sent them, and so are names that
-    are theirs once ``_`` is read as ``-``, as CGI and WSGI do. ``Forwarded``
+    ``X-Real-IP``) are removed, as a client could have sent them, and so are their names
+    with ``_`` in place of ``-``, which CGI and WSGI cannot tell apart. ``Forwarded``
     (RFC 7239 §4) is there if, and only if, the PROXY header named the client.
 
     Args:
