@@ -1,12 +1,12 @@
 """When HTTP/1.1 stops reading: ``ReadGate``; and when a body is too slow: ``BodyRate``.
 
-HTTP/1.1 has no windows: the one way to slow a peer down is to let TCP's fill up. Bytes
-that were delivered and not consumed close the gate above ``read_buffer`` and open it
-again below a quarter of that, so that it does not flap with every chunk. Input that
-waits behind a request closes it by its size alone.
+HTTP/1.1 has no windows: the one way to slow a peer down is to let TCP's window fill
+up. Bytes that were delivered and not consumed close the gate above ``read_buffer`` and
+open it again below a quarter of that, so that it does not flap with every chunk. Input
+that waits behind a request closes it by its size alone.
 
 Behind a shut gate a FIN or a reset would not be noticed. So the kernel is asked once a
-second; it knows, unless the peer could not send that far.
+second; it knows, unless TCP's window is full and nothing can arrive.
 
 A body must keep a minimal average rate while the connection reads: the clock of
 ``BodyRate`` stops with the gate. Its deadline is the moment at which the average falls
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MAX_WAITING = 64 * 1024  # bytes behind a request that is being answered
-_TICK = 1.0  # seconds between looks
+_TICK = 1.0  # seconds between questions to the kernel
 
 
 class BodyRate:
@@ -88,7 +88,7 @@ class BodyRate:
             self._run()
 
     def stop(self) -> None:
-        """The body is over."""
+        """Stop watching: the body is over."""
         self._paused = False
         self._since = None
         self._deadline.set(None)
@@ -173,7 +173,7 @@ class ReadGate:
             self._rate.pause()
 
     def forget(self) -> None:
-        """Nothing that was delivered will be consumed any more."""
+        """Count nothing as unread: what was delivered will not be consumed."""
         self.unread = 0
         if self.body_shut:
             self.settle()
@@ -190,7 +190,7 @@ class ReadGate:
             self._connection.resume_reading(Pause.PIPELINE)
 
     def stop(self) -> None:
-        """The connection closes: what comes is of no interest any more."""
+        """Stop asking the kernel: the connection closes."""
         if self._deadline is not None:
             self._deadline.set(None)
 

@@ -48,25 +48,25 @@ class H1Phase(enum.IntEnum):
     """What received bytes mean. In the last three they are dropped."""
 
     FIRST_HEAD = 0
-    """They are the head of the first request."""
+    """The head of the first request."""
     HEAD = 1
-    """They are the head of the next request; without any the connection is idle."""
+    """The head of the next request; the connection is idle until it begins."""
     HEAD_OR_FRAME = 2
-    """As ``HEAD``, behind a refused upgrade: frames sent in hope of 101 may come."""
+    """As ``HEAD``, behind a refused upgrade: the client may have sent frames."""
     BODY = 3
-    """They belong to the body of the request."""
+    """The body of the request."""
     BUSY = 4
-    """The request is complete, its answer is not: they wait."""
+    """Bytes behind a complete request; they wait until it is answered."""
     DRAIN = 5
-    """As ``BODY``, but nothing wants them: up to 64 KiB are read and dropped."""
+    """As ``BODY``, but the handler has ended: up to 64 KiB are read and dropped."""
     TUNNEL = 6
-    """Behind 101: they are the tunnel's; until it has a sink they wait."""
+    """Bytes of the tunnel behind 101; they wait until it has a sink."""
     LAST_ANSWER = 7
-    """The body cannot be read to its end, and the answer has begun: it goes on."""
+    """Dropped: the body is broken, but the answer had begun and goes on."""
     HALF_CLOSED = 8
-    """We have ended the tunnel, the peer has not (RFC 6455 §7.1.1)."""
+    """Dropped: we have ended the tunnel, the peer has not (RFC 6455 §7.1.1)."""
     CLOSING = 9
-    """Nothing more is queued; the connection closes once all is written."""
+    """Dropped: nothing more is queued; the connection closes once all is written."""
 
 
 _NEXT: dict[H1Phase, frozenset[H1Phase]] = {
@@ -86,7 +86,7 @@ _NEXT: dict[H1Phase, frozenset[H1Phase]] = {
     H1Phase.CLOSING: frozenset(),
 }
 _DEAF = frozenset({H1Phase.LAST_ANSWER, H1Phase.HALF_CLOSED, H1Phase.CLOSING})
-# Of every request; CPython 3.13 looks members up in the slow way.
+# Used for every request; CPython 3.13 looks up members of an enum slowly.
 _HEAD, _BODY, _BUSY = H1Phase.HEAD, H1Phase.BODY, H1Phase.BUSY
 _HEAD_OR_FRAME = H1Phase.HEAD_OR_FRAME
 
@@ -109,12 +109,12 @@ class HeadClock:
         self.expect()
 
     def expect(self) -> None:
-        """A head is due, or has begun."""
+        """Start the time for a head: it is due, or has begun."""
         self._idle = False
         self._start(self._config.header_read_timeout)
 
     def idle(self) -> None:
-        """A request is over, and nothing of another one is there."""
+        """Start the keep-alive time: no byte of another request is here."""
         timeout = self._config.keep_alive_timeout
         if timeout is None:
             self.expect()
@@ -123,18 +123,18 @@ class HeadClock:
             self._deadline.set(self._connection.time() + timeout)
 
     def begun(self) -> None:
-        """There is a part of a head: the idle time is over."""
+        """End the keep-alive time: a head has begun."""
         if self._idle:
             self.expect()
 
     def hurry(self) -> None:
-        """The server drains: what is on its way has a moment to arrive."""
+        """Give a head that is on its way a second to arrive: the server drains."""
         soon = self._connection.time() + _LAST_HEAD
         if self._deadline.when is None or self._deadline.when > soon:
             self._deadline.set(soon)
 
     def stop(self) -> None:
-        """No head is waited for."""
+        """Stop the time: no head is due."""
         self._deadline.set(None)
 
     def _start(self, timeout: float | None) -> None:
@@ -157,7 +157,7 @@ class H1Engine:
         complaint: see ``seams.Engine``.
         keeps_alive: the connection may carry another request.
         phase: what received bytes mean.
-        trace: changes of state are logged; for debugging, decided once.
+        trace: whether changes of state are logged; decided once, by the log level.
     """
 
     __slots__ = (
@@ -267,7 +267,7 @@ class H1Engine:
             and self._head.data
             and self.phase is not H1Phase.FIRST_HEAD
         ):
-            self.backlog = True  # a client that takes no answer gets no other yet
+            self.backlog = True  # the client does not read: no other answer yet
             return ()
         try:
             head = self._head.take()
@@ -389,7 +389,7 @@ class H1Engine:
         self.close()
 
     def receive_eof(self) -> None:
-        """The peer will send nothing more; it may still read (RFC 9112 §9.6)."""
+        """Take the peer's end of data; it may still read (RFC 9112 §9.6)."""
         if self._eof:
             return
         self._eof = True
@@ -413,7 +413,7 @@ class H1Engine:
         self._fail_body(exchange, HttpError(400, "Request body ended early"))
 
     def _eof_waits(self) -> None:
-        """The peer's end is behind input that is not read for now."""
+        """Note that the peer's end waits behind input that is not read for now."""
         if self._exchange is not None:
             self._client_left(self._exchange)
 
@@ -471,7 +471,7 @@ class H1Engine:
         return data
 
     def wake_writers(self) -> None:
-        """The transport takes output again."""
+        """Wake the writers of the exchange: the transport takes output again."""
         if self._exchange is not None:
             self._exchange.sink.wake_writer()
 
@@ -483,18 +483,18 @@ class H1Engine:
         return bool(self._head.data)
 
     def body_expected(self) -> None:
-        """``100`` was queued: the client will send the body now."""
+        """Start the watch of the body's rate: ``100`` was queued."""
         if self.phase is _BODY:
             self._rate.start()
 
     def answered(self, exchange: H1Exchange) -> None:
-        """The response is complete."""
+        """Close if the response, which is complete, is the last one."""
         # In BODY the handler may want the rest of it.
         if self.phase is not _BODY and not self._reusable(exchange):
             self.close()
 
     def handler_ended(self, exchange: H1Exchange) -> None:
-        """The handler has ended; what it left undone cannot be done any more."""
+        """Settle, drain or reset the exchange: its handler has ended."""
         if exchange is not self._exchange:
             exchange.release()  # the connection was lost before
             return
@@ -508,7 +508,7 @@ class H1Engine:
             self._drain(exchange)
 
     def _close_if_last(self, exchange: H1Exchange) -> None:
-        """Close if there is an answer in full, and no request to wait for."""
+        """Close if the answer is complete, and there will be no other request."""
         if exchange.over and not self._reusable(exchange):
             self.close()
 
@@ -575,7 +575,7 @@ class H1Engine:
     # -------------------------------------------------------------------- tunnel
 
     def tunnel_opened(self, tunnel: H1Tunnel) -> None:
-        """What is received is the tunnel's, and waits for its sink."""
+        """Keep what is received for ``tunnel``, until that has a sink."""
         self._enter(H1Phase.TUNNEL)
         self._tunnel = tunnel
 
@@ -594,7 +594,7 @@ class H1Engine:
             sink.shut_down()
 
     def tunnel_ended(self) -> None:
-        """We shall send nothing more in the tunnel; what still comes is dropped."""
+        """End our direction of the tunnel; what still arrives is dropped."""
         self._gate.forget()
         if self._eof:
             self.close()
@@ -602,7 +602,7 @@ class H1Engine:
             self._enter(H1Phase.HALF_CLOSED)
 
     def consumed(self, size: int) -> None:
-        """The application has taken ``size`` bytes of body or tunnel."""
+        """Count ``size`` bytes that the application has taken of body or tunnel."""
         gate = self._gate
         gate.unread -= size
         if gate.body_shut:

@@ -1,6 +1,6 @@
 """``H1Exchange``: one request and its answer on an HTTP/1.1 connection.
 
-Theory of operation. An exchange is born with its request and writes the response into
+Theory of operation. An exchange is made with its request and writes the response into
 the engine's output. It holds the handler to the message syntax: one head, as much body
 as was announced, nothing after the end; a mistake raises before a byte of it is queued.
 ``ResponseState`` says how far the response is, and ``_enter`` alone changes that. After
@@ -70,7 +70,7 @@ _NEXT: dict[ResponseState, frozenset[ResponseState]] = {
     ResponseState.CUT_OFF: frozenset(),
 }
 _OVER = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
-# Of every request; CPython 3.13 looks members up in the slow way.
+# Used for every request; CPython 3.13 looks up members of an enum slowly.
 _BODY, _ENDED, _CUT_OFF = ResponseState.BODY, ResponseState.ENDED, ResponseState.CUT_OFF
 
 
@@ -162,7 +162,7 @@ class H1Exchange:
         return self.connection.writable
 
     error_delay: float = 0.0
-    """Of no consequence on HTTP/1.1; see ``seams.Exchange``."""
+    """0: on HTTP/1.1 an error need not wait; see ``seams.Exchange``."""
 
     async def writable_again(self) -> None:
         """Wait until ``writable``, or ``over``. Cancel safety: safe."""
@@ -286,7 +286,7 @@ class H1Exchange:
             self._out.append(data)
 
     def probe(self) -> None:
-        """Send what shows whether the peer is there and means nothing, if possible.
+        """Send a byte that means nothing, if possible, to see whether the peer is gone.
 
         RFC 9112 §7.1: a chunk's size may begin with zeros, and so may the last one's.
         """
@@ -324,7 +324,7 @@ class H1Exchange:
         if self._awaits_continue:  # RFC 9110 §7.8: 100 before 101
             self._awaits_continue = False
             self._out.append(CONTINUE)
-        ours.upgrade = b"websocket"  # RFC 6455 §4.2.2, whatever an app says
+        ours.upgrade = b"websocket"  # RFC 6455 §4.2.2, whatever the app gave
         # RFC 9110 §8.6, RFC 9112 §6.1: no framing fields on 1xx
         lines = (
             status_line(status),
@@ -347,7 +347,7 @@ class H1Exchange:
     # ------------------------------------------------------------------ both
 
     def consumed(self, size: int) -> None:
-        """The application has taken ``size`` bytes."""
+        """Give credit for ``size`` bytes; see ``seams.Exchange``."""
         if not self.cut_off:
             self._engine.consumed(size)
 
@@ -374,7 +374,7 @@ class H1Exchange:
             self._enter(_CUT_OFF)
 
     def ended(self) -> None:
-        """The handler has really ended."""
+        """Note that the handler has ended; see ``seams.Exchange``."""
         self.handler_ended = True
         self._engine.handler_ended(self)
 
@@ -388,5 +388,5 @@ class H1Exchange:
         self.request.exchange = None
 
     def flush(self, *, soon: bool = False) -> None:
-        """Write what is queued."""
+        """Write what is queued; see ``seams.Exchange``."""
         self.connection.flush(soon=soon)

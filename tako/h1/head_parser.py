@@ -153,7 +153,7 @@ class HeadBuffer:
     def _judge(self, stop: int) -> None:
         """Look for a fault in the bytes before ``stop``, complete lines or not."""
         data = self.data
-        # 431 beyond, whatever it is
+        # beyond the limit the answer is 431, whatever is there
         stop = min(stop, self._config.max_header_bytes + 1)
         offence = _OFFENCE.search(data, self._scanned, stop)
         sound = stop if offence is None else offence.start()

@@ -20,9 +20,9 @@ from tako.http.headers import NOT_IN_TRAILERS, RawHeader
 MAX_CHUNK_LINE = 256
 MAX_EXTENSIONS = 4 * 1024  # per body
 MAX_TRAILERS = 8 * 1024
-"""Chunks more than one for each 32 bytes and 64 for each read: a client that writes
-byte by byte, at its leisure, is served."""
 
+# A chunk for each 32 bytes and 64 for each read are free, and ``max_tiny_chunks`` more:
+# a client that writes byte by byte, but slowly, is served.
 _TINY = 32  # bytes of data that a chunk head is worth
 _CHUNKS_PER_READ = 64
 _BATCH = 64  # chunks between looks at the turn

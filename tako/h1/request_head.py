@@ -1,7 +1,7 @@
 """What an HTTP/1.1 request head must satisfy beyond its grammar (RFC 9112).
 
-Two parsers that read one head differently are how requests get smuggled, so nothing
-here is repaired or guessed: a head has one meaning or it is refused. The rules stand on
+Requests are smuggled where two parsers read one head differently, so nothing here is
+repaired or guessed: a head has one meaning or it is refused. The rules stand on
 the raw fields alone and do not depend on the parser that split them.
 
 Every function raises ``HttpError`` with the status and the text of the answer.

@@ -17,7 +17,7 @@ CONTINUE = _STATUS_LINES[100] + b"\r\n"
 
 
 class Framing(enum.Enum):
-    """How the end of a response body shows (RFC 9112 §6.3)."""
+    """How a client finds the end of a response body (RFC 9112 §6.3)."""
 
     NONE = 0  # there is no body
     LENGTH = 1
@@ -29,7 +29,7 @@ def status_line(status: int) -> bytes:
     """Return the status line.
 
     Raises:
-        LocalProtocolError: the status has not three digits, or is below 100.
+        LocalProtocolError: the status is not one of 100 to 999.
     """
     line = _STATUS_LINES.get(status)
     if line is None:
@@ -57,13 +57,13 @@ def framing_line(framing: Framing, length: int | None) -> bytes:
         return b"transfer-encoding: chunked\r\n"
     if length is None:
         return b""
-    return b"content-length: %d\r\n" % length  # on HEAD and 304, too: of what GET gives
+    return b"content-length: %d\r\n" % length  # on HEAD and 304, too: that of a GET
 
 
 def connection_lines(
     ours: ResponseFields, *, status: int, persistent: bool, version: str
 ) -> bytes:
-    """Return ``connection``, and ``upgrade`` where it is meant (RFC 9110 §7.8)."""
+    """Return ``connection``, and ``upgrade`` where it applies (RFC 9110 §7.8)."""
     if persistent and version != "1.0" and not (ours.keep_alive or ours.upgrade):
         return b""
     options: list[bytes] = []

@@ -81,7 +81,7 @@ class H1Tunnel:
             raise LocalProtocolError(msg)
 
     def consumed(self, size: int) -> None:
-        """Let the peer send as many bytes more."""
+        """Give credit for ``size`` bytes; see ``seams.Tunnel``."""
         if not self.over:
             self._engine.consumed(size)
 
@@ -90,7 +90,7 @@ class H1Tunnel:
         self._exchange.reset(code)
 
     def flush(self, *, soon: bool = False) -> None:
-        """Write what is queued."""
+        """Write what is queued; see ``seams.Tunnel``."""
         self.connection.flush(soon=soon)
 
     def cancel_at(self, when: float) -> None:
