@@ -1,7 +1,7 @@
-"""A message on its way from frames to ``str`` or ``bytes``.
+"""Makes a message, ``str`` or ``bytes``, from the payloads of its frames.
 
 ``Codec`` decides which frames belong to it. ``Assembly`` takes their unmasked payloads
-in parts of any size; it inflates them, and makes the checks that need a memory from one
+in parts of any size; it inflates them, and makes the checks that need state from one
 part to the next: fragments, size, UTF-8.
 """
 
@@ -86,7 +86,7 @@ class Assembly:
         """Count a frame of ``size`` bytes.
 
         Raises:
-            WsError: 1008, so many frames carry so little that it must be an attack.
+            WsError: 1008, there are too many frames for so few bytes.
         """
         self.wire_size += size
         self._fragments += 1
@@ -103,7 +103,7 @@ class Assembly:
         """Add the next part; return the message if that was all of it.
 
         Raises:
-            WsError: it can't become a message.
+            WsError: it is too large, badly compressed, or not UTF-8.
         """
         if self.inflater is not None:
             budget = max_size - self.held

@@ -11,8 +11,8 @@ that it completes. Three things may be unfinished between two calls:
   linear time and one that must fail does so at its first bad byte.
 
 Complete messages of one uncompressed frame, nearly all of real traffic, are taken many
-at a time by ``loops.scan_frames``. It stops at whatever it does not understand and
-the careful path decides, so the two cannot disagree about what is wrong. It knows
+at a time by ``loops.scan_frames``. It stops at the first frame that it does not know
+and the careful path decides, so the two cannot disagree about what is wrong. It knows
 masked frames only: in the role of a client the careful path takes everything.
 
 Invariants:
@@ -215,8 +215,8 @@ class Codec:
         Cheaper than ``receive``, which it must equal; test_codec_oracle mixes them.
 
         Returns:
-            whether it took them; not if there may be more to them than that, and not if
-            they break a rule, see ``error``: ``receive`` is next.
+            whether it took them. ``False`` if they may be more than that, or break a
+            rule (see ``error``): call ``receive`` with them.
         """
         message, size = self._message, len(data)
         if (
@@ -258,7 +258,7 @@ class Codec:
     ) -> int:
         """Go through ``source``; return where the bytes begin that are not consumed.
 
-        At ``scanned`` there is nothing for ``scan_frames``: that was tried.
+        ``scanned`` is where ``scan_frames`` has found nothing already.
         """
         end = len(source)
         while offset < end and not self.finished:
@@ -301,7 +301,7 @@ class Codec:
         """Begin the frame at ``offset``, or take it whole if it is a control frame.
 
         Returns:
-            what follows what was consumed: ``offset`` itself if bytes are missing.
+            where the bytes behind it begin: ``offset`` itself if bytes are missing.
         """
         end = len(source)
         if end - offset < 2:
@@ -478,7 +478,7 @@ def encode_masked_frame(first_byte: int, payload: str | bytes) -> bytes:
     frame = encode_frame(first_byte, payload)
     size = frame[1]
     at = 2 if size < 126 else 4 if size == 126 else 10
-    key = os.urandom(4)  # RFC 6455 §5.3: fresh, and not to be foreseen
+    key = os.urandom(4)  # RFC 6455 §5.3: new for each frame, unpredictable
     head = b"".join((frame[:1], bytes((size | _MASKED,)), frame[2:at], key))
     return head + unmask(memoryview(frame)[at:], key)
 

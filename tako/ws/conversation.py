@@ -1,15 +1,15 @@
 """``Conversation``: one WebSocket after the handshake, without I/O (RFC 6455, 8441).
 
 Theory of operation. The engine delivers bytes; the codec turns them into messages that
-wait in ``inbox`` for the session. Control frames are answered right here, even if the
-session never reads. Output goes straight to the tunnel.
+wait in ``inbox`` for the session. Control frames are answered here, even if the session
+never reads. Output goes straight to the tunnel.
 
 Two directions end independently, each with a state that only one method enters:
 
-* ``Inbound``, in which the peer speaks. Once it is not OPEN any more, ``end`` is the
+* ``Inbound``, in which the peer sends. Once it is not OPEN any more, ``end`` is the
   ``WsError`` that a reader gets when the inbox is empty and nothing is left to decode.
   What is left may hold the peer's Close, which is then the better reason.
-* ``Outbound``, in which this end speaks. In its last state nothing is waited for.
+* ``Outbound``, in which this end sends. In its last state nothing is waited for.
 
 Closing, the same on both wires (RFC 6455 §7.1.1, RFC 8441 §5), for a server:
 
@@ -82,7 +82,7 @@ _RSV1 = 0x40  # RFC 7692 §6: the message is compressed
 
 
 class Inbound(enum.IntEnum):
-    """What is to be expected of the peer."""
+    """What this end expects of the peer."""
 
     OPEN = 0
     """Messages, as they come."""
@@ -128,7 +128,7 @@ class Conversation:
 
     Attributes:
         can_send: the output is open.
-        direct: it is, and frames need no more than ``Tunnel.send_frame`` does.
+        direct: it is, and ``Tunnel.send_frame`` does all that a frame needs.
     """
 
     __slots__ = (
@@ -240,7 +240,7 @@ class Conversation:
         self._work(data)
 
     def deliver_eof(self, error: Exception | None = None) -> None:
-        """The peer ended its direction, or the tunnel is lost."""
+        """End the input: the peer ended its direction, or the tunnel is lost."""
         if self._waits and error is None:
             self._eof_due = True
             return
@@ -259,14 +259,14 @@ class Conversation:
         self.tunnel.reset(ErrorCode.NO_ERROR)
 
     def wake_writer(self) -> None:
-        """Output is welcome again, or the tunnel is over."""
+        """Wake the writers: output is welcome again, or the tunnel is over."""
         self.writable.wake()
         if self._late_pong is not None:
             # not from inside the engine, which is about to go on sending
             self.tunnel.connection.runtime.call_soon(self._answer_late)
 
     def shut_down(self) -> None:
-        """Say that this end goes away; the session may take as long as closing."""
+        """Send Close 1001; cancel the session once the time for closing is over."""
         if self._shut_down:
             return
         self._shut_down = True
@@ -380,7 +380,7 @@ class Conversation:
         self.tunnel.flush()
 
     def session_ended(self, code: int) -> None:
-        """The session is over: close with ``code`` unless closing has begun."""
+        """Close with ``code`` unless closing has begun: the session is over."""
         self.discard()
         if self._keep_alive is not None:
             self._keep_alive.stop()
@@ -450,7 +450,7 @@ class Conversation:
             self.tunnel.consumed(size)
 
     def _violated(self, error: WsError) -> None:
-        """The peer broke a rule; messages that came before may still be answered."""
+        """Fail; the session may answer messages before the violation first."""
         if self.end is None and self.inbox.messages and not self._discarding:
             self.error = error
             self._end_input(Inbound.FAILED, error)
@@ -554,7 +554,7 @@ class Conversation:
         self._enter_inbound(state)
 
     def _end_output_first(self) -> None:
-        """End the stream if that is for this end to begin (RFC 6455 §7.1.1).
+        """End the stream if this end has to be the first (RFC 6455 §7.1.1).
 
         A client that ends its stream right behind its Close, or sends anything to a
         stream that the server has forgotten, can cost it the whole connection.
@@ -570,7 +570,7 @@ class Conversation:
                 self.tunnel.send_data(b"", end=True)
 
     def _deadline_reached(self) -> None:
-        """Waited long enough: for the session, the peer's Close, or its end."""
+        """Wait no longer: for the session, the peer's Close, or its end of stream."""
         if self._answer_violation():
             return
         if self.end is None:

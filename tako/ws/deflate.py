@@ -101,7 +101,7 @@ class Inflater:
         return out
 
     def _end_stream(self, rest: bytes, *, final_fragment: bool) -> None:
-        """A block had BFINAL: the next message begins a new stream (RFC 7692 §7.2.3.4).
+        """Let the next message begin a new stream (RFC 7692 §7.2.3.4: BFINAL was set).
 
         Only one byte may follow in this message: the first of the empty block, of which
         the other four are left out (§7.2.1).

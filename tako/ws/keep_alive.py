@@ -3,8 +3,8 @@
 Theory of operation. One deadline and no task. It is set to the moment when the peer
 will have been silent for ``ping_interval``. After a Ping it is set to the next moment
 at which something can be decided: another Ping is due, or ``pong_timeout`` has passed.
-Whatever arrives is a sign of life: RFC 6455 §5.5.2 asks for a Pong, but data proves as
-much.
+Any bytes that arrive show that the peer is alive: RFC 6455 §5.5.2 asks for a Pong, but
+data proves as much.
 
 Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """

@@ -67,7 +67,8 @@ class Deflate:
     Attributes:
         server_window_bits: log2 of the server's window, 9 to 15; the client may ask for
             less.
-        client_window_bits: the same of the client's window, if it leaves the choice.
+        client_window_bits: the same of the client's window, if the client lets us
+            choose.
         mem_level: zlib's ``memLevel`` for our side, 1 to 9: memory against speed.
         no_context_takeover: start every message afresh, in both directions: no memory
             between messages, less compression.
@@ -214,9 +215,9 @@ class WsOptions:
     """Allow permessage-deflate; ``None``: off."""
 
     subprotocol: str | None = None
-    """What was agreed on, if anything."""
+    """The subprotocol that was agreed on, if any."""
     deflate: DeflateParams | None = None
-    """What was agreed on; ``None``: no compression."""
+    """The compression that was agreed on; ``None``: none."""
 
     def __post_init__(self) -> None:
         for name in _CHECKS:
@@ -264,7 +265,7 @@ def _normal_form(name: str, value: object) -> object:
 
 
 class WsKeywords(TypedDict, total=False):
-    """The options as ``TakoWs`` takes them; what they are says ``WsOptions``."""
+    """The options as ``TakoWs`` takes them; ``WsOptions`` says what they mean."""
 
     protocols: Iterable[str] | None
     max_frame_size: int | None

@@ -33,7 +33,7 @@ _IDNA_DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
 
 
 def normalize_origin(raw: str) -> str | None:
-    """Return the normal form of an origin, ``scheme://host[:port]``, or ``None``.
+    """Return the origin ``raw`` in normal form, ``scheme://host[:port]``, or ``None``.
 
     Scheme and host in lower case, default port and path dropped, IPv6 compressed in
     brackets. ``None`` for ``null``, for anything with userinfo, and for text that is

@@ -20,8 +20,8 @@ class TakoWs:
 
     The same on both wires: 101 over HTTP/1.1, 200 to an extended CONNECT over HTTP/2.
     Every option is a keyword, and a method of the same name that returns the object
-    itself; the last one wins. A request that is no valid handshake gets the error
-    response it calls for, and ``session`` is not called.
+    itself, and raises as the keyword does; the last one wins. A request that is no
+    valid handshake gets an error response, and ``session`` is not called.
 
     Args:
         request: the request to answer.
@@ -31,6 +31,16 @@ class TakoWs:
     Raises:
         ConfigError: a value that cannot work.
         TypeError: a value of the wrong type, such as one string where several belong.
+
+    Example::
+
+        async def echo(request: Request) -> TakoWs:
+            async def session(ws: WebSocket) -> None:
+                async for message in ws:
+                    if isinstance(message, str):
+                        await ws.send(message)
+
+            return TakoWs(request, session, max_lifetime=3600)
     """
 
     __slots__ = ("_options", "_request", "_session")

@@ -79,7 +79,11 @@ class WebSocketUpgrade:
         tunnel.receive_into(conversation, conversation.inbox)
 
     async def run(self) -> None:
-        """Run the session and see to the Close that its outcome calls for."""
+        """Run the session; then send the Close that its outcome calls for.
+
+        Cancel safety: once the session runs, a cancellation ends it with 1001 and is
+        not raised.
+        """
         conversation = self._conversation
         if conversation is None:
             msg = "attach() comes before run()"

@@ -16,7 +16,7 @@ from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsKeepAlive, WsOptions
 
 
-_SENDS_PER_TURN = 256  # where a send that need not wait does not let others run
+_SENDS_PER_TURN = 256  # sends that did not have to wait before other tasks run
 
 _TEXT, _BINARY = 0x81, 0x82  # RFC 6455 §5.2: FIN and opcode 1 or 2
 
@@ -24,7 +24,11 @@ Sendable: TypeAlias = str | bytes | bytearray | memoryview | AnyMessage
 
 
 class WebSocket:
-    """One WebSocket conversation, the same over HTTP/1.1 and HTTP/2."""
+    """One WebSocket conversation, the same over HTTP/1.1 and HTTP/2.
+
+    Iterate over it for messages until the conversation is over, or ``read`` each. One
+    task may read at a time; any number may send.
+    """
 
     __slots__ = (
         "_checkpoint",
@@ -56,12 +60,12 @@ class WebSocket:
 
     @property
     def keep_alive(self) -> WsKeepAlive:
-        """The route's keep-alive hint."""
+        """The route's ``WsKeepAlive``."""
         return self._options.keep_alive
 
     @property
     def http_version(self) -> Literal["1.1", "2"]:
-        """The wire this socket rides on."""
+        """The version of HTTP that carries this WebSocket."""
         return "2" if self.request.http_version == "2" else "1.1"
 
     @property
@@ -169,6 +173,7 @@ class WebSocket:
             ConnectionClosed: closing has begun or the connection is lost. A
                 ``Message.Close`` is then a no-op instead.
             TypeError: ``message`` is of another type.
+            UnicodeEncodeError: ``message`` is text with a surrogate in it.
 
         Cancel safety: the message is sent whole even if the wait is cancelled.
         """
