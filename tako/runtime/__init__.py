@@ -1,6 +1,6 @@
 """The I/O edge: the event loops, and how a program runs on them.
 
-Only this package imports asyncio, trio or a socket's event loop.
+Only this package imports asyncio or trio.
 """
 
 from tako.runtime.backend import (

@@ -1,7 +1,7 @@
 """asyncio (and uvloop) as a ``loop.Runtime``.
 
 ``TcpConnection`` has the shape of ``asyncio.Protocol``, so the loop calls it directly;
-what is here is only the vocabulary: tasks, signals, timers, accepting.
+this module adds only tasks, signals, timers and accepting.
 """
 
 import asyncio
@@ -78,8 +78,8 @@ def _expire(waiter: asyncio.Future[bool]) -> None:
 class _Task(asyncio.Task[object]):
     """A task that begins even if it is cancelled at once.
 
-    asyncio drops a coroutine that it has not begun, so that nothing is given back that
-    the coroutine was to give back when it ends. On trio the first step is always taken.
+    asyncio drops a coroutine that it has not begun, so that what the coroutine would
+    release at its end stays held. On trio the first step is always taken.
     """
 
     __slots__ = ()
@@ -124,7 +124,7 @@ class AsyncioRuntime:
         return cast("Task", task)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` at ``when``."""
+        """Call ``callback`` at ``when``, in seconds of ``time``."""
         return self._loop.call_at(when, callback)
 
     def unacknowledged(self, transport: Transport) -> int:
@@ -132,11 +132,11 @@ class AsyncioRuntime:
         return kernel.unacknowledged(_fileno(transport))
 
     def hung_up(self, transport: Transport) -> bool:
-        """Tell whether the peer of ``transport`` takes nothing any more."""
+        """Tell whether the peer of ``transport`` takes no more output."""
         return kernel.hung_up(_fileno(transport))
 
     def peer_ended(self, transport: Transport) -> bool:
-        """Tell whether the end of what ``transport`` will receive is here."""
+        """Tell whether the FIN of the peer of ``transport`` is here."""
         return kernel.peer_ended(_fileno(transport))
 
     async def accept(self, listener: socket.socket) -> socket.socket:
@@ -196,7 +196,7 @@ class AsyncioRuntime:
         task.result()
 
     async def end_tasks(self) -> None:
-        """Cancel every task, again and again, and leave behind what goes on."""
+        """Cancel every task, a few times, and leave behind those that go on."""
         for _ in range(_PATIENCE):
             if others := self._others():
                 self.cancel_tasks()
@@ -212,8 +212,8 @@ class AsyncioRuntime:
             for task in others:
                 # Or the end of the loop would wait for it, see asyncio.Runner.close.
                 asyncio._unregister_task(task)
-                # What ignores that it is cancelled may ignore that it is destroyed, and
-                # spin, even at the end of the process: it has a reference for good.
+                # A task that ignores its cancellation may ignore its destruction and
+                # spin, even at the end of the process: keep a reference for good.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
     def _others(self) -> set[asyncio.Task[object]]:
@@ -229,7 +229,7 @@ async def sleep(delay: float, /) -> None:
 
 
 def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
-    """Return what an async function returned as what it is."""
+    """Return what an async function returned, typed as the coroutine that it is."""
     return cast("Coroutine[Any, Any, object]", awaitable)
 
 
@@ -305,13 +305,13 @@ async def _ended(task: asyncio.Task[Any]) -> None:
 
 
 async def to_thread(function: Callable[[], object]) -> object:
-    """Return what ``function`` returns in a thread. Cancel safety: it goes on alone."""
+    """Return what ``function`` returns in a thread. Cancel safety: it goes on."""
     return await asyncio.to_thread(function)
 
 
 @contextlib.contextmanager
 def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
-    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
+    """Take SIGINT and SIGTERM; yield a function that waits for the first."""
     loop = asyncio.get_running_loop()
     come = asyncio.Event()
 

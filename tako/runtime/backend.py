@@ -1,8 +1,8 @@
-"""Which event loop is calling, and what there is beside a connection's ``Runtime``.
+"""Which event loop is running, and what it offers beside a connection's ``Runtime``.
 
 A backend is a *module* of this package, ``asyncio_loop`` or ``trio_loop``, seen as an
 object of type ``Backend``; ``current()`` finds it. It opens runtimes, and has what a
-program needs before it opened one. A runtime has three layers: ``loop.Runtime`` is what
+program needs before it opens one. A runtime has three layers: ``loop.Runtime`` is what
 connections see, ``OpenRuntime`` what its owner needs in either role, and
 ``ServerRuntime`` accepts; the verbs of a client belong beside that.
 """
@@ -89,7 +89,7 @@ class Backend(Protocol):
         ...
 
     def interrupts(self) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
-        """Take SIGINT and SIGTERM; provide what waits for the first of them."""
+        """Take SIGINT and SIGTERM; provide a function that waits for the first."""
         ...
 
     async def sleep(self, delay: float, /) -> None:
@@ -97,7 +97,10 @@ class Backend(Protocol):
         ...
 
     async def to_thread(self, function: Callable[[], Any]) -> Any:
-        """Return what ``function`` returns in a thread."""
+        """Return what ``function`` returns in a thread.
+
+        Cancel safety: on asyncio the thread goes on alone, on trio it is waited for.
+        """
         ...
 
     def run(self, main: AsyncFunction, args: tuple[object, ...], loop: str) -> Any:
@@ -106,7 +109,7 @@ class Backend(Protocol):
 
 
 def current() -> Backend:
-    """Return the backend of the runtime that is calling.
+    """Return the backend of the event loop that is running here.
 
     Raises:
         RuntimeError: neither asyncio nor trio is running here.
@@ -144,7 +147,10 @@ def backend(name: str) -> Backend:
 
 
 async def sleep(seconds: float) -> None:
-    """Sleep for ``seconds`` on the runtime that is calling.
+    """Sleep for ``seconds`` on the event loop that is running, asyncio or trio.
+
+    Raises:
+        RuntimeError: neither is running here.
 
     Cancel safety: safe.
     """

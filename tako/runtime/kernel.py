@@ -25,7 +25,7 @@ def unacknowledged(fd: int) -> int:
 
 
 def hung_up(fd: int) -> bool:
-    """Tell whether the kernel knows that the peer takes nothing any more."""
+    """Tell whether the kernel knows that the peer takes no more output."""
     return bool(_events(fd) & ~_RDHUP)
 
 

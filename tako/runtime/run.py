@@ -17,7 +17,7 @@ from tako.runtime import signals
 from tako.runtime.backend import backend, current
 
 
-_YOUNG_OBJECTS = 10_000  # that the collector lets come together before it looks
+_YOUNG_OBJECTS = 10_000  # new ones between two runs of the collector
 _LARGE_BLOCK = 4 << 20  # bytes
 _managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "tako_run", default=False
@@ -33,12 +33,12 @@ def run(
     """Run ``main(*args)`` on a new event loop and return what it returns.
 
     A server that is started inside without ``shutdown=`` drains on SIGINT and SIGTERM;
-    a second signal ends the process at once, whatever it is doing, as a signal ends one
-    that takes no care of it (a shell sees 128 and its number). The signals are taken
-    before the server says that it listens, and given back when ``run`` returns; several
-    servers drain together. While it runs, the garbage
-    collector looks for cycles less often (``gc.set_threshold``), unless you have set
-    it so already; glibc's ``malloc`` keeps up to 8 MiB that are free, also afterwards.
+    a second signal ends the process at once, whatever it is doing, by the signal's
+    default action (a shell sees 128 and its number). The signals are taken before the
+    server says that it listens, and given back when ``run`` returns; several servers
+    drain together. While it runs, the garbage collector looks for cycles less often
+    (``gc.set_threshold``), unless you have set it so already; glibc's ``malloc`` keeps
+    up to 8 MiB that are free, also afterwards.
 
     Args:
         main: an async function.
@@ -68,13 +68,13 @@ def run(
 
 
 def managed() -> bool:
-    """Tell whether ``run`` started us, in the main thread: signals are ours to take."""
+    """Tell whether this is the main thread inside ``run``: tako may take signals."""
     # the variable is inherited by threads
     return _managed.get() and threading.current_thread() is threading.main_thread()
 
 
 def signalled() -> bool:
-    """Tell whether a signal came that was waited for: the next one is deadly."""
+    """Tell whether a signal was received: the next one ends the process."""
     return signals.come()
 
 
@@ -85,6 +85,10 @@ def ctrl_c() -> Coroutine[Any, Any, None]:
     can call it before it announces that it listens. The next signal after the first
     ends the process at once, unless it is waited for again. ``tako.run`` gives the
     signals back when it returns; on a loop that was started otherwise they stay taken.
+
+    Raises, when it is awaited:
+        RuntimeError: neither asyncio nor trio is running here.
+        ValueError: this is not the main thread.
 
     Cancel safety: safe.
     """
@@ -113,7 +117,7 @@ async def _wait(
 
 
 def _tune_collector(thresholds: tuple[int, int, int]) -> None:
-    """Let the collector of cycles cost a server less (DESIGN.md has the figures)."""
+    """Let the collector cost a server less (figures: tests/benchmarks/RESULTS.md)."""
     # What was imported stays: without it a full collection takes a third of the time,
     # and that is how long every socket waits for it (40 to 70 ms before).
     gc.collect()
@@ -124,7 +128,7 @@ def _tune_collector(thresholds: tuple[int, int, int]) -> None:
 
 
 def _tune_allocator() -> None:
-    """Let large messages cost no page faults (DESIGN.md has the figures)."""
+    """Let large messages cost no page faults (tests/benchmarks/RESULTS.md)."""
     # glibc gives the top of the heap back to the kernel beyond a threshold, 128 KiB at
     # first, and asks for it again for the next message. It raises the threshold to
     # twice the size of the largest mapped block that was freed (mallopt(3),

@@ -82,7 +82,7 @@ def given_back() -> Generator[None, None, None]:
 
 
 def come() -> bool:
-    """Tell whether the first signal has come, so that the next one is deadly."""
+    """Tell whether the first signal has come, so that the next one ends the process."""
     return _come
 
 

@@ -131,7 +131,7 @@ class TrioRuntime:
         return trio.current_time()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> TrioTimer:
-        """Call ``callback`` at ``when``."""
+        """Call ``callback`` at ``when``, in seconds of ``time``."""
         timer = TrioTimer(callback)
         if not self._timers or when < self._timers[0][0]:
             self._earlier.set()
@@ -144,11 +144,11 @@ class TrioRuntime:
         return kernel.unacknowledged(cast("TrioTransport", transport).fileno())
 
     def hung_up(self, transport: Transport) -> bool:
-        """Tell whether the peer of ``transport`` takes nothing any more."""
+        """Tell whether the peer of ``transport`` takes no more output."""
         return kernel.hung_up(cast("TrioTransport", transport).fileno())
 
     def peer_ended(self, transport: Transport) -> bool:
-        """Tell whether the end of what ``transport`` will receive is here."""
+        """Tell whether the FIN of the peer of ``transport`` is here."""
         return kernel.peer_ended(cast("TrioTransport", transport).fileno())
 
     async def accept(self, listener: socket.socket) -> socket.socket:
@@ -268,7 +268,7 @@ async def sleep(delay: float, /) -> None:
 
 
 def _call(callback: Callable[[], None]) -> None:
-    """Call ``callback``: a bug in it must not end the others' helper."""
+    """Call ``callback``: a bug in it must not end the helper of the others."""
     try:
         callback()
     except Exception:
@@ -302,7 +302,7 @@ async def beside(function: AsyncFunction) -> AsyncGenerator[Callable[[], None], 
 async def _open_nursery() -> AsyncGenerator[trio.Nursery, None]:
     """Provide a nursery.
 
-    An exception that is alone leaves it as it is, not in a group, as on asyncio.
+    A single exception leaves it as it is, not in a group, as on asyncio.
     """
     try:
         async with trio.open_nursery() as nursery:
@@ -319,7 +319,7 @@ async def _open_nursery() -> AsyncGenerator[trio.Nursery, None]:
 
 
 def _alone(error: BaseException) -> BaseException:
-    """Return what ``error`` comes down to: a group of one is that one."""
+    """Return ``error``, or what is in it if it is a group of one."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     group = cast("BaseExceptionGroup[BaseException]", error)
@@ -333,7 +333,7 @@ async def to_thread(function: Callable[[], object]) -> object:
 
 @contextlib.contextmanager
 def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
-    """Take SIGINT and SIGTERM; yield what waits for the first of them."""
+    """Take SIGINT and SIGTERM; yield a function that waits for the first."""
     token = trio.lowlevel.current_trio_token()
     come = trio.Event()
 

@@ -93,7 +93,7 @@ class TrioTransport:
         return len(self._buffer)
 
     def set_write_buffer_limits(self, high: int | None = None, /) -> None:
-        """Change nothing: what waits here costs what it counts."""
+        """Do nothing: this buffer takes no more memory than the bytes it counts."""
 
     def write_eof(self) -> None:
         """Send FIN once the buffer is empty."""
@@ -101,12 +101,12 @@ class TrioTransport:
         self._emptied()
 
     def close(self) -> None:
-        """Write the buffer, then close."""
+        """Write the buffer, then close; ``connection_lost`` follows."""
         self._closing = True
         self._emptied()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; ``connection_lost`` follows."""
         self._lose(None)
 
     def _start_writer(self) -> None:
