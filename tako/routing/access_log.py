@@ -230,7 +230,7 @@ def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
     async def watch(request: Request, call_next: Next) -> Response:
         exchange = exchange_of(request)
         if (
-            exchange is None  # no connection, no end: a test's dispatch
+            exchange is None  # in a test: without a connection there is no end
             or not _log.isEnabledFor(level)
             or _Watch in request.extensions
         ):

@@ -1,13 +1,13 @@
 """The path table: which registered path a request path matches.
 
 Theory of operation. A registered path is parsed into segments, each a literal, a
-parameter (perhaps with a literal prefix and suffix) or, at the end, a catch-all, which
-takes nothing as well only where something is mounted: a file server or a proxy would
-not expect it, but an app has its index there. Paths without parameters are found in one
-dictionary. The others form a tree with one level for each segment; a lookup walks it
-depth first, literals before parameters with a prefix or suffix (longest first) before
-plain parameters or the catch-all, and goes back when a branch does not lead to a route.
-So the order of registration never matters.
+parameter (perhaps with a literal prefix and suffix) or, at the end, a catch-all. A
+catch-all takes an empty rest only where an app is mounted: the app has its index there,
+while a file server or a proxy would not expect it. Paths without parameters are found
+in one dictionary. The others form a tree with one level for each segment; a lookup
+walks it depth first, literals before parameters with a prefix or suffix (longest first)
+before plain parameters or the catch-all, and goes back when a branch does not lead to a
+route. So the order of registration never matters.
 
 Invariants: a node has a plain parameter or a catch-all, never both; a lookup visits
 each node at most once, so it takes no more steps than there are nodes.
@@ -40,7 +40,7 @@ class Segment(NamedTuple):
 
 
 EMPTY = Segment("")
-"""What is behind a slash at the end."""
+"""The segment behind a slash at the end of a path."""
 
 
 class Pattern(NamedTuple):
@@ -149,7 +149,7 @@ class _Node(Generic[T]):
         self.affixed: list[_Affixed[T]] = []  # longest first
         self.param: _Node[T] | None = None
         self.rest: T | None = None  # the route that ends in a catch-all here
-        self.mounted = False  # which takes nothing as well
+        self.mounted = False  # the catch-all takes an empty rest, too
         self.leaf: T | None = None  # the route that ends here
 
     def child(self, segment: Segment) -> "_Node[T] | None":
@@ -231,7 +231,7 @@ class PathTable(Generic[T]):
     def add(self, pattern: Pattern, route: T, *, mounted: bool = False) -> None:
         """Add a route that has no ``conflict``.
 
-        ``mounted``: a catch-all matches nothing, too, unless another route does so.
+        ``mounted``: a catch-all takes an empty rest, too, unless another route does.
         """
         literal = pattern.literal
         if literal is not None:

@@ -98,7 +98,11 @@ class Route:
         self._chain: Next | None = None
 
     def middleware(self, mw: Middleware | IntoMiddleware) -> Self:
-        """Run ``mw`` around this route's handler, inside what was added before."""
+        """Run ``mw`` around this route's handler, inside what was added before.
+
+        Raises:
+            TypeError: ``mw`` is not a middleware.
+        """
         self._middlewares += (as_middleware(mw),)
         self._chain = None
         return self

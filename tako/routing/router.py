@@ -82,6 +82,14 @@ class Router:
 
     Args:
         auto_head: answer HEAD with the GET route where HEAD has no route of its own.
+
+    Example::
+
+        router = Router()
+
+        @router.get("/hello/{name}")
+        async def hello(name: str) -> str:
+            return f"Hello, {name}!"
     """
 
     def __init__(self, *, auto_head: bool = True) -> None:
@@ -298,7 +306,11 @@ class Router:
             self._add(copy)
 
     def middleware(self, mw: Middleware | IntoMiddleware) -> Self:
-        """Run ``mw`` around every answer, inside what was added before."""
+        """Run ``mw`` around every answer, inside what was added before.
+
+        Raises:
+            TypeError: ``mw`` is not a middleware.
+        """
         self._middlewares += (as_middleware(mw),)
         self._missed = None
         for route in self._routes:
@@ -335,17 +347,29 @@ class Router:
     # Answers other than a handler's
 
     def fallback(self, handler: Handler) -> Self:
-        """Answer with ``handler`` where no method has a route for the path."""
+        """Answer with ``handler`` where no method has a route for the path.
+
+        Raises:
+            ConfigError: ``handler`` takes more than the request.
+        """
         self._fallback = Innermost(bind_handler(handler, ()))
         return self
 
     def timeout(self, duration: Duration) -> Self:
-        """Limit the time to a response, for routes without a timeout of their own."""
+        """Limit the time to a response, for routes without a timeout of their own.
+
+        Raises:
+            ConfigError: ``duration`` is not positive.
+        """
         self._seconds = seconds(duration, "timeout")
         return self
 
     def timeout_fallback(self, handler: Handler) -> Self:
-        """Answer with ``handler``, instead of an empty 408, when the time is over."""
+        """Answer with ``handler``, instead of an empty 408, when the time is over.
+
+        Raises:
+            ConfigError: ``handler`` takes more than the request.
+        """
         self._timeout_fallback = Innermost(bind_handler(handler, ()))
         return self
 
