@@ -38,15 +38,15 @@ async def bind(
     A name that stands for several addresses (``localhost``) is bound on all of them.
 
     A Unix socket that a dead server has left behind is replaced. The permissions of its
-    directory say who can replace ours; those of the file, which follow the umask, say
-    who can connect.
+    directory decide which users can replace ours; those of the file, which follow the
+    umask, decide which can connect.
 
     Args:
         address: one of
 
             * ``"host:port"``, ``"[ipv6]:port"`` or ``(host, port)``; port 0 takes a
               free one; an empty host means all;
-            * ``"unix:/path"``, whose file goes when the listener is closed;
+            * ``"unix:/path"``, whose file is removed with the listener;
               ``"unix:@name"`` is a name in Linux's abstract namespace;
             * ``"fd://3"``, a listening socket that this process was started with;
               ``"fd://web"`` is all of those that systemd calls so
@@ -58,7 +58,7 @@ async def bind(
 
     Raises:
         ValueError: the address has another form, or an option is for TCP only.
-        ConfigError: the variables of systemd make no sense.
+        ConfigError: systemd's environment variables are malformed.
         OSError: it cannot be bound: another server listens there, a file is in the way,
             the descriptor is no listening socket, or the answer was no (also: there is
             no terminal).
@@ -88,10 +88,10 @@ async def bind(
 async def as_listener(listener: ListenerLike) -> Listener:
     """Return ``listener`` as one ``Listener``; addresses are bound.
 
-    If one of a list cannot be, all of it are closed.
+    If one of a list cannot be bound, all listeners of the list are closed.
 
     Raises:
-        TypeError: it is nothing that can listen.
+        TypeError: ``listener`` is nothing that can listen.
         ValueError: an address has another form, or a list is empty.
         OSError: an address cannot be bound.
     """

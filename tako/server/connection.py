@@ -149,8 +149,8 @@ class TcpConnection:
             peer: the address of the peer.
             local: our address.
             on_lost: called once, when the socket is gone.
-            complain: called with what an operator should hear of the peer.
-            running: where its exchanges are while their handlers run.
+            complain: called with what to tell the operator about the peer.
+            running: holds the exchanges while their handlers run.
         """
         self.runtime: Runtime = runtime
         self.config: ServerConfig = config
@@ -190,7 +190,7 @@ class TcpConnection:
         self._input_ended = False  # the peer's FIN came, or TLS broke
         self._end_put_off = False  # the peer's end is behind input that was put off
         self._linger: Linger | None = None  # since our FIN
-        self._few = _FEW_WRITES  # a count down: small numbers are cheapest
+        self._few = _FEW_WRITES  # counts down: small integers are cheapest
         self._narrow = False  # the transport takes no more until it is empty
         self.output: OutputWatch | None = None  # made when first needed
 
@@ -262,14 +262,14 @@ class TcpConnection:
         self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """The transport's buffer is full: stop producing, and reading what makes us."""
+        """Stop writing, and reading, which causes output: the buffer is full."""
         self.writable = False
         self._watch_output()
         if not self._closed:
             self.pause_reading(Pause.UNSENT)
 
     def resume_writing(self) -> None:
-        """The transport's buffer has room."""
+        """Write and read again: the transport's buffer has room."""
         self.writable = True
         if self._narrow and self._transport is not None:
             self._narrow = False
@@ -480,8 +480,8 @@ class TcpConnection:
     async def _run(self, exchange: Exchange) -> None:
         """Run the handler of one exchange; if it raises, that ends the exchange only.
 
-        The pipeline answers for exceptions of handlers; here it is cancellation, and
-        bugs of tako.
+        The pipeline answers exceptions of handlers; what arrives here is a cancellation
+        or a bug of tako.
         """
         try:
             await self._handler(exchange)
@@ -536,7 +536,7 @@ class TcpConnection:
         self._enter(ConnectionState.OPEN)
 
     def _peer_ended(self, pipe: TlsPipe) -> None:
-        """The peer's close_notify came, or TLS broke: nothing more can arrive."""
+        """End the input: the peer's close_notify came, or TLS failed."""
         if self._closed:
             return
         if self._put_off_bytes:
@@ -570,7 +570,7 @@ class TcpConnection:
             self._crashed(error)
 
     def _write(self, data: bytes) -> None:
-        """Encrypt and write ``data``, and what TLS itself has to say."""
+        """Encrypt and write ``data``, behind what TLS itself has queued."""
         if self._pipe is not None:
             data = self._pipe.data_to_send(data)
         if data and self._transport is not None:
@@ -581,7 +581,7 @@ class TcpConnection:
             self._transport.write(data)
 
     def _weigh_writes(self, transport: Transport) -> None:
-        """Have the transport pause us if it has not even sent what it was given.
+        """Have the transport pause us at the next write if output waits in it.
 
         It counts bytes, but keeps each write as an object of its own: those of a few
         bytes cost thirty times as much.
@@ -629,6 +629,6 @@ class TcpConnection:
         self._flush_now()
 
     def _crashed(self, error: Exception) -> None:
-        """A bug of tako: it costs this connection and no other."""
+        """Log a bug of tako, and drop this connection; others are not affected."""
         _logger.error("connection from %s", self._peer, exc_info=error)
         self.abort()

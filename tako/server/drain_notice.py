@@ -1,4 +1,4 @@
-"""``DrainNotice``: tells the operator from time to time what a drain waits for."""
+"""``DrainNotice``: logs from time to time what a drain waits for."""
 
 import logging
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class DrainNotice:
         remaining: Callable[[], str],
         left: Callable[[], float],
     ) -> None:
-        """Begin.
+        """Begin; the first line is logged after a second.
 
         Args:
             runtime: the event loop.
@@ -53,5 +53,5 @@ class DrainNotice:
 
 
 def how_to_hurry() -> str:
-    """Return what to add to a log line that says what is waited for."""
+    """Return the end of a log line about a wait: ``""``, or how to end it now."""
     return "; a second signal ends the process at once" if signalled() else ""

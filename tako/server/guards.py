@@ -1,4 +1,4 @@
-"""What is asked of a request before the router has it, on listeners that ask it.
+"""Checks of a request before the router has it, on listeners that need them.
 
 Each guard is bound with ``functools.partial`` to what it needs and to what comes after
 it; a listener without a guard does not pay for it.
@@ -28,7 +28,7 @@ async def refuse_misdirected(
 async def redirect_insecure(
     redirect: Dispatch, dispatch: Dispatch, request: Request
 ) -> Response:
-    """Dispatch what came encrypted, to us or to our proxy; redirect the rest."""
+    """Dispatch what came over TLS, to us or to our proxy; redirect the rest."""
     info = request.conn_info
     if info is not None and info.tls is not None:
         return await dispatch(request)

@@ -18,7 +18,7 @@ class Handshaking(Protocol):
 
 
 class Handshakes:
-    """An ordered set: when there are too many, the oldest that is unfinished goes.
+    """An ordered set: if there are too many, the oldest unfinished one is aborted.
 
     A connection does not tell when its handshake is complete. So some that are complete
     stay here until it is worth looking; ``_most`` bounds those that are not.

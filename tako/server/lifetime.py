@@ -1,4 +1,4 @@
-"""``Lifetime``: a service and what its router lives in, from start to end.
+"""``Lifetime``: a service inside of its router's lifespan, from start to end.
 
 Theory of operation. *starting* (the router's ``lifespan()`` is entered, in a task of
 its own) -> *serving* (``Service.run``, its drain included) -> *stopping* (the lifespan
@@ -36,7 +36,7 @@ Shutdown: TypeAlias = Any
 """An awaitable, an async function without arguments, or an event with ``wait()``."""
 
 _LEAST = 1.0  # seconds for a lifespan to end, though the drain has used up all
-_MOMENT = 1.0  # seconds after which it is said what is waited for
+_MOMENT = 1.0  # seconds of waiting before a line is logged
 
 
 class Lifetime:
@@ -59,15 +59,15 @@ class Lifetime:
         self._started = self._ended = False  # the lifespan has
         self._failure: Exception | None = None
         self._drain_timeout = config.drain_timeout
-        self._ends = math.inf  # when the lifespan must have
+        self._ends = math.inf  # when the lifespan must have ended
 
     @property
     def statistics(self) -> ServerStatistics:
-        """What the service has to do at the moment."""
+        """What the service is doing at the moment, in numbers."""
         return ServerStatistics() if self._service is None else self._service.statistics
 
     def stop(self) -> None:
-        """Begin to end; again, or after the end, is a no-op."""
+        """Begin to stop; repeats, also after the end, are no-ops."""
         self._stopping = True
         if self._service is not None:
             self._service.stop()
@@ -178,7 +178,7 @@ class Lifetime:
         try:
             await _awaitable(shutdown)
         except Exception:
-            _logger.exception("the shutdown signal failed; draining all the same")
+            _logger.exception("the shutdown signal failed; draining anyway")
         finally:  # a cancelled signal is a signal, too
             if not self._stopping:
                 _logger.info("Shutdown signal received, draining connections...")
@@ -186,7 +186,7 @@ class Lifetime:
 
 
 def _awaitable(shutdown: Shutdown) -> Awaitable[object]:
-    """Return what to await for ``shutdown``, whichever form it has.
+    """Return what to await for ``shutdown``, which may have any of its forms.
 
     Raises:
         TypeError: it has none of the forms.

@@ -10,9 +10,12 @@ _MAX_PORT = 65535
 
 
 class Listener:
-    """One or more bound, listening sockets that are served together.
+    """One or more bound, listening sockets that are served together; see ``bind``.
 
     As a context manager it is closed at the end of the block.
+
+    Args:
+        sockets: they must listen already; they are made non-blocking.
     """
 
     __slots__ = ("sockets",)
@@ -24,7 +27,7 @@ class Listener:
 
     @property
     def addresses(self) -> list[PeerAddr]:
-        """The address of each socket, with the port that it really got."""
+        """The address of each socket, with the port chosen where 0 was asked for."""
         return [address_of(sock.family, sock.getsockname()) for sock in self.sockets]
 
     @property
@@ -67,7 +70,7 @@ class Several(Listener):
         self._listeners = listeners
 
     def close(self) -> None:
-        """Stop listening; the files of Unix sockets go."""
+        """Stop listening, and remove the files of Unix sockets."""
         for each in self._listeners:
             each.close()
 

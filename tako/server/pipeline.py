@@ -1,4 +1,4 @@
-"""Run one exchange: dispatch, then send the response or have the conversation.
+"""Run one exchange: dispatch, then send the response or run the session.
 
 Theory of operation. ``run_exchange`` is the isolation boundary of an exchange, one of
 two (the other is the session's, in ``ws``). It is the only place that maps an exception
@@ -170,7 +170,7 @@ class ResponseWriter:
         return True
 
     async def _write_chunk(self, chunk: bytes | str) -> bool:
-        """Send one chunk, wait until more is welcome; tell whether the peer listens."""
+        """Send one chunk, wait until more is welcome; tell whether the peer reads."""
         exchange = self._exchange
         if exchange.over:
             return False

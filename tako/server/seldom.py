@@ -4,7 +4,7 @@ _MOST = 64  # causes that are remembered
 
 
 class Seldom:
-    """Tells of each cause whether to log it: the first time in a minute.
+    """Tells whether to log a cause: at most once in ``every`` seconds.
 
     Args:
         every: seconds for which a cause is not logged again.

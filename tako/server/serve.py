@@ -71,21 +71,22 @@ def serve(
             or the paths ``(cert, key)``.
         protocol: what connections speak:
 
-            * ``"http/1.1"``, in the clear; the default without certificates;
-            * ``"h2"``, HTTP/2 in the clear, to clients with prior knowledge
+            * ``"http/1.1"``, without TLS; the default without certificates;
+            * ``"h2"``, HTTP/2 without TLS, to clients with prior knowledge
               (RFC 9113 §3.3);
             * ``"tls"``, HTTP/2 or HTTP/1.1 over TLS, by ALPN; the default with
               certificates;
             * ``"any"``: the first bytes of each connection say which of these it is;
               without certificates there is no TLS.
-        proxy: whose PROXY headers are believed. ``ConnInfo.peer`` is then the client
-            that the proxy names, ``request.extensions`` has the ``ProxyHeader``, and
-            one ``Forwarded`` field replaces those that came. Other peers are refused
-            (with ``"any"`` they are served without). ``True`` believes everybody: only
-            the proxy may then be able to reach the port.
-        https_redirect: with ``"any"``: answer requests that came in the clear with a
+        proxy: which peers are trusted to send PROXY headers. ``ConnInfo.peer`` is then
+            the client that the proxy names, ``request.extensions`` has the
+            ``ProxyHeader``, and one ``Forwarded`` field replaces those that came. Other
+            peers are refused (with ``"any"`` they are served without a header).
+            ``True`` trusts all peers: only the proxy may then be able to reach the
+            port.
+        https_redirect: with ``"any"``: answer requests that came without TLS with a
             308 to the same URL over HTTPS, on this port; a number names another port,
-            which is what clients can reach from outside.
+            if that is the one that clients can reach.
         shutdown: an awaitable, an async function, or an event; when it completes (or
             fails) the server drains. Inside ``tako.run`` SIGINT and SIGTERM by default.
         config: timeouts and limits.
@@ -93,6 +94,7 @@ def serve(
     Raises:
         TlsConfigError: the certificates cannot be used.
         ConfigError: the configuration cannot work.
+        TypeError: ``app``, ``config`` or ``listener`` is of another type.
         ValueError: an address has another form.
         OSError: an address cannot be bound.
 
@@ -146,7 +148,7 @@ def serve_tls(
         key: PEM file of the private key.
         tls: certificates in any other form, in place of ``cert`` and ``key``: see
             ``serve``.
-        protocol: ``"tls"``, or ``"any"`` to serve in the clear, too.
+        protocol: ``"tls"``, or ``"any"`` to serve without TLS, too.
         proxy: as for ``serve``.
         https_redirect: as for ``serve``.
         shutdown: as for ``serve``.
@@ -156,6 +158,7 @@ def serve_tls(
         TlsConfigError: a file is missing or broken, or certificate and key do not
             match.
         ConfigError: the configuration cannot work.
+        TypeError: ``app``, ``config`` or ``listener`` is of another type.
         ValueError: an address has another form.
         OSError: an address cannot be bound.
 
@@ -245,9 +248,7 @@ class _Plan:
                 msg = "https_redirect needs a certificate"
                 raise ConfigError(msg)
             if protocol != "any":
-                msg = (
-                    "https_redirect is for protocol='any': else nothing is in the clear"
-                )
+                msg = "https_redirect is for protocol='any': else all requests use TLS"
                 raise ConfigError(msg)
         return Endpoint(
             protocol=protocol,
@@ -256,7 +257,7 @@ class _Plan:
         )
 
     def _https_port(self, listener: Listener) -> int | None:
-        """Return the port that requests in the clear are redirected to.
+        """Return the port that requests without TLS are redirected to.
 
         Raises:
             ConfigError: there is none.
@@ -295,7 +296,7 @@ def certificate(cert: Path | None, key: Path | None, tls: TlsLike | None) -> Tls
 
 
 def _policy(proxy: ProxyPolicy | bool | None) -> ProxyPolicy | None:
-    """Return whose PROXY headers are believed; ``None``: there are none.
+    """Return which peers may send PROXY headers; ``None``: none may.
 
     Raises:
         ConfigError: ``proxy`` is something else.
@@ -314,7 +315,7 @@ class Serving(Coroutine[Any, Any, None]):
     """What ``serve`` returns: to be awaited, or entered with ``async with``; once.
 
     It is a coroutine, too, so that it can be given to ``asyncio.create_task``; and
-    ``serve`` to ``nursery.start_soon``.
+    ``serve`` to ``nursery.start_soon``. A second use raises ``RuntimeError``.
     """
 
     def __init__(self, plan: _Plan) -> None:
@@ -402,7 +403,8 @@ class Server:
     """A server that runs beside the block of ``async with serve(...) as server``.
 
     Attributes:
-        addresses: what it listens on, in order, with the ports that it really got.
+        addresses: what it listens on, in order, with the ports that were chosen where
+            0 was asked for.
     """
 
     def __init__(
@@ -427,7 +429,7 @@ class Server:
 
     @property
     def statistics(self) -> ServerStatistics:
-        """What it has to do at the moment, in numbers."""
+        """What the server is doing at the moment, in numbers."""
         return self._lifetime.statistics
 
     def reload(self) -> None:
@@ -452,7 +454,7 @@ class Server:
             raise problem
 
     def stop(self) -> None:
-        """Begin to drain, and return at once; again, or after the end, is a no-op.
+        """Begin to drain, and return at once; repeats, also after the end, are no-ops.
 
         For request handlers, which ``drain`` would wait for.
         """
@@ -462,7 +464,7 @@ class Server:
         """Accept nothing more, finish what has begun, and return at the end.
 
         Requests are answered, WebSockets are told 1001, HTTP/2 clients get GOAWAY; what
-        has not ended by then is cut off.
+        has not ended in time is cut off.
 
         Args:
             timeout: seconds; it can only shorten ``ServerConfig.drain_timeout``, also
@@ -529,12 +531,15 @@ class Server:
             shutdown = self._shutdown
             if (
                 shutdown is None and runtime.managed()
-            ):  # before it is said that we serve
+            ):  # before a line says that we serve
                 shutdown = stack.enter_context(runtime.current().interrupts())
             await self._lifetime.run(shutdown, self._begin)
 
     async def run_beside(self) -> None:
-        """``run`` beside a block, which hears of the end; for ``Serving``."""
+        """Run beside a block, and let it know of the end; for ``Serving``.
+
+        Cancel safety: as ``serve``.
+        """
         try:
             await self.run()
         except Exception as error:
@@ -546,10 +551,12 @@ class Server:
                 self._end_block()
 
     async def begun(self, end_block: Callable[[], None]) -> None:
-        """Wait until it serves; from then on its end calls ``end_block``.
+        """Wait until the server serves; from then on its end calls ``end_block``.
 
         Raises:
             Exception: what has ended it.
+
+        Cancel safety: safe.
         """
         while not (self._serving or self._ended):
             await self._changed.wait()

@@ -108,7 +108,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStatistics:
-    """What a server has to do at the moment, in numbers.
+    """What a server is doing at the moment, in numbers.
 
     Attributes:
         connections: open connections; ``max_connections`` bounds them.
@@ -152,7 +152,7 @@ class Service:
         self._handshakes = Handshakes(config.max_tls_handshakes)
         self._accepted = 0
         self._accepting = 0  # tasks that use a listening socket
-        self._awaiting_permit = 0  # those of them that have one without a permit
+        self._awaiting_permit = 0  # those of them with a connection but no permit
         self._attaching = 0  # connections that the loop has not taken yet
         self._changed = runtime.signal()
         self._phase = ServicePhase.ACCEPTING
@@ -164,7 +164,7 @@ class Service:
 
     @property
     def statistics(self) -> ServerStatistics:
-        """What there is to do at the moment."""
+        """What the service is doing at the moment, in numbers."""
         return ServerStatistics(
             connections=len(self._connections),
             handshakes=sum(1 for _ in self._handshakes),
@@ -188,7 +188,7 @@ class Service:
             self._runtime.call_at(self.time() + timeout, self._drain_over)
 
     def stop(self) -> None:
-        """Begin to drain; again is a no-op."""
+        """Begin to drain; repeats are no-ops."""
         if self._phase is ServicePhase.ACCEPTING:
             self._enter(ServicePhase.STOPPING)
         self._changed.set()
@@ -205,7 +205,7 @@ class Service:
 
     @property
     def _handing_over(self) -> bool:
-        """We stop, and a successor goes on listening."""
+        """This service stops, and a successor goes on listening."""
         return not self._accepts and self._config.drain_delay is not None
 
     async def run(self) -> None:
@@ -284,7 +284,7 @@ class Service:
             self._runtime.spawn(self._attach, sock, connection)
 
     async def _register(self, sock: socket.socket) -> TcpConnection | Undecided | None:
-        """Return what is to serve ``sock``, with a permit; ``None``: nothing does."""
+        """Return what is to serve ``sock``, with a permit; ``None``: refuse it."""
         most = self._config.max_connections or float("inf")
         try:
             # no successor can serve a connection that we have accepted
@@ -323,7 +323,7 @@ class Service:
     def _receiver(
         self, peer: PeerAddr, local: PeerAddr
     ) -> TcpConnection | Undecided | None:
-        """Return what serves a connection from ``peer``; ``None``: nothing does."""
+        """Return what serves a connection from ``peer``; ``None``: refuse it."""
         endpoint = self._endpoint
         policy = endpoint.proxy
         if policy is not None and not policy.trusts(peer):
@@ -419,7 +419,7 @@ class Service:
             _logger.info("Server shut down gracefully")
 
     async def _stay(self, until: float) -> None:
-        """Serve who has connected, while a successor accepts what comes next."""
+        """Serve clients that have connected, while a successor accepts new ones."""
         while self._connections or self._accepting:
             left = until - self.time()
             if self._drain_timeout < self._config.drain_timeout:  # it was shortened
@@ -440,7 +440,7 @@ class Service:
         self._cut()
 
     def _remaining(self) -> str:
-        """Return how many of what there are; empty: none of anything."""
+        """Return what is left, counted by kind; ``""`` if nothing is."""
         requests = sessions = helpers = 0
         for exchange in self._running:
             helpers += exchange.task is None  # an ASGI app's task is one more

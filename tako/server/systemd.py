@@ -22,7 +22,7 @@ def inherited(which: str) -> Listener:
 
     Raises:
         ValueError: ``which`` is empty.
-        ConfigError: the variables of systemd make no sense.
+        ConfigError: systemd's environment variables are malformed.
         OSError: a descriptor is no listening socket.
     """
     sockets: list[socket.socket] = []
@@ -46,7 +46,7 @@ def descriptors(which: str) -> list[int]:
 
     Raises:
         ValueError: ``which`` is empty.
-        ConfigError: the variables of systemd make no sense.
+        ConfigError: systemd's environment variables are malformed.
         OSError: no descriptor has this name.
     """
     if not which:
@@ -67,7 +67,7 @@ def _names() -> list[str]:
     pid, count, names = map(
         os.environ.get, ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
     )
-    # they are inherited by children, for whom they are not
+    # children inherit the variables, which are not meant for them
     if not pid or not count or _number("LISTEN_PID=", pid) != os.getpid():
         return []
     found = names.split(":") if names else []

@@ -26,7 +26,7 @@ _logger = logging.getLogger("tako.server")
 
 
 class SharedTransport(Transport, Interface):
-    """A transport that can be handed on."""
+    """A transport that can be given to another protocol."""
 
     def set_protocol(self, protocol: Receiver) -> None:
         """Call ``protocol`` from now on."""
@@ -114,16 +114,16 @@ class Undecided:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """Note that the socket is closed, and tell the service."""
         self._over = True
         self._timer.cancel()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """Nothing is written here."""
+        """Do nothing: nothing is written here."""
 
     def resume_writing(self) -> None:
-        """Nothing is written here."""
+        """Do nothing: nothing is written here."""
 
     def shut_down(self) -> None:
         """Drain: the peer has not asked for anything yet."""

@@ -11,7 +11,7 @@ from tako.server.listener import Listener
 
 
 class UnixListener(Listener):
-    """A listening Unix socket; its file goes when it is closed."""
+    """A listening Unix socket; its file is removed when it is closed."""
 
     __slots__ = ("_file", "_path")
 
@@ -94,7 +94,7 @@ def _is_alive(path: str) -> bool:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
             return False
-        except BlockingIOError:  # its backlog is full: it lives
+        except BlockingIOError:  # its backlog is full: a server listens
             return True
     return True
 
