@@ -1,4 +1,4 @@
-"""The ``tako`` command, which ``import tako`` leaves alone; ``tako-server[cli]``."""
+"""The ``tako`` command, which ``import tako`` never imports; ``tako-server[cli]``."""
 
 import sys
 

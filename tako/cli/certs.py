@@ -10,7 +10,7 @@ from tako.errors import TlsConfigError
 from tako.tls import dev
 
 
-_RENEW = 14  # days before the end
+_RENEW = 14  # days before it expires
 
 
 def facts(path: Path) -> list[dev.CertFacts]:
@@ -37,7 +37,7 @@ def data_folder() -> Path:
 
 
 def dev_cert() -> tuple[Path, Path]:
-    """Return certificate and key for this machine; made, or renewed, where needed.
+    """Return certificate and key for this machine; make, or renew, them if needed.
 
     Raises:
         CliError: trustme is missing, or the folder cannot be written.

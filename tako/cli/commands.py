@@ -1,4 +1,4 @@
-"""``tako serve`` and ``tako certs``: what there is, and what the options mean."""
+"""``tako serve`` and ``tako certs``: the commands and their options."""
 
 import logging
 from pathlib import Path
@@ -81,7 +81,7 @@ def _flag(flag: str, text: str) -> Decorator:
 @_text("--key", "FILE", "Private key in PEM.")
 @_flag("--dev-cert", "Use a certificate of a local authority, made where needed.")
 @_flag("--plain", "Serve HTTP/1.1 without TLS.")
-@_flag("--h2c", "Serve HTTP/2 without TLS, to clients that know.")
+@_flag("--h2c", "Serve HTTP/2 without TLS, to clients with prior knowledge.")
 @_text("--workers", "NUMBER", "Processes that share the addresses.", type=int)
 @_choice("--runtime", ("asyncio", "trio"), "What handlers run on.")
 @_choice("--loop", ("auto", "uvloop", "asyncio"), "The event loop of asyncio.")
@@ -125,7 +125,7 @@ def _serve(**options: Any) -> int:
 
 
 def _work(plan: Plan, worker: Worker) -> int:
-    """Serve as a worker; what goes wrong at the start its supervisor says."""
+    """Serve as a worker; its supervisor prints what goes wrong at the start."""
     try:
         return _guarded(plan, worker)
     except CliError as error:
@@ -164,7 +164,7 @@ def _certs_make(names: tuple[str, ...], out: str) -> None:
     """Make a certificate for NAMEs (localhost), signed by this user's own authority."""
     authority = certs.make(Path(out), names or dev.NAMES)
     click.echo(f"{Path(out) / 'cert.pem'}: {certs.facts(Path(out) / 'cert.pem')[0]}")
-    click.echo(f"{Path(out) / 'key.pem'}: its key, for your eyes only")
+    click.echo(f"{Path(out) / 'key.pem'}: its key; keep it secret")
     click.echo(f"{authority}: the authority; to trust it on this machine:")
     click.echo(f"  {certs.trust_line(authority)}")
 

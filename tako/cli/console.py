@@ -13,7 +13,7 @@ def version() -> str:
 
 
 class CliError(click.ClickException):
-    """A mistake that the person at the keyboard can put right; one line, code 2.
+    """A mistake that the user can correct: one line on stderr, exit code 2.
 
     Attributes:
         details: lines to print before it: the traceback of what the app raised.
@@ -22,7 +22,7 @@ class CliError(click.ClickException):
     exit_code = 2
 
     def __init__(self, message: str, details: str = "") -> None:
-        """Make one that says ``message``."""
+        """Make an error with the line ``message``."""
         super().__init__(message)
         self.details = details
 
@@ -33,12 +33,12 @@ def say(text: str) -> None:
 
 
 def with_fix(text: str) -> str:
-    """Return an error's text with what the command has against it."""
+    """Return an error's text with the command that helps instead of the script."""
     return text.replace(HINT, "make one with: tako certs make")
 
 
 def described(error: click.ClickException) -> str:
-    """Return all that there is to say about an error."""
+    """Return what to print for an error: its details, and its one line."""
     line = f"tako: {one_line(error.format_message())}"
     details = error.details if isinstance(error, CliError) else ""
     return f"{details.rstrip()}\n{line}" if details else line

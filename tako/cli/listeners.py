@@ -29,10 +29,10 @@ def bind_all(addresses: tuple[str, ...]) -> Listener:
 
 
 def keep_from_children(addresses: tuple[str, ...]) -> None:
-    """Let no program that the app starts, at its import even, inherit our sockets."""
+    """Keep sockets of ``fd://`` from programs that the app starts, even on import."""
     for address in addresses:
         if address.startswith("fd://"):
-            # bind_all raises for what cannot be
+            # bind_all raises where an address cannot be used
             with contextlib.suppress(OSError, ValueError, ConfigError):
                 for number in descriptors(address.removeprefix("fd://")):
                     os.set_inheritable(number, False)

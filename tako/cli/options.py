@@ -46,7 +46,7 @@ def config_options(command: F) -> F:
 
 
 def make_config(values: dict[str, Any]) -> ServerConfig:
-    """Return the configuration that the options ask for; takes its fields out.
+    """Return the configuration that ``values`` ask for, and remove its fields there.
 
     Raises:
         CliError: a value cannot work.
@@ -91,7 +91,7 @@ def _flag(name: str) -> str:
 
 
 def _default(field: Field) -> Any:
-    """Return a field's default as it is read; that of ``alpn`` is a tuple."""
+    """Return a field's default as it reads in a configuration: ``alpn`` is a tuple."""
     return getattr(_DEFAULTS, field.name)
 
 
@@ -114,7 +114,7 @@ def _shown(default: object) -> str:
 
 
 def _parsed(name: str, value: Any) -> Any:
-    """Return an option's text as the field takes it."""
+    """Return an option's text as a value of the field."""
     if not isinstance(value, str):
         return value
     field = _FIELDS[name]

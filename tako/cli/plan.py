@@ -1,4 +1,4 @@
-"""``Plan``: what the options of ``tako serve`` amount to, checked."""
+"""``Plan``: what the options of ``tako serve`` ask for, checked."""
 
 import configparser
 import json
@@ -27,7 +27,7 @@ _NO_CERT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How to serve what.
+    """What to serve, and how.
 
     Attributes:
         target: ``module:attribute``.
@@ -35,10 +35,10 @@ class Plan:
         wire: what is spoken there.
         cert: the certificate's file, ``None`` without TLS.
         key: its key's file.
-        dev_cert: the two are of the local authority.
+        dev_cert: whether the two are from the local authority.
         config: timeouts and limits.
         workers: processes.
-        reload_folders: what to watch; nothing: do not.
+        reload_folders: what to watch for changes; empty: nothing.
         app_folder: where modules are looked for.
         runtime: ``asyncio`` or ``trio``.
         loop: for asyncio.
@@ -93,7 +93,7 @@ class Plan:
 
 
 def read_plan(options: dict[str, Any]) -> Plan:
-    """Return what the options amount to; takes them out.
+    """Return what the options ask for; ``options`` is changed.
 
     Raises:
         CliError: they contradict each other, or a value cannot work.

@@ -1,4 +1,4 @@
-"""``--reload``: tells when a Python file has changed."""
+"""``--reload``: calls a function when a Python file has changed."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Watch: TypeAlias = Callable[[Callable[[str], None], threading.Event], None]
 
 
 def watched(folders: tuple[Path, ...]) -> Watch | None:
-    """Return what watches ``folders``; ``None`` without any.
+    """Return a function that watches ``folders``; ``None`` without any.
 
     Raises:
         CliError: watchfiles is missing, or a folder is.

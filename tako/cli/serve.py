@@ -29,7 +29,7 @@ from tako.server.service import Dispatcher
 from tako.tls.certificates import ReloadableResolver, TlsCert
 
 
-_GRACE = 5.0  # seconds beyond the drain for what is cancelled then, as of a worker
+_GRACE = 5.0  # seconds after the drain for cancelled tasks; as in the supervisor
 _HANDOVER = 1.0  # seconds in which connections accepted before may still send a request
 
 _SPOKEN = {
@@ -54,7 +54,7 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
     """
     plan.set_up_logging()
     if worker is not None and plan.config.drain_delay is None:
-        # Another worker takes what comes next; this one has accepted some already.
+        # Another worker takes new connections; this one has accepted some already.
         config = dataclasses.replace(plan.config, drain_delay=_HANDOVER)
         plan = dataclasses.replace(plan, config=config)
     resolver = _resolver(plan)
@@ -105,10 +105,10 @@ async def _serve(
 
 
 def _end_in_any_case(limit: float) -> None:
-    """End the process after ``limit`` seconds, whatever ignores its cancellation."""
+    """End the process after ``limit`` seconds, even if a task ignores cancellation."""
 
     def end() -> None:
-        say(f"tako: not at an end {limit:g} s after the signal; ending all the same")
+        say(f"tako: still running {limit:g} s after the signal; exiting now")
         os._exit(1)
 
     timer = threading.Timer(limit, end)
@@ -156,7 +156,7 @@ class Served:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
-        """Start what the router wants to live in, then say that all is ready."""
+        """Enter the router's lifespan, if it has one, then report that all is ready."""
         if self._lifespan is None:
             self._started()
             yield
@@ -167,7 +167,7 @@ class Served:
 
 
 def announce(plan: Plan, listener: Listener, kind: str) -> None:
-    """Say what listens where, what it speaks, and how long its certificate is good."""
+    """Print the addresses, what they speak, and how long the certificate is valid."""
     processes = f", {plan.workers} workers" if plan.workers > 1 else ""
     say(f"tako {version()}: {plan.target} ({kind}) on {plan.runtime}{processes}")
     scheme = "https" if plan.wire == "tls" else "http"

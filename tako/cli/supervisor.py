@@ -1,4 +1,4 @@
-"""The supervisor: worker processes that share listening sockets, and their replacing.
+"""The supervisor: worker processes that share listening sockets.
 
 Theory of operation. The sockets are bound here and inherited by every worker, which is
 this same command with ``TAKO_WORKER`` in its environment. One thread, one loop:
@@ -8,16 +8,17 @@ A worker is *starting* -> *ready* -> *stopping* -> gone, or gone at any time. Ea
 (1 to ``--workers``) has one worker that is starting or ready, and perhaps old ones that
 are stopping.
 
-* The first worker is started alone: if it cannot start, its line says why and that is
-  the end. Then the others.
+* The first worker is started alone: if it cannot start, its line says why, and the
+  supervisor ends. Then the others are started.
 * A worker that dies is replaced: at once if it was ready for a while, else after a
-  pause that doubles. Why one cannot start is said here, once while it stays the same.
+  pause that doubles. Why one cannot start is printed here, again only if it
+  changes.
 * SIGHUP: every worker loads its certificate again, in place; then the places are
   rolled one by one: a replacement is started, and only when it is ready the old worker
   drains. Connections wait in the kernel's queue of the shared socket, so none is
   refused. If a replacement cannot start the roll ends and the old worker stays. A
-  worker that was starting already is rolled, too, once it is ready: there is no
-  telling how much of what was there before it has loaded.
+  worker that was starting already is rolled, too, once it is ready: it may have
+  loaded the old code.
 * SIGUSR1: only the certificates. To a worker both signals mean just that, so it gets
   SIGHUP for either.
 * SIGTERM, SIGINT: every worker drains. The second one kills.
@@ -88,7 +89,7 @@ def supervise(plan: Plan, watch: Watch | None) -> int:
 
 
 class Supervisor:
-    """Keeps the workers."""
+    """Starts, watches, replaces and stops the workers."""
 
     def __init__(self, plan: Plan, listener: Listener) -> None:
         self._plan = plan
@@ -100,7 +101,7 @@ class Supervisor:
         self._signals: deque[int] = deque()
         self._code: int | None = None  # set once this is ending
         self._announced = False
-        self._failure = b""  # why workers cannot start, as it was said last
+        self._failure = b""  # why workers cannot start, as last printed
         self._changes: deque[str] = deque()
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
@@ -142,7 +143,7 @@ class Supervisor:
     # The loop ------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Wait for something, and see to it."""
+        """Wait for an event and handle it."""
         for key, _ in self._selector.select(self._timeout()):
             if key.fileobj is self._woken:
                 self._woken.recv(4096)
@@ -249,7 +250,7 @@ class Supervisor:
         self._roll_on()
 
     def _hear_out(self, child: Child) -> None:
-        """Take what a worker that is gone has still said, and close its pipe."""
+        """Read what a worker wrote before it ended, and close its pipe."""
         if child.ready_pipe >= 0:
             with contextlib.suppress(BlockingIOError):
                 child.said += os.read(child.ready_pipe, _PIPE)
@@ -274,7 +275,7 @@ class Supervisor:
                 self._ended(child)
 
     def _ended(self, child: Child) -> None:
-        """A worker is gone; replace it, or begin to end."""
+        """Replace a worker that has ended, or begin to end."""
         if child.stopping_at is not None or self._code is not None:
             return
         how = _how(child.process.returncode)
@@ -318,7 +319,7 @@ class Supervisor:
     # Rolling -------------------------------------------------------------------------
 
     def _begin_roll(self) -> None:
-        self._failure = b""  # a person asked for the roll: say it again
+        self._failure = b""  # a user asked for this roll: print it again
         self._to_roll = deque(range(1, self._plan.workers + 1))
         self._roll_on()
 
@@ -329,7 +330,7 @@ class Supervisor:
         while self._to_roll:
             holder = self._holder(self._to_roll[0])
             if holder is not None and not holder.ready:
-                return  # it is starting: when it is ready, or gone, we are called
+                return  # it is starting: called again when it is ready, or gone
             place = self._to_roll.popleft()
             if holder is not None:
                 self._start(place, holder)

@@ -112,7 +112,7 @@ def _no_attribute(module_name: str, attribute: str, module: ModuleType) -> str:
 
 
 def _recognised(name: str, found: Any, wrap: Callable[[Any], AsgiApp]) -> Target:
-    """Say what ``found`` is; a factory is called, once."""
+    """Return what ``found`` is; a factory is called, once."""
     target = _servable(name, found, wrap)
     if target is not None:
         return target
@@ -137,7 +137,7 @@ def _recognised(name: str, found: Any, wrap: Callable[[Any], AsgiApp]) -> Target
 
 
 def _foreign(found: Any) -> str | None:
-    """Say what it is if it is an app of another interface."""
+    """Describe ``found`` if it is an app of another interface."""
     if inspect.iscoroutine(found):
         found.close()
         return "an async function that is to return an app: make it a plain function"

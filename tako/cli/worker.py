@@ -1,9 +1,9 @@
-"""A worker's side of the bond with its supervisor: three kinds of descriptors.
+"""A worker's link to its supervisor: three kinds of descriptors.
 
-The *listening sockets* are inherited, so that connections wait in the kernel whoever
-comes and goes. On the *ready pipe* the worker says, once, that it serves, or why not,
-and closes it. The *life pipe* is open as long as the supervisor lives: when it ends,
-the worker drains.
+The *listening sockets* are inherited, so that connections wait in the kernel while
+workers come and go. On the *ready pipe* the worker says, once, that it serves, or why
+not, and closes it. The *life pipe* is open as long as the supervisor lives: when it
+ends, the worker drains.
 """
 
 import os
@@ -37,12 +37,12 @@ class Worker:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """Return what the supervisor left, once; ``None`` if there is none."""
+        """Return what the supervisor has passed on, once; ``None`` without one."""
         value = os.environ.pop(ENVIRONMENT, None)
         if value is None:
             return None
         ready, life, *sockets = map(int, value.split(","))
-        for number in (ready, life, *sockets):  # they are not for what the app starts
+        for number in (ready, life, *sockets):  # not for programs that the app starts
             os.set_inheritable(number, False)
         threading.Thread(target=_outlive, args=(life,), daemon=True).start()
         return cls(adopt(sockets), ready)
