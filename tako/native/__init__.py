@@ -1,1 +1,1 @@
-"""Bytes to bytes: the loops that are worth C, each with its twin in Python."""
+"""Bytes to bytes: the loops that are worth compiling, each with its twin in Python."""

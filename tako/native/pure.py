@@ -127,7 +127,7 @@ def scan_frames(
 
 
 def _large_frame_end(buffer: bytes | bytearray, start: int, max_payload: int) -> int:
-    """Return where a frame with a 16- or 64-bit length ends, 0 if not to be taken."""
+    """Return where a frame with a 16- or 64-bit length ends; 0: do not take it."""
     width, least = (2, 126) if buffer[start + 1] & 1 == 0 else (8, 1 << 16)
     at = start + 2 + width
     size = int.from_bytes(buffer[start + 2 : at], "big")
@@ -167,7 +167,7 @@ def encode_data_frame(
 ) -> bytes:
     """Return what ``encode_frame`` does, inside one HTTP/2 DATA frame without flags.
 
-    Whether the peer takes a DATA frame of that size is for the caller to know.
+    The caller has to know that the peer takes a DATA frame of that size.
 
     Raises:
         UnicodeEncodeError: ``payload`` is text with a surrogate in it.
@@ -241,7 +241,7 @@ def decode_huffman(data: bytes) -> bytes:
     """Return the text of a string in Huffman code (RFC 7541 §5.2).
 
     Raises:
-        HPACKDecodingError: ``data`` is no such code, or is padded as it must not be.
+        HPACKDecodingError: ``data`` is no such code, or its padding is wrong.
     """
     return huffman_table.decode_huffman(data)
 
@@ -250,13 +250,13 @@ class Inbox:
     """Messages that wait for their reader, and credit for the bytes they came with.
 
     Each message read gives its share of ``held`` back, the last one all of it, but not
-    while ``held`` is ``least`` or less: that debt stops no peer.
+    while ``held`` is ``least`` or less: so little credit stops no peer.
 
     Attributes:
-        messages: what waits.
-        weight: what that costs in memory, see ``weigh``; 0 while nothing waits.
-        held: how many bytes came with it.
-        least: how many bytes may be owed.
+        messages: those that wait.
+        weight: what they cost in memory, see ``weigh``; 0 while none waits.
+        held: how many bytes of credit came with them.
+        least: how many bytes of credit need not be given back.
         plain: bytes may be taken: nothing that came before waits to be decoded.
     """
 

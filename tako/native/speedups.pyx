@@ -95,7 +95,7 @@ cdef str unmasked_text(
     target = <unsigned char*>PyUnicode_DATA(text)
     if xor_into(target, source, size, key) < 128:
         return text
-    # Only ASCII may stay in that object, which nobody else has seen: decode out of it.
+    # Only ASCII may stay in that object, which no other code has seen: decode from it.
     return PyUnicode_DecodeUTF8(<const char*>target, size, NULL)
 
 
@@ -317,6 +317,8 @@ def weigh(messages):
     for message in messages:
         total += cost(message)
     return total
+
+
 # ``hpack``'s state machine: four bits at a time, 16 entries for each of 256 states.
 cdef unsigned char NEXT_STATE[4096]
 cdef unsigned char STEP_FLAGS[4096]
