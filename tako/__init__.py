@@ -1,7 +1,7 @@
 """tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers.
 
-What not every program needs has names of its own: ``tako.tls`` (certificates),
-``tako.proxy`` (the PROXY protocol) and ``tako.asgi``.
+What only some programs need is in ``tako.tls`` (certificates), ``tako.proxy`` (the
+PROXY protocol) and ``tako.asgi``.
 """
 
 import sys

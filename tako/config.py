@@ -83,7 +83,7 @@ class Seconds:
 
 
 class OptionalSeconds:
-    """The same for a field that may also be ``None``: switched off."""
+    """``Seconds`` for a field that may also be ``None``, which switches it off."""
 
     def __init__(self, default: float | None) -> None:
         self._default = default
@@ -108,7 +108,7 @@ class Range(NamedTuple):
     Attributes:
         least: the smallest.
         most: the largest.
-        none: ``None`` is taken as well: switched off.
+        none: whether ``None``, which switches it off, is taken as well.
     """
 
     least: int
@@ -117,7 +117,7 @@ class Range(NamedTuple):
 
     @property
     def bounded(self) -> bool:
-        """There is a limit that is not merely that of the machine."""
+        """Whether ``most`` is a limit of its own, not only a bound on any integer."""
         return self.most < _HUGE
 
 
@@ -134,7 +134,7 @@ def count(
 def count(
     default: int | None, least: int = 1, most: int = _HUGE, *, none: bool = False
 ) -> Any:
-    """Return a dataclass field that takes an integer; ``check_counts`` does check it.
+    """Return a dataclass field that takes an integer; ``check_counts`` checks it.
 
     Args:
         default: the value where none is given.
@@ -171,7 +171,10 @@ def check_counts(config: Any) -> None:
 class AcceptBackoff:
     """How long to wait after ``accept()`` failed: doubling from ``initial`` to ``max``.
 
-    Both are seconds (or timedeltas).
+    Both are seconds or timedeltas, and read back as float seconds.
+
+    Raises:
+        ConfigError: a value is not a positive time, or ``max`` is below ``initial``.
     """
 
     initial: Seconds = Seconds(0.005)
@@ -219,7 +222,7 @@ class WireConfig:
     the connection is closed."""
 
     tls_shutdown_timeout: Seconds = Seconds(3.0)
-    """How long an answer to our close_notify is waited for."""
+    """How long to wait for the peer's close_notify and FIN once ours are sent."""
 
     header_read_timeout: OptionalSeconds = OptionalSeconds(30.0)
     """Time for a complete request head."""
@@ -231,7 +234,7 @@ class WireConfig:
     """Idle time between requests; ``None``: ``header_read_timeout``."""
 
     max_header_bytes: int = count(64 * 1024, 256, 1 << 24)
-    """Size of a request head, on HTTP/2 of what it would be on HTTP/1.1."""
+    """Size of a request head; on HTTP/2, the size that it would have on HTTP/1.1."""
 
     max_headers: int = count(100, 1, 10_000)
     """Number of header fields."""
@@ -280,8 +283,8 @@ class WireConfig:
     """Seconds for the acknowledgement of our HTTP/2 SETTINGS."""
 
     ws_close_timeout: Seconds = Seconds(10.0)
-    """How long a peer's Close (and end of stream) is waited for; in a shutdown a
-    session is cancelled when that, and a second, is over."""
+    """How long to wait for a peer's Close (and end of stream); in a shutdown a session
+    is cancelled a second after that."""
 
     def __post_init__(self) -> None:
         check_counts(self)
@@ -305,8 +308,8 @@ class ServerConfig(WireConfig):
 
     drain_delay: OptionalSeconds = OptionalSeconds(None)
     """Time between the last accept and the drain, in which clients that have just
-    connected can still ask, at most: it ends when no connection is left. Useful where
-    others go on listening."""
+    connected can still send a request; it ends early when no connection is left. Useful
+    where other processes go on listening."""
 
     max_connections: int | None = count(None, none=True)
     """Connections served at once; ``None``: no limit."""
@@ -324,9 +327,9 @@ class ServerConfig(WireConfig):
     """Largest PROXY v2 header."""
 
     trust_scheme: bool = False
-    """Believe the scheme that a request names (``:scheme``, or a target in
-    absolute-form), which is that of the connection otherwise. For servers that only
-    proxies can reach, and only if those set it themselves."""
+    """Trust the scheme that a request names (``:scheme``, or a target in
+    absolute-form); without it the scheme is that of the connection. For servers that
+    only proxies can reach, and only if those set it themselves."""
 
     min_rate: int = count(240, 0)
     """Bytes per second that a request body or a blocked response must move at, after
@@ -338,14 +341,14 @@ class ServerConfig(WireConfig):
     half_closed_timeout: OptionalSeconds = OptionalSeconds(30.0)
     """Seconds that an answer may stand still after its client has ended its sending
     direction (FIN, or TLS's close_notify), before it is given up as if the client had
-    reset it: most such clients are gone without another word. An answer that goes
-    on reaching its client has no limit. ``None``: wait for ever."""
+    reset it: most such clients are gone. An answer that goes on reaching its client
+    has no limit. ``None``: wait for ever."""
 
     h2_max_requests: int = count(100_000, 1, 2**30)
     """Requests on one HTTP/2 connection before a graceful GOAWAY."""
 
     h2_max_pending_accept_reset_streams: int = count(1000, 1, 1 << 20)
-    """Resets of unanswered streams that are let pass at once; the allowance refills by
+    """Resets of unanswered streams that are tolerated at once; the allowance refills by
     a thirtieth of it (at least one) a second. Beyond it the connection drains, beyond
     as many again it ends."""
 

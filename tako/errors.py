@@ -6,10 +6,10 @@
     │   └─ TlsConfigError
     ├─ HttpError(status)                 answerable; a handler may raise it
     ├─ ProtocolError                     never raised itself
-    │   ├─ LocalProtocolError            we tried something illegal
-    │   └─ RemoteProtocolError           the peer did
+    │   ├─ LocalProtocolError            the app broke a rule
+    │   └─ RemoteProtocolError           the peer broke a rule
     │       └─ ProxyProtocolError
-    ├─ Disconnected                      no peer is left to tell
+    ├─ Disconnected                      the peer is gone
     └─ WsError                           ``close_code`` is the code on the wire
         ├─ ConnectionClosed(code, reason)
         ├─ ProtocolViolation             1002
@@ -48,6 +48,9 @@ class HttpError(TakoError):
         status: the HTTP status code, 400 to 599.
         detail: text for the response body; the reason phrase where empty.
         headers: further response headers, as ``(name, value)`` pairs.
+
+    Raises:
+        ValueError: ``status`` is out of that range.
     """
 
     def __init__(
@@ -91,11 +94,11 @@ class WsError(TakoError):
     close_code: int = 1006
 
 
-class ConnectionClosed(WsError):  # noqa: N818 - the name of the field's libraries
+class ConnectionClosed(WsError):  # noqa: N818 - its name in other libraries
     """The WebSocket conversation is over.
 
     Args:
-        code: the close code that was agreed; 1005 if the Close frame had none, 1006 if
+        code: the close code; 1005 if the Close frame had none, 1006 if
             there was no Close frame (RFC 6455 §7.1.5).
         reason: the peer's reason, possibly empty.
     """
