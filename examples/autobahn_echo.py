@@ -1,4 +1,4 @@
-"""What the Autobahn test suite talks to: every message comes back as it was."""
+"""The server for the Autobahn test suite: it sends every message back unchanged."""
 
 import sys
 

@@ -15,7 +15,7 @@ members: dict[asyncio.Queue[str], Callable[[], object]] = {}  # inbox: how to dr
 
 def post(text: str) -> None:
     for inbox, drop in list(members.items()):
-        if inbox.full():  # the room waits for nobody
+        if inbox.full():  # the room does not wait for a slow member
             del members[inbox]
             drop()
         else:
@@ -23,7 +23,7 @@ def post(text: str) -> None:
 
 
 async def ws_chat(req: Request) -> TakoWs:
-    name = req.query_params.get("name", "somebody")
+    name = req.query_params.get("name", "anonymous")
 
     async def forward(inbox: asyncio.Queue[str], ws: WebSocket) -> None:
         with suppress(tako.WsError):  # the member left: the reading side notices, too
@@ -40,7 +40,7 @@ async def ws_chat(req: Request) -> TakoWs:
                 async for msg in ws:
                     if isinstance(msg, str):
                         post(f"{name}: {msg}")
-            finally:  # also when cancelled: the room must not keep who is gone
+            finally:  # also when cancelled: the room must not keep a lost member
                 sender.cancel()
                 members.pop(inbox, None)
                 post(f"* {name} left")

@@ -9,7 +9,7 @@ from tako.proxy import ProxyHeader
 
 async def whoami(req: Request) -> str:
     header = req.extensions[ProxyHeader]
-    peer = req.conn_info.peer if req.conn_info else "nobody"
+    peer = req.conn_info.peer if req.conn_info else "unknown"
     return (
         f"Real client: {peer}\n"
         f"PROXY header: version={header.version.name}, "

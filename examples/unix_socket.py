@@ -7,7 +7,7 @@ from tako import Method, Request, Router
 
 
 async def hello(req: Request) -> str:
-    peer = req.conn_info.peer if req.conn_info else "nobody"
+    peer = req.conn_info.peer if req.conn_info else "unknown"
     return f"Hello from Unix socket! Peer: {peer}"
 
 
