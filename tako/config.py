@@ -252,7 +252,8 @@ class WireConfig:
     is 413; ``None``: any. ``Request.stream`` and ASGI apps read as much as comes."""
 
     read_buffer: int = count(64 * 1024, 1024, 1 << 24)
-    """Bytes that HTTP/1.1 keeps unread before it stops reading."""
+    """Bytes that HTTP/1.1 keeps unread before it stops reading; what came in one read
+    of the socket may be more."""
 
     send_timeout: OptionalSeconds = OptionalSeconds(30.0)
     """Seconds that a response may wait without any progress."""

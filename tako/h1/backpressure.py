@@ -2,8 +2,10 @@
 
 HTTP/1.1 has no windows: the one way to slow a peer down is to let TCP's window fill
 up. Bytes that were delivered and not consumed close the gate above ``read_buffer`` and
-open it again below a quarter of that, so that it does not flap with every chunk. Input
-that waits behind a request closes it by its size alone.
+open it again below a quarter of that, so that it does not flap with every chunk. One
+read alone never closes it, however large: its reader takes it in the same turn of the
+loop, as a rule, and each pause costs two changes of what the loop polls. Input that
+waits behind a request closes the gate by its size alone.
 
 Behind a shut gate a FIN or a reset would not be noticed. So the kernel is asked once a
 second; it knows, unless TCP's window is full and nothing can arrive.
@@ -154,6 +156,11 @@ class ReadGate:
         self.queue_shut: bool = False
         self.limit: int = connection.config.read_buffer
         self.unread: int = 0
+
+    def received(self, size: int) -> None:
+        """Shut the gate if ``unread`` demands it after a read of ``size`` bytes."""
+        if self.limit < self.unread > size:
+            self.shut_body()
 
     def settle(self) -> None:
         """Shut or open the gate as ``unread`` demands."""

@@ -242,7 +242,7 @@ class H1Engine:
             if inbox is None or not inbox.take(data):
                 sink.deliver(data)
             if gate.unread > gate.limit:
-                gate.settle()
+                gate.received(len(data))
             return () if self._out or self._sink is None else None
         if self._deaf:
             return ()
@@ -350,7 +350,7 @@ class H1Engine:
             if self._drain_left < 0:
                 self.close()
         else:
-            self._gate.settle()
+            self._gate.received(len(payload))
 
     def _complete_body(self, exchange: H1Exchange, body: RequestBody) -> None:
         self._body = None

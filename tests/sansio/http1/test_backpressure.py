@@ -3,6 +3,7 @@
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.seams import Pause
 from tako.errors import RemoteProtocolError
 from tako.h1 import H1Exchange
 from tests.support.h1_peer import H1Peer, read_body
@@ -71,7 +72,7 @@ def test_rate_is_not_measured_while_we_do_not_read() -> None:
         await reads(exchange)
 
     client = peer(handler=late, read_buffer=1024)
-    client.send(POST + b"x" * 2048)
+    client.send(POST + b"x" * 2048, size=1024)
     assert client.connection.pauses
     client.runtime.advance(999)
     assert not client.closed
@@ -81,13 +82,26 @@ def test_rate_is_not_measured_while_we_do_not_read() -> None:
     assert [answer.status for answer in client.answers()] == [200]
 
 
+def test_one_read_does_not_pause_but_the_next_one_does() -> None:
+    async def late(exchange: H1Exchange) -> None:
+        await exchange.connection.runtime.sleep(1000)
+        await reads(exchange)
+
+    client = peer(handler=late, read_buffer=1024)
+    client.send(POST)
+    client.send(b"x" * 50_000)
+    assert not client.connection.pauses
+    client.send(b"x")
+    assert client.connection.pauses == Pause.BODY
+
+
 def test_rate_is_measured_again_after_a_pause() -> None:
     async def late(exchange: H1Exchange) -> None:
         await exchange.connection.runtime.sleep(100)
         await reads(exchange)
 
     client = peer(handler=late, read_buffer=1024)
-    client.send(POST + b"x" * 2048)
+    client.send(POST + b"x" * 2048, size=1024)
     client.runtime.advance(100)
     assert not client.closed
     client.runtime.advance(10)

@@ -381,6 +381,15 @@ def test_unread_tunnel_bytes_pause_reading() -> None:
     assert not peer.connection.pauses
 
 
+def test_one_read_of_a_tunnel_does_not_pause_but_the_next_one_does() -> None:
+    sink = Sink(hungry=False)
+    peer = opened(sink, ServerConfig(read_buffer=1024))
+    peer.send(b"x" * 50_000)
+    assert not peer.connection.pauses
+    peer.send(b"x")
+    assert peer.connection.pauses == Pause.BODY
+
+
 def test_wake_writers_reaches_the_tunnel() -> None:
     sink = Sink()
     peer = opened(sink)
@@ -410,7 +419,7 @@ def test_our_end_half_closes_and_what_comes_is_dropped() -> None:
 def test_our_end_reads_on_though_much_is_unread() -> None:
     sink = Sink(hungry=False)
     peer = opened(sink, ServerConfig(read_buffer=1024))
-    peer.send(b"x" * 2048)
+    peer.send(b"x" * 2048, size=1024)
     assert peer.connection.pauses
     sink.tunnel.send_data(b"bye", end=True)
     assert not peer.connection.pauses
