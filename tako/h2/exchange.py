@@ -24,7 +24,6 @@ from tako.http.response_fields import NO_CONTENT, read_fields
 
 if TYPE_CHECKING:
     from tako.core.loop import Task
-    from tako.core.min_rate import MinRate
     from tako.h2.engine import H2Engine
 
 
@@ -47,11 +46,8 @@ class H2Exchange(H2Stream):
         "end_callbacks",
         "expected",
         "head_sent",
-        "moved",
-        "pace",
         "received",
         "request",
-        "send_pace",
         "task",
     )
 
@@ -94,10 +90,6 @@ class H2Exchange(H2Stream):
         self._answered_by_engine = False  # the handler's body is dropped
         self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
-        # What the watch has seen
-        self.moved: int = 0
-        self.pace: MinRate | None = None
-        self.send_pace: MinRate | None = None
 
     def expect_continue(self) -> None:
         """The peer waits for 100 (Continue) before it sends the body."""

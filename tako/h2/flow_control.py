@@ -81,7 +81,7 @@ class Outbox:
     Bytes in order, taken out in pieces that fit into a frame.
     """
 
-    __slots__ = ("_pieces", "size")
+    __slots__ = ("_pieces", "size", "taken")
 
     def __init__(self) -> None:
         # Made when first needed: most streams of a connection never have to wait, and
@@ -89,6 +89,8 @@ class Outbox:
         self._pieces: deque[Piece] | None = None
         self.size: int = 0
         """How many bytes wait."""
+        self.taken: int = 0
+        """How many bytes were taken out so far."""
 
     def add(self, data: bytes) -> None:
         """Append ``data``; large ones are not copied however often they will be cut."""
@@ -106,12 +108,14 @@ class Outbox:
             data = memoryview(pieces[0])
             pieces[0] = data[room:]
             self.size -= room
+            self.taken += room
             return data[:room]
         taken: list[Piece] = []
         while pieces and len(pieces[0]) <= room:
             piece = pieces.popleft()
             room -= len(piece)
             self.size -= len(piece)
+            self.taken += len(piece)
             taken.append(piece)
         return taken[0] if len(taken) == 1 else b"".join(taken)
 

@@ -15,13 +15,16 @@ the client must not take that for a failure. Some do, where they were about to s
 rest of a small body: curl 7.88 fails one POST in six. So the stream first stays open
 for a moment, its body is dropped, and only a peer that goes on sending is reset.
 
+What ``Watch`` knows of a stream is in a ``_Watched`` of its own. Those are made at a
+look, so a stream that is over within a second never has one.
+
 Invariant: ``LateBodies`` waits only for streams that are not closed.
 """
 
 from collections.abc import Callable, Mapping
 
 from tako.core.error_code import ErrorCode
-from tako.core.min_rate import TICK, countable, min_rate_of
+from tako.core.min_rate import TICK, MinRate, countable, min_rate_of
 from tako.core.seams import ServerConnection
 from tako.h2.exchange import H2Exchange
 from tako.h2.stream import H2Stream
@@ -29,6 +32,21 @@ from tako.h2.stream import H2Stream
 
 _NEVER = float("inf")
 _LATE_BODY = 0.5  # seconds for the rest of a body, after the answer
+
+
+class _Watched:
+    """What was seen of one stream at the last look."""
+
+    __slots__ = ("received", "receiving", "sending", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        """Bytes of the request body."""
+        self.receiving: MinRate | None = None
+        self.sent = 0
+        """Bytes of output that the windows had room for."""
+        self.sending: MinRate | None = None
+        """``None`` where no output was waiting."""
 
 
 class Watch:
@@ -42,6 +60,7 @@ class Watch:
         "_looked",
         "_rate",
         "_timeout",
+        "_watched",
     )
 
     def __init__(
@@ -58,6 +77,7 @@ class Watch:
         self._rate = 0 if config.min_rate_grace is None else config.min_rate
         self._timeout = _NEVER if config.send_timeout is None else config.send_timeout
         self._looked = 0.0
+        self._watched: dict[H2Exchange, _Watched] = {}
         self._deadline = connection.deadlines.new(self._look)
 
     def start(self) -> None:
@@ -69,45 +89,57 @@ class Watch:
     def stop(self) -> None:
         """The connection is over."""
         self._deadline.set(None)
+        self._watched.clear()
 
     def _look(self) -> None:
         now = self._connection.time()
         elapsed, self._looked = countable(now - self._looked), now
-        watched = not self._connection.writable
-        for exchange in [] if watched else list(self._exchanges.values()):
-            receiving = not (exchange.peer_ended or exchange.tunnel)
-            sending = bool(exchange.outbox.size)
-            if (receiving and not self._comes(exchange, elapsed)) or (
-                sending and not self._leaves(exchange, elapsed)
-            ):
-                self._expired(exchange)
-                continue
-            if not sending:
-                exchange.send_pace = None
-            watched = watched or receiving or sending
+        if self._connection.writable:
+            self._look_at_streams(elapsed)
+            watched = bool(self._watched)
+        else:
+            watched = True  # later
         if watched:
             self._deadline.set(now + TICK)
         self._connection.flush()
 
-    def _comes(self, exchange: H2Exchange, elapsed: float) -> bool:
+    def _look_at_streams(self, elapsed: float) -> None:
+        before, self._watched = self._watched, {}
+        for exchange in list(self._exchanges.values()):
+            receiving = not (exchange.peer_ended or exchange.tunnel)
+            sending = bool(exchange.outbox.size)
+            if not (receiving or sending):
+                continue
+            seen = before.get(exchange) or _Watched()
+            if (receiving and not self._receives(exchange, seen, elapsed)) or (
+                sending and not self._sends(exchange, seen, elapsed)
+            ):
+                self._expired(exchange)
+                continue
+            if not sending:
+                seen.sending = None
+            self._watched[exchange] = seen
+
+    def _receives(self, exchange: H2Exchange, seen: _Watched, elapsed: float) -> bool:
+        """Tell whether the request body comes fast enough."""
         if not self._rate or exchange.awaits_handler:
             return True
-        if exchange.pace is None:
-            exchange.pace = min_rate_of(self._connection.config)
-        moved = exchange.received - exchange.moved
-        exchange.moved = exchange.received
+        if seen.receiving is None:
+            seen.receiving = min_rate_of(self._connection.config)
+        moved = exchange.received - seen.received
+        seen.received = exchange.received
         if exchange.window <= 0 and not moved:
             return True  # the application holds credit back
-        return exchange.pace.elapsed(elapsed, moved)
+        return seen.receiving.elapsed(elapsed, moved)
 
-    def _leaves(self, exchange: H2Exchange, elapsed: float) -> bool:
-        pace = exchange.send_pace
-        if pace is None:
-            exchange.send_pace = min_rate_of(self._connection.config)
-            exchange.sent = 0
+    def _sends(self, exchange: H2Exchange, seen: _Watched, elapsed: float) -> bool:
+        """Tell whether the client takes output fast enough."""
+        moved = exchange.outbox.taken - seen.sent
+        seen.sent = exchange.outbox.taken
+        if seen.sending is None:
+            seen.sending = min_rate_of(self._connection.config)
             return True
-        moved, exchange.sent = exchange.sent, 0
-        return pace.elapsed_or_stalled(elapsed, moved, self._timeout)
+        return seen.sending.elapsed_or_stalled(elapsed, moved, self._timeout)
 
 
 class LateBodies:

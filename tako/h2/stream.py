@@ -108,7 +108,6 @@ class H2Stream:
         "over",
         "peer_ended",
         "queued",
-        "sent",
         "sink",
         "state",
         "stream_id",
@@ -160,7 +159,6 @@ class H2Stream:
         self._discard_rest = False  # the peer need not end its direction
         self._trailers: list[RawHeader] | None = None
         self.queued: bool = False
-        self.sent: int = 0
 
     def _enter(self, state: StreamState) -> None:
         """Change the state, and the flags that derive from it."""
@@ -290,7 +288,6 @@ class H2Stream:
         )
         last = self._end_queued and not self.outbox.size and self._trailers is None
         self._output.send_data(self.stream_id, data, end=last)
-        self.sent += len(data)
         if last:
             self._output_ended()
         elif self._end_queued and not self.outbox.size:
