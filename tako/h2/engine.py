@@ -45,7 +45,7 @@ from tako.h2.reader import FrameReader
 from tako.h2.request_head import Refusal, check_head, check_trailers
 from tako.h2.rules import TokenBucket
 from tako.h2.slow_streams import LateBodies, Watch
-from tako.h2.stream import H2Stream
+from tako.h2.stream import Cause, H2Stream
 from tako.http.conn_info import scheme_of
 from tako.http.request import Request
 from tako.http.request_head import RequestHead
@@ -57,6 +57,11 @@ if TYPE_CHECKING:
 
 
 _RESET_REFILL = 30  # seconds in which the bucket of resets fills up
+
+_COMPLETE = Cause.COMPLETE  # cheaper than by its class
+_SENDS_RESET = frozenset({Cause.RESET_BY_US, Cause.MALFORMED, Cause.FAULT, Cause.SLOW})
+_COUNTED = frozenset({Cause.RESET_BY_PEER, Cause.MALFORMED, Cause.FAULT})
+_CANCELS = frozenset({Cause.RESET_BY_PEER, Cause.FAULT, Cause.SLOW, Cause.LOST})
 
 
 class H2Engine:
@@ -195,7 +200,8 @@ class H2Engine:
             case TrailersReceived():
                 self._trailers(event)
             case StreamReset():
-                self._stream_reset(event)
+                exchange = self.exchanges[event.stream_id]
+                self.end_stream(exchange, Cause.RESET_BY_PEER)
             case WindowUpdated():
                 self._window_updated(event.stream_id or 0)
             case RemoteSettingsChanged():
@@ -218,12 +224,8 @@ class H2Engine:
         if exchange is None:
             self._reject(stream_id, code)
             self._count_reset()
-            return
-        counted = not exchange.over
-        self._output.reset(stream_id, code)
-        self._drop(exchange)
-        if counted:
-            self._count_reset()
+        else:
+            self.end_stream(exchange, Cause.FAULT, code)
 
     def fail(self, code: int) -> None:
         """End the connection with an error (RFC 9113 §5.4.1)."""
@@ -240,22 +242,43 @@ class H2Engine:
         if self._shutting_down:
             exchange.sink.shut_down()
 
-    def stream_closed(self, exchange: H2Stream) -> None:
-        """Forget a stream that both sides have ended."""
-        exchange.cut()
-        del self.exchanges[exchange.stream_id]
-        self._late_bodies.remove(exchange)
-        self._reader.stream_closed(exchange.stream_id)
-        self._lifecycle.stream_closed()
+    def end_stream(self, stream: H2Stream, cause: Cause, code: int = 0) -> None:
+        """Close an open stream; ``code`` is that of RST_STREAM where one is sent.
 
-    def reset(self, exchange: H2Stream, code: int) -> None:
-        """Reset a stream by the application's wish, or for want of time."""
-        if exchange.over and exchange.peer_ended:
-            self.stream_closed(exchange)  # nothing is left to cut off
+        What follows from the cause, beside that the stream is closed and forgotten:
+
+            cause          RST_STREAM   counted   the handler, or the tunnel's sink
+            COMPLETE       no           no        goes on
+            RESET_BY_US    sent         no        goes on; ``Disconnected``
+            RESET_BY_PEER  received     yes       is cancelled; ``Disconnected``
+            MALFORMED      sent         yes       goes on; ``Disconnected``
+            FAULT          sent         yes       is cancelled; ``Disconnected``
+            SLOW           sent         no        is cancelled; ``Disconnected``
+            LOST           no           no        is cancelled; ``Disconnected``
+
+        *Counted* against the bucket of resets: unless the answer was complete. The task
+        of a tunnel is never cancelled: its sink sees to its end.
+        """
+        stream_id = stream.stream_id
+        counted = cause in _COUNTED and not stream.over
+        if cause in _SENDS_RESET:
+            self._output.reset(stream_id, code)
+        stream.cut()
+        exchange = self.exchanges.pop(stream_id)
+        self._late_bodies.remove(exchange)
+        if cause is _COMPLETE:
+            self._reader.stream_closed(stream_id)
+            self._lifecycle.stream_closed()
             return
-        self._output.reset(exchange.stream_id, code)
-        self._forget(exchange, by_peer=False)
-        exchange.sink.deliver_eof(Disconnected())
+        by_peer = cause is Cause.RESET_BY_PEER
+        self._reader.stream_reset(stream_id, by_peer=by_peer)
+        self._lifecycle.stream_closed()
+        if cause in _CANCELS:
+            self._abandon(exchange)
+        else:
+            exchange.sink.deliver_eof(Disconnected())
+        if counted:
+            self._count_reset()
 
     def answered_early(self, exchange: H2Exchange) -> None:
         """Let the peer finish a body that is not wanted any more."""
@@ -296,7 +319,7 @@ class H2Engine:
     def cut_all(self) -> None:
         """Close every stream; send nothing."""
         for exchange in list(self.exchanges.values()):
-            self._drop(exchange)
+            self.end_stream(exchange, Cause.LOST)
 
     # Requests ---------------------------------------------------------------------
 
@@ -382,7 +405,7 @@ class H2Engine:
         if code is None and event.stream_ended is not None and not exchange.closed:
             code = exchange.receive_end()
         if code is not None:
-            self._content_fault(exchange, code)
+            self._malformed(exchange, code)
 
     def _trailers(self, event: TrailersReceived) -> None:
         exchange = self.exchanges[event.stream_id]
@@ -392,42 +415,28 @@ class H2Engine:
             return
         if trailers is None or event.stream_ended is None:
             # RFC 9113 §8.1: trailers end the stream
-            self._content_fault(exchange, ErrorCode.PROTOCOL_ERROR)
+            self._malformed(exchange, ErrorCode.PROTOCOL_ERROR)
             return
         exchange.body.trailers += trailers
         code = exchange.receive_end()
         if code is not None:
-            self._content_fault(exchange, code)
+            self._malformed(exchange, code)
 
-    def _content_fault(self, exchange: H2Exchange, code: int) -> None:
-        """Reset a stream whose body is malformed; its reader is told."""
-        counted = not exchange.over
+    def _malformed(self, exchange: H2Exchange, code: int) -> None:
+        """Reset a stream with a malformed body; the handler may still read it."""
         exchange.sink.deliver_eof(RemoteProtocolError("the request body is malformed"))
         if not exchange.closed:
-            self.reset(exchange, code)
-        if counted:
-            self._count_reset()
+            self.end_stream(exchange, Cause.MALFORMED, code)
 
     # Streams that end -------------------------------------------------------------
-
-    def _stream_reset(self, event: StreamReset) -> None:
-        """Take note of an RST_STREAM, received or sent by ``h2``."""
-        exchange = self.exchanges.get(event.stream_id)
-        if exchange is None:
-            return
-        counted = not exchange.over
-        self._drop(exchange, by_peer=event.remote_reset)
-        if counted:
-            self._count_reset()
 
     def _reject(self, stream_id: int, code: int) -> None:
         """Reset a stream that never became an exchange."""
         self._output.reset(stream_id, code)
         self._reader.stream_reset(stream_id, by_peer=False)
 
-    def _drop(self, exchange: H2Exchange, *, by_peer: bool = False) -> None:
-        """Let go of an exchange whose peer does not want or deserve the answer."""
-        self._forget(exchange, by_peer=by_peer)
+    def _abandon(self, exchange: H2Exchange) -> None:
+        """Cancel the handler of a request that needs no answer any more."""
         if exchange.task is None and exchange in self._requests:
             self._requests.remove(exchange)  # its handler never started
             self.handler_ended(exchange)
@@ -436,18 +445,11 @@ class H2Engine:
         if exchange.task is not None and not exchange.tunnel:
             exchange.task.cancel()
 
-    def _forget(self, exchange: H2Stream, *, by_peer: bool) -> None:
-        exchange.cut()
-        self.exchanges.pop(exchange.stream_id, None)
-        self._late_bodies.remove(exchange)
-        self._reader.stream_reset(exchange.stream_id, by_peer=by_peer)
-        self._lifecycle.stream_closed()
-
     def _cut_incomplete(self) -> None:
         """Close the streams that need more input, when there will be none."""
         for exchange in list(self.exchanges.values()):
             if exchange.tunnel or not exchange.peer_ended:
-                self._drop(exchange)
+                self.end_stream(exchange, Cause.LOST)
 
     def _bucket(self) -> TokenBucket:
         size = self._connection.config.h2_max_pending_accept_reset_streams
@@ -465,8 +467,7 @@ class H2Engine:
             self._lifecycle.calm_down()
 
     def _too_slow(self, exchange: H2Exchange) -> None:
-        self._output.reset(exchange.stream_id, ErrorCode.CANCEL)
-        self._drop(exchange)
+        self.end_stream(exchange, Cause.SLOW, ErrorCode.CANCEL)
 
     # Windows ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from tako.core.seams import Connection, Sink
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
 from tako.h2.response_head import response_head, text_head, tunnel_head
-from tako.h2.stream import H2Stream, StreamState
+from tako.h2.stream import Cause, H2Stream, StreamState
 from tako.http.headers import RawHeader
 from tako.http.pieces import keep
 from tako.http.request import EndCallback, Request
@@ -237,7 +237,7 @@ class H2Exchange(H2Stream):
     def receive_end(self) -> ErrorCode | None:
         """The peer has ended its direction; return why the stream must end."""
         if self.over:
-            self._engine.stream_closed(self)
+            self._engine.end_stream(self, Cause.COMPLETE)
         else:
             self._enter(_HALF_CLOSED_REMOTE)
         if self.expected is not None and self.received != self.expected:
@@ -268,7 +268,7 @@ class H2Exchange(H2Stream):
         if self.closed or self.tunnel:
             return
         if self._answered_by_engine or self.connect:
-            self._engine.reset(self, ErrorCode.NO_ERROR)
+            self._engine.end_stream(self, Cause.RESET_BY_US, ErrorCode.NO_ERROR)
         else:
             # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
             self._engine.answered_early(self)

@@ -436,14 +436,17 @@ class FrameReader:
             self._receiver.streams_seen, self._output.data_frames
         ):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
-        live = stream_id in self._receiver.exchanges
+        exchange = self._receiver.exchanges.get(stream_id)
         increment = int.from_bytes(payload) & frames.MAX_WINDOW  # RFC 9113 §6.9
         if not increment:
             if not stream_id:  # RFC 9113 §6.9
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
-            if live:
+            if exchange is not None:
                 self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
-        elif live or not stream_id:
+        elif exchange is not None and exchange.send_window + increment > frames.MAX_WINDOW:
+            # RFC 9113 §6.9.1
+            self._receiver.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+        elif exchange is not None or not stream_id:
             self._feed(frames.window_update(stream_id, increment))
 
     def _rst_stream(self, stream_id: int, payload: bytes) -> None:

@@ -87,6 +87,25 @@ _HALF_CLOSED_REMOTE = StreamState.HALF_CLOSED_REMOTE
 _CLOSED = StreamState.CLOSED
 
 
+class Cause(enum.IntEnum):
+    """Why a stream is closed; ``H2Engine.end_stream`` says what each leads to."""
+
+    COMPLETE = 0
+    """Both sides have sent END_STREAM."""
+    RESET_BY_US = 1
+    """The application resets it, or an early answer is followed by too much."""
+    RESET_BY_PEER = 2
+    """RST_STREAM was received."""
+    MALFORMED = 3
+    """The content of the request breaks a rule (RFC 9113 §8.1.1)."""
+    FAULT = 4
+    """A frame breaks a rule of its stream (RFC 9113 §5.4.2)."""
+    SLOW = 5
+    """The peer is slower than it must be."""
+    LOST = 6
+    """The connection is lost, or ends before the stream can."""
+
+
 class H2Stream:
     """One stream as a byte pipe; ``H2Exchange`` makes it ``seams.Tunnel``."""
 
@@ -176,6 +195,11 @@ class H2Stream:
             _logger.debug("%#x: stream %d is %s", id(self), self.stream_id, state.name)
 
     @property
+    def send_window(self) -> int:
+        """Bytes that the peer has room for on this stream."""
+        return self._stream.outbound_flow_control_window
+
+    @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
         return self.outbox.size < self._output.mark and self.connection.writable
@@ -256,7 +280,7 @@ class H2Stream:
         if code is ErrorCode.NO_ERROR and self._end_queued and not self.over:
             self._discard_rest = True  # what is queued is sent first
             return
-        self._engine.reset(self, code)
+        self._engine.end_stream(self, Cause.RESET_BY_US, code)
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, together with what other streams are about to queue.
@@ -316,8 +340,8 @@ class H2Stream:
         """END_STREAM was sent."""
         self._end_queued = True
         if self.peer_ended:
-            self._engine.stream_closed(self)
+            self._engine.end_stream(self, Cause.COMPLETE)
             return
         self._enter(_HALF_CLOSED_LOCAL)
         if self._discard_rest:
-            self._engine.reset(self, ErrorCode.NO_ERROR)
+            self._engine.end_stream(self, Cause.RESET_BY_US, ErrorCode.NO_ERROR)
