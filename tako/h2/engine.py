@@ -40,7 +40,7 @@ from tako.h2.exchange import H2Exchange
 from tako.h2.flow_control import Output
 from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.h2_library import Library
-from tako.h2.lifecycle import Lifecycle
+from tako.h2.lifecycle import Lifecycle, H2Phase
 from tako.h2.reader import FrameReader
 from tako.h2.request_head import Refusal, check_head, check_trailers
 from tako.h2.rules import TokenBucket
@@ -299,11 +299,6 @@ class H2Engine:
 
     # What the lifecycle asks ------------------------------------------------------
 
-    @property
-    def busy(self) -> bool:
-        """Whether there are open streams."""
-        return bool(self.exchanges)
-
     def close(self) -> None:
         """Let the connection close once all is written."""
         self._reader.stop()
@@ -333,7 +328,7 @@ class H2Engine:
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
             # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
-            if self._lifecycle.calming:
+            if self._lifecycle.phase is H2Phase.CALMING:
                 self._count_reset()
             return
         fields = event.headers
@@ -362,7 +357,7 @@ class H2Engine:
     def _refuse(self, stream_id: int, refusal: Refusal, *, ended: bool) -> None:
         """Answer without a handler; counted, for the peer has our limits to know."""
         self._count_reset()
-        if self._lifecycle.lingering:
+        if self._lifecycle.phase is H2Phase.LINGERING:
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             return
         exchange = H2Exchange(self, self._connection, self._output, stream_id)
@@ -459,7 +454,7 @@ class H2Engine:
     def _count_reset(self) -> None:
         if self._resets.spend(1, self._connection.time()):
             return
-        if self._lifecycle.calming:
+        if self._lifecycle.phase >= H2Phase.CALMING:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM)
             self.cut_all()
         else:

@@ -1,27 +1,35 @@
 """How an HTTP/2 connection ends: GOAWAY, draining, idleness, silence.
 
 Theory of operation. ``h2`` would stop working at the first GOAWAY, so the frames are
-written here. A connection is *serving*; then *draining*, from a first GOAWAY that names
-no stream (RFC 9113 §6.8: 2^31-1) until the answer to a PING shows that the peer has
-read it, or a second has passed; then *refusing*, after a GOAWAY with the last stream
-that will be answered. It is *calming* when the peer resets too much: refusing, for some
-seconds, after which what is left is cut. It *lingers* when the peer broke the
-connection: nothing is read any more, but what it asked before is answered. It ends when
-no stream is left.
+written here. ``H2Phase`` says how far the connection is from its end. An orderly end has
+two GOAWAYs (RFC 9113 §6.8): the first names no stream (2^31-1) and comes with a PING;
+once the peer has answered that, or a second has passed, it has read the GOAWAY, and the
+second one names the last stream that will be answered. Where the peer opens no more
+streams anyway the first is left out. In every phase but the first two the connection
+closes when no stream is left; in ``CALMING`` and ``LINGERING`` also when time is up.
 
-Invariants: ``refusing`` and ``lingering`` imply that the last GOAWAY has been sent;
-``calming`` implies ``refusing``; no GOAWAY names a later stream than one before it.
+Invariants: ``_enter`` alone sets ``phase``; no GOAWAY names a later stream than one
+before it.
 """
 
-from typing import Protocol
+import enum
+import logging
+from typing import TYPE_CHECKING
 
 from tako.config import WireConfig
 from tako.core.error_code import ErrorCode
 from tako.core.seams import ServerConnection
+from tako.core.states import check_transition
 from tako.h2 import frames
 from tako.h2.flow_control import Output
 from tako.h2.frames import MAX_STREAM_ID
 
+
+if TYPE_CHECKING:
+    from tako.h2.engine import H2Engine
+
+
+_logger = logging.getLogger("tako.h2")
 
 _IDLE_TIMEOUT = 75.0  # where the configuration sets none
 _DRAIN_TIMEOUT = 1.0  # for the round trip between the two GOAWAYs
@@ -33,25 +41,33 @@ _DRAIN_PING = b"drained?"
 _ALIVE_PING = b"alive?\0\0"
 
 
-class Streams(Protocol):
-    """What the lifecycle asks of its engine."""
+class H2Phase(enum.IntEnum):
+    """How far an HTTP/2 connection is from its end."""
 
-    @property
-    def busy(self) -> bool:
-        """There are streams that are not closed."""
-        ...
+    SERVING = 0
+    """Requests are taken and answered."""
+    DRAINING = 1
+    """We have announced the end; what the peer asked before it knew is still taken."""
+    PEER_LEAVES = 2
+    """The peer has sent GOAWAY, or FIN."""
+    REFUSING = 3
+    """The last GOAWAY was sent: new streams are refused, what is open is answered."""
+    CALMING = 4
+    """The same, for some seconds, because the peer resets too much."""
+    LINGERING = 5
+    """The connection is broken: nothing is read, what is open is answered for a while."""
 
-    def close(self) -> None:
-        """The connection has nothing more to say."""
-        ...
 
-    def say_goodbye(self) -> None:
-        """Let every tunnel tell its peer that this is the end."""
-        ...
-
-    def cut_all(self) -> None:
-        """Close every stream; the peer will not read the answers."""
-        ...
+_NEXT: dict[H2Phase, frozenset[H2Phase]] = {
+    H2Phase.SERVING: frozenset(
+        {H2Phase.DRAINING, H2Phase.PEER_LEAVES, H2Phase.CALMING, H2Phase.LINGERING}
+    ),
+    H2Phase.DRAINING: frozenset({H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}),
+    H2Phase.PEER_LEAVES: frozenset({H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}),
+    H2Phase.REFUSING: frozenset({H2Phase.CALMING, H2Phase.LINGERING}),
+    H2Phase.CALMING: frozenset({H2Phase.LINGERING}),
+    H2Phase.LINGERING: frozenset(),
+}
 
 
 def idle_timeout(config: WireConfig) -> float:
@@ -65,8 +81,8 @@ class Lifecycle:
     __slots__ = (
         "_ack_deadline",
         "_connection",
-        "_draining",
         "_end_deadline",
+        "_engine",
         "_heard",
         "_idle_deadline",
         "_interval",
@@ -74,29 +90,20 @@ class Lifecycle:
         "_output",
         "_ping_deadline",
         "_ping_sent",
-        "_streams",
-        "calming",
-        "lingering",
-        "peer_leaves",
+        "phase",
         "refusing",
     )
 
     def __init__(
-        self, streams: Streams, connection: ServerConnection, output: Output
+        self, engine: "H2Engine", connection: ServerConnection, output: Output
     ) -> None:
-        self._streams = streams
+        self._engine = engine
         self._connection = connection
         self._output = output
-        self._draining = False
         self._last_stream = MAX_STREAM_ID  # in the latest GOAWAY
+        self.phase: H2Phase = H2Phase.SERVING
         self.refusing: bool = False
         """The last GOAWAY was sent: new streams are refused."""
-        self.calming: bool = False
-        """So they are because the peer resets too much."""
-        self.lingering: bool = False
-        """Nothing more is read from the peer."""
-        self.peer_leaves: bool = False
-        """The peer has sent GOAWAY, or the end of its direction."""
         new, now = connection.deadlines.new, connection.time()
         self._idle_deadline = new(self.begin_drain)
         self._idle_deadline.set(now + idle_timeout(connection.config))
@@ -110,6 +117,16 @@ class Lifecycle:
         self._ping_deadline = new(self._silent)
         if self._interval is not None:
             self._ping_deadline.set(now + self._interval)
+
+    def _enter(self, phase: H2Phase) -> None:
+        """Change the phase, and the flag that derives from it."""
+        if __debug__:
+            check_transition(_NEXT, self.phase, phase)
+        self.phase = phase
+        self.refusing = phase >= H2Phase.REFUSING
+        self._idle_deadline.set(None)
+        if self._output.trace:
+            _logger.debug("%#x: connection is %s", id(self), phase.name)
 
     # What happens -----------------------------------------------------------------
 
@@ -128,11 +145,11 @@ class Lifecycle:
 
     def stream_closed(self) -> None:
         """A stream has ended, perhaps the last."""
-        if self._streams.busy:
+        if self._engine.exchanges:
             return
-        if self.refusing or self.lingering or self.peer_leaves:
+        if self.phase >= H2Phase.PEER_LEAVES:
             self._close()
-        elif not self._draining:
+        elif self.phase is H2Phase.SERVING:
             timeout = idle_timeout(self._connection.config)
             self._idle_deadline.set(self._connection.time() + timeout)
 
@@ -142,14 +159,16 @@ class Lifecycle:
 
     def ping_acknowledged(self, payload: bytes) -> None:
         """The peer has read what was sent before that PING."""
-        if payload == _DRAIN_PING and self._draining:
-            self._finish_drain()
+        if payload == _DRAIN_PING and self.phase is H2Phase.DRAINING:
+            self._refuse()
 
     def leave(self) -> None:
         """The peer will open no more streams."""
-        self.peer_leaves = True
-        if not self._streams.busy:
-            self._close()
+        if self.phase is H2Phase.SERVING:
+            self._enter(H2Phase.PEER_LEAVES)
+            self._close_unless_busy()
+        elif self.phase is H2Phase.DRAINING:
+            self._refuse()  # what the PING was to find out is known
 
     def silenced(self) -> None:
         """The peer has ended its direction: it cannot acknowledge anything any more."""
@@ -166,42 +185,37 @@ class Lifecycle:
 
     def begin_drain(self) -> None:
         """Announce the end, and finish what is open (RFC 9113 §6.8)."""
-        if self._draining or self.refusing or self.lingering:
-            return
-        self._draining = True
-        self._idle_deadline.set(None)
-        self._output.frames += (
-            frames.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR),
-            frames.frame(frames.PING, 0, 0, _DRAIN_PING),
-        )
-        self._end_deadline.set(self._connection.time() + _DRAIN_TIMEOUT)
-        self._connection.flush()
+        if self.phase is H2Phase.SERVING:
+            self._enter(H2Phase.DRAINING)
+            self._output.frames += (
+                frames.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR),
+                frames.frame(frames.PING, 0, 0, _DRAIN_PING),
+            )
+            self._end_deadline.set(self._connection.time() + _DRAIN_TIMEOUT)
+            self._connection.flush()
+        elif self.phase is H2Phase.PEER_LEAVES:
+            self._refuse()
 
     def calm_down(self) -> None:
         """Accept nothing new, and give what is open some seconds."""
-        self._draining = False
-        self.refusing = self.calming = True
-        self._idle_deadline.set(None)
+        self._enter(H2Phase.CALMING)
         self._goaway(ErrorCode.ENHANCE_YOUR_CALM)
         timeout = self._connection.config.h2_reset_drain_timeout
         self._end_deadline.set(self._connection.time() + timeout)
-        if not self._streams.busy:
-            self._close()
+        self._close_unless_busy()
         self._connection.flush()
 
     def fail(self, code: int) -> None:
         """End the connection with an error; what can be answered, is."""
-        if self.lingering:
+        if self.phase is H2Phase.LINGERING:
             return
-        self.lingering = True
+        self._enter(H2Phase.LINGERING)
         self.stop_timers()
         self._goaway(code)
-        if not self._streams.busy:
-            self._close()
-        else:
-            calm = code == ErrorCode.ENHANCE_YOUR_CALM
-            linger = _LINGER_CALM if calm else _LINGER
-            self._end_deadline.set(self._connection.time() + linger)
+        calm = code == ErrorCode.ENHANCE_YOUR_CALM
+        linger = _LINGER_CALM if calm else _LINGER
+        self._end_deadline.set(self._connection.time() + linger)
+        self._close_unless_busy()
         self._connection.flush()
 
     def stop_timers(self) -> None:
@@ -220,26 +234,29 @@ class Lifecycle:
         self._last_stream = last
         self._output.frames.append(frames.goaway(last, code))
 
-    def _finish_drain(self) -> None:
-        self._draining = False
-        self.refusing = True
+    def _refuse(self) -> None:
+        """Say which stream is the last."""
+        self._enter(H2Phase.REFUSING)
         self._end_deadline.set(None)
         self._goaway(ErrorCode.NO_ERROR)
-        if not self._streams.busy:
-            self._close()
+        self._close_unless_busy()
         self._connection.flush()
 
     def _end_reached(self) -> None:
-        if self.lingering or self.calming:
-            self._streams.say_goodbye()
-            self._streams.cut_all()
-            self._close()
+        if self.phase is H2Phase.DRAINING:
+            self._refuse()
         else:
-            self._finish_drain()
+            self._engine.say_goodbye()
+            self._engine.cut_all()
+            self._close()
+
+    def _close_unless_busy(self) -> None:
+        if not self._engine.exchanges:
+            self._close()
 
     def _close(self) -> None:
         self.stop_timers()
-        self._streams.close()
+        self._engine.close()
         self._connection.flush()
 
     def _settings_late(self) -> None:
@@ -261,4 +278,4 @@ class Lifecycle:
 
     def _give_up(self, code: int) -> None:
         self.fail(code)
-        self._streams.cut_all()
+        self._engine.cut_all()

@@ -441,7 +441,7 @@ class TestTime:
             peer.advance(1)
         frames = peer.frames()
         assert 20 <= sum(len(f.payload) for f in frames if f.kind == DATA) <= 100
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_output_that_pauses_and_goes_on(self, peer: Peer) -> None:
         peer.send(settings((4, 0)))
@@ -452,7 +452,7 @@ class TestTime:
         peer.advance(20)
         assert peer.rst_codes() == []
         peer.send(window_update(1, 2_000))
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_a_loop_that_stood_still_is_not_the_peers_fault(self, make: Make) -> None:
         peer = make(config=ServerConfig(send_timeout=5))

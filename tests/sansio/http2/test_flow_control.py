@@ -367,7 +367,7 @@ class TestAgainstTheLibrarysClient:
         exchange.send_data(b"", end=True)
         events = client.receive_data(peer.connection.take())
         assert any(isinstance(e, h2.events.StreamEnded) for e in events)
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
 
 class Echo:

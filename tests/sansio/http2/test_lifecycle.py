@@ -6,6 +6,7 @@ from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.errors import Disconnected
 from tako.h2.frames import ACK, DATA, GOAWAY, HEADERS, PING, PREFACE, frame
+from tako.h2.lifecycle import H2Phase
 from tests.support.h2wire import (
     CONNECT,
     POST,
@@ -288,3 +289,44 @@ class TestLoss:
     def test_end_of_input_on_an_idle_connection(self, peer: Peer) -> None:
         peer.engine.receive_eof()
         assert peer.engine.closing
+
+
+class TestPhases:
+    def test_those_of_an_orderly_end(self, peer: Peer) -> None:
+        lifecycle = peer.engine._lifecycle
+        exchange = peer.request(1)
+        assert lifecycle.phase is H2Phase.SERVING
+        peer.engine.shut_down()
+        assert (lifecycle.phase, lifecycle.refusing) == (H2Phase.DRAINING, False)
+        peer.advance(1)
+        assert (lifecycle.phase, lifecycle.refusing) == (H2Phase.REFUSING, True)
+        answer(exchange)
+        assert peer.engine.closing
+
+    def test_a_peer_that_leaves_is_told_at_once_which_stream_is_the_last(
+        self, peer: Peer
+    ) -> None:
+        exchange = peer.request(1)
+        peer.send(frame(GOAWAY, 0, 0, bytes(8)))
+        assert peer.engine._lifecycle.phase is H2Phase.PEER_LEAVES
+        peer.frames()
+        peer.engine.shut_down()
+        assert peer.frames() == [last(1)]
+        answer(exchange)
+        assert peer.engine.closing
+
+    def test_the_peers_goaway_ends_the_wait_of_a_drain(self, peer: Peer) -> None:
+        exchange = peer.request(1)
+        peer.engine.shut_down()
+        assert FIRST in peer.frames()
+        peer.send(frame(GOAWAY, 0, 0, bytes(8)))
+        assert peer.frames() == [last(1)]
+        assert not peer.engine.closing
+        answer(exchange)
+        assert peer.engine.closing
+
+    def test_one_that_must_not_follow_is_an_error_of_ours(self, peer: Peer) -> None:
+        lifecycle = peer.engine._lifecycle
+        lifecycle.calm_down()
+        with pytest.raises(AssertionError, match=r"SERVING must not follow .*CALMING"):
+            lifecycle._enter(H2Phase.SERVING)

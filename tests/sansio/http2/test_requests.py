@@ -298,7 +298,7 @@ class TestRefusals:
         peer.send(peer.headers(1, with_(":path", "/" + "x" * 8192), end=False))
         head, reset = peer.frames()
         assert (head.kind, reset.kind, reset.number) == (HEADERS, RST_STREAM, 0)
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     @pytest.mark.parametrize("size", [32_000, 33_000, 60_000, 66_000, 130_000])
     def test_a_large_head_costs_no_more_than_its_stream(
@@ -569,7 +569,7 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
         exchange.ended()
         peer.send(data(1, b"more"), data(1, b"", end=True))
         assert peer.frames() == []
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
         peer.advance(1)
         assert peer.frames() == [], "the peer has ended the stream: no reset"
 
@@ -593,7 +593,7 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
         peer.advance(0.4)
         assert peer.rst_codes() == [(3, ErrorCode.NO_ERROR)]
         peer.send(data(1, b"more"), data(3, b"", end=True))
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
         answer(peer.request(5))
         assert DATA in [f.kind for f in peer.frames()]
 
@@ -674,10 +674,10 @@ class TestResponse:  # RFC 9113 §8.1, §8.3.2
     def test_a_handler_that_ends_before_the_peer_has_read(self, peer: Peer) -> None:
         peer.send(settings((4, 2)))
         answer(peer.request(1))
-        assert peer.engine.busy
+        assert peer.engine.exchanges
         peer.send(window_update(1, 10))
         assert b"".join(f.payload for f in peer.frames() if f.kind == DATA) == b"hello"
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_a_reset_wakes_the_writer(self, peer: Peer) -> None:
         peer.send(settings((4, 0)))

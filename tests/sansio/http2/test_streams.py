@@ -46,6 +46,7 @@ from tako.h2.frames import (
     WINDOW_UPDATE,
     frame,
 )
+from tako.h2.lifecycle import H2Phase
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -225,7 +226,7 @@ class Streams(RuleBasedStateMachine):
             note(f"      {seen}")
             stream_id = seen.stream_id
             if seen.kind == GOAWAY:
-                final = self.engine._lifecycle.lingering and seen is goaways[-1]
+                final = self.engine._lifecycle.phase is H2Phase.LINGERING and seen is goaways[-1]
                 self.look_at_goaway(*struct.unpack(">II", seen.payload), final=final)
             elif seen.kind == RST_STREAM:
                 # RFC 9113 §5.4.2: once, or once more when it was forgotten

@@ -170,7 +170,7 @@ class TestHandshake:  # RFC 8441 §4
         # A client that has not ended its side is told not to bother
         last = Frame(RST_STREAM, 0, 1, bytes(4))
         assert (frames[-1] == last) is not end
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
         assert serves(peer)
 
     def test_the_refusal_waits_for_the_window(self, peer: Peer) -> None:
@@ -187,7 +187,7 @@ class TestHandshake:  # RFC 8441 §4
         assert exchange.body.complete
         exchange.send_headers(400, [], end=True)
         assert [f.ends for f in peer.frames()] == [True]
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     @pytest.mark.parametrize("status", [100, 200, 204])
     def test_a_handler_that_is_no_websocket(self, peer: Peer, status: int) -> None:
@@ -211,7 +211,7 @@ class TestHandshake:  # RFC 8441 §4
         peer.frames()
         peer.send(window_update(1, 1000))
         assert peer.frames()[0].payload == b"Resource does not support WebSocket"
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     @pytest.mark.parametrize("status", [308, 403, 500])
     def test_other_answers_pass(self, peer: Peer, status: int) -> None:
@@ -243,7 +243,7 @@ class TestEarlyData:
         exchange.open_tunnel(200, []).receive_into(sink)
         assert (bytes(sink.data), sink.ends) == (b"early", [None])
         exchange.send_data(b"", end=True)
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_a_window_of_it_is_kept(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
@@ -304,7 +304,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
             (b"", True),
         ]
         assert exchange.closed
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_data_after_the_peers_end(self, peer: Peer) -> None:
         exchange, sink = peer.tunnel()
@@ -322,7 +322,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         peer.send(data(1, b"and "), data(1, b"you", end=True))
         assert (bytes(sink.data), sink.ends) == (b"and you", [None])
         assert peer.frames() == []
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_the_windows_stay_true_through_the_end(self, peer: Peer) -> None:
         exchange, _ = peer.tunnel()
@@ -454,7 +454,7 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         exchange.send_data(b"", end=True)
         peer.send(data(1, b"", end=True))
         assert (bytes(sink.data), sink.ends) == (b"bye", [None])
-        assert not peer.engine.busy
+        assert not peer.engine.exchanges
 
     def test_nothing_is_sent_after_the_end(self, peer: Peer) -> None:
         peer.send(settings((4, 0)))
