@@ -40,7 +40,8 @@ from tako.h2.exchange import H2Exchange
 from tako.h2.flow_control import Output
 from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.h2_library import Library
-from tako.h2.lifecycle import Lifecycle, H2Phase
+from tako.h2.lifecycle import H2Phase, Lifecycle
+from tako.h2.preface import ClientPreface
 from tako.h2.reader import FrameReader
 from tako.h2.request_head import Refusal, check_head, check_trailers
 from tako.h2.rules import TokenBucket
@@ -75,6 +76,7 @@ class H2Engine:
         "_late_bodies",
         "_lifecycle",
         "_output",
+        "_preface",
         "_reader",
         "_requests",
         "_resets",
@@ -112,6 +114,7 @@ class H2Engine:
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
         self._output = Output(connection, Library(connection.config))
+        self._preface = ClientPreface(connection.conn_info)
         self._reader = FrameReader(self, connection, self._output, lane=lane)
         self._reader.start()
         self._lifecycle = Lifecycle(self, connection, self._output)
@@ -123,6 +126,8 @@ class H2Engine:
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
         """Take bytes from the peer; see ``seams.Engine``."""
         self._lifecycle.heard()
+        if not self._preface.complete:
+            data = self._behind_preface(data)
         self.backlog = self._reader.receive_data(data)
         if self._eof and not self.backlog:
             self._all_received()
@@ -133,8 +138,17 @@ class H2Engine:
 
     @property
     def complaint(self) -> str | None:
-        """What the peer speaks instead of HTTP/2; see ``seams.Engine``."""
-        return self._reader.complaint
+        """What the client speaks instead of HTTP/2; see ``seams.Engine``."""
+        return self._preface.complaint
+
+    def _behind_preface(self, data: bytes) -> bytes:
+        if self._reader.stopped:
+            return b""
+        behind = self._preface.strip(data)
+        if behind is None:
+            self.fail(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
+            return b""
+        return behind
 
     def receive_eof(self) -> None:
         """Take the end of the peer's direction; complete requests are answered."""
@@ -214,8 +228,14 @@ class H2Engine:
             case _:
                 pass  # StreamEnded and PingReceived were dealt with where they arose
 
-    def receive_goaway(self) -> None:
-        """Take the peer's GOAWAY: it will open no more streams (RFC 9113 §6.8)."""
+    def receive_goaway(self, last_stream: int, code: int, debug: bytes) -> None:
+        """Take the client's GOAWAY: it will open no more streams (RFC 9113 §6.8).
+
+        Args:
+            last_stream: the last stream of ours that it has seen: a server opens none.
+            code: why.
+            debug: what it says besides.
+        """
         self._lifecycle.leave()
 
     def fail_stream(self, stream_id: int, code: int) -> None:

@@ -7,7 +7,7 @@ import enum
 import struct
 
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of a client (RFC 9113 §3.4)
 MAX_FRAME_SIZE = 16_384  # what we allow the peer: the protocol's minimum and default
 MAX_STREAM_ID = 2**31 - 1
 MAX_WINDOW = 2**31 - 1  # RFC 9113 §6.9.1

@@ -1,12 +1,13 @@
 """How an HTTP/2 connection ends: GOAWAY, draining, idleness, silence.
 
 Theory of operation. ``h2`` would stop working at the first GOAWAY, so the frames are
-written here. ``H2Phase`` says how far the connection is from its end. An orderly end has
-two GOAWAYs (RFC 9113 §6.8): the first names no stream (2^31-1) and comes with a PING;
-once the peer has answered that, or a second has passed, it has read the GOAWAY, and the
-second one names the last stream that will be answered. Where the peer opens no more
-streams anyway the first is left out. In every phase but the first two the connection
-closes when no stream is left; in ``CALMING`` and ``LINGERING`` also when time is up.
+written here. ``H2Phase`` says how far the connection is from its end. An orderly end
+has two GOAWAYs (RFC 9113 §6.8): the first names no stream (2^31-1) and comes with a
+PING; once the peer has answered that, or a second has passed, it has read the GOAWAY,
+and the second one names the last stream that will be answered. Where the peer opens no
+more streams anyway the first is left out. In every phase but the first two the
+connection closes when no stream is left; in ``CALMING`` and ``LINGERING`` also when
+time is up.
 
 Invariants: ``_enter`` alone sets ``phase``; no GOAWAY names a later stream than one
 before it.
@@ -55,7 +56,7 @@ class H2Phase(enum.IntEnum):
     CALMING = 4
     """The same, for some seconds, because the peer resets too much."""
     LINGERING = 5
-    """The connection is broken: nothing is read, what is open is answered for a while."""
+    """The connection is broken: nothing is read, what is open has a moment to end."""
 
 
 _NEXT: dict[H2Phase, frozenset[H2Phase]] = {
@@ -63,7 +64,9 @@ _NEXT: dict[H2Phase, frozenset[H2Phase]] = {
         {H2Phase.DRAINING, H2Phase.PEER_LEAVES, H2Phase.CALMING, H2Phase.LINGERING}
     ),
     H2Phase.DRAINING: frozenset({H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}),
-    H2Phase.PEER_LEAVES: frozenset({H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}),
+    H2Phase.PEER_LEAVES: frozenset(
+        {H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}
+    ),
     H2Phase.REFUSING: frozenset({H2Phase.CALMING, H2Phase.LINGERING}),
     H2Phase.CALMING: frozenset({H2Phase.LINGERING}),
     H2Phase.LINGERING: frozenset(),

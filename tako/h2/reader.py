@@ -18,7 +18,7 @@ open; ``ClosedStreams`` remembers what was closed, and how. What arrives for a c
 stream is answered here: neither ``h2`` nor the engine ever sees it.
 
 A frame that breaks the connection raises ``ConnectionFault``, which never leaves
-the reader: ``receive_data`` turns it into ``Receiver.fail`` and reads nothing any more.
+the reader: ``receive_data`` turns it into ``H2Engine.fail`` and reads nothing any more.
 
 Invariant: ``_rest`` holds at most one incomplete frame, or input that was put off.
 """
@@ -26,7 +26,7 @@ Invariant: ``_rest`` holds at most one incomplete frame, or input that was put o
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from h2.events import Event
 from h2.exceptions import H2Error
@@ -35,7 +35,6 @@ from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
 from tako.h2 import frames
 from tako.h2.closed_streams import ClosedStreams
-from tako.h2.exchange import H2Exchange
 from tako.h2.flow_control import Output, ReceiveWindow
 from tako.h2.frames import Setting
 from tako.h2.h2_library import error_code
@@ -50,6 +49,10 @@ from tako.h2.rules import (
 )
 from tako.h2.stream import H2Stream
 from tako.native.loops import Inbox, split_frames, take_data
+
+
+if TYPE_CHECKING:
+    from tako.h2.engine import H2Engine
 
 
 _BATCH = 16  # frames that are cut off the input at a time
@@ -73,32 +76,7 @@ _NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE
 _FOR_ALL = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
 _KNOWN_SETTINGS = frozenset(Setting)
 _ENTRY = struct.Struct(">HI")  # of a SETTINGS frame (RFC 9113 §6.5.1)
-
-
-class Receiver(Protocol):
-    """What the reader tells its engine."""
-
-    exchanges: dict[int, H2Exchange]
-    """The streams that are not closed."""
-
-    streams_seen: int
-    """How many streams the peer has opened."""
-
-    def receive_event(self, event: Event) -> None:
-        """``h2`` has understood a frame."""
-        ...
-
-    def receive_goaway(self) -> None:
-        """The peer will open no more streams."""
-        ...
-
-    def fail_stream(self, stream_id: int, code: int) -> None:
-        """The peer broke a rule on a stream that is open, or was just opened."""
-        ...
-
-    def fail(self, code: int) -> None:
-        """The peer broke a rule of the connection: nothing more is read."""
-        ...
+_GOAWAY = struct.Struct(">II")  # RFC 9113 §6.8
 
 
 class FrameReader:
@@ -110,25 +88,23 @@ class FrameReader:
         "_closed_streams",
         "_connection",
         "_deadline",
+        "_engine",
         "_express",
         "_lane",
         "_library",
         "_need",
         "_output",
-        "_preface",
-        "_receiver",
         "_rest",
         "_settings_seen",
         "_turn",
         "_window",
         "_window_updates",
-        "complaint",
         "stopped",
     )
 
     def __init__(
         self,
-        receiver: Receiver,
+        engine: "H2Engine",
         connection: Connection,
         output: Output,
         *,
@@ -137,19 +113,18 @@ class FrameReader:
         """Make the reader of a new connection.
 
         Args:
-            receiver: the engine.
+            engine: the engine.
             connection: the connection.
             output: where answers go.
             lane: whether tunnels bypass ``h2``.
         """
-        self._receiver = receiver
+        self._engine = engine
         self._connection = connection
         self._turn = connection.turn
         self._output = output
         self._library = output.library
         self._express = lane
         self._lane: dict[int, tuple[H2Stream, Inbox | None]] = {}
-        self._preface = frames.PREFACE
         self._rest = bytearray()
         self._need = 0
         self._settings_seen = False
@@ -161,13 +136,11 @@ class FrameReader:
         self._deadline = connection.deadlines.new(self._block_late)
         self.stopped: bool = False
         """Nothing is read any more."""
-        self.complaint: str | None = None
-        """What the peer speaks instead of HTTP/2."""
 
     # What the engine calls --------------------------------------------------------
 
     def start(self) -> None:
-        """Send our preface (RFC 9113 §3.4) and open the connection's window."""
+        """Send our SETTINGS (RFC 9113 §3.4) and open the connection's window."""
         self._output.frames += (self._library.start(), self._window.credit())
 
     def receive_data(self, data: bytes) -> bool:
@@ -178,7 +151,7 @@ class FrameReader:
             put_off = self._read(self._unread(data))
         except ConnectionFault as fault:
             self.stop()
-            self._receiver.fail(fault.code)
+            self._engine.fail(fault.code)
             return False
         credit = self._window.credit()
         if credit and not self.stopped:
@@ -211,13 +184,6 @@ class FrameReader:
 
     def _unread(self, data: bytes) -> bytes:
         """Return ``data`` behind what was left over, if that is enough."""
-        if self._preface:
-            size = min(len(data), len(self._preface))
-            if data[:size] != self._preface[:size]:
-                self.complaint = self._instead_of_preface(data)
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
-            self._preface = self._preface[size:]
-            data = data[size:]
         rest = self._rest
         if not rest:
             return data
@@ -227,14 +193,6 @@ class FrameReader:
         data = bytes(rest)
         rest.clear()
         return data
-
-    def _instead_of_preface(self, data: bytes) -> str:
-        if data.startswith(b"\x16"):  # RFC 8446 §5.1: a ClientHello's record
-            return "TLS on a port for HTTP/2 in the clear"
-        spoken = "HTTP/1.1" if data[:1].isalpha() else "something else than HTTP/2"
-        if self._connection.conn_info.tls is not None:  # RFC 9113 §3.2
-            return f"{spoken} from a client that agreed on h2 by ALPN"
-        return f"{spoken} on a port for HTTP/2 with prior knowledge"
 
     def _read(self, data: bytes) -> bool:
         lane, window, block, turn = self._lane, self._window, self._block, self._turn
@@ -269,7 +227,7 @@ class FrameReader:
             return _HEADERS_COST + (size >> _BLOCK_SHIFT)
         if stream_id or kind not in _FOR_ALL:
             return _FRAME_COST
-        return _FRAME_COST + (len(self._receiver.exchanges) >> _STREAMS_SHIFT)
+        return _FRAME_COST + (len(self._engine.exchanges) >> _STREAMS_SHIFT)
 
     def _put_off(self, data: bytes, position: int) -> bool:
         """Keep what this turn has no time for; tell whether there is any."""
@@ -313,7 +271,7 @@ class FrameReader:
 
     def _block_late(self) -> None:
         self.stop()
-        self._receiver.fail(ErrorCode.ENHANCE_YOUR_CALM)
+        self._engine.fail(ErrorCode.ENHANCE_YOUR_CALM)
 
     # Policing ---------------------------------------------------------------------
 
@@ -360,7 +318,7 @@ class FrameReader:
     def _feed(self, frame: bytes) -> None:
         """Show ``h2`` one frame, and the engine what came of it."""
         for event in self._understood(partial(self._library.receive_data, frame)):
-            self._receiver.receive_event(event)
+            self._engine.receive_event(event)
 
     def _understood(self, read: Callable[[], list[Event]]) -> list[Event]:
         try:
@@ -381,7 +339,7 @@ class FrameReader:
         flags &= frames.END_STREAM
         if not data and not flags:
             self._spend()
-        exchange = self._receiver.exchanges.get(stream_id)
+        exchange = self._engine.exchanges.get(stream_id)
         if exchange is None:
             # What was under way when we reset the stream is not charged: no fault
             if not data or not self._closed_streams.was_answered(stream_id):
@@ -389,9 +347,9 @@ class FrameReader:
             return
         exchange.window -= size
         if exchange.peer_ended:  # RFC 9113 §5.1, half-closed (remote)
-            self._receiver.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
+            self._engine.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
         elif size and exchange.window < 0:  # RFC 9113 §6.9.1
-            self._receiver.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+            self._engine.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         else:
             if size > len(data):  # RFC 9113 §6.1: padding counts, no sink consumes it
                 exchange.consumed(size - len(data))
@@ -406,7 +364,7 @@ class FrameReader:
             return
         if self._deadline.when is not None:
             self._deadline.set(None)
-        exchange = self._receiver.exchanges.get(stream_id)
+        exchange = self._engine.exchanges.get(stream_id)
         if exchange is None and not self._idle(stream_id):
             self._decode(block)
             self._late_headers(stream_id)
@@ -414,16 +372,16 @@ class FrameReader:
         if exchange is not None and exchange.peer_ended:
             # RFC 9113 §5.1, half-closed (remote)
             self._decode(block)
-            self._receiver.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
+            self._engine.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
             return
         end = bool(self._block.end)
         read = partial(self._library.receive_headers, stream_id, block, end=end)
         events = self._understood(read)
         if self._block.self_dependent:  # RFC 7540 §5.3.1, still checked by h2spec
-            self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self._engine.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         for event in events:
-            self._receiver.receive_event(event)
+            self._engine.receive_event(event)
 
     def _decode(self, block: bytes) -> None:
         try:
@@ -433,24 +391,27 @@ class FrameReader:
 
     def _window_update(self, stream_id: int, payload: bytes) -> None:
         if not self._window_updates.spend(
-            self._receiver.streams_seen, self._output.data_frames
+            self._engine.streams_seen, self._output.data_frames
         ):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
-        exchange = self._receiver.exchanges.get(stream_id)
         increment = int.from_bytes(payload) & frames.MAX_WINDOW  # RFC 9113 §6.9
-        if not increment:
-            if not stream_id:  # RFC 9113 §6.9
+        if not stream_id:
+            if not increment:  # RFC 9113 §6.9
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
-            if exchange is not None:
-                self._receiver.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
-        elif exchange is not None and exchange.send_window + increment > frames.MAX_WINDOW:
-            # RFC 9113 §6.9.1
-            self._receiver.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
-        elif exchange is not None or not stream_id:
+            self._feed(frames.window_update(0, increment))
+            return
+        exchange = self._engine.exchanges.get(stream_id)
+        if exchange is None:
+            return
+        if not increment:  # RFC 9113 §6.9
+            self._engine.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
+        elif exchange.send_window + increment > frames.MAX_WINDOW:  # RFC 9113 §6.9.1
+            self._engine.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
             self._feed(frames.window_update(stream_id, increment))
 
     def _rst_stream(self, stream_id: int, payload: bytes) -> None:
-        if stream_id in self._receiver.exchanges:
+        if stream_id in self._engine.exchanges:
             self._feed(frames.frame(frames.RST_STREAM, 0, stream_id, payload))
         else:
             self._spend()
@@ -470,13 +431,15 @@ class FrameReader:
             if setting in _KNOWN_SETTINGS  # RFC 9113 §6.5.2: ignore the others
         ]
         for event in self._understood(partial(self._library.receive_settings, entries)):
-            self._receiver.receive_event(event)
+            self._engine.receive_event(event)
 
     def _ignorable(self, kind: int, stream_id: int, payload: bytes) -> None:
         """PRIORITY, GOAWAY and what RFC 9113 §4.1 and §5.5 tell us to ignore."""
         self._spend()
         if kind == frames.GOAWAY:
-            self._receiver.receive_goaway()
+            last_stream, code = _GOAWAY.unpack_from(payload)
+            last_stream &= frames.MAX_STREAM_ID
+            self._engine.receive_goaway(last_stream, code, payload[_GOAWAY.size :])
         elif kind == frames.PRIORITY:
             if len(payload) != 5:  # RFC 9113 §6.3
                 self._stream_fault(stream_id, ErrorCode.FRAME_SIZE_ERROR)
@@ -487,8 +450,8 @@ class FrameReader:
     # Streams that are gone --------------------------------------------------------
 
     def _stream_fault(self, stream_id: int, code: ErrorCode) -> None:
-        if stream_id in self._receiver.exchanges:
-            self._receiver.fail_stream(stream_id, code)
+        if stream_id in self._engine.exchanges:
+            self._engine.fail_stream(stream_id, code)
         elif self._idle(stream_id):
             # RFC 9113 §6.4: no RST_STREAM for an idle stream
             raise ConnectionFault(code)

@@ -1,10 +1,13 @@
 """How an HTTP/2 connection ends: drain, GOAWAY, idleness, silence, loss."""
 
+from typing import Any
+
 import pytest
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.errors import Disconnected
+from tako.h2 import H2Engine
 from tako.h2.frames import ACK, DATA, GOAWAY, HEADERS, PING, PREFACE, frame
 from tako.h2.lifecycle import H2Phase
 from tests.support.h2wire import (
@@ -314,6 +317,19 @@ class TestPhases:
         assert peer.frames() == [last(1)]
         answer(exchange)
         assert peer.engine.closing
+
+    def test_the_content_of_a_goaway_is_passed_on(
+        self, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[tuple[int, int, bytes]] = []
+
+        def note(_: H2Engine, *content: Any) -> None:
+            seen.append(content)
+
+        monkeypatch.setattr(H2Engine, "receive_goaway", note)
+        payload = b"\x80\0\0\5" + b"\0\0\0\x0b" + b"too many"
+        peer.send(frame(GOAWAY, 0, 0, payload), frame(GOAWAY, 0, 0, bytes(8)))
+        assert seen == [(5, 11, b"too many"), (0, 0, b"")]
 
     def test_the_peers_goaway_ends_the_wait_of_a_drain(self, peer: Peer) -> None:
         exchange = peer.request(1)

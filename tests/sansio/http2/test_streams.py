@@ -226,7 +226,8 @@ class Streams(RuleBasedStateMachine):
             note(f"      {seen}")
             stream_id = seen.stream_id
             if seen.kind == GOAWAY:
-                final = self.engine._lifecycle.phase is H2Phase.LINGERING and seen is goaways[-1]
+                broken = self.engine._lifecycle.phase is H2Phase.LINGERING
+                final = broken and seen is goaways[-1]
                 self.look_at_goaway(*struct.unpack(">II", seen.payload), final=final)
             elif seen.kind == RST_STREAM:
                 # RFC 9113 §5.4.2: once, or once more when it was forgotten
