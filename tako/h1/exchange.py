@@ -10,13 +10,13 @@ Invariants: ``_left`` is what a Content-Length still promises; nothing is queued
 exchange that is cut off.
 """
 
-import enum
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
+from tako.core.response_state import ResponseState
 from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h1.response_head import (
@@ -43,21 +43,6 @@ if TYPE_CHECKING:
 
 
 _logger = logging.getLogger("tako.h1")
-
-
-class ResponseState(enum.IntEnum):
-    """How far the response is."""
-
-    NO_HEAD = 0
-    """No head was queued, or only interim ones."""
-    BODY = 1
-    """The head was queued; the body is not complete."""
-    SWITCHED = 2
-    """101 was queued; what follows is the tunnel's."""
-    ENDED = 3
-    """All of it was queued, or the end of the tunnel."""
-    CUT_OFF = 4
-    """Nothing more is queued: reset, refused, settled, or the connection is lost."""
 
 
 _NEXT: dict[ResponseState, frozenset[ResponseState]] = {

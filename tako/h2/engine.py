@@ -290,6 +290,7 @@ class H2Engine:
             self._reader.stream_closed(stream_id)
             self._lifecycle.stream_closed()
             return
+        exchange.cut_off()
         by_peer = cause is Cause.RESET_BY_PEER
         self._reader.stream_reset(stream_id, by_peer=by_peer)
         self._lifecycle.stream_closed()
@@ -307,11 +308,9 @@ class H2Engine:
         else:
             self._late_bodies.add(exchange)
 
-    def handler_ended(self, exchange: H2Exchange) -> None:
+    def handler_ended(self) -> None:
         """Take a handler's slot back."""
-        if exchange.dispatched:
-            exchange.dispatched = False
-            self._running -= 1
+        self._running -= 1
 
     def output_waits(self) -> None:
         """See to it that what waits does not wait for ever."""
@@ -405,7 +404,6 @@ class H2Engine:
             conn_info=self._connection.conn_info,
             max_body_size=self._connection.config.max_body_size,
         )
-        exchange.dispatched = True
         self._running += 1
         self._requests.append(exchange)
         self._open(exchange, ended=ended)
@@ -454,7 +452,7 @@ class H2Engine:
         """Cancel the handler of a request that needs no answer any more."""
         if exchange.task is None and exchange in self._requests:
             self._requests.remove(exchange)  # its handler never started
-            self.handler_ended(exchange)
+            self.handler_ended()
         exchange.body.leave()
         exchange.sink.deliver_eof(Disconnected())
         if exchange.task is not None and not exchange.tunnel:

@@ -4,14 +4,21 @@ Theory of operation. ``H2Stream`` moves the bytes; here is what they mean: the c
 of the request and how long it must be, the head of the answer, what content-length
 promises of its body, 100 (Continue), HEAD, and an extended CONNECT that is accepted or
 not. ``answer`` is for responses of the engine's own.
+
+The response has a state of its own beside that of the stream: what a handler may still
+send. ``_enter_response`` alone sets it. A stream that has ended in our direction has a
+response that is ``ENDED`` or ``CUT_OFF``; one whose end waits for its window likewise.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
+from tako.core.response_state import ResponseState
 from tako.core.seams import Connection, Sink
+from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
 from tako.h2.response_head import response_head, text_head, tunnel_head
@@ -27,7 +34,23 @@ if TYPE_CHECKING:
     from tako.h2.engine import H2Engine
 
 
-_HALF_CLOSED_REMOTE = StreamState.HALF_CLOSED_REMOTE  # cheaper than by its class
+_logger = logging.getLogger("tako.h2")
+
+_NEXT: dict[ResponseState, frozenset[ResponseState]] = {
+    ResponseState.NO_HEAD: frozenset(
+        {ResponseState.BODY, ResponseState.SWITCHED, ResponseState.CUT_OFF}
+    ),
+    ResponseState.BODY: frozenset({ResponseState.ENDED, ResponseState.CUT_OFF}),
+    ResponseState.SWITCHED: frozenset({ResponseState.ENDED, ResponseState.CUT_OFF}),
+    ResponseState.ENDED: frozenset({ResponseState.CUT_OFF}),
+    ResponseState.CUT_OFF: frozenset(),
+}
+
+# Cheaper than by their class
+_NO_HEAD, _BODY = ResponseState.NO_HEAD, ResponseState.BODY
+_SWITCHED, _ENDED = ResponseState.SWITCHED, ResponseState.ENDED
+_CUT_OFF = ResponseState.CUT_OFF
+_HALF_CLOSED_REMOTE = StreamState.HALF_CLOSED_REMOTE
 _ERROR_DELAY = 0.05  # seconds, see ``seams.Exchange.error_delay``
 
 
@@ -35,25 +58,25 @@ class H2Exchange(H2Stream):
     """A request and its answer; implements ``seams.Exchange`` and ``seams.Tunnel``."""
 
     __slots__ = (
-        "_answered_by_engine",
+        "_awaits_continue",
         "_body_left",
-        "_continued",
         "_head_only",
         "body",
         "bytes_sent",
         "connect",
-        "dispatched",
         "end_callbacks",
         "expected",
         "head_sent",
         "received",
         "request",
+        "response",
         "task",
     )
 
     request: Request
     sink: Sink
     head_sent: bool
+    """A final head was queued."""
 
     def __init__(
         self,
@@ -79,27 +102,40 @@ class H2Exchange(H2Stream):
         self._head_only = head_only
         self.connect: bool = connect
         self.body: BodySink = BodySink(self)
-        self._continued = True
+        self._awaits_continue = False
         self.sink = self.body
         self.task: Task | None = None
-        self.dispatched: bool = False  # a handler runs and holds a slot
+        self.response: ResponseState = _NO_HEAD
         self.head_sent = False
         self.expected: int | None = None  # content-length of the request
         self.received: int = 0
         self._body_left: int | None = None  # of the response, by its content-length
-        self._answered_by_engine = False  # the handler's body is dropped
         self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
 
+    def _enter_response(self, state: ResponseState) -> None:
+        """Change the state of the response, and the flags that derive from it."""
+        if __debug__ and state not in _NEXT[self.response]:  # a call less per state
+            check_transition(_NEXT, self.response, state)
+        self.response = state
+        if state is not _CUT_OFF:
+            self.head_sent = True
+            if state is _SWITCHED:
+                self.tunnel = self._fast_path = True
+        if self._output.trace:
+            _logger.debug(
+                "%#x: response of stream %d is %s", id(self), self.stream_id, state.name
+            )
+
     def expect_continue(self) -> None:
         """The peer waits for 100 (Continue) before it sends the body."""
-        self._continued = False
+        self._awaits_continue = True
         self.body = self.sink = BodySink(self, self.send_continue)
 
     @property
     def awaits_handler(self) -> bool:
         """The peer waits for us: for 100 (Continue), or for its tunnel."""
-        return self.connect or not self._continued
+        return self.connect or self._awaits_continue
 
     @property
     def error_delay(self) -> float:
@@ -120,9 +156,12 @@ class H2Exchange(H2Stream):
         self, status: int, headers: Sequence[RawHeader], *, end: bool = False
     ) -> None:
         """Queue the response head; see ``seams.Exchange``."""
-        if self.over:
+        if self.response is not _NO_HEAD:
+            self._check_unheard("a response head was sent already")
             return
-        self._check_head(status)
+        if status == 101:
+            msg = "HTTP/2 has no 101 (RFC 9113 §8.6)"
+            raise LocalProtocolError(msg)
         if self.connect and status < 300:
             # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
             self.answer(501, b"Resource does not support WebSocket")
@@ -138,15 +177,16 @@ class H2Exchange(H2Stream):
             if end and self._body_left:
                 msg = f"content-length is {self._body_left}, but there is no body"
                 raise LocalProtocolError(msg)
-        self.head_sent = True
-        end = end or empty
-        self._output.send_headers(self.stream_id, fields, end=end)
-        if end:
+        self._enter_response(_BODY)
+        self._output.send_headers(self.stream_id, fields, end=end or empty)
+        if end or empty:
+            self._enter_response(_ENDED)
             self._output_ended()
 
     def answer(self, status: int, body: bytes = b"") -> None:
-        """Send a whole response of the engine's own."""
-        self.head_sent = self._answered_by_engine = True
+        """Send a whole response of the engine's own; drop what a handler sends."""
+        self._enter_response(_BODY)
+        self._enter_response(_CUT_OFF)
         end = self._head_only or not body
         self._output.send_headers(self.stream_id, text_head(status, body), end=end)
         if end:
@@ -155,46 +195,49 @@ class H2Exchange(H2Stream):
             self._queue(body, end=True)
 
     def send_continue(self) -> None:
-        """Ask for the body that the peer holds back (RFC 9110 §10.1.1)."""
-        self._continued = True
-        if not (self.head_sent or self.received or self.peer_ended):
+        """Ask for the body that the client holds back (RFC 9110 §10.1.1)."""
+        self._awaits_continue = False
+        if self.response is _NO_HEAD and not (self.received or self.peer_ended):
             self.send_headers(100, ())
             self.flush(soon=True)
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Queue body or tunnel bytes; see ``seams.Exchange``."""
-        if self.over or self._answered_by_engine:
+        if self.response is not _BODY and self.response is not _SWITCHED:
+            self._check_unheard(self._why_no_body())
             return
-        self._check_body()
         if self._body_left is not None:
             self._body_left -= len(data)
             if self._body_left < 0 or (end and self._body_left):
                 msg = "the body is not as long as content-length says"
                 raise LocalProtocolError(msg)
+        if end:
+            self._enter_response(_ENDED)
         self._queue(data, end=end)
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers and end the response; see ``seams.Exchange``."""
-        if self.over or self._answered_by_engine:
+        if self.response is not _BODY:
+            self._check_unheard(self._why_no_body())
             return
-        self._check_body()
         if self._body_left:
             msg = "the body is not as long as content-length says"
             raise LocalProtocolError(msg)
         self._trailers = read_fields(200, trailers).own
+        self._enter_response(_ENDED)
         self._queue(b"", end=True)
 
     def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> Self:
         """Answer 2xx and go on as a byte pipe; see ``seams.Exchange``."""
-        if self.over:
+        if self.response is not _NO_HEAD:
+            self._check_unheard("a response head was sent already")
             return self
         fields = tunnel_head(status, read_fields(status, headers))
-        self._check_head(200)
         if not self.connect:
             msg = "only an extended CONNECT can become a tunnel"
             raise LocalProtocolError(msg)
         self._output.send_headers(self.stream_id, fields)
-        self.head_sent = self.tunnel = self._fast_path = True
+        self._enter_response(_SWITCHED)
         return self
 
     def cancel_at(self, when: float) -> None:
@@ -202,13 +245,20 @@ class H2Exchange(H2Stream):
         self.connection.cancel_at(when, self)
 
     def ended(self) -> None:
-        """The handler has ended: its slot is free, and nothing more will be sent."""
-        complete = self.over or self._end_queued
-        if not (self.closed or complete or self.tunnel):  # its sink ends a tunnel
+        """The handler has ended: its slot is free, and nothing more will be sent.
+
+        Called once.
+        """
+        if self.response is _NO_HEAD or self.response is _BODY:
             self.reset(ErrorCode.INTERNAL_ERROR)
-        self._engine.handler_ended(self)
+        self._engine.handler_ended()
         if self.closed:
             self.release()
+
+    def cut_off(self) -> None:
+        """Take nothing more from the handler: the stream was reset, or is lost."""
+        if self.response is not _CUT_OFF:
+            self._enter_response(_CUT_OFF)
 
     def release(self) -> None:
         """Let go of the request: the exchange is over, and its handler has ended.
@@ -248,26 +298,25 @@ class H2Exchange(H2Stream):
 
     # Inside -----------------------------------------------------------------------
 
-    def _check_head(self, status: int) -> None:
-        if self.head_sent:
-            msg = "a response head was sent already"
-            raise LocalProtocolError(msg)
-        if status == 101:
-            msg = "HTTP/2 has no 101 (RFC 9113 §8.6)"
-            raise LocalProtocolError(msg)
+    def _check_unheard(self, problem: str) -> None:
+        """Check that what the response has no place for would not be heard, either.
 
-    def _check_body(self) -> None:
-        if not self.head_sent or self._end_queued:
-            problem = "has ended" if self.head_sent else "has no head yet"
-            msg = f"the response {problem}"
-            raise LocalProtocolError(msg)
+        Raises:
+            LocalProtocolError: it would; ``problem`` is its message.
+        """
+        if not self.over and self.response is not _CUT_OFF:
+            raise LocalProtocolError(problem)
+
+    def _why_no_body(self) -> str:
+        problem = "has ended" if self.head_sent else "has no head yet"
+        return f"the response {problem}"
 
     def _output_ended(self) -> None:
         """END_STREAM was sent."""
         super()._output_ended()
         if self.closed or self.tunnel:
             return
-        if self._answered_by_engine or self.connect:
+        if self.response is _CUT_OFF or self.connect:
             self._engine.end_stream(self, Cause.RESET_BY_US, ErrorCode.NO_ERROR)
         else:
             # RFC 9113 §8.1: the response is complete, the rest of the request unwanted

@@ -55,4 +55,9 @@ def test_each_change_of_state_is_logged(
     caplog.set_level(logging.DEBUG, "tako.h2")
     answer(make().request(1, GET))
     said = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert said == ["stream 1 is HALF_CLOSED_REMOTE", "stream 1 is CLOSED"]
+    assert said == [
+        "stream 1 is HALF_CLOSED_REMOTE",
+        "response of stream 1 is BODY",
+        "response of stream 1 is ENDED",
+        "stream 1 is CLOSED",
+    ]
