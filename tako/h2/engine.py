@@ -17,19 +17,13 @@ Invariants: ``exchanges`` holds exactly the streams that are open or half-closed
 ``_running`` <= ``h2_max_concurrent_streams``; after ``closing`` nothing is queued.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from h2.events import (
-    DataReceived,
     Event,
     PingAckReceived,
     RemoteSettingsChanged,
-    RequestReceived,
     SettingsAcknowledged,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
 )
 
 from tako.core.error_code import ErrorCode
@@ -38,7 +32,7 @@ from tako.core.seams import Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.exchange import H2Exchange
 from tako.h2.flow_control import Output
-from tako.h2.frames import MAX_STREAM_ID
+from tako.h2.frames import DEFAULT_WINDOW, MAX_STREAM_ID
 from tako.h2.h2_library import Library
 from tako.h2.lifecycle import H2Phase, Lifecycle
 from tako.h2.preface import ClientPreface
@@ -48,13 +42,10 @@ from tako.h2.rules import TokenBucket
 from tako.h2.slow_streams import LateBodies, Watch
 from tako.h2.stream import Cause, H2Stream
 from tako.http.conn_info import scheme_of
+from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.http.request_head import RequestHead
 from tako.native.loops import Inbox
-
-
-if TYPE_CHECKING:
-    from tako.http.headers import RawHeader
 
 
 _RESET_REFILL = 30  # seconds in which the bucket of resets fills up
@@ -74,6 +65,7 @@ class H2Engine:
         "_eof",
         "_head",
         "_late_bodies",
+        "_library",
         "_lifecycle",
         "_output",
         "_preface",
@@ -88,6 +80,7 @@ class H2Engine:
         "closing",
         "exchanges",
         "half_closed",
+        "receive_window",
         "streams_seen",
     )
 
@@ -104,6 +97,10 @@ class H2Engine:
         self.half_closed: bool = False
         self.exchanges: dict[int, H2Exchange] = {}
         self.streams_seen: int = 0
+        # RFC 9113 §6.9.3: until the peer has acknowledged our settings
+        wanted = connection.config.h2_initial_window_size
+        self.receive_window: int = max(wanted, DEFAULT_WINDOW)
+        """What the peer may send on a new stream, in bytes."""
         self._running = 0
         trusted = connection.config.trust_scheme
         self._scheme = None if trusted else scheme_of(connection.conn_info)
@@ -113,9 +110,12 @@ class H2Engine:
         self._checked: list[RawHeader] | None = None
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
-        self._output = Output(connection, Library(connection.config))
+        self._output = Output(connection)
+        self._library = Library(connection.config)
         self._preface = ClientPreface(connection.conn_info)
-        self._reader = FrameReader(self, connection, self._output, lane=lane)
+        self._reader = FrameReader(
+            self, connection, self._output, self._library, lane=lane
+        )
         self._reader.start()
         self._lifecycle = Lifecycle(self, connection, self._output)
         self._late_bodies = LateBodies(connection)
@@ -187,7 +187,7 @@ class H2Engine:
 
     def wake_writers(self) -> None:
         """Send what waited for the transport, and let the exchanges' writers go on."""
-        self._output.queue.pump()
+        self._output.pump()
         for exchange in list(self.exchanges.values()):
             if exchange.writable:
                 exchange.sink.wake_writer()
@@ -205,28 +205,80 @@ class H2Engine:
     # What the reader says ---------------------------------------------------------
 
     def receive_event(self, event: Event) -> None:
-        """Take what ``h2`` made of a frame."""
+        """Take what ``h2`` made of a frame of the connection."""
         match event:
-            case RequestReceived():
-                self._request(event)
-            case DataReceived():
-                self._data(event)
-            case TrailersReceived():
-                self._trailers(event)
-            case StreamReset():
-                exchange = self.exchanges[event.stream_id]
-                self.end_stream(exchange, Cause.RESET_BY_PEER)
-            case WindowUpdated():
-                self._window_updated(event.stream_id or 0)
             case RemoteSettingsChanged():
-                self._output.settings_changed()
-                self._window_updated(0)
+                self._settings_changed(event)
             case SettingsAcknowledged():
                 self._settings_acknowledged()
             case PingAckReceived():
                 self._lifecycle.ping_acknowledged(event.ping_data or b"")
             case _:
-                pass  # StreamEnded and PingReceived were dealt with where they arose
+                pass  # h2 has answered a PING
+
+    def receive_request(
+        self, stream_id: int, fields: list[RawHeader], *, ended: bool
+    ) -> None:
+        """Take the head of a request; ``ended``: that is all of it."""
+        config = self._connection.config
+        most = config.h2_max_concurrent_streams
+        self.streams_seen += 1
+        if self.streams_seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
+            self._lifecycle.begin_drain()
+        if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
+            # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
+            self._reject(stream_id, ErrorCode.REFUSED_STREAM)
+            if self._lifecycle.phase is H2Phase.CALMING:
+                self._count_reset()
+            return
+        if fields is not self._checked:  # else it is the same block once more
+            self._checked, self._head = fields, check_head(fields, config)
+        head = self._head
+        if isinstance(head, RequestHead) and ended and head.length:
+            head = None  # RFC 9113 §8.1.1: the body is shorter than announced
+        if head is None:
+            self._reject(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self._count_reset()
+            return
+        if isinstance(head, Refusal):
+            self._refuse(stream_id, head, ended=ended)
+        else:
+            self._dispatch(stream_id, head, ended=ended)
+
+    def receive_body(self, exchange: H2Exchange, data: bytes, *, ended: bool) -> None:
+        """Take a piece of a body or of a tunnel; ``ended``: the last."""
+        code: int | None = None
+        if data:
+            code = exchange.receive_data(data)
+        if code is None and ended and not exchange.closed:
+            code = exchange.receive_end()
+        if code is not None:
+            self._malformed(exchange, code)
+
+    def receive_trailers(
+        self, exchange: H2Exchange, fields: list[RawHeader], *, ended: bool
+    ) -> None:
+        """Take the trailers of a request; ``ended``: they end the stream."""
+        trailers = check_trailers(fields, self._connection.config)
+        if exchange.connect:  # RFC 9113 §8.5: only DATA on a tunnel
+            self.end_stream(exchange, Cause.FAULT, ErrorCode.PROTOCOL_ERROR)
+            return
+        if trailers is None or not ended:
+            # RFC 9113 §8.1: trailers end the stream
+            self._malformed(exchange, ErrorCode.PROTOCOL_ERROR)
+            return
+        exchange.body.trailers += trailers
+        code = exchange.receive_end()
+        if code is not None:
+            self._malformed(exchange, code)
+
+    def receive_reset(self, exchange: H2Exchange, code: int) -> None:
+        """Take the client's RST_STREAM, whatever its ``code``."""
+        self.end_stream(exchange, Cause.RESET_BY_PEER)
+
+    def window_opened(self, exchange: H2Exchange | None) -> None:
+        """Let those send that waited for a window: of a stream, or the connection's."""
+        self._send(self.exchanges.values() if exchange is None else (exchange,))
 
     def receive_goaway(self, last_stream: int, code: int, debug: bytes) -> None:
         """Take the client's GOAWAY: it will open no more streams (RFC 9113 §6.8).
@@ -318,6 +370,11 @@ class H2Engine:
 
     # What the lifecycle asks ------------------------------------------------------
 
+    @property
+    def last_stream_id(self) -> int:
+        """The last stream that the client has opened."""
+        return self._reader.last_stream_id
+
     def close(self) -> None:
         """Let the connection close once all is written."""
         self._reader.stop()
@@ -336,34 +393,6 @@ class H2Engine:
             self.end_stream(exchange, Cause.LOST)
 
     # Requests ---------------------------------------------------------------------
-
-    def _request(self, event: RequestReceived) -> None:
-        stream_id, ended = event.stream_id, event.stream_ended is not None
-        config = self._connection.config
-        most = config.h2_max_concurrent_streams
-        self.streams_seen += 1
-        if self.streams_seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
-            self._lifecycle.begin_drain()
-        if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
-            # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
-            self._reject(stream_id, ErrorCode.REFUSED_STREAM)
-            if self._lifecycle.phase is H2Phase.CALMING:
-                self._count_reset()
-            return
-        fields = event.headers
-        if fields is not self._checked:  # else it is the same block once more
-            self._checked, self._head = fields, check_head(fields, config)
-        head = self._head
-        if isinstance(head, RequestHead) and ended and head.length:
-            head = None  # RFC 9113 §8.1.1: the body is shorter than announced
-        if head is None:
-            self._reject(stream_id, ErrorCode.PROTOCOL_ERROR)
-            self._count_reset()
-            return
-        if isinstance(head, Refusal):
-            self._refuse(stream_id, head, ended=ended)
-        else:
-            self._dispatch(stream_id, head, ended=ended)
 
     def _open(self, exchange: H2Exchange, *, ended: bool) -> None:
         self.exchanges[exchange.stream_id] = exchange
@@ -407,33 +436,6 @@ class H2Engine:
         self._running += 1
         self._requests.append(exchange)
         self._open(exchange, ended=ended)
-
-    # Bodies -----------------------------------------------------------------------
-
-    def _data(self, event: DataReceived) -> None:
-        exchange = self.exchanges[event.stream_id]
-        code: int | None = None
-        if event.data:
-            code = exchange.receive_data(event.data)
-        if code is None and event.stream_ended is not None and not exchange.closed:
-            code = exchange.receive_end()
-        if code is not None:
-            self._malformed(exchange, code)
-
-    def _trailers(self, event: TrailersReceived) -> None:
-        exchange = self.exchanges[event.stream_id]
-        trailers = check_trailers(event.headers, self._connection.config)
-        if exchange.connect:  # RFC 9113 §8.5: only DATA on a tunnel
-            self.fail_stream(event.stream_id, ErrorCode.PROTOCOL_ERROR)
-            return
-        if trailers is None or event.stream_ended is None:
-            # RFC 9113 §8.1: trailers end the stream
-            self._malformed(exchange, ErrorCode.PROTOCOL_ERROR)
-            return
-        exchange.body.trailers += trailers
-        code = exchange.receive_end()
-        if code is not None:
-            self._malformed(exchange, code)
 
     def _malformed(self, exchange: H2Exchange, code: int) -> None:
         """Reset a stream with a malformed body; the handler may still read it."""
@@ -482,28 +484,30 @@ class H2Engine:
     def _too_slow(self, exchange: H2Exchange) -> None:
         self.end_stream(exchange, Cause.SLOW, ErrorCode.CANCEL)
 
-    # Windows ----------------------------------------------------------------------
+    # Settings ---------------------------------------------------------------------
 
     def _settings_acknowledged(self) -> None:
         """Our settings are in force, on open streams as well (RFC 9113 §6.9.2)."""
         self._lifecycle.settings_acknowledged()
-        library, size = (
-            self._output.library,
-            self._connection.config.h2_initial_window_size,
-        )
-        change = size - library.inbound_window
-        library.inbound_window = size
+        size = self._connection.config.h2_initial_window_size
+        change, self.receive_window = size - self.receive_window, size
         for exchange in self.exchanges.values():
             exchange.window += change
 
-    def _window_updated(self, stream_id: int) -> None:
-        """A window has grown: let those that waited for it send."""
-        queue = self._output.queue
-        if stream_id:
-            candidates = [self.exchanges[stream_id]]
-        else:
-            candidates = list(self.exchanges.values())
+    def _settings_changed(self, event: RemoteSettingsChanged) -> None:
+        """The client's settings are in force, on open streams as well."""
+        settings = self._library.remote_settings
+        size = settings.initial_window_size
+        change = size - self._output.stream_window
+        self._output.settings_changed(
+            frame_size=settings.max_frame_size, stream_window=size
+        )
+        for exchange in self.exchanges.values():
+            exchange.send_window += change
+        self._send(self.exchanges.values())
+
+    def _send(self, candidates: Iterable[H2Exchange]) -> None:
         for exchange in candidates:
             if exchange.outbox.size:
-                queue.add(exchange)
-        queue.pump()
+                self._output.enqueue(exchange)
+        self._output.pump()

@@ -88,7 +88,7 @@ class H2Exchange(H2Stream):
         head_only: bool = False,
         connect: bool = False,
     ) -> None:
-        """Make the exchange of a stream that ``h2`` has just opened.
+        """Make the exchange of a stream that the client has just opened.
 
         Args:
             engine: the engine.

@@ -6,18 +6,14 @@ is larger than a stream's. So a stream whose reader stopped pins its own window 
 nothing else, and memory is bounded by streams times stream window. Credit is given in
 steps of half a window, to keep WINDOW_UPDATE frames rare.
 
-Outbound, ``h2`` knows the windows and each stream keeps in its ``Outbox`` what they
-have no room for; ``SendQueue`` knows the order. A stream with pending output is in the
-queue while its window is open and is sent one frame of each turn; one whose window is
-shut leaves the queue until a WINDOW_UPDATE.
-
-``Output`` is everything one connection sends. ``h2`` writes acknowledgements, and
-RST_STREAM where a window overflows; tako writes the rest. Both end up in ``frames``.
-``h2``'s own buffer is moved there after each call that may have filled it, so the order
-of calls is the order on the wire.
+Outbound, each stream knows its window and keeps in its ``Outbox`` what that or the
+connection's has no room for. ``Output`` is everything one connection sends, in order,
+and knows whose turn it is: a stream with pending output is in the queue while its
+window is open and is sent one frame of each turn; one whose window is shut leaves the
+queue until a WINDOW_UPDATE.
 
 Invariants: ``left`` of a ``ReceiveWindow`` + what was received and not credited = its
-size; between calls ``h2``'s buffer is empty.
+size; no window grows above 2^31-1.
 """
 
 import logging
@@ -27,16 +23,20 @@ from typing import TYPE_CHECKING
 from tako.config import WireConfig
 from tako.core.seams import Connection
 from tako.h2.frames import (
+    CONTINUATION,
     DATA,
     DEFAULT_WINDOW,
+    END_HEADERS,
     END_STREAM,
     HEAD,
+    HEADERS,
+    MAX_FRAME_SIZE,
     MAX_WINDOW,
     frame,
     rst_stream,
     window_update,
 )
-from tako.h2.h2_library import Library
+from tako.h2.hpack import FieldEncoder
 from tako.http.headers import RawHeader
 from tako.http.pieces import Piece, keep
 
@@ -49,7 +49,7 @@ _logger = logging.getLogger("tako.h2")
 
 
 _CONNECTION_WINDOW = 1 << 20
-_LARGEST_FRAME = 65_536  # even if the peer takes more: others want their turn
+_LARGEST_FRAME = 65_536  # of ours, even if the peer takes more: others want their turn
 
 
 class ReceiveWindow:
@@ -125,17 +125,41 @@ class Outbox:
         self.size = 0
 
 
-class SendQueue:
-    """The streams that have output pending and a window to send it in, in turn."""
+class Output:
+    """The outbound half of a connection: its windows, and whose turn it is."""
 
-    __slots__ = ("_connection", "_library", "_turns")
+    __slots__ = (
+        "_connection",
+        "_encoder",
+        "_turns",
+        "data_frames",
+        "frame_size",
+        "frames",
+        "mark",
+        "send_window",
+        "stream_window",
+        "trace",
+    )
 
-    def __init__(self, connection: Connection, library: Library) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._library = library
+        self._encoder = FieldEncoder()
         self._turns: deque[H2Stream] = deque()
+        self.mark: int = connection.config.h2_max_send_buf_size
+        self.frames: list[Piece] = []
+        """What is to be sent, in order."""
+        self.frame_size: int = MAX_FRAME_SIZE
+        """The largest payload that is sent in one frame."""
+        self.send_window: int = DEFAULT_WINDOW
+        """Bytes that the peer has room for on the connection."""
+        self.stream_window: int = DEFAULT_WINDOW
+        """Bytes that it has room for on a new stream."""
+        self.data_frames: int = 0
+        """How many DATA frames were sent."""
+        self.trace: bool = _logger.isEnabledFor(logging.DEBUG)
+        """Changes of state are logged; for debugging, decided once."""
 
-    def add(self, stream: "H2Stream") -> None:
+    def enqueue(self, stream: "H2Stream") -> None:
         """Let ``stream`` have its turn after all others; twice is once."""
         if not stream.queued:
             stream.queued = True
@@ -143,47 +167,12 @@ class SendQueue:
 
     def pump(self) -> None:
         """Send one frame of each in turn, until the connection takes no more."""
-        turns, library, connection = self._turns, self._library, self._connection
-        while (
-            turns and library.outbound_flow_control_window > 0 and connection.writable
-        ):
+        turns, connection = self._turns, self._connection
+        while turns and self.send_window > 0 and connection.writable:
             stream = turns.popleft()
             stream.queued = False
             if stream.send_turn():
-                self.add(stream)
-
-
-class Output:
-    """The outbound half of a connection."""
-
-    __slots__ = (
-        "data_frames",
-        "frame_size",
-        "frames",
-        "library",
-        "mark",
-        "queue",
-        "trace",
-    )
-
-    def __init__(self, connection: Connection, library: Library) -> None:
-        self.library: Library = library
-        self.queue: SendQueue = SendQueue(connection, library)
-        self.mark: int = connection.config.h2_max_send_buf_size
-        self.frames: list[Piece] = []
-        """What is to be sent, in order."""
-        self.frame_size: int = library.max_outbound_frame_size
-        """The largest DATA payload that is sent."""
-        self.data_frames: int = 0
-        """How many DATA frames were sent."""
-        self.trace: bool = _logger.isEnabledFor(logging.DEBUG)
-        """Changes of state are logged; for debugging, decided once."""
-
-    def collect(self) -> None:
-        """Move what ``h2`` has written into ``frames``."""
-        data = self.library.data_to_send()
-        if data:
-            self.frames.append(data)
+                self.enqueue(stream)
 
     def take(self) -> bytes:
         """Return everything and forget it."""
@@ -194,33 +183,44 @@ class Output:
         frames.clear()
         return data
 
-    def settings_changed(self) -> None:
-        """The peer's SETTINGS came into force."""
-        self.frame_size = min(self.library.max_outbound_frame_size, _LARGEST_FRAME)
+    def settings_changed(self, *, frame_size: int, stream_window: int) -> None:
+        """Take what the peer's SETTINGS say of a frame and of a new stream."""
+        self.frame_size = min(frame_size, _LARGEST_FRAME)
+        self.stream_window = stream_window
 
     def send_headers(
         self, stream_id: int, fields: list[RawHeader], *, end: bool = False
     ) -> None:
-        """Send HEADERS: a response head or trailers."""
-        self.frames.append(self.library.header_frames(stream_id, fields, end=end))
+        """Send HEADERS, and CONTINUATION if need be: a response head or trailers.
 
-    def send_data(self, stream_id: int, data: Piece, *, end: bool) -> None:
-        """Send one DATA frame that the windows have room for."""
-        size, library = len(data), self.library
-        self.data_frames += 1
-        if end:
-            library.output_ended(stream_id)
-        library.streams[stream_id].outbound_flow_control_window -= size
-        library.outbound_flow_control_window -= size
+        The fields are complete and checked.
+        """
+        block = self._encoder.encode(fields)
         flags = END_STREAM if end else 0
-        self.frames += (HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream_id), data)
+        size = self.frame_size
+        if len(block) <= size:
+            self.frames.append(frame(HEADERS, flags | END_HEADERS, stream_id, block))
+            return
+        self.frames.append(frame(HEADERS, flags, stream_id, block[:size]))
+        for start in range(size, len(block), size):
+            last = END_HEADERS if start + size >= len(block) else 0
+            part = block[start : start + size]
+            self.frames.append(frame(CONTINUATION, last, stream_id, part))
+
+    def send_data(self, stream: "H2Stream", data: Piece, *, end: bool) -> None:
+        """Send one DATA frame that the windows have room for."""
+        size = len(data)
+        self.data_frames += 1
+        self.send_window -= size
+        stream.send_window -= size
+        flags = END_STREAM if end else 0
+        head = HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream.stream_id)
+        self.frames += (head, data)
 
     def send_end(self, stream_id: int) -> None:
         """Send an empty DATA frame with END_STREAM."""
-        self.library.output_ended(stream_id)
         self.frames.append(frame(DATA, END_STREAM, stream_id))
 
     def reset(self, stream_id: int, code: int) -> None:
         """Send RST_STREAM, the last frame of a stream (RFC 9113 §5.4.2)."""
-        self.library.forget(stream_id)
         self.frames.append(rst_stream(stream_id, code))

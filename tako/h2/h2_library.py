@@ -1,20 +1,14 @@
 """What tako uses of the ``h2`` library, and the few places where it differs from it.
 
-``h2`` keeps the state machines of the connection and of each stream, the settings and
-the outbound windows. tako keeps for itself, and takes away here:
-
-* the content of requests (RFC 9113 §8): a malformed request costs its own stream only;
-* the inbound windows (§5.2): tunnel DATA never enters ``h2``, so ``h2`` cannot count;
-* GOAWAY (§6.8): having sent or seen one, ``h2`` would refuse to finish open streams;
-* the refusal of streams above the limit (§5.1.2): a stream error, not the end of all;
-* the memory of closed streams (§5.1): the gate has it, ``h2`` forgets what has ended;
-* header blocks, which the gate has put together: they are not framed and parsed again.
+``h2`` keeps the settings of both sides and answers PING. It knows of no stream: their
+states, windows and content are tako's (RFC 9113 §5, §8), as are GOAWAY (§6.8) and what
+of a connection ends when.
 
 This is the only module that touches names of ``h2`` which start with an underscore;
 ``PRIVATE_NAMES`` lists them.
 """
 
-from typing import Final, cast
+from typing import Final
 
 import h2.config
 import h2.connection
@@ -22,25 +16,18 @@ import h2.errors
 import h2.settings
 import h2.stream
 import h2.windows
-from h2.connection import ConnectionInputs
 from h2.events import (
-    DataReceived,
     Event,
-    RequestReceived,
-    StreamEnded,
-    TrailersReceived,
 )
 from h2.exceptions import DenialOfServiceError, FlowControlError, ProtocolError
 from h2.settings import SettingCodes
-from h2.stream import StreamInputs as _Input
 from hpack import HPACKError, OversizedHeaderListError
-from hyperframe.frame import Frame, SettingsFrame
+from hyperframe.frame import SettingsFrame
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
-from tako.h2 import frames
-from tako.h2.frames import DEFAULT_WINDOW, MAX_FRAME_SIZE, MAX_WINDOW, PREFACE
-from tako.h2.hpack import FieldDecoder, FieldEncoder
+from tako.h2.frames import MAX_FRAME_SIZE, MAX_WINDOW, PREFACE
+from tako.h2.hpack import FieldDecoder
 from tako.h2.rules import decoded_size, header_list_size
 from tako.http.headers import RawHeader
 
@@ -83,40 +70,8 @@ class _Window(h2.windows.WindowManager):
         return None
 
 
-class Stream(h2.stream.H2Stream):
-    """A stream's state machine; what its frames contain is none of its business."""
-
-    def take_headers(self, fields: list[RawHeader], *, end: bool) -> list[Event]:
-        """Take a request's head or its trailers, whatever they say."""
-        events = self.state_machine.process_input(_Input.RECV_HEADERS)
-        event = cast("RequestReceived | TrailersReceived", events[0])
-        event.headers = fields
-        if end:
-            events += self.state_machine.process_input(_Input.RECV_END_STREAM)
-            event.stream_ended = cast("StreamEnded", events[-1])
-        return events
-
-    def receive_data(
-        self,
-        data: bytes,
-        end_stream: bool,
-        flow_control_len: int,
-    ) -> tuple[list[Frame], list[Event]]:
-        """Take a piece of a body, whatever its size."""
-        events = self.state_machine.process_input(_Input.RECV_DATA)
-        event = cast("DataReceived", events[0])
-        event.data = data
-        if end_stream:
-            events += self.state_machine.process_input(_Input.RECV_END_STREAM)
-            event.stream_ended = cast("StreamEnded", events[-1])
-        return [], events
-
-
 class Library(h2.connection.H2Connection):
     """``h2``'s connection in the role of a server, configured for ``config``."""
-
-    streams: dict[int, h2.stream.H2Stream]
-    """Those that are open or half-closed, and no others."""
 
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(
@@ -146,11 +101,7 @@ class Library(h2.connection.H2Connection):
         self.local_settings = settings
         self.max_inbound_frame_size = _BLOCK_LIMIT
         self._field_decoder = FieldDecoder(decoded_size(config))
-        self._field_encoder = FieldEncoder()
         self._inbound_flow_control_window_manager = _Window()
-        # RFC 9113 §6.9.3: until the peer has acknowledged our settings
-        self.inbound_window: int = max(config.h2_initial_window_size, DEFAULT_WINDOW)
-        """What the peer may send on a new stream, in bytes."""
 
     def start(self) -> bytes:
         """Return our preface: the first SETTINGS (RFC 9113 §3.4)."""
@@ -158,31 +109,18 @@ class Library(h2.connection.H2Connection):
         self.receive_data(PREFACE)
         return self.data_to_send()
 
-    def receive_headers(
-        self, stream_id: int, block: bytes, *, end: bool
+    def receive_settings(
+        self, entries: list[tuple[int, int]], largest_window: int
     ) -> list[Event]:
-        """Take a whole header block; ``end``: it came with END_STREAM.
-
-        The stream is one of ``streams`` whose peer has not ended it, or a new one.
-
-        Raises:
-            H2Error: the connection must end; see ``error_code``.
-        """
-        fields = self._decoded(block)
-        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
-        stream = self.streams.get(stream_id) or self._open(stream_id)
-        return cast("Stream", stream).take_headers(fields, end=end)
-
-    def receive_settings(self, entries: list[tuple[int, int]]) -> list[Event]:
         """Take the peer's settings, as ids and values in the order of their frame.
 
-        Each is judged, the last of its kind counts (RFC 9113 §6.5.3).
+        Each is judged, the last of its kind counts (RFC 9113 §6.5.3). The largest
+        window is that of the stream for which the peer has most room, or zero.
 
         Raises:
             H2Error: the connection must end; see ``error_code``.
         """
-        windows = [s.outbound_flow_control_window for s in self.streams.values()]
-        above = max(windows, default=0) - self.remote_settings.initial_window_size
+        above = largest_window - self.remote_settings.initial_window_size
         for setting, value in entries:
             self.remote_settings.validate_received_setting(setting, value)
             window = setting == SettingCodes.INITIAL_WINDOW_SIZE
@@ -191,68 +129,18 @@ class Library(h2.connection.H2Connection):
                 raise FlowControlError(msg)
         return self._receive_frame(SettingsFrame(0, dict(entries)))
 
-    def header_frames(
-        self, stream_id: int, fields: list[RawHeader], *, end: bool
-    ) -> bytes:
-        """Return HEADERS, and CONTINUATION if need be, for a response or trailers.
-
-        The fields are complete and checked. A third of the cost of ``send_headers``,
-        which encodes, normalises, validates and wraps them once more.
-        """
-        stream = self.streams[stream_id]
-        interim = fields[0][0] == b":status" and fields[0][1][:1] == b"1"
-        process = stream.state_machine.process_input
-        process(_Input.SEND_INFORMATIONAL_HEADERS if interim else _Input.SEND_HEADERS)
-        if end:
-            process(_Input.SEND_END_STREAM)
-        block = self._field_encoder.encode(fields)
-        flags = frames.END_STREAM if end else 0
-        size = self.max_outbound_frame_size
-        if len(block) <= size:
-            flags |= frames.END_HEADERS
-            return frames.frame(frames.HEADERS, flags, stream_id, block)
-        out = [frames.frame(frames.HEADERS, flags, stream_id, block[:size])]
-        for start in range(size, len(block), size):
-            last = frames.END_HEADERS if start + size >= len(block) else 0
-            part = block[start : start + size]
-            out.append(frames.frame(frames.CONTINUATION, last, stream_id, part))
-        return b"".join(out)
-
-    def output_ended(self, stream_id: int) -> None:
-        """Note that a frame with END_STREAM is being sent."""
-        self.streams[stream_id].state_machine.process_input(_Input.SEND_END_STREAM)
-
-    def forget(self, stream_id: int) -> None:
-        """Let go of a stream that is closed; repeats are no-ops."""
-        self.streams.pop(stream_id, None)
-
-    def decode(self, block: bytes) -> None:
-        """Decode a header block only to keep the HPACK state true (RFC 9113 §4.3).
+    def decode(self, block: bytes) -> list[RawHeader]:
+        """Return the fields of a header block (RFC 9113 §4.3).
 
         Raises:
             H2Error: the connection must end; see ``error_code``.
         """
-        self._decoded(block)
-
-    def _decoded(self, block: bytes) -> list[RawHeader]:
         try:
             return self._field_decoder.decode_block(block)
         except OversizedHeaderListError as error:
             raise DenialOfServiceError(str(error)) from error
         except _HPACK_ERRORS as error:
             raise ProtocolError(str(error)) from error
-
-    def _open(self, stream_id: int) -> Stream:
-        self.highest_inbound_stream_id = stream_id
-        stream = Stream(
-            stream_id,
-            config=self.config,
-            inbound_window_size=0,
-            outbound_window_size=self.remote_settings.initial_window_size,
-        )
-        stream.max_outbound_frame_size = self.max_outbound_frame_size
-        self.streams[stream_id] = stream
-        return stream
 
     def _terminate_connection(self, error_code: h2.errors.ErrorCodes) -> None:
         """Leave GOAWAY to tako: what was asked before the error is still answered."""

@@ -233,7 +233,7 @@ class Lifecycle:
 
     def _goaway(self, code: int) -> None:
         # RFC 9113 §6.8: it never grows; what came after the last one was refused
-        last = min(self._last_stream, self._output.library.highest_inbound_stream_id)
+        last = min(self._last_stream, self._engine.last_stream_id)
         self._last_stream = last
         self._output.frames.append(frames.goaway(last, code))
 

@@ -37,7 +37,7 @@ from tako.h2 import frames
 from tako.h2.closed_streams import ClosedStreams
 from tako.h2.flow_control import Output, ReceiveWindow
 from tako.h2.frames import Setting
-from tako.h2.h2_library import error_code
+from tako.h2.h2_library import Library, error_code
 from tako.h2.rules import (
     ConnectionFault,
     HeaderBlock,
@@ -48,6 +48,7 @@ from tako.h2.rules import (
     padding,
 )
 from tako.h2.stream import H2Stream
+from tako.http.headers import RawHeader
 from tako.native.loops import Inbox, split_frames, take_data
 
 
@@ -99,6 +100,7 @@ class FrameReader:
         "_turn",
         "_window",
         "_window_updates",
+        "last_stream_id",
         "stopped",
     )
 
@@ -107,6 +109,7 @@ class FrameReader:
         engine: "H2Engine",
         connection: Connection,
         output: Output,
+        library: Library,
         *,
         lane: bool = True,
     ) -> None:
@@ -116,13 +119,14 @@ class FrameReader:
             engine: the engine.
             connection: the connection.
             output: where answers go.
+            library: the settings of both sides.
             lane: whether tunnels bypass ``h2``.
         """
         self._engine = engine
         self._connection = connection
         self._turn = connection.turn
         self._output = output
-        self._library = output.library
+        self._library = library
         self._express = lane
         self._lane: dict[int, tuple[H2Stream, Inbox | None]] = {}
         self._rest = bytearray()
@@ -134,6 +138,8 @@ class FrameReader:
         self._closed_streams = ClosedStreams()
         self._block = HeaderBlock(decoded_size(connection.config))
         self._deadline = connection.deadlines.new(self._block_late)
+        self.last_stream_id: int = 0
+        """The last stream that the peer has opened."""
         self.stopped: bool = False
         """Nothing is read any more."""
 
@@ -286,8 +292,7 @@ class FrameReader:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §5.1
 
     def _idle(self, stream_id: int) -> bool:
-        opened = self._library.highest_inbound_stream_id
-        return not stream_id & 1 or stream_id > opened
+        return not stream_id & 1 or stream_id > self.last_stream_id
 
     def _spend(self, tokens: int = 1) -> None:
         if not self._budget.spend(tokens, self._connection.time()):
@@ -317,16 +322,16 @@ class FrameReader:
 
     def _feed(self, frame: bytes) -> None:
         """Show ``h2`` one frame, and the engine what came of it."""
-        for event in self._understood(partial(self._library.receive_data, frame)):
-            self._engine.receive_event(event)
+        self._understood(partial(self._library.receive_data, frame))
 
-    def _understood(self, read: Callable[[], list[Event]]) -> list[Event]:
+    def _understood(self, read: Callable[[], list[Event]]) -> None:
         try:
             events = read()
         except H2Error as error:
             raise ConnectionFault(error_code(error)) from error
-        self._output.collect()
-        return events
+        self._output.frames.append(self._library.data_to_send())
+        for event in events:
+            self._engine.receive_event(event)
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -353,39 +358,36 @@ class FrameReader:
         else:
             if size > len(data):  # RFC 9113 §6.1: padding counts, no sink consumes it
                 exchange.consumed(size - len(data))
-            if stream_id in self._lane and not flags:
-                exchange.sink.deliver(data)
-            else:
+            if flags:
                 self._lane.pop(stream_id, None)
-                self._feed(frames.frame(frames.DATA, flags, stream_id, data))
+            self._engine.receive_body(exchange, data, ended=bool(flags))
 
     def _headers(self, stream_id: int, block: bytes | None) -> None:
         if block is None:
             return
         if self._deadline.when is not None:
             self._deadline.set(None)
+        fields = self._decode(block)
         exchange = self._engine.exchanges.get(stream_id)
-        if exchange is None and not self._idle(stream_id):
-            self._decode(block)
-            self._late_headers(stream_id)
-            return
+        ended = bool(self._block.end)
+        if exchange is None:
+            if not self._idle(stream_id):
+                self._late_headers(stream_id)
+                return
+            self.last_stream_id = stream_id
         if exchange is not None and exchange.peer_ended:
             # RFC 9113 §5.1, half-closed (remote)
-            self._decode(block)
             self._engine.fail_stream(stream_id, ErrorCode.STREAM_CLOSED)
-            return
-        end = bool(self._block.end)
-        read = partial(self._library.receive_headers, stream_id, block, end=end)
-        events = self._understood(read)
-        if self._block.self_dependent:  # RFC 7540 §5.3.1, still checked by h2spec
+        elif self._block.self_dependent:  # RFC 7540 §5.3.1, still checked by h2spec
             self._engine.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
-            return
-        for event in events:
-            self._engine.receive_event(event)
+        elif exchange is None:
+            self._engine.receive_request(stream_id, fields, ended=ended)
+        else:
+            self._engine.receive_trailers(exchange, fields, ended=ended)
 
-    def _decode(self, block: bytes) -> None:
+    def _decode(self, block: bytes) -> list[RawHeader]:
         try:
-            self._library.decode(block)
+            return self._library.decode(block)
         except H2Error as error:
             raise ConnectionFault(error_code(error)) from error
 
@@ -398,7 +400,11 @@ class FrameReader:
         if not stream_id:
             if not increment:  # RFC 9113 §6.9
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
-            self._feed(frames.window_update(0, increment))
+            if self._output.send_window + increment > frames.MAX_WINDOW:
+                # RFC 9113 §6.9.1
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)
+            self._output.send_window += increment
+            self._engine.window_opened(None)
             return
         exchange = self._engine.exchanges.get(stream_id)
         if exchange is None:
@@ -408,13 +414,15 @@ class FrameReader:
         elif exchange.send_window + increment > frames.MAX_WINDOW:  # RFC 9113 §6.9.1
             self._engine.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         else:
-            self._feed(frames.window_update(stream_id, increment))
+            exchange.send_window += increment
+            self._engine.window_opened(exchange)
 
     def _rst_stream(self, stream_id: int, payload: bytes) -> None:
-        if stream_id in self._engine.exchanges:
-            self._feed(frames.frame(frames.RST_STREAM, 0, stream_id, payload))
-        else:
+        exchange = self._engine.exchanges.get(stream_id)
+        if exchange is None:
             self._spend()
+        else:
+            self._engine.receive_reset(exchange, int.from_bytes(payload))
 
     def _settings(self, flags: int, payload: bytes) -> None:
         self._settings_seen = True
@@ -430,8 +438,9 @@ class FrameReader:
             for setting, value in _ENTRY.iter_unpack(payload)
             if setting in _KNOWN_SETTINGS  # RFC 9113 §6.5.2: ignore the others
         ]
-        for event in self._understood(partial(self._library.receive_settings, entries)):
-            self._engine.receive_event(event)
+        windows = [each.send_window for each in self._engine.exchanges.values()]
+        largest = max(windows, default=0)
+        self._understood(partial(self._library.receive_settings, entries, largest))
 
     def _ignorable(self, kind: int, stream_id: int, payload: bytes) -> None:
         """PRIORITY, GOAWAY and what RFC 9113 §4.1 and §5.5 tell us to ignore."""

@@ -116,9 +116,7 @@ class H2Stream:
         "_end_queued",
         "_engine",
         "_fast_path",
-        "_library",
         "_output",
-        "_stream",
         "_trailers",
         "_unacked",
         "closed",
@@ -127,6 +125,7 @@ class H2Stream:
         "over",
         "peer_ended",
         "queued",
+        "send_window",
         "sink",
         "state",
         "stream_id",
@@ -149,7 +148,7 @@ class H2Stream:
         output: Output,
         stream_id: int,
     ) -> None:
-        """Make a stream that ``h2`` has just opened.
+        """Make a stream that the peer has just opened.
 
         Args:
             engine: the engine.
@@ -160,19 +159,18 @@ class H2Stream:
         self._engine = engine
         self.connection: Connection = connection
         self._output = output
-        self._library = output.library
-        self._stream = output.library.streams[stream_id]
         self.stream_id: int = stream_id
         self.state: StreamState = _OPEN
         self.over = self.peer_ended = self.closed = False
         self.tunnel: bool = False
         self._fast_path = False
         # Inbound
-        self.window: int = output.library.inbound_window
+        self.window: int = engine.receive_window
         self._credit_step = connection.config.h2_initial_window_size + 1 >> 1
         self._unacked = 0
         self._early: list[Piece] = []
         # Outbound
+        self.send_window: int = output.stream_window
         self.outbox: Outbox = Outbox()
         self._end_queued = False
         self._discard_rest = False  # the peer need not end its direction
@@ -195,11 +193,6 @@ class H2Stream:
             _logger.debug("%#x: stream %d is %s", id(self), self.stream_id, state.name)
 
     @property
-    def send_window(self) -> int:
-        """Bytes that the peer has room for on this stream."""
-        return self._stream.outbound_flow_control_window
-
-    @property
     def writable(self) -> bool:
         """Whether more output is welcome."""
         return self.outbox.size < self._output.mark and self.connection.writable
@@ -220,8 +213,8 @@ class H2Stream:
                 self._send_end()
                 return
         if self.outbox.size:
-            self._output.queue.add(self)
-            self._output.queue.pump()
+            self._output.enqueue(self)
+            self._output.pump()
             if self.outbox.size:
                 self._engine.output_waits()
 
@@ -233,14 +226,14 @@ class H2Stream:
         if self._fast_path and len(payload) < _SMALL and not self.outbox.size:
             frame = encode_data_frame(self.stream_id, first_byte, payload)
             size = len(frame) - _HEAD_SIZE
-            stream, library, output = self._stream, self._library, self._output
+            output = self._output
             if (
-                size <= stream.outbound_flow_control_window
-                and size <= library.outbound_flow_control_window
+                size <= self.send_window
+                and size <= output.send_window
                 and connection.writable
             ):
-                stream.outbound_flow_control_window -= size
-                library.outbound_flow_control_window -= size
+                self.send_window -= size
+                output.send_window -= size
                 output.data_frames += 1
                 output.frames.append(frame)
                 if not connection.flush_due:
@@ -297,21 +290,15 @@ class H2Stream:
 
         The connection's window is open.
         """
-        if self.over:
+        if self.over or self.send_window <= 0:
             return False
-        window = self._stream.outbound_flow_control_window
-        if window <= 0:
-            return False
-        full = self.outbox.size >= self._output.mark
+        output = self._output
+        full = self.outbox.size >= output.mark
         data = self.outbox.take(
-            min(
-                window,
-                self._library.outbound_flow_control_window,
-                self._output.frame_size,
-            )
+            min(self.send_window, output.send_window, output.frame_size)
         )
         last = self._end_queued and not self.outbox.size and self._trailers is None
-        self._output.send_data(self.stream_id, data, end=last)
+        output.send_data(self, data, end=last)
         if last:
             self._output_ended()
         elif self._end_queued and not self.outbox.size:
@@ -323,7 +310,6 @@ class H2Stream:
     def cut(self) -> None:
         """Note that the stream is gone; nothing is sent or delivered any more."""
         self._enter(_CLOSED)
-        self._library.forget(self.stream_id)
         self.outbox.clear()
         self._early.clear()
 

@@ -555,9 +555,8 @@ class TestTurns:
             answer(peer.request(stream_id))
             if stream_id % 200 == 1:
                 peer.frames()
-        library = peer.engine._output.library
-        assert len(library.streams) <= 16
-        assert len(library._closed_streams) <= 1024
+        assert not peer.engine.exchanges
+        assert len(peer.engine._reader._closed_streams._ended) <= 1024
         for stream_id in range(5001, 9001, 2):
             peer.request(stream_id).reset()
             peer.exchanges[-1].ended()

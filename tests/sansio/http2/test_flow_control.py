@@ -259,10 +259,10 @@ class TestOutbound:
         self, peer: Peer, stream_id: int
     ) -> None:
         exchange, _ = peer.tunnel()
-        window_of = peer.engine._output.library if not stream_id else exchange._stream
+        window_of = exchange if stream_id else peer.engine._output
         peer.send(frame(WINDOW_UPDATE, 0, stream_id, b"\x80\0\0\x05"))
         assert peer.frames() == []
-        assert window_of.outbound_flow_control_window == 65_540
+        assert window_of.send_window == 65_540
 
     def test_the_connections_window_that_overflows(self, peer: Peer) -> None:
         peer.send(window_update(0, 2**31 - 1))

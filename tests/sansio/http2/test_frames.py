@@ -412,16 +412,16 @@ class TestForgottenStreams:  # RFC 9113 §5.1, §5.4
         peer.send(peer.headers(1, [("a", "b")]))  # trailers that were under way
         assert peer.frames() == []
 
-    def test_the_library_knows_open_streams_only(self, peer: Peer) -> None:
-        library = peer.engine._output.library
+    def test_the_engine_knows_open_streams_only(self, peer: Peer) -> None:
+        known = peer.engine.exchanges
         open_ones = [peer.request(i, POST, end=False) for i in (1, 3, 5, 7)]
         answer(peer.request(9))
         peer.send(peer.headers(11, extra=[("Bad", "x")]))
-        assert set(library.streams) == {1, 3, 5, 7}
+        assert set(known) == {1, 3, 5, 7}
         peer.send(rst(1), window_update(3, 2**31 - 1))
         open_ones[2].reset()
         peer.engine.connection_lost()
-        assert not library.streams
+        assert not known
 
 
 class TestStreamIdentifiers:  # RFC 9113 §5.1.1
@@ -693,7 +693,7 @@ class TestSettings:  # RFC 9113 §6.5
     def test_unknown_ones_are_not_even_stored(self, peer: Peer) -> None:
         peer.send(settings((0x7, 1), (0x9, 1), (0xF000, 1)))
         assert peer.frames() == [Frame(SETTINGS, ACK, 0, b"")]
-        assert set(peer.engine._output.library.remote_settings) <= {1, 2, 3, 4, 5, 6, 8}
+        assert set(peer.engine._library.remote_settings) <= {1, 2, 3, 4, 5, 6, 8}
 
     def test_the_last_of_several_values_counts(self, peer: Peer) -> None:
         peer.send(settings((4, 100), (4, 1)))

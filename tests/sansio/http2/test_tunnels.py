@@ -328,9 +328,8 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         exchange, _ = peer.tunnel()
         exchange.send_data(bytes(10_000))
         exchange.send_data(bytes(1000), end=True)
-        library = peer.engine._output.library
-        assert library.outbound_flow_control_window == 65_535 - 11_000
-        assert library.streams[1].outbound_flow_control_window == 65_535 - 11_000
+        assert peer.engine._output.send_window == 65_535 - 11_000
+        assert exchange.send_window == 65_535 - 11_000
 
     @pytest.mark.parametrize("end", [True, False])
     def test_headers_are_no_part_of_a_tunnel(self, peer: Peer, end: bool) -> None:
