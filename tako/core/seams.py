@@ -155,6 +155,19 @@ class Exchange(Protocol):
         """
         ...
 
+    def send_response(
+        self, status: int, headers: Sequence[RawHeader], body: bytes
+    ) -> None:
+        """Queue a whole response, as ``send_headers`` and ``send_data`` would.
+
+        ``body`` is dropped where the answer has none: to HEAD, and with 204 and 304.
+
+        Raises:
+            LocalProtocolError: a head was sent already, ``status`` is an interim one,
+                or ``content-length`` is not the size of ``body``.
+        """
+        ...
+
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Queue bytes of the body; ``end``: these are the last.
 

@@ -21,7 +21,7 @@ from tako.core.seams import Connection, Sink
 from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
-from tako.h2.response_head import response_head, text_head, tunnel_head
+from tako.h2.response_head import encoded_head, interim_head, text_head, tunnel_head
 from tako.h2.stream import Cause, H2Stream, StreamState
 from tako.http.headers import RawHeader
 from tako.http.pieces import keep
@@ -38,7 +38,12 @@ _logger = logging.getLogger("tako.h2")
 
 _NEXT: dict[ResponseState, frozenset[ResponseState]] = {
     ResponseState.NO_HEAD: frozenset(
-        {ResponseState.BODY, ResponseState.SWITCHED, ResponseState.CUT_OFF}
+        {
+            ResponseState.BODY,
+            ResponseState.SWITCHED,
+            ResponseState.ENDED,
+            ResponseState.CUT_OFF,
+        }
     ),
     ResponseState.BODY: frozenset({ResponseState.ENDED, ResponseState.CUT_OFF}),
     ResponseState.SWITCHED: frozenset({ResponseState.ENDED, ResponseState.CUT_OFF}),
@@ -166,22 +171,52 @@ class H2Exchange(H2Stream):
             # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
             self.answer(501, b"Resource does not support WebSocket")
             return
-        said = read_fields(status, headers)
-        fields = response_head(status, said)
         if status < 200:
-            self._output.send_headers(self.stream_id, fields)
+            self._output.send_headers(self.stream_id, interim_head(status, headers))
             return
-        empty = self._head_only or status in NO_CONTENT
-        if not empty:
-            self._body_left = said.length
-            if end and self._body_left:
-                msg = f"content-length is {self._body_left}, but there is no body"
-                raise LocalProtocolError(msg)
-        self._enter_response(_BODY)
-        self._output.send_headers(self.stream_id, fields, end=end or empty)
-        if end or empty:
-            self._enter_response(_ENDED)
+        block, length = encoded_head(status, headers)
+        if self._head_only or status in NO_CONTENT:
+            end = True
+        elif end and length:
+            msg = f"content-length is {length}, but there is no body"
+            raise LocalProtocolError(msg)
+        else:
+            self._body_left = length
+        self._enter_response(_ENDED if end else _BODY)
+        self._output.send_headers(self.stream_id, block, end=end)
+        if end:
             self._output_ended()
+
+    def send_response(
+        self, status: int, headers: Sequence[RawHeader], body: bytes
+    ) -> None:
+        """Queue a whole response; see ``seams.Exchange``."""
+        if self.response is not _NO_HEAD:
+            self._check_unheard("a response head was sent already")
+            return
+        if status < 200:
+            msg = f"a response with the status {status} is not a whole one"
+            raise LocalProtocolError(msg)
+        if self.connect and status < 300:
+            # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
+            self.answer(501, b"Resource does not support WebSocket")
+            return
+        block, length = encoded_head(status, headers)
+        if self._head_only or status in NO_CONTENT:
+            body = b""
+        elif length is not None and length != len(body):
+            msg = f"content-length is {length}, but the body has {len(body)} bytes"
+            raise LocalProtocolError(msg)
+        self._enter_response(_ENDED)
+        output = self._output
+        if not body:
+            output.send_headers(self.stream_id, block, end=True)
+            self._output_ended()
+        elif output.send_response(self, block, body):
+            self._output_ended()
+        else:
+            output.send_headers(self.stream_id, block)
+            self._queue(body, end=True)
 
     def answer(self, status: int, body: bytes = b"") -> None:
         """Send a whole response of the engine's own; drop what a handler sends."""
@@ -232,11 +267,11 @@ class H2Exchange(H2Stream):
         if self.response is not _NO_HEAD:
             self._check_unheard("a response head was sent already")
             return self
-        fields = tunnel_head(status, read_fields(status, headers))
+        block = tunnel_head(status, headers)
         if not self.connect:
             msg = "only an extended CONNECT can become a tunnel"
             raise LocalProtocolError(msg)
-        self._output.send_headers(self.stream_id, fields)
+        self._output.send_headers(self.stream_id, block)
         self._enter_response(_SWITCHED)
         return self
 

@@ -12,8 +12,8 @@ whether a guess at it is right.
 *Encoding* is stateless: fields of the static table by their index, everything else as a
 literal that enters no table. A head costs some bytes more than with a dynamic table
 and a tenth of the time; and no field of one response is in the table with another's.
-The table's size is set to 0 in the first block (RFC 7541 §4.2), so that the peer may
-change its limit as it likes.
+The table's size is set to 0 at the front of the first block (RFC 7541 §4.2), so that
+the peer may change its limit as it likes: ``NO_TABLE``.
 """
 
 from collections.abc import Iterable
@@ -34,9 +34,12 @@ _HUFFMAN = 0x80  # RFC 7541 §5.2
 _TABLE_SIZE = 4096  # RFC 9113 §6.5.2: what the peer may use; we never say otherwise
 _FIELD_COST = 32  # RFC 7541 §4.1
 _LONGEST_INTEGER = 28  # bits before the last octet: five of them behind the prefix
-_NO_TABLE = bytes([_SIZE_UPDATE])  # to 0
+NO_TABLE = bytes([_SIZE_UPDATE])
+"""What comes before our first block: the table's size is 0."""
 
-_SENSITIVE = frozenset({b"set-cookie", b"www-authenticate"})  # RFC 7541 §7.1.3
+SENSITIVE = frozenset({b"set-cookie", b"www-authenticate"})
+"""Fields that no cache keeps, ours or of an intermediary (RFC 7541 §7.1.3)."""
+
 _LARGEST_KEPT = 64  # bytes of a field whose encoding is kept
 _MOST_KEPT = 512
 
@@ -179,26 +182,14 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
     return decode_huffman(text) if coded else text, end
 
 
-class FieldEncoder:
-    """Encodes fields without a dynamic table."""
-
-    __slots__ = ("_begun",)
-
-    def __init__(self) -> None:
-        self._begun = False
-
-    def encode(self, fields: Iterable[RawHeader]) -> bytes:
-        """Return the next block."""
-        parts = [_kept.get(field) or _literal(field) for field in fields]
-        if not self._begun:
-            self._begun = True
-            parts.insert(0, _NO_TABLE)
-        return b"".join(parts)
+def encode(fields: Iterable[RawHeader]) -> bytes:
+    """Return a block that uses no dynamic table."""
+    return b"".join([_kept.get(field) or _literal(field) for field in fields])
 
 
 def _literal(field: RawHeader) -> bytes:
     name, value = field
-    sensitive = name in _SENSITIVE
+    sensitive = name in SENSITIVE
     kind = _NEVER_INDEXED if sensitive else _NOT_INDEXED
     index = _STATIC_NAMES.get(name)
     if index is None:

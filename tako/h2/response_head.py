@@ -1,8 +1,61 @@
-"""How a response head is written on HTTP/2 (RFC 9113 §8.3.2)."""
+"""How a response head is written on HTTP/2 (RFC 9113 §8.3.2).
 
+``encoded_head`` knows a head again: most responses of a server have one of a few heads,
+and what their fields say and how they are encoded need not be found out each time. What
+is kept is the same for all connections, since our blocks depend on no table; only the
+date goes in anew. A head with a secret in it is not kept, nor a large one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tako.h2.hpack import SENSITIVE, encode
 from tako.http.date import http_date
 from tako.http.headers import RawHeader
 from tako.http.response_fields import ResponseFields, read_fields
+
+
+_MOST_KEPT = 256  # heads
+_LARGEST_KEPT = 512  # bytes of a block
+
+
+class _Head(NamedTuple):
+    """A final head that is encoded but for its date."""
+
+    before: bytes
+    after: bytes
+    length: int | None
+
+
+_kept: dict[tuple[int, *tuple[RawHeader, ...]], _Head] = {}
+
+
+def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int | None]:
+    """Return the block of a final head, and its content-length.
+
+    Raises:
+        LocalProtocolError: a field cannot be sent; see ``read_fields``.
+    """
+    key = (status, *headers)
+    head = _kept.get(key)
+    if head is None:
+        said = read_fields(status, headers)
+        if said.date is not None:
+            return encode(response_head(status, said)), said.length
+        first, _, *rest = response_head(status, said)
+        head = _Head(encode([first]), encode(rest), said.length)
+        if _may_be_kept(head, said):
+            if len(_kept) >= _MOST_KEPT:
+                _kept.clear()
+            _kept[key] = head
+    before, after, length = head
+    return before + encode([(b"date", http_date())]) + after, length
+
+
+def _may_be_kept(head: _Head, said: ResponseFields) -> bool:
+    return len(head.after) <= _LARGEST_KEPT and SENSITIVE.isdisjoint(
+        [name for name, _ in said.own]
+    )
 
 
 def response_head(status: int, said: ResponseFields) -> list[RawHeader]:
@@ -21,16 +74,22 @@ def response_head(status: int, said: ResponseFields) -> list[RawHeader]:
     return head
 
 
-def text_head(status: int, body: bytes) -> list[RawHeader]:
-    """Return the head of a short answer of the engine's own."""
+def interim_head(status: int, headers: Sequence[RawHeader]) -> bytes:
+    """Return the block of an interim (1xx) head."""
+    return encode(response_head(status, read_fields(status, headers)))
+
+
+def text_head(status: int, body: bytes) -> bytes:
+    """Return the block of the head of a short answer of the engine's own."""
     headers: list[RawHeader] = [(b"content-length", b"%d" % len(body))]
     if body:
         headers.append((b"content-type", b"text/plain; charset=utf-8"))
-    return response_head(status, read_fields(status, headers))
+    return encoded_head(status, headers)[0]
 
 
-def tunnel_head(status: int, said: ResponseFields) -> list[RawHeader]:
-    """Return the head that opens a tunnel."""
+def tunnel_head(status: int, headers: Sequence[RawHeader]) -> bytes:
+    """Return the block of the head that opens a tunnel."""
+    said = read_fields(status, headers)
     said.length = None  # RFC 9110 §9.3.6
     # RFC 9113 §8.6: there is no 101
-    return response_head(200 if status == 101 else status, said)
+    return encode(response_head(200 if status == 101 else status, said))

@@ -25,6 +25,7 @@ from tako.core.states import check_transition
 from tako.errors import Disconnected
 from tako.h2.flow_control import Outbox, Output
 from tako.h2.frames import HEAD, window_update
+from tako.h2.hpack import encode
 from tako.native.loops import Inbox, encode_data_frame, encode_frame
 
 
@@ -317,7 +318,7 @@ class H2Stream:
 
     def _send_end(self) -> None:
         if self._trailers:
-            self._output.send_headers(self.stream_id, self._trailers, end=True)
+            self._output.send_headers(self.stream_id, encode(self._trailers), end=True)
         else:
             self._output.send_end(self.stream_id)
         self._output_ended()
