@@ -980,10 +980,10 @@ def _malformed_requests() -> list[tuple[str, str, bytes]]:
             "RSTS",
             _request(("content-length", "0"), ("content-length", "0")),
         ),
-        ("101 fields", "RSTS", _request(*[("x", "y")] * 101)),
+        ("101 fields", "431 on the stream", _request(*[("x", "y")] * 101)),
         (
             "fields of 65 KB",
-            "RSTS",
+            "431 on the stream",
             raw_frame(1, 1, 1, literal_block(base))
             + raw_frame(9, 0, 1, literal_block([("x", "y" * 16_000)])) * 4
             + raw_frame(9, 4, 1, literal_block([("x", "y" * 1500)])),
