@@ -6,6 +6,7 @@ words that have no meaning here, so each row is judged. The same predicates judg
 a server on a socket did and what one in memory did (``runner.Target``).
 """
 
+import functools
 import re
 import zlib
 from collections.abc import Callable
@@ -213,18 +214,25 @@ def _without_extension(out: Outcome) -> None:
     _echoes(out, b"plain")
 
 
+_FAR = ((bytes(range(256)) * 2 + b"filler" * 3000) * 2 + b"end").ljust(40_960, b".")
+
+
+@functools.cache
+def _far_looking(window_bits: int) -> bytes:
+    """Return a message whose deflated form refers as far back as it may."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -window_bits)
+    data = deflater.compress(_FAR) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    return encode_frame(2, data[:-4], rsv=4)
+
+
 def _first_offer_used(out: Outcome) -> None:
     _opened(out)
     answer = _header(out, "sec-websocket-extensions") or ""
     assert answer.startswith("permessage-deflate")
     bits = re.search(r"client_max_window_bits=(\d+)", answer)
-    message = (bytes(range(256)) * 2 + b"filler" * 3000) * 2 + b"end"
-    message = message.ljust(40_960, b".")
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -int(bits[1]) if bits else -15)
-    data = deflater.compress(message) + deflater.flush(zlib.Z_SYNC_FLUSH)
-    out.send_tunnel(encode_frame(2, data[:-4], rsv=4))
+    out.send_tunnel(_far_looking(int(bits[1]) if bits else 15))
     out.wait(lambda: bool(out.victim.ledger.of("session")[-1].messages))
-    assert out.sessions()[-1].messages == [message]
+    assert out.sessions()[-1].messages == [_FAR]
 
 
 def _quoted_string(out: Outcome) -> None:
