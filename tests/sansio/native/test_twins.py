@@ -2,6 +2,8 @@
 
 import gc
 import importlib
+import itertools
+import operator
 import os
 import pathlib
 import subprocess
@@ -47,7 +49,8 @@ H2Frames = tuple[list[tuple[int, int, int, int, int]], int]
 
 
 def plain_unmask(data: bytes, mask: bytes, offset: int = 0) -> bytes:
-    return bytes(byte ^ mask[(offset + i) % 4] for i, byte in enumerate(data))
+    key = itertools.islice(itertools.cycle(mask), offset % 4, None)
+    return bytes(map(operator.xor, data, key))
 
 
 def plain_scan(buffer: bytes, start: int, max_payload: int, limit: int) -> Scan:
