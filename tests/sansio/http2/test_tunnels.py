@@ -45,19 +45,20 @@ def serves(peer: Peer, stream_id: int = 101) -> bool:
 class TestTinyPieces:
     """What waits costs about what it counts for flow control, in pieces of any size."""
 
-    def test_early_bytes(self, peer: Peer) -> None:
+    def test_early_bytes(self, make: Make) -> None:
+        peer = make(config=ServerConfig(h2_initial_window_size=40_000))
         exchange = peer.request(1, CONNECT, end=False)
-        grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(700)])
-        assert grown < 2 * 140_000  # as objects they are 2.6 MB
+        grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(100)])
+        assert grown < 2 * 20_000  # as objects they are 370 KB
         sink = RecordingSink(exchange)
         exchange.open_tunnel(200, []).receive_into(sink)
-        assert sink.data == b"ab" * 70_000
+        assert sink.data == b"ab" * 10_000
         assert WINDOW_UPDATE in [frame.kind for frame in peer.frames()]
 
     def test_a_body(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False)
-        grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(700)])
-        assert grown < 2 * 140_000
+        grown = _traced(lambda: [peer.send(data(1, b"ab") * 100) for _ in range(100)])
+        assert grown < 2 * 20_000
         read = peer.connection.runtime.run(exchange.request.stream().__anext__)
         assert read.startswith(b"ab")
 
