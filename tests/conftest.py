@@ -3,8 +3,9 @@
 A test that takes ``serve`` runs once for each runtime and each wire: that is the
 point of tako. One that is about a single wire says so with
 ``@pytest.mark.parametrize("wire", ...)``. ``TAKO_TEST_MATRIX=thin`` runs each test
-on a few of the pairs only, ``once`` on one: see ``tests/support/matrix.py``.
-``TAKO_LANE=0`` runs the servers without the express lane: ``tests/support/lane.py``.
+on a few of the pairs only, ``once`` on one, and a property on half the examples: see
+``tests/support/matrix.py``. ``TAKO_LANE=0`` runs the servers without the express lane:
+``tests/support/lane.py``.
 """
 
 import importlib.util
@@ -26,9 +27,14 @@ from tests.support.peer import Wire
 from tests.support.server import Credentials, RunningServer, RuntimeName, watched
 
 
+_MATRIX = os.environ.get("TAKO_TEST_MATRIX", "full")
+
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(
-    "tako", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "tako",
+    deadline=None,
+    max_examples=50 if _MATRIX == "once" else 100,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tako")
 
@@ -62,7 +68,7 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Leave out what ``TAKO_TEST_MATRIX`` leaves out."""
-    matrix = matrix_of(os.environ.get("TAKO_TEST_MATRIX", "full"))
+    matrix = matrix_of(_MATRIX)
     if matrix != "full":
         kept = thinned(items, matrix)
         left_out = [item for item in items if item not in kept]

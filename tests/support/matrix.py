@@ -6,7 +6,8 @@ wire as show every runtime and every wire once; the rows of a table take turns o
 pairs. Which pairs these are differs from test to test, and from one Python version to
 the next: three versions in a row run every such test on every pair. ``once`` runs a
 test, and each row of a table, on one pair only; tests side by side are on different
-ones. That is for an older Python beside the newest, which runs ``thin``.
+ones; a property tries half the examples. That is for ``make quick``, and for an older
+Python beside the newest, which runs ``thin``.
 """
 
 import sys
