@@ -21,7 +21,7 @@
 # PYTHON chooses the interpreter, VENV the environment that it is installed into;
 # PYTEST_ARGS adds options to the tests. TAKO_TEST_MATRIX=full runs each test on every
 # runtime and wire; by default each runs on some, and each runtime and wire has some of
-# each kind; with `once`, on one.
+# each kind; with `once`, on one, and a property on half the examples.
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
@@ -57,7 +57,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: all architecture bench conformance cover demo help own quick quick-http2-ws quick-others \
+.PHONY: all architecture bench conformance cover demo help own quick quick-frames quick-others \
 	security setup setup-all siege soak style test types
 
 help:
@@ -90,19 +90,19 @@ setup: $(VENV)/test.stamp
 
 setup-all: $(VENV)/dev.stamp
 
-# Two processes for two cores, of about the same length
-HTTP2_WS = tests/sansio/http2 tests/sansio/ws
+# Two processes for two cores, of about the same length: frames and records, and the rest
+FRAMES = $(addprefix tests/sansio/, http2 native tls ws)
 quick: $(VENV)/test.stamp
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync quick-http2-ws quick-others style
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync quick-frames quick-others style
 
-quick-http2-ws: export TAKO_TEST_MATRIX = once
-quick-http2-ws: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) $(HTTP2_WS)
+quick-frames: export TAKO_TEST_MATRIX = once
+quick-frames: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) $(FRAMES)
 
 quick-others: export TAKO_TEST_MATRIX = once
 quick-others: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests/sansio \
-		$(HTTP2_WS:%=--ignore=%)
+		$(FRAMES:%=--ignore=%)
 
 own: $(VENV)/test.stamp
 	@test -n "$(FILE)" || { echo "which module? FILE=tako/h2/reader.py" >&2; exit 1; }
