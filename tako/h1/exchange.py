@@ -33,7 +33,7 @@ from tako.http.conn_info import scheme_of
 from tako.http.headers import RawHeader
 from tako.http.request import EndCallback, Request
 from tako.http.request_head import RequestHead
-from tako.http.response_fields import ResponseFields, read_fields
+from tako.http.response_fields import WITHOUT_BODY, ResponseFields, read_fields
 
 
 if TYPE_CHECKING:
@@ -161,20 +161,53 @@ class H1Exchange:
         """Queue the response head; see ``seams.Exchange``."""
         if self.cut_off:
             return
-        if self.head_sent:
-            msg = "the response head was sent already"
-            raise LocalProtocolError(msg)
+        self._check_head()
         if status < 200:
             self._send_interim(status, headers)
             return
         ours = read_fields(status, headers)
-        version = self.head.version
-        framing = framing_of(status, self.head.method, ours.length, version)
+        framing = framing_of(status, self.head.method, ours.length, self.head.version)
         if end and framing is not Framing.NONE:
             if ours.length:
                 msg = f"content-length is {ours.length}, but there is no body"
                 raise LocalProtocolError(msg)
             framing, ours.length = Framing.LENGTH, 0
+        self._send_head(status, ours, framing)
+        if end:
+            self._end()
+
+    def send_response(
+        self, status: int, headers: Sequence[RawHeader], body: bytes
+    ) -> None:
+        """Queue a whole response; see ``seams.Exchange``."""
+        if self.head.method == "HEAD" or status in WITHOUT_BODY:
+            self.send_headers(status, headers, end=True)
+            return
+        if self.cut_off:
+            return
+        self._check_head()
+        if status < 200:
+            msg = f"a response with the status {status} is not a whole one"
+            raise LocalProtocolError(msg)
+        ours = read_fields(status, headers)
+        if ours.length is None:
+            ours.length = len(body)
+        elif ours.length != len(body):  # RFC 9112 §6.2: what follows would be misread
+            msg = f"content-length is {ours.length}, but the body has {len(body)} bytes"
+            raise LocalProtocolError(msg)
+        self._send_head(status, ours, Framing.LENGTH)
+        if body:
+            self._out.append(body)
+        self._end()
+
+    def _check_head(self) -> None:
+        if self.head_sent:
+            msg = "the response head was sent already"
+            raise LocalProtocolError(msg)
+
+    def _send_head(self, status: int, ours: ResponseFields, framing: Framing) -> None:
+        """Queue a final head."""
+        version = self.head.version
         self.persistent = self._stays_open(ours, framing)
         lines = (
             status_line(status),
@@ -191,8 +224,6 @@ class H1Exchange:
         self._awaits_continue = False
         self._framing = framing
         self._left = ours.length or 0
-        if end:
-            self._end()
 
     def _stays_open(self, ours: ResponseFields, framing: Framing) -> bool:
         if ours.close or framing is Framing.CLOSE or not self.persistent:

@@ -95,21 +95,28 @@ class ResponseWriter:
         complete = True
         status, body = response.status, response.body
         headers = response.headers.raw
+        if status < 200:  # RFC 9110 §15.2: another answer would have to follow
+            await _close(body)
+            msg = f"a handler answers with a final status, unlike {status}"
+            raise LocalProtocolError(msg)
         if status >= 400 and (delay := exchange.error_delay):
             await exchange.body.arrived(delay)
         if exchange.request.method == "HEAD" or status in WITHOUT_BODY:
             # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
             if body and isinstance(body, bytes) and status not in WITHOUT_BODY:
                 headers = _with_length(headers, len(body))
-            exchange.send_headers(status, headers, end=True)
-            await _close(body)
+            try:
+                exchange.send_headers(status, headers, end=True)
+            finally:
+                await _close(body)
         elif isinstance(body, bytes):
             size = len(body)
-            exchange.send_headers(status, _with_length(headers, size), end=not size)
+            headers = _with_length(headers, size)
             if size > _PIECE:
+                exchange.send_headers(status, headers)
                 complete = await self._write_large(body)
-            elif size:
-                exchange.send_data(body, end=True)
+            else:
+                exchange.send_response(status, headers, body)
                 exchange.bytes_sent += size
         else:
             complete = await self._write_stream(response, body)

@@ -78,6 +78,13 @@ class FakeExchange:
         self.status, self.headers = status, list(headers)
         self.output_ended = end
 
+    def send_response(
+        self, status: int, headers: Sequence[RawHeader], body: bytes
+    ) -> None:
+        self.send_headers(status, headers, end=not body)
+        if body:
+            self.send_data(body, end=True)
+
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         assert not self.output_ended, "data after the end of the stream"
         if self.gone:

@@ -1,6 +1,7 @@
 """Responses: RFC 9112 §4, §6, §7, RFC 9110 §6.6.1, §15; what a handler may not do."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -363,3 +364,104 @@ def test_handler_that_ends_without_an_answer_costs_the_connection() -> None:
     peer.send(GET + GET)
     assert peer.connection.aborted
     assert len(peer.exchanges) == 1
+
+
+# A whole response, in one go
+
+
+def outcome(request: bytes, send: Callable[[H1Exchange], None]) -> tuple[bytes, int]:
+    """Return what the client gets of a handler, and how many errors it raised."""
+
+    async def handler(exchange: H1Exchange) -> None:
+        send(exchange)
+
+    peer = H1Peer(handler)
+    peer.send(request)
+    return _DATE.sub(b"", peer.take()), len(peer.errors)
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"x" * 20_000])
+@pytest.mark.parametrize("status", [200, 204, 205, 304, 404])
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET,
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+    ],
+    ids=["GET", "HEAD", "1.0", "close", "POST"],
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), (b"x-a", b"1")],
+        [(b"connection", b"close"), (b"set-cookie", b"a=b")],
+    ],
+    ids=["none", "date", "close"],
+)
+def test_a_whole_response_is_what_its_pieces_are(
+    fields: list[RawHeader], head: bytes, status: int, body: bytes
+) -> None:
+    length = (b"content-length", b"%d" % len(body))
+
+    def in_pieces(exchange: H1Exchange) -> None:
+        empty = not body or head[:4] == b"HEAD" or status in {204, 205, 304}
+        exchange.send_headers(status, [*fields, length], end=empty)
+        if not empty:
+            exchange.send_data(body, end=True)
+
+    wanted = outcome(head, in_pieces)
+    assert wanted[1] == 0
+    assert wanted == outcome(
+        head, lambda exchange: exchange.send_response(status, [*fields, length], body)
+    )
+    if head[:4] != b"HEAD" and status != 304:  # whose length is the application's
+        assert wanted == outcome(
+            head, lambda exchange: exchange.send_response(status, fields, body)
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "body"),
+    [
+        (101, [], b""),
+        (103, [], b""),
+        (1000, [], b""),
+        (200, [(b"content-length", b"4")], b"hello"),
+        (200, [(b"content-length", b"0")], b"hello"),
+        (200, [(b"content-length", b"5")], b""),
+        (200, [(b"x a", b"1")], b""),
+    ],
+)
+def test_a_whole_response_that_contradicts_itself_sends_nothing(
+    status: int, fields: list[RawHeader], body: bytes
+) -> None:
+    def send(exchange: H1Exchange) -> None:
+        with pytest.raises(LocalProtocolError):
+            exchange.send_response(status, fields, body)
+        exchange.send_response(500, [], b"")
+
+    wire, errors = outcome(GET, send)
+    assert errors == 0
+    assert wire.startswith(b"HTTP/1.1 500 ")
+
+
+def test_a_whole_response_is_the_only_one() -> None:
+    def send(exchange: H1Exchange) -> None:
+        exchange.send_response(200, [], b"hello")
+        with pytest.raises(LocalProtocolError, match="sent already"):
+            exchange.send_response(200, [], b"hello")
+
+    wire, errors = outcome(GET, send)
+    assert (wire.count(b"HTTP/1.1"), errors) == (1, 0)
+
+
+def test_a_whole_response_of_an_exchange_that_is_cut_off_is_dropped() -> None:
+    def send(exchange: H1Exchange) -> None:
+        exchange.reset(ErrorCode.CANCEL)
+        exchange.send_response(200, [], b"hello")
+
+    assert outcome(GET, send) == (b"", 0)

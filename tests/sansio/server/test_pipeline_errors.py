@@ -127,3 +127,30 @@ def test_a_stream_that_never_waits_is_written_while_it_is_made() -> None:
 
     run(exchange, Response(body=body()))
     assert written == [1, 2, 3, 4]
+
+
+@BODIES
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [100, 101, 103, 199])
+def test_an_interim_status_is_no_answer(
+    kind: type[Body], method: str, status: int
+) -> None:
+    body, exchange = kind(b"a"), FakeExchange(method=method)
+    run(exchange, Response(status, body=body))
+    assert (exchange.status, body.closed) == (500, 1)
+
+
+@BODIES
+def test_a_body_that_head_does_not_need_is_closed_if_the_head_fails(
+    kind: type[Body],
+) -> None:
+    class Refusing(FakeExchange):
+        def send_headers(self, status: int, headers: Any, *, end: bool = False) -> None:
+            if status == 200:
+                msg = "no such head"
+                raise LocalProtocolError(msg)
+            super().send_headers(status, headers, end=end)
+
+    body, exchange = kind(b"a"), Refusing(method="HEAD")
+    run(exchange, Response(200, body=body))
+    assert (exchange.status, body.closed) == (500, 1)
