@@ -24,6 +24,8 @@ _NO_CERT = (
     "or --plain to do without TLS"
 )
 
+_CANCELLED = 5.0  # seconds for tasks that are cancelled at the end of a drain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -64,6 +66,15 @@ class Plan:
     log_config: Path | None
     log_level: str
     asgi: dict[str, Any]
+
+    @property
+    def stop_limit(self) -> float:
+        """Seconds from a signal until a process that still runs is ended by force.
+
+        Those of the drain, and some more for tasks that are cancelled at its end.
+        """
+        delay = self.config.drain_delay or 0.0
+        return delay + self.config.drain_timeout + _CANCELLED
 
     def wrap(self, app: Any) -> AsgiApp:
         """Return an ASGI app as a handler.

@@ -29,7 +29,6 @@ from tako.server.service import Dispatcher
 from tako.tls.certificates import ReloadableResolver, TlsCert
 
 
-_GRACE = 5.0  # seconds after the drain for cancelled tasks; as in the supervisor
 _HANDOVER = 1.0  # seconds in which connections accepted before may still send a request
 
 _SPOKEN = {
@@ -92,7 +91,7 @@ async def _serve(
 
         async def shutdown() -> None:
             await interrupted()
-            _end_in_any_case(config.drain_timeout + (config.drain_delay or 0) + _GRACE)
+            _end_in_any_case(plan.stop_limit)
 
         await serve(
             listener,

@@ -51,7 +51,6 @@ _SETTLED = 5.0  # seconds after which a worker is taken to be well
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 _PIPE = 1 << 16  # bytes that a pipe holds
-_GRACE = 5.0  # seconds beyond the drain before a worker is killed
 
 _SIGNALS = (
     signal.SIGCHLD,
@@ -160,9 +159,9 @@ class Supervisor:
     def _timeout(self) -> float | None:
         times = list(self._due.values()) if self._code is None else []
         times += [
-            child.stopping_at + self._plan.config.drain_timeout + _GRACE
+            child.stopping_at + self._plan.stop_limit
             for child in self._children
-            if child.stopping_at is not None
+            if child.stopping_at is not None and not child.killed
         ]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
@@ -172,14 +171,15 @@ class Supervisor:
             if due <= now and self._code is None:
                 del self._due[place]
                 self._start(place)
-        late = self._plan.config.drain_timeout + _GRACE
+        late = self._plan.stop_limit
         for child in self._children:
-            if child.stopping_at is not None and child.stopping_at + late <= now:
-                if not child.killed:
-                    how = f"has not ended {late:g} s after its signal: killed"
-                    say(f"tako: worker {child.place} {how}")
-                child.killed = True
-                child.process.kill()
+            stopping_at = child.stopping_at
+            if stopping_at is None or stopping_at + late > now or child.killed:
+                continue
+            how = f"has not ended {late:g} s after its signal: killed"
+            say(f"tako: worker {child.place} {how}")
+            child.killed = True
+            child.process.kill()
 
     def _signalled(self, number: int) -> None:
         if number in {signal.SIGTERM, signal.SIGINT}:
