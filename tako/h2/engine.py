@@ -1,17 +1,16 @@
 """``H2Engine``: HTTP/2 on one connection (RFC 9113), with WebSocket tunnels (RFC 8441).
 
-Theory of operation. ``FrameReader`` shows frames to ``h2``; what ``h2`` makes of them
-arrives in ``receive_event``. A request that holds becomes an ``H2Exchange`` and
-is returned from ``receive_data``; from then on the exchange is talked to directly.
-Everything that is sent goes through ``Output``. How the connection ends is
-``Lifecycle``'s business.
+Theory of operation. ``FrameReader`` calls ``receive_*`` with what a frame says. A
+request that holds becomes an ``H2Exchange`` and is returned from ``receive_data``; from
+then on the handler and the exchange talk to each other. Everything that is sent goes
+through ``Output``. ``end_stream`` closes streams; ``Lifecycle`` ends the connection.
 
-A handler holds a slot from its dispatch until ``Exchange.ended``, whatever becomes of
-its stream. So a peer that resets what it asked for cannot have more handlers running
-than it was allowed streams; and resets of unanswered streams, the peer's own and those
-that it provokes, are counted against a bucket. When that is empty the connection drains
-with ENHANCE_YOUR_CALM: the peer may be a proxy, and what is open another client's. Once
-more as many resets, or streams to refuse, end it at once.
+A handler holds a slot from its dispatch until ``Exchange.ended``, even if its stream is
+gone before. So a client that resets what it asked for cannot have more handlers running
+than it was allowed streams; and resets of unanswered streams, the client's own and
+those that it provokes, are counted against a bucket. When that is empty the connection
+drains with ENHANCE_YOUR_CALM: the client may be a proxy, and what is open may belong to
+another of its users. Once more as many resets, or streams to refuse, end it at once.
 
 Invariants: ``exchanges`` holds exactly the streams that are open or half-closed;
 ``_running`` <= ``h2_max_concurrent_streams``; after ``closing`` nothing is queued.
@@ -19,26 +18,19 @@ Invariants: ``exchanges`` holds exactly the streams that are open or half-closed
 
 from collections.abc import Iterable, Sequence
 
-from h2.events import (
-    Event,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    SettingsAcknowledged,
-)
-
 from tako.core.error_code import ErrorCode
 from tako.core.half_closed import HalfClosed
 from tako.core.seams import Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.exchange import H2Exchange
 from tako.h2.flow_control import Output
-from tako.h2.frames import DEFAULT_WINDOW, MAX_STREAM_ID
-from tako.h2.h2_library import Library
+from tako.h2.frames import DEFAULT_WINDOW, MAX_STREAM_ID, Setting
 from tako.h2.lifecycle import H2Phase, Lifecycle
 from tako.h2.preface import ClientPreface
 from tako.h2.reader import FrameReader
 from tako.h2.request_head import Refusal, check_head, check_trailers
 from tako.h2.rules import TokenBucket
+from tako.h2.settings import our_settings
 from tako.h2.slow_streams import LateBodies, Watch
 from tako.h2.stream import Cause, H2Stream
 from tako.http.conn_info import scheme_of
@@ -65,7 +57,6 @@ class H2Engine:
         "_eof",
         "_head",
         "_late_bodies",
-        "_library",
         "_lifecycle",
         "_output",
         "_preface",
@@ -89,7 +80,7 @@ class H2Engine:
 
         Args:
             connection: the connection.
-            lane: whether DATA of tunnels bypasses ``h2``; only speed depends on it.
+            lane: whether DATA of tunnels bypasses the engine; only speed depends on it.
         """
         self._connection = connection
         self.backlog: bool = False
@@ -111,11 +102,9 @@ class H2Engine:
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
         self._output = Output(connection)
-        self._library = Library(connection.config)
+        self._output.frames.append(our_settings(connection.config))
         self._preface = ClientPreface(connection.conn_info)
-        self._reader = FrameReader(
-            self, connection, self._output, self._library, lane=lane
-        )
+        self._reader = FrameReader(self, connection, self._output, lane=lane)
         self._reader.start()
         self._lifecycle = Lifecycle(self, connection, self._output)
         self._late_bodies = LateBodies(connection)
@@ -204,18 +193,6 @@ class H2Engine:
 
     # What the reader says ---------------------------------------------------------
 
-    def receive_event(self, event: Event) -> None:
-        """Take what ``h2`` made of a frame of the connection."""
-        match event:
-            case RemoteSettingsChanged():
-                self._settings_changed(event)
-            case SettingsAcknowledged():
-                self._settings_acknowledged()
-            case PingAckReceived():
-                self._lifecycle.ping_acknowledged(event.ping_data or b"")
-            case _:
-                pass  # h2 has answered a PING
-
     def receive_request(
         self, stream_id: int, fields: list[RawHeader], *, ended: bool
     ) -> None:
@@ -273,8 +250,34 @@ class H2Engine:
             self._malformed(exchange, code)
 
     def receive_reset(self, exchange: H2Exchange, code: int) -> None:
-        """Take the client's RST_STREAM, whatever its ``code``."""
+        """Take the client's RST_STREAM; its ``code`` makes no difference."""
         self.end_stream(exchange, Cause.RESET_BY_PEER)
+
+    def receive_pong(self, payload: bytes) -> None:
+        """Take the answer to a PING of ours."""
+        self._lifecycle.ping_acknowledged(payload)
+
+    def settings_acknowledged(self) -> None:
+        """Our settings are in force, on open streams as well (RFC 9113 §6.9.2)."""
+        self._lifecycle.settings_acknowledged()
+        size = self._connection.config.h2_initial_window_size
+        change, self.receive_window = size - self.receive_window, size
+        for exchange in self.exchanges.values():
+            exchange.window += change
+
+    def settings_changed(self, settings: dict[Setting, int]) -> None:
+        """The client's settings are in force, on open streams as well.
+
+        Those that are not named stay. No stream's window becomes too large.
+        """
+        output = self._output
+        if (size := settings.get(Setting.MAX_FRAME_SIZE)) is not None:
+            output.limit_frames(size)
+        if (size := settings.get(Setting.INITIAL_WINDOW_SIZE)) is not None:
+            change, output.stream_window = size - output.stream_window, size
+            for exchange in self.exchanges.values():
+                exchange.send_window += change
+            self._send(self.exchanges.values())
 
     def window_opened(self, exchange: H2Exchange | None) -> None:
         """Let those send that waited for a window: of a stream, or the connection's."""
@@ -483,28 +486,6 @@ class H2Engine:
 
     def _too_slow(self, exchange: H2Exchange) -> None:
         self.end_stream(exchange, Cause.SLOW, ErrorCode.CANCEL)
-
-    # Settings ---------------------------------------------------------------------
-
-    def _settings_acknowledged(self) -> None:
-        """Our settings are in force, on open streams as well (RFC 9113 §6.9.2)."""
-        self._lifecycle.settings_acknowledged()
-        size = self._connection.config.h2_initial_window_size
-        change, self.receive_window = size - self.receive_window, size
-        for exchange in self.exchanges.values():
-            exchange.window += change
-
-    def _settings_changed(self, event: RemoteSettingsChanged) -> None:
-        """The client's settings are in force, on open streams as well."""
-        settings = self._library.remote_settings
-        size = settings.initial_window_size
-        change = size - self._output.stream_window
-        self._output.settings_changed(
-            frame_size=settings.max_frame_size, stream_window=size
-        )
-        for exchange in self.exchanges.values():
-            exchange.send_window += change
-        self._send(self.exchanges.values())
 
     def _send(self, candidates: Iterable[H2Exchange]) -> None:
         for exchange in candidates:

@@ -182,10 +182,9 @@ class Output:
         frames.clear()
         return data
 
-    def settings_changed(self, *, frame_size: int, stream_window: int) -> None:
-        """Take what the peer's SETTINGS say of a frame and of a new stream."""
-        self.frame_size = min(frame_size, _LARGEST_FRAME)
-        self.stream_window = stream_window
+    def limit_frames(self, size: int) -> None:
+        """Send no payload larger than ``size`` bytes, which the peer may change."""
+        self.frame_size = min(size, _LARGEST_FRAME)
 
     def send_headers(self, stream_id: int, block: bytes, *, end: bool = False) -> None:
         """Send HEADERS, and CONTINUATION if need be: a response head or trailers."""

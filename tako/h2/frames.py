@@ -38,11 +38,9 @@ _TWO = struct.Struct(">HBBBIII")
 
 
 class Setting(enum.IntEnum):
-    """The settings that have a meaning here (RFC 9113 §6.5.2, RFC 8441 §3).
+    """The settings that one side or the other has (RFC 9113 §6.5.2, RFC 8441 §3)."""
 
-    Not the size of the header table: our encoder has none (``hpack``).
-    """
-
+    HEADER_TABLE_SIZE = 0x1
     ENABLE_PUSH = 0x2
     MAX_CONCURRENT_STREAMS = 0x3
     INITIAL_WINDOW_SIZE = 0x4

@@ -1,7 +1,7 @@
 """Header blocks (RFC 7541), with the tables of the ``hpack`` library.
 
 *Decoding* does what ``hpack``'s decoder does, error for error, in a fraction of the
-time for the blocks that cost most: one must fit into a turn, whatever is in it, and
+time for the blocks that cost most: any must fit into a turn, and
 ``hpack`` copies the rest of a block for each literal. A block that changes nothing in
 the table means what it meant before as long as no other block has come in between, and
 is not decoded again. Clients that send one request many times send such blocks: all

@@ -1,8 +1,7 @@
 """How an HTTP/2 connection ends: GOAWAY, draining, idleness, silence.
 
-Theory of operation. ``h2`` would stop working at the first GOAWAY, so the frames are
-written here. ``H2Phase`` says how far the connection is from its end. An orderly end
-has two GOAWAYs (RFC 9113 §6.8): the first names no stream (2^31-1) and comes with a
+Theory of operation. ``H2Phase`` says how far the connection is from its end. An orderly
+end has two GOAWAYs (RFC 9113 §6.8): the first names no stream (2^31-1) and comes with a
 PING; once the peer has answered that, or a second has passed, it has read the GOAWAY,
 and the second one names the last stream that will be answered. Where the peer opens no
 more streams anyway the first is left out. In every phase but the first two the

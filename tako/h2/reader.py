@@ -1,4 +1,4 @@
-"""``FrameReader``: the first reader of every frame.
+"""``FrameReader``: reads every frame, and tells the engine what it means.
 
 Theory of operation. The reader cuts the input into frames and does four jobs.
 
@@ -6,16 +6,16 @@ Theory of operation. The reader cuts the input into frames and does four jobs.
 size, its place, the size of the header block it belongs to. Whole frames are charged to
 budgets (``rules.py``), so that no kind of frame can be sent for ever for nothing.
 
-*Feed.* ``h2`` gets one frame at a time, so a frame that it rejects takes no others with
-it. It sees neither padding nor priorities, header blocks come in one piece, SETTINGS
-contain only what is known and granted. It never sees GOAWAY.
+*Read.* What a frame says arrives at the engine as a call, without padding and
+priorities, header blocks in one piece and decoded, SETTINGS judged. Each frame is
+judged against the state of its stream first, so the engine gets only what that allows.
 
 *Express lane.* Plain DATA of an accepted tunnel goes straight to the tunnel's sink: the
-frame changes nothing in ``h2``'s state. DATA with END_STREAM does, and goes through.
+frame changes no state. DATA with END_STREAM does, and goes through the engine.
 
 *Memory of closed streams* (RFC 9113 §5.1). ``exchanges`` holds the streams that are
 open; ``ClosedStreams`` remembers what was closed, and how. What arrives for a closed
-stream is answered here: neither ``h2`` nor the engine ever sees it.
+stream is answered here: the engine never sees it.
 
 A frame that breaks the connection raises ``ConnectionFault``, which never leaves
 the reader: ``receive_data`` turns it into ``H2Engine.fail`` and reads nothing any more.
@@ -24,12 +24,9 @@ Invariant: ``_rest`` holds at most one incomplete frame, or input that was put o
 """
 
 import struct
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
-from h2.events import Event
-from h2.exceptions import H2Error
+from hpack import HPACKError, OversizedHeaderListError
 
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
@@ -37,7 +34,7 @@ from tako.h2 import frames
 from tako.h2.closed_streams import ClosedStreams
 from tako.h2.flow_control import Output, ReceiveWindow
 from tako.h2.frames import Setting
-from tako.h2.h2_library import Library, error_code
+from tako.h2.hpack import FieldDecoder
 from tako.h2.rules import (
     ConnectionFault,
     HeaderBlock,
@@ -47,6 +44,7 @@ from tako.h2.rules import (
     decoded_size,
     padding,
 )
+from tako.h2.settings import read_settings
 from tako.h2.stream import H2Stream
 from tako.http.headers import RawHeader
 from tako.native.loops import Inbox, split_frames, take_data
@@ -75,8 +73,6 @@ _CONTROL_RATE = 100  # tokens a second
 
 _NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE})
 _FOR_ALL = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
-_KNOWN_SETTINGS = frozenset(Setting)
-_ENTRY = struct.Struct(">HI")  # of a SETTINGS frame (RFC 9113 §6.5.1)
 _GOAWAY = struct.Struct(">II")  # RFC 9113 §6.8
 
 
@@ -89,10 +85,10 @@ class FrameReader:
         "_closed_streams",
         "_connection",
         "_deadline",
+        "_decoder",
         "_engine",
         "_express",
         "_lane",
-        "_library",
         "_need",
         "_output",
         "_rest",
@@ -109,7 +105,6 @@ class FrameReader:
         engine: "H2Engine",
         connection: Connection,
         output: Output,
-        library: Library,
         *,
         lane: bool = True,
     ) -> None:
@@ -119,14 +114,13 @@ class FrameReader:
             engine: the engine.
             connection: the connection.
             output: where answers go.
-            library: the settings of both sides.
-            lane: whether tunnels bypass ``h2``.
+            lane: whether tunnels bypass the engine.
         """
         self._engine = engine
         self._connection = connection
         self._turn = connection.turn
         self._output = output
-        self._library = library
+        self._decoder = FieldDecoder(decoded_size(connection.config))
         self._express = lane
         self._lane: dict[int, tuple[H2Stream, Inbox | None]] = {}
         self._rest = bytearray()
@@ -146,8 +140,8 @@ class FrameReader:
     # What the engine calls --------------------------------------------------------
 
     def start(self) -> None:
-        """Send our SETTINGS (RFC 9113 §3.4) and open the connection's window."""
-        self._output.frames += (self._library.start(), self._window.credit())
+        """Open the connection's window."""
+        self._output.frames.append(self._window.credit())
 
     def receive_data(self, data: bytes) -> bool:
         """Read frames; return whether some were put off to the next turn."""
@@ -172,7 +166,7 @@ class FrameReader:
         self._deadline.set(None)
 
     def open_lane(self, exchange: H2Stream, inbox: Inbox | None) -> None:
-        """Let DATA of an accepted tunnel bypass ``h2``."""
+        """Let DATA of an accepted tunnel bypass the engine."""
         if self._express:
             self._lane[exchange.stream_id] = (exchange, inbox)
 
@@ -242,7 +236,7 @@ class FrameReader:
         return bool(self._rest)
 
     def _tunnel(self, stream_id: int, payload: bytes) -> bool:
-        """Take DATA without flags past ``h2``, if it is for an accepted tunnel.
+        """Take DATA without flags past the engine, if it is for an accepted tunnel.
 
         Cheaper than ``_data``, which it must equal; ``take_data`` does the same for
         whole messages, and costs least (tests/benchmarks/h2_engine.py).
@@ -315,23 +309,9 @@ class FrameReader:
             case frames.SETTINGS:
                 self._settings(flags, payload)
             case frames.PING:
-                self._spend()
-                self._feed(frames.frame(kind, flags & frames.ACK, 0, payload))
+                self._ping(flags, payload)
             case _:
                 self._ignorable(kind, stream_id, payload)
-
-    def _feed(self, frame: bytes) -> None:
-        """Show ``h2`` one frame, and the engine what came of it."""
-        self._understood(partial(self._library.receive_data, frame))
-
-    def _understood(self, read: Callable[[], list[Event]]) -> None:
-        try:
-            events = read()
-        except H2Error as error:
-            raise ConnectionFault(error_code(error)) from error
-        self._output.frames.append(self._library.data_to_send())
-        for event in events:
-            self._engine.receive_event(event)
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -387,9 +367,11 @@ class FrameReader:
 
     def _decode(self, block: bytes) -> list[RawHeader]:
         try:
-            return self._library.decode(block)
-        except H2Error as error:
-            raise ConnectionFault(error_code(error)) from error
+            return self._decoder.decode_block(block)
+        except OversizedHeaderListError as error:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM) from error
+        except HPACKError as error:  # RFC 9113 §4.3
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR) from error
 
     def _window_update(self, stream_id: int, payload: bytes) -> None:
         if not self._window_updates.spend(
@@ -428,19 +410,33 @@ class FrameReader:
         self._settings_seen = True
         if flags & frames.ACK:
             self._spend()
-            self._feed(frames.frame(frames.SETTINGS, frames.ACK, 0))
+            self._engine.settings_acknowledged()
             return
         self._spend(_SETTINGS_COST)
         if len(payload) > 6 * _SETTINGS_ENTRIES:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
-        entries = [
-            (setting, value)
-            for setting, value in _ENTRY.iter_unpack(payload)
-            if setting in _KNOWN_SETTINGS  # RFC 9113 §6.5.2: ignore the others
-        ]
+        entries = read_settings(payload)
+        self._check_windows(entries)
+        self._output.frames.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._engine.settings_changed(dict(entries))
+
+    def _check_windows(self, entries: list[tuple[Setting, int]]) -> None:
+        """Check that no stream's window becomes too large (RFC 9113 §6.9.2)."""
         windows = [each.send_window for each in self._engine.exchanges.values()]
-        largest = max(windows, default=0)
-        self._understood(partial(self._library.receive_settings, entries, largest))
+        above = max(windows, default=0) - self._output.stream_window
+        for setting, value in entries:
+            window = value if setting is Setting.INITIAL_WINDOW_SIZE else 0
+            if above + window > frames.MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)
+
+    def _ping(self, flags: int, payload: bytes) -> None:
+        self._spend()
+        if flags & frames.ACK:
+            self._engine.receive_pong(payload)
+        else:
+            self._output.frames.append(
+                frames.frame(frames.PING, frames.ACK, 0, payload)
+            )
 
     def _ignorable(self, kind: int, stream_id: int, payload: bytes) -> None:
         """PRIORITY, GOAWAY and what RFC 9113 §4.1 and §5.5 tell us to ignore."""

@@ -1,9 +1,9 @@
 """What the content of an HTTP/2 request must satisfy (RFC 9113 §8, RFC 8441 §4).
 
-``h2`` is told not to look: a request that is malformed costs its own stream, not the
-connection. A head comes out as a ``RequestHead``; or as a ``Refusal`` with a status,
-where the request is well-formed but will not be served; or as ``None``: malformed, and
-answered with RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
+A request that is malformed costs its own stream, not the connection. A head comes out
+as a ``RequestHead``; or as a ``Refusal`` with a status, where the request is
+well-formed but will not be served; or as ``None``: malformed, and answered with
+RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
 """
 
 import re
@@ -207,7 +207,7 @@ def _special(fields: list[RawHeader]) -> dict[bytes, bytes] | None:
 
 
 def _authority(pseudo: dict[bytes, bytes], special: dict[bytes, bytes]) -> bytes | None:
-    """Return whom the request is for; ``None``: missing or contradictory."""
+    """Return the target's authority; ``None``: missing or contradictory."""
     authority = pseudo.get(b":authority")
     host = special.get(b"host")
     if authority is None:

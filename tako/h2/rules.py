@@ -179,7 +179,7 @@ def _leading_size_updates(block: bytes) -> int:
 def header_list_size(config: WireConfig) -> int:
     """Return the size of a header list that a peer may send (RFC 9113 §6.5.2).
 
-    By default whatever is within the limits of an HTTP/1.1 head: 32 bytes for each of
+    By default all that is within the limits of an HTTP/1.1 head: 32 bytes for each of
     its fields, and for the pseudo-fields, are more than a line has around them there.
     """
     size = config.h2_max_header_list_size

@@ -1,4 +1,4 @@
-"""``H2Stream``: what a stream is, whoever opened it: state, windows, byte pipe.
+"""``H2Stream``: a stream of either role: its state, its windows, the byte pipe.
 
 Theory of operation. Inbound, the reader (tunnels) and the engine (bodies) hand over
 bytes; they go to ``sink``, which gives credit back through ``consumed``. Outbound,

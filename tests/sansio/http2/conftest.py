@@ -5,7 +5,7 @@ import pytest
 from tests.support.h2wire import Make, Peer
 
 
-@pytest.fixture(params=[True, False], ids=["lane", "h2"])
+@pytest.fixture(params=[True, False], ids=["lane", "engine"])
 def make(request: pytest.FixtureRequest) -> Make:
     """Make peers, with the options of ``Peer``, of which ``lane`` is chosen here."""
 

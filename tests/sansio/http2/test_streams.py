@@ -154,7 +154,7 @@ class Streams(RuleBasedStateMachine):
         self.next_id = 1
         self.skipped: list[int] = []
         self.held = b""
-        self.noisy = False  # nobody knows any more where a frame begins
+        self.noisy = False  # where a frame begins is not known any more
         self.allowed = NONE  # connection errors that what was sent may lead to
         self.running: list[H2Exchange] = []  # handlers that have not ended
         self.known: list[H2Exchange] = []

@@ -251,7 +251,7 @@ class TestEarlyData:
         size = peer.connection.config.h2_initial_window_size
         peer.send(*[data(1, bytes(16_384))] * (size // 16_384))
         updates = [f for f in peer.frames() if f.kind == WINDOW_UPDATE and f.stream_id]
-        assert updates == []  # nobody has consumed it: no more can come
+        assert updates == []  # it was not consumed: no more can come
         sink = RecordingSink(exchange)
         exchange.open_tunnel(200, []).receive_into(sink)
         assert sink.data == bytes(size)
