@@ -335,9 +335,9 @@ class H2Engine:
         of a tunnel is never cancelled: its sink sees to its end.
         """
         stream_id = stream.stream_id
-        counted = cause in _COUNTED and not stream.over
         if cause in _SENDS_RESET:
             self._output.reset(stream_id, code)
+        unanswered = not stream.over
         stream.cut()
         exchange = self.exchanges.pop(stream_id)
         self._late_bodies.remove(exchange)
@@ -353,7 +353,7 @@ class H2Engine:
             self._abandon(exchange)
         else:
             exchange.sink.deliver_eof(Disconnected())
-        if counted:
+        if unanswered and cause in _COUNTED:
             self._count_reset()
 
     def answered_early(self, exchange: H2Exchange) -> None:

@@ -346,13 +346,11 @@ class H2Exchange(H2Stream):
         problem = "has ended" if self.head_sent else "has no head yet"
         return f"the response {problem}"
 
-    def _output_ended(self) -> None:
-        """END_STREAM was sent."""
-        super()._output_ended()
-        if self.closed or self.tunnel:
+    def _answered_early(self) -> None:
+        """The response is complete, the rest of the request unwanted."""
+        if self.tunnel:
             return
         if self.response is _CUT_OFF or self.connect:
             self._engine.end_stream(self, Cause.RESET_BY_US, ErrorCode.NO_ERROR)
         else:
-            # RFC 9113 §8.1: the response is complete, the rest of the request unwanted
-            self._engine.answered_early(self)
+            self._engine.answered_early(self)  # RFC 9113 §8.1

@@ -182,6 +182,11 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
     return decode_huffman(text) if coded else text, end
 
 
+def encode_field(field: RawHeader) -> bytes:
+    """Return a field as a block, or part of one, that uses no dynamic table."""
+    return _kept.get(field) or _literal(field)
+
+
 def encode(fields: Iterable[RawHeader]) -> bytes:
     """Return a block that uses no dynamic table."""
     return b"".join([_kept.get(field) or _literal(field) for field in fields])

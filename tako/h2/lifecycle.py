@@ -87,6 +87,7 @@ class Lifecycle:
         "_engine",
         "_heard",
         "_idle_deadline",
+        "_idle_timeout",
         "_interval",
         "_last_stream",
         "_output",
@@ -108,7 +109,8 @@ class Lifecycle:
         """The last GOAWAY was sent: new streams are refused."""
         new, now = connection.deadlines.new, connection.time()
         self._idle_deadline = new(self.begin_drain)
-        self._idle_deadline.set(now + idle_timeout(connection.config))
+        self._idle_timeout = idle_timeout(connection.config)
+        self._idle_deadline.set(now + self._idle_timeout)
         self._ack_deadline = new(self._settings_late)
         if connection.config.settings_timeout is not None:
             self._ack_deadline.set(now + connection.config.settings_timeout)
@@ -152,8 +154,7 @@ class Lifecycle:
         if self.phase >= H2Phase.PEER_LEAVES:
             self._close()
         elif self.phase is H2Phase.SERVING:
-            timeout = idle_timeout(self._connection.config)
-            self._idle_deadline.set(self._connection.time() + timeout)
+            self._idle_deadline.set(self._connection.time() + self._idle_timeout)
 
     def settings_acknowledged(self) -> None:
         """The peer knows our settings (RFC 9113 §6.5.3)."""

@@ -148,7 +148,7 @@ class FrameReader:
         if self.stopped:
             return False
         try:
-            put_off = self._read(self._unread(data))
+            put_off = self._read(self._unread(data) if self._rest else data)
         except ConnectionFault as fault:
             self.stop()
             self._engine.fail(fault.code)
@@ -185,8 +185,6 @@ class FrameReader:
     def _unread(self, data: bytes) -> bytes:
         """Return ``data`` behind what was left over, if that is enough."""
         rest = self._rest
-        if not rest:
-            return data
         rest += data
         if len(rest) < self._need:
             return b""
@@ -256,6 +254,8 @@ class FrameReader:
         """Keep the beginning of a frame, if its header promises nothing forbidden."""
         left = len(data) - position
         waiting = bool(self._block.stream_id)
+        if not (left or waiting):
+            return
         if left >= frames.HEAD.size:
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
             length = high << 8 | low
@@ -278,8 +278,9 @@ class FrameReader:
     def _check(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         """Judge a frame by its header; nothing changes, so it may be judged again."""
         check_header(kind, flags, stream_id, length)
-        first = kind == frames.SETTINGS and not flags & frames.ACK
-        if not self._settings_seen and not first:  # RFC 9113 §3.4
+        if not self._settings_seen and (
+            kind != frames.SETTINGS or flags & frames.ACK
+        ):  # RFC 9113 §3.4
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
         self._block.check(kind, stream_id, length)
         if kind in _NOT_WHEN_IDLE and stream_id and self._idle(stream_id):

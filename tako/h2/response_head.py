@@ -9,7 +9,7 @@ date goes in anew. A head with a secret in it is not kept, nor a large one.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tako.h2.hpack import SENSITIVE, encode
+from tako.h2.hpack import SENSITIVE, encode, encode_field
 from tako.http.date import http_date
 from tako.http.headers import RawHeader
 from tako.http.response_fields import ResponseFields, read_fields
@@ -27,7 +27,7 @@ class _Head(NamedTuple):
     length: int | None
 
 
-_kept: dict[tuple[int, *tuple[RawHeader, ...]], _Head] = {}
+_kept: dict[tuple[int, tuple[RawHeader, ...]], _Head] = {}
 
 
 def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int | None]:
@@ -36,7 +36,7 @@ def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int 
     Raises:
         LocalProtocolError: a field cannot be sent; see ``read_fields``.
     """
-    key = (status, *headers)
+    key = (status, tuple(headers))
     head = _kept.get(key)
     if head is None:
         said = read_fields(status, headers)
@@ -49,7 +49,7 @@ def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int 
                 _kept.clear()
             _kept[key] = head
     before, after, length = head
-    return before + encode([(b"date", http_date())]) + after, length
+    return before + encode_field((b"date", http_date())) + after, length
 
 
 def _may_be_kept(head: _Head, said: ResponseFields) -> bool:

@@ -25,7 +25,6 @@ _LENGTHS = {  # RFC 9113 §6.4, §6.7, §6.9
 _ON_STREAM = frozenset(
     {
         frames.DATA,
-        frames.HEADERS,
         frames.PRIORITY,
         frames.RST_STREAM,
         frames.CONTINUATION,
@@ -53,10 +52,12 @@ def check_header(kind: int, flags: int, stream_id: int, length: int) -> None:
     """
     if length > frames.MAX_FRAME_SIZE:  # RFC 9113 §4.2
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
+    if kind == frames.HEADERS:
+        if not stream_id & 1:  # RFC 9113 §5.1.1, §6.2
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
+        return
     wrong = kind in _ON_CONNECTION if stream_id else kind in _ON_STREAM
     if wrong or kind == frames.PUSH_PROMISE:  # RFC 9113 §6.1 to §6.10, §8.4
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
-    if kind == frames.HEADERS and not stream_id & 1:  # RFC 9113 §5.1.1
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
     if length != _LENGTHS.get(kind, length):
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
@@ -113,38 +114,53 @@ class HeaderBlock:
         Raises:
             ConnectionFault: the frame must not come now, or the block grows too large.
         """
-        # RFC 9113 §6.10: nothing else within a block, nothing of the kind outside
-        if (kind == frames.CONTINUATION) != bool(self.stream_id):
+        if self.stream_id:
+            # RFC 9113 §6.10: nothing else within a block
+            if kind != frames.CONTINUATION or stream_id != self.stream_id:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
+            if (
+                self._size + length > self._limit
+                or len(self._parts) >= self._most_parts
+            ):
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
+        elif kind == frames.CONTINUATION:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
-        if self.stream_id and stream_id != self.stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
-        if kind in (frames.HEADERS, frames.CONTINUATION) and (
-            self._size + length > self._limit or len(self._parts) >= self._most_parts
-        ):
+        elif kind == frames.HEADERS and length > self._limit:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
 
     def begin(self, flags: int, stream_id: int, payload: bytes) -> bytes | None:
         """Take a HEADERS frame; return the block if that is all of it.
 
         Raises:
-            ConnectionFault: the frame contradicts itself.
+            ConnectionFault: the frame contradicts itself, or the block begins with too
+                many table size updates.
         """
+        self.end = flags & frames.END_STREAM
+        self.self_dependent = False
+        if flags & (frames.PADDED | frames.HAS_PRIORITY):
+            payload = self._fragment(flags, stream_id, payload)
+        if flags & frames.END_HEADERS:
+            return _checked(payload)
+        self.stream_id = stream_id
+        self._size = len(payload)
+        self._parts = [payload]
+        return None
+
+    def _fragment(self, flags: int, stream_id: int, payload: bytes) -> bytes:
+        """Return what is between the priority and the padding of HEADERS."""
         start, end = 0, len(payload)
         if flags & frames.PADDED:
             start, end = 1, end - padding(payload)
-        self.self_dependent = False
         if flags & frames.HAS_PRIORITY:
             if end - start < 5:  # RFC 9113 §6.2
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
             parent = int.from_bytes(payload[start : start + 4])
             self.self_dependent = parent & frames.MAX_STREAM_ID == stream_id
             start += 5
-        self.stream_id = stream_id
-        self.end = flags & frames.END_STREAM
-        return self.extend(flags, payload[start:end])
+        return payload[start:end]
 
     def extend(self, flags: int, fragment: bytes) -> bytes | None:
-        """Take a part; return the block if this was the last.
+        """Take a CONTINUATION frame; return the block if it was the last.
 
         Raises:
             ConnectionFault: the block begins with too many table size updates.
@@ -156,9 +172,13 @@ class HeaderBlock:
         block = b"".join(self._parts)
         self._parts = []
         self.stream_id = self._size = 0
-        if _leading_size_updates(block) > _SIZE_UPDATES:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR)
-        return block
+        return _checked(block)
+
+
+def _checked(block: bytes) -> bytes:
+    if _leading_size_updates(block) > _SIZE_UPDATES:
+        raise ConnectionFault(ErrorCode.COMPRESSION_ERROR)
+    return block
 
 
 def _leading_size_updates(block: bytes) -> int:
