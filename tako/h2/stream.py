@@ -232,7 +232,6 @@ class H2Stream:
             or size > self.send_window
             or size > output.send_window
             or size > output.frame_size
-            or self._trailers is not None
             or not self.connection.writable
         ):
             return False
