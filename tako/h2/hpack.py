@@ -1,4 +1,4 @@
-"""Header blocks (RFC 7541), with the tables of the ``hpack`` library.
+"""Header blocks (RFC 7541), with the static tables of the ``hpack`` library.
 
 *Decoding* does what ``hpack``'s decoder does, error for error, in a fraction of the
 time for the blocks that cost most: any must fit into a turn, and
@@ -16,9 +16,15 @@ The table's size is set to 0 at the front of the first block (RFC 7541 §4.2), s
 the peer may change its limit as it likes: ``NO_TABLE``.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
-from hpack import HPACKDecodingError, InvalidTableSizeError, OversizedHeaderListError
+from hpack import (
+    HPACKDecodingError,
+    InvalidTableIndexError,
+    InvalidTableSizeError,
+    OversizedHeaderListError,
+)
 from hpack.table import HeaderTable
 
 from tako.http.headers import RawHeader
@@ -45,7 +51,9 @@ _MOST_KEPT = 512
 
 _LARGEST_BLOCK = 4096  # bytes of a received block that is kept, for each connection
 
-_STATIC = list(enumerate(HeaderTable.STATIC_TABLE, 1))  # RFC 7541 appendix A
+_STATIC_TABLE = tuple(HeaderTable.STATIC_TABLE)  # RFC 7541 appendix A
+_STATIC_SIZE = len(_STATIC_TABLE)
+_STATIC = list(enumerate(_STATIC_TABLE, 1))
 _STATIC_FIELDS = {
     (name, value): bytes([_INDEXED | index]) for index, (name, value) in _STATIC
 }
@@ -54,14 +62,50 @@ _STATIC_NAMES = {name: index for index, (name, _) in reversed(_STATIC)}
 _kept: dict[RawHeader, bytes] = dict(_STATIC_FIELDS)
 
 
-class _Table(HeaderTable):
-    """A dynamic table that knows whether something was put into it."""
+class FieldTable:
+    """The static table, and behind it the dynamic one (RFC 7541 §2.3.3)."""
 
-    changed: bool = False
+    __slots__ = ("_max_size", "_size", "changed", "entries")
 
-    def add(self, name: bytes, value: bytes) -> None:
+    def __init__(self) -> None:
+        """Begin with an empty dynamic table of the default size."""
+        self.entries: deque[RawHeader] = deque()
+        """The dynamic table, the youngest first."""
+        self._max_size = _TABLE_SIZE
+        self._size = 0
+        self.changed: bool = False
+        """A field was added since this was last set to false."""
+
+    def field(self, index: int) -> RawHeader:
+        """Return an entry.
+
+        Raises:
+            InvalidTableIndexError: there is none.
+        """
+        if 0 < index <= _STATIC_SIZE:
+            return _STATIC_TABLE[index - 1]
+        if not index or index - _STATIC_SIZE > len(self.entries):
+            msg = f"no entry {index} in the tables"
+            raise InvalidTableIndexError(msg)
+        return self.entries[index - _STATIC_SIZE - 1]
+
+    def add(self, field: RawHeader) -> None:
+        """Put ``field`` in front; the oldest entries make room (RFC 7541 §4.4)."""
         self.changed = True
-        super().add(name, value)
+        self.entries.appendleft(field)
+        self._size += _FIELD_COST + len(field[0]) + len(field[1])
+        if self._size > self._max_size:
+            self._evict()
+
+    def resize(self, size: int) -> None:
+        """Change the size of the dynamic table (RFC 7541 §4.3)."""
+        self._max_size = size
+        self._evict()
+
+    def _evict(self) -> None:
+        while self._size > self._max_size:
+            name, value = self.entries.pop()
+            self._size -= _FIELD_COST + len(name) + len(value)
 
 
 class FieldDecoder:
@@ -75,7 +119,7 @@ class FieldDecoder:
                 decoding gives up.
         """
         self._max_list_size = max_list_size
-        self.header_table: _Table = _Table()
+        self.table: FieldTable = FieldTable()
         self._sensitive = False  # the block has a field that must never be indexed
         self._last_block: bytes | None = None
         self._last_fields: list[RawHeader] = []
@@ -89,7 +133,7 @@ class FieldDecoder:
         if block == self._last_block:
             return self._last_fields
         self._last_block = None
-        self.header_table.changed = self._sensitive = False
+        self.table.changed = self._sensitive = False
         try:
             fields = self._decode(block)
         except IndexError:
@@ -100,14 +144,17 @@ class FieldDecoder:
         return fields
 
     def _decode(self, block: bytes) -> list[RawHeader]:
-        table = self.header_table
+        table = self.table
         fields: list[RawHeader] = []
         at, room = 0, self._max_list_size
         while at < len(block):
             first = block[at]
             if first & _INDEXED:
-                index, at = _read_integer(block, at, 0x7F)
-                field = table.get_by_index(index)
+                if first < 0xFF:  # as ``_read_integer`` does, without the call
+                    index, at = first & 0x7F, at + 1
+                else:
+                    index, at = _read_integer(block, at, 0x7F)
+                field = table.field(index)
             elif first & 0xE0 == _SIZE_UPDATE:
                 if fields:  # RFC 7541 §4.2
                     msg = "a table size update behind a field"
@@ -116,7 +163,7 @@ class FieldDecoder:
                 if size > _TABLE_SIZE:  # RFC 7541 §6.3
                     msg = "a table size above the limit"
                     raise InvalidTableSizeError(msg)
-                table.maxsize = size
+                table.resize(size)
                 continue
             else:
                 field, at = self._literal(block, at, first)
@@ -132,20 +179,21 @@ class FieldDecoder:
         incremental = first & _INCREMENTAL
         index, at = _read_integer(block, at, 0x3F if incremental else 0x0F)
         if index:
-            name = self.header_table.get_by_index(index)[0]
+            name = self.table.field(index)[0]
         else:
             name, at = _read_string(block, at)
         value, at = _read_string(block, at)
+        field = name, value
         if incremental:
-            self.header_table.add(name, value)
+            self.table.add(field)
         elif first & _NEVER_INDEXED:
             self._sensitive = True
-        return (name, value), at
+        return field, at
 
     def _may_be_kept(self, block: bytes) -> bool:
         # RFC 7541 §6.3: a size update comes first; it may empty the table
         resized = block[:1] and block[0] & 0xE0 == _SIZE_UPDATE
-        return not (resized or self.header_table.changed or len(block) > _LARGEST_BLOCK)
+        return not (resized or self.table.changed or len(block) > _LARGEST_BLOCK)
 
 
 def _read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
