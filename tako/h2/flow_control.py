@@ -203,14 +203,22 @@ class Output:
             self.frames.append(frame(CONTINUATION, last, stream_id, part))
 
     def send_data(self, stream: "H2Stream", data: Piece, *, end: bool) -> None:
-        """Send one DATA frame that the windows have room for."""
-        size = len(data)
-        self.data_frames += 1
+        """Send bytes that the windows have room for, in as many frames as they need."""
+        size, most, stream_id = len(data), self.frame_size, stream.stream_id
         self.send_window -= size
         stream.send_window -= size
+        if size > most:
+            data = memoryview(data)
+        while size > most:
+            head = HEAD.pack(most >> 8, most & 0xFF, DATA, 0, stream_id)
+            self.frames += (head, data[:most])
+            self.data_frames += 1
+            data = data[most:]
+            size -= most
         flags = END_STREAM if end else 0
-        head = HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream.stream_id)
+        head = HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream_id)
         self.frames += (head, data)
+        self.data_frames += 1
 
     def send_response(self, stream: "H2Stream", block: bytes, body: bytes) -> bool:
         """Send HEADERS and one DATA frame that ends the stream, if there is room.

@@ -222,16 +222,16 @@ class H2Stream:
                 self._engine.output_waits()
 
     def _send_now(self, data: bytes, *, end: bool) -> bool:
-        """Send one DATA frame without a turn, if nothing waits and there is room.
+        """Send ``data`` without a turn, if nothing waits and there is room for all.
 
-        Cheaper than ``Outbox.add`` and ``send_turn``, which it must equal. (http-h2)
+        Cheaper than ``Outbox.add`` and ``send_turn``, which it must equal: where all
+        windows are open no other stream waits for its turn. (http-h2, h2-64k)
         """
         size, output, outbox = len(data), self._output, self.outbox
         if (
             outbox.size
             or size > self.send_window
             or size > output.send_window
-            or size > output.frame_size
             or not self.connection.writable
         ):
             return False
