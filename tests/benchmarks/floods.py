@@ -44,12 +44,12 @@ def _get(stream: int) -> bytes:
 
 
 def rapid_reset() -> bytes:
-    """CVE-2023-44487: ask, and take it back."""
+    """CVE-2023-44487: ask, and reset the request."""
     return _streams(5000, lambda s: _get(s) + raw_frame(3, 0, s, _number(8)))
 
 
 def provoked_reset() -> bytes:
-    """CVE-2025-8671: ask, and make the server take it back."""
+    """CVE-2025-8671: ask, and make the server reset the request."""
     overflow = _number(2**31 - 1)
     return _streams(5000, lambda s: _get(s) + raw_frame(8, 0, s, overflow))
 
@@ -70,7 +70,7 @@ def small_continuation() -> bytes:
 
 
 def settings_ids() -> bytes:
-    """SETTINGS full of identifiers that nobody has defined."""
+    """SETTINGS full of identifiers that no RFC defines."""
     frames = (
         raw_frame(
             4,
@@ -106,7 +106,7 @@ def empty_data() -> bytes:
 
 
 def table_size_updates() -> bytes:
-    """Header blocks that resize the table and say nothing else."""
+    """Header blocks that resize the table and hold nothing else."""
     return _streams(30, lambda s: raw_frame(1, 5, s, b"\x20" * 16_000 + _GET))
 
 

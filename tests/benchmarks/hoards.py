@@ -93,7 +93,7 @@ def inflated_text(wire: Wire) -> Pieces:
 
 
 def pages(wire: Wire) -> Pieces:
-    """Requests for a page, whose answers nobody reads."""
+    """Requests for a page; the client reads no answer."""
     if wire in {"h1", "h1s"}:
         yield b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n" * 15_000
         return
@@ -130,12 +130,12 @@ def _tiny() -> Pieces:
 
 
 def pings(wire: Wire) -> Pieces:
-    """Pings without content, whose answers cannot be sent."""
+    """Pings without content; their answers cannot be sent."""
     return _talk(encode_frame(9), wire)
 
 
 def tiny_messages(wire: Wire) -> Pieces:
-    """Messages of a byte, whose echoes cannot be sent."""
+    """Messages of a byte; their echoes cannot be sent."""
     return _talk(encode_frame(2, b"x"), wire)
 
 
@@ -190,7 +190,7 @@ def hoard(victim: VictimProcess, wire: Wire, make: Callable[[Wire], Pieces]) -> 
                 time.sleep(0.02)
                 most = max(most, victim.rss)
         taken = peer.bytes_out
-        peer.abort()  # after a FIN what it asked for would be waited for
+        peer.abort()  # after a FIN the server would wait for the answers to be sent
     victim.canary.echo()
     return Held(most - before, taken)
 

@@ -30,7 +30,7 @@ def main(group: str | None = None, arguments: Sequence[str] | None = None) -> in
     0: every figure was taken. 1: a server failed. 77: nothing can be measured here.
     """
     options = _parser(group).parse_args(arguments)
-    # so that a server is stopped with us, whoever stops us
+    # so that a server is stopped with us, however we are stopped
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return _main(group, options)

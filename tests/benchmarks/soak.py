@@ -45,7 +45,7 @@ SLOPE_LIMIT = 1 << 20  # bytes an hour
 
 @dataclass(slots=True)
 class Note:
-    """What was seen."""
+    """What a soak measured, and what the server logged."""
 
     echoes: int = 0
     churned: int = 0
@@ -124,7 +124,7 @@ class Crowd(threading.Thread):
             old.expect_close()
             old.end()
         else:
-            with self._connections[index]:  # one in two without a word
+            with self._connections[index]:  # every second one without a Close
                 if self._random.random() < 0.5:
                     old.close(1000)
                     old.expect_close()

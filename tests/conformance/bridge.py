@@ -14,7 +14,7 @@ Theory of operation. One task reads the HTTP/2 connection and puts what it finds
 the queue of the stream concerned. Each TCP connection has two tasks: one copies TCP
 to DATA and waits for the stream's window, the other copies the queue to TCP and gives
 credit for what the socket took. So neither side can outrun the other, and one
-connection that stalls stalls nobody else.
+connection that stalls does not stall the others.
 
 It shares no code with tako.
 """
@@ -59,7 +59,7 @@ class Stream:
         self.open = True
 
     def lost(self) -> None:
-        """Take note that nothing more will pass."""
+        """Note that no more bytes will pass."""
         self.reset = True
         self.moved.set()
         self.queue.put_nowait(None)

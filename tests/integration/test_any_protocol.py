@@ -149,7 +149,7 @@ class TestProxyHeaders:
             assert str(answer["peer"]).startswith("127.0.0.1:")
             assert answer["forwarded"] == []
 
-    def test_without_a_policy_nobody_can(self, start: Start) -> None:
+    def test_without_a_policy_no_peer_can(self, start: Start) -> None:
         assert exchange(start(), V1 + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
@@ -330,7 +330,7 @@ def test_a_redirect_goes_to_the_first_port_of_several_addresses(
     run_on(runtime, main)
 
 
-def test_headers_of_everybody_and_of_some_beside_a_block(
+def test_headers_of_every_peer_and_of_some_beside_a_block(
     runtime: RuntimeName, credentials: Credentials
 ) -> None:
     cert = TlsCert.pem_paths(credentials.cert, credentials.key)

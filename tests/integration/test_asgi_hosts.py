@@ -92,7 +92,7 @@ class Client:
             return ws.subprotocol, ws.response.header("x-accepted")
 
     def vanish(self) -> int:
-        """Open a WebSocket and go away without a word; return the status."""
+        """Open a WebSocket and leave without a Close; return the status."""
         with self._host.connect(self._wire) as connection:
             status = connection.websocket("/gone").response.status
             connection.abort()

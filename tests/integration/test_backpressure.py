@@ -223,7 +223,7 @@ class TestBodies:
             assert connection.read_response().body == str(PLENTY).encode()
 
     @H2_ONLY
-    def test_an_http_2_body_waits_for_its_handler_and_nobody_else(
+    def test_an_http_2_body_waits_for_its_handler_and_no_other_stream_does(
         self, serve: Serve
     ) -> None:
         gate = Gate()

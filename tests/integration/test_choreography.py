@@ -64,7 +64,7 @@ def _story(connection: H2Connection) -> list[tuple[str, int | None]]:
 
 
 def _since(moment: float, connection: H2Connection) -> float:
-    """Return the seconds from ``moment``, when the wait had not begun, to the reset."""
+    """Return the seconds to the reset from ``moment``, before the wait began."""
     return connection.streams[1].frames[-1].at - moment
 
 
@@ -178,7 +178,7 @@ class TestHttp2Choreography:
             names = [name for name, _ in _story(connection)]
             assert names == ["Close", "END_STREAM", "RST_STREAM"]
 
-    def test_late_frames_on_a_finished_stream_harm_nobody(self, serve: Serve) -> None:
+    def test_late_frames_on_a_finished_stream_harm_no_other(self, serve: Serve) -> None:
         with serve(ws_router(echo_session)).connect_h2() as connection:
             ws, sibling = connection.websocket("/ws"), connection.websocket("/ws")
             ws.answer_close = False

@@ -1,4 +1,4 @@
-"""The ``tako`` command, as people use it: its errors, its start, its signals."""
+"""The ``tako`` command: its errors, its start, its signals."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote: libraries, Node, proxies and a browser.
+"""Other projects' clients: libraries, Node, proxies and a browser.
 
 Each plays the scenarios of ``tests/conformance/clients`` against the same handlers:
 echo of text, binary and 1 MiB; permessage-deflate; a close with 1000 from the client

@@ -215,7 +215,7 @@ class TestServerFirst:
             gate.open()
             ws.close(4002, "yours")
             code, _ = ws.expect_close()
-            assert code in {4001, 4002}  # whose frame was first is a race
+            assert code in {4001, 4002}  # which frame was first is a race
             ws.expect_end()
             reported = reports.get()[0]
             assert reported == 4002

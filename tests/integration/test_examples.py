@@ -1,6 +1,6 @@
 """Every example is started as its own process, driven by a client, and stopped.
 
-The clients are libraries that people use (``websockets``, ``httpx``); the peer of
+The clients are common libraries (``websockets``, ``httpx``); the peer of
 ``tests.support`` speaks WebSocket over HTTP/2.
 """
 
@@ -96,7 +96,7 @@ class Program:
 
 
 class UnixProgram(Program):
-    """An example that listens on a Unix socket, whose name is what it is told."""
+    """An example that listens on a Unix socket, under the name that it is given."""
 
     @property
     def path(self) -> str:
@@ -393,7 +393,9 @@ def test_chat_between_http_1_and_http_2(start: Start, tls: ssl.SSLContext) -> No
     assert_quiet_end(program)
 
 
-def test_chat_drops_who_cannot_keep_up(start: Start, tls: ssl.SSLContext) -> None:
+def test_chat_drops_a_client_that_cannot_keep_up(
+    start: Start, tls: ssl.SSLContext
+) -> None:
     program = start("chat")
     text = "x" * 64 * 1024
     with peer_connect(program.address, "h1s", tls, receive_buffer=4096) as connection:
@@ -444,7 +446,7 @@ def test_proxy_protocol(start: Start) -> None:
     assert int(found[2]) == program.port
     said = (
         found[1].replace(r"\r\n", "\r\n").encode()
-    )  # what the hint tells people to do
+    )  # what the hint tells the user to do
     with socket.create_connection(program.address, timeout=PATIENCE) as sock:
         sock.sendall(said)
         answer = sock.recv(65536)

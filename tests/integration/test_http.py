@@ -232,7 +232,7 @@ class TestRequestBodies:
                 )
                 assert response.body == b"".join(chunks)
 
-    def test_a_body_nobody_reads_does_not_disturb_the_next_request(
+    def test_an_unread_body_does_not_disturb_the_next_request(
         self, serve: Serve
     ) -> None:
         router = echo_router()

@@ -1,4 +1,4 @@
-"""Programs that people have, against the examples: curl, nghttp and httpx."""
+"""Common programs against the examples: curl, nghttp and httpx."""
 
 import contextlib
 import json

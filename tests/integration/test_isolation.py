@@ -1,4 +1,4 @@
-"""What one peer or one handler does wrong costs nobody else anything.
+"""What one peer or one handler does wrong costs the others nothing.
 
 Each test keeps two canaries: a WebSocket on a connection of its own and, on HTTP/2,
 one on the same connection as the trouble. Both have to echo before, during and after

@@ -1,4 +1,4 @@
-"""A client that leaves in order before its answer: who hears of it, and when.
+"""A client that leaves in order before its answer: what hears of it, and when.
 
 The client has read all that it got, so that it sends FIN, not RST, when it goes.
 """
@@ -72,7 +72,7 @@ class TestTheEvent:
             reports.put(request.disconnected)
             await request.wait_disconnected()
             reports.put(request.disconnected)
-            return "for those who still read"
+            return "for a client that still reads"
 
         with asked(serve(native(handler))) as connection:
             assert reports.get() is False
@@ -112,8 +112,8 @@ class TestTheEvent:
             if not isinstance(connection, H2Connection):
                 assert connection.read_response().body == b"partpart"
 
-    def test_an_app_that_answers_nobody_is_no_error(self, serve: Serve) -> None:
-        """It ends in the middle of its answer: what else should it do?"""
+    def test_an_app_without_an_answer_is_no_error(self, serve: Serve) -> None:
+        """It ends in the middle of its answer, which no client waits for."""
         reports = Reports()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -217,7 +217,7 @@ class TestBehindInputThatIsNotRead:
         assert reports.get() is True
 
 
-class TestThoseWhoStillRead:
+class TestClientsThatStillRead:
     @pytest.mark.parametrize("wire", ["h1", "h1s", "h2c", "h2"], indirect=True)
     def test_a_slow_answer_arrives_whole(self, serve: Serve) -> None:
         gates, reports = [Gate() for _ in range(3)], Reports()
@@ -263,7 +263,9 @@ class TestThoseWhoStillRead:
 
 class TestPlaces:
     @pytest.mark.parametrize("kind", ["native", "app"])
-    def test_who_left_does_not_hold_a_place(self, serve: Serve, kind: str) -> None:
+    def test_a_client_that_left_does_not_hold_a_place(
+        self, serve: Serve, kind: str
+    ) -> None:
         reports = Reports()
 
         async def handler(request: Request) -> str:
@@ -284,10 +286,10 @@ class TestPlaces:
         with server.connect() as connection:
             assert connection.request("GET", "/warm").body == b"warm"
 
-    def test_a_silent_stream_of_who_left_is_found_out_by_what_it_sends(
+    def test_a_silent_stream_of_a_client_that_left_is_found_out_by_what_it_sends(
         self, serve: Serve
     ) -> None:
-        """One part goes to nobody; the kernel then knows, and nothing else is sent."""
+        """One part is sent in vain; the kernel then knows, and nothing else is sent."""
         reports, gate = Reports(), Gate()
 
         async def body() -> AsyncIterator[bytes]:
@@ -295,7 +297,7 @@ class TestPlaces:
                 yield b"begun"
                 reports.put("begun")
                 await gate.wait()
-                yield b"to nobody"
+                yield b"in vain"
                 await Gate().wait()
             finally:
                 reports.put("ended")

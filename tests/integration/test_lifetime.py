@@ -39,7 +39,7 @@ def run(runtime: RuntimeName, main: Callable[[], Awaitable[object]]) -> None:
 
 
 class Hanging:
-    """An ASGI app whose lifespan hangs; with a patience that cancelling cannot end."""
+    """An ASGI app that hangs in its lifespan, ``stubborn`` cancellations long."""
 
     def __init__(self, phase: str, *, stubborn: int = 0) -> None:
         self.phase = phase
@@ -174,10 +174,10 @@ class TestStart:
         assert cancelled(app.seen)
         assert "the block began" not in app.seen
 
-    def test_one_that_ignores_its_cancellation_holds_nobody(
+    def test_one_that_ignores_its_cancellation_is_named_in_the_log(
         self, runtime: RuntimeName, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """On trio, which cannot leave a task, until it ends; and that is said."""
+        """On asyncio the server leaves it; trio cannot, so it waits for its end."""
         app = Hanging("startup", stubborn=1 << 30)
         if runtime == "trio":
             app.hang = held  # type: ignore[method-assign]
@@ -190,7 +190,7 @@ class TestStart:
 
 
 async def held() -> None:
-    """Let nothing end this for four seconds, on trio."""
+    """Sleep for four seconds on trio, whatever is cancelled."""
     import trio
 
     with trio.CancelScope(shield=True):
@@ -250,7 +250,7 @@ class TestEnd:
                 raise LookupError(msg)
 
         if runtime != "trio":
-            pytest.skip("on asyncio nobody hears of a failed task")
+            pytest.skip("on asyncio a failed task does not end its loop")
 
         async def main() -> None:
             with pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="any more")):

@@ -90,7 +90,7 @@ class TestOrigins:
             assert refused.value.response.status == status
             assert refused.value.response.body == b"origin not allowed"
 
-    def test_an_empty_list_refuses_everybody(self, serve: Serve) -> None:
+    def test_an_empty_list_refuses_every_origin(self, serve: Serve) -> None:
         router = ws_router(echo_session, allowed_origins=[])
         headers = [("Origin", "https://app.example")]
         with serve(router).connect() as connection:

@@ -58,7 +58,7 @@ def waiting(signal_: Any) -> int:
 
 
 class TestSignals:
-    def test_set_wakes_all_who_wait(self, runtime: RuntimeName) -> None:
+    def test_set_wakes_all_that_wait(self, runtime: RuntimeName) -> None:
         async def main(served: ServerRuntime) -> None:
             signal_ = served.signal()
             woken: list[int] = []
@@ -77,7 +77,7 @@ class TestSignals:
 
         on(runtime, main)
 
-    def test_it_is_an_edge_that_nobody_remembers(self, runtime: RuntimeName) -> None:
+    def test_it_is_an_edge_that_is_not_remembered(self, runtime: RuntimeName) -> None:
         async def main(served: ServerRuntime) -> None:
             signal_ = served.signal()
             signal_.set()
@@ -462,7 +462,7 @@ class TestTheKernel:
                     while data := peer.recv(1 << 16):
                         got += len(data)
                 assert got == sent
-        assert unacknowledged(-1) == 0, "nobody knows about a closed socket"
+        assert unacknowledged(-1) == 0, "of a closed socket nothing is known"
         assert not hung_up(-1)
         assert not peer_ended(-1)
 
@@ -487,8 +487,8 @@ class TestTheKernel:
             assert not hung_up(fd), "it reads"
             peer.close()
             if family == "tcp":
-                assert not hung_up(fd), "nobody can know"
-                ours.send(b"to nobody")
+                assert not hung_up(fd), "the kernel cannot know yet"
+                ours.send(b"not received")
             assert hung_up(fd)
 
 
@@ -545,7 +545,7 @@ class TestSignalsOfTheProcess:
 
         run_on(runtime, main)
 
-    def test_everybody_who_waits_is_told(self, runtime: RuntimeName) -> None:
+    def test_all_that_wait_are_told(self, runtime: RuntimeName) -> None:
         async def main() -> None:
             waiting = [tako.ctrl_c() for _ in range(3)]
             os.kill(os.getpid(), signal.SIGTERM)
@@ -554,7 +554,7 @@ class TestSignalsOfTheProcess:
 
         run_on(runtime, main)
 
-    def test_what_another_loop_left_behind_is_in_nobodys_way(
+    def test_what_another_loop_left_behind_is_in_no_loops_way(
         self, runtime: RuntimeName
     ) -> None:
         left = []

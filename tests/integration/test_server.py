@@ -435,7 +435,7 @@ class TestBlock:
 
 
 class Starting(Router):
-    """A router whose start does not end."""
+    """A router with a start that does not end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -470,7 +470,7 @@ class TestServing:
 
         run_on(runtime, main)
 
-    def test_it_is_a_coroutine_for_those_who_take_one(
+    def test_it_is_a_coroutine_for_functions_that_take_one(
         self, runtime: RuntimeName
     ) -> None:
         def served(told: Gate) -> Serving:
@@ -571,7 +571,7 @@ class TestHandle:
 
         run_on(runtime, main)
 
-    def test_all_who_wait_are_told(self, runtime: RuntimeName) -> None:
+    def test_all_that_wait_are_told(self, runtime: RuntimeName) -> None:
         async def main() -> None:
             async with tako.serve(LOCAL, echo_router()) as server:
 
@@ -887,7 +887,7 @@ class TestMaxConnections:
                         pass
 
     @pytest.mark.parametrize("wire", ["h1"], indirect=True)
-    def test_before_a_handover_who_waits_for_a_permit_is_served(
+    def test_before_a_handover_a_client_that_waits_for_a_permit_is_served(
         self, serve: Serve
     ) -> None:
         config = replace(UNHURRIED, max_connections=1, drain_delay=NEVER)

@@ -1,4 +1,4 @@
-"""Drain: what each kind of connection is told, and how long it may take (spec 7.3)."""
+"""Drain: what each kind of connection gets, and how long it may take (spec 7.3)."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
 REFUSED_STREAM = 0x7
 
 
-class TestNobodyToWaitFor:
+class TestWithoutRequests:
     def test_without_connections_it_returns_at_once(self, serve: Serve) -> None:
         server = serve(echo_router(), UNHURRIED)
         server.shut_down()
@@ -208,7 +208,7 @@ CLOSING_IS_SHORT = ServerConfig(drain_timeout=600, ws_close_timeout=0.3)
 def sleeper(
     reports: Reports, entered: Reports | None = None
 ) -> Callable[[WebSocket], Awaitable[None]]:
-    """Return a session that hears nothing of its socket."""
+    """Return a session that does not read its socket."""
 
     async def session(ws: WebSocket) -> None:
         if entered is not None:

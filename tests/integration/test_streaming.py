@@ -1,4 +1,4 @@
-"""Bodies of any size in little memory; producers that stop when nobody reads.
+"""Bodies of any size in little memory; producers that stop with the reader.
 
 The server of the memory tests is a process of its own: what grows is the server.
 """

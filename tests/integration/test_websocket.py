@@ -181,7 +181,7 @@ class TestPings:
 
         with serve(ws_router(session)).connect() as connection:
             ws = connection.websocket("/ws")
-            ws.send("nobody reads this")
+            ws.send("this is not read")
             ws.ping(b"?")
             ws.expect(Pong(b"?"))
             gate.open()

@@ -118,7 +118,7 @@ class Load:
     """Clients that ask again and again, and count what happens.
 
     Args:
-        host: whom to ask.
+        host: the server.
         client: what the clients trust.
         wire: what they speak.
         pauses: one client each: seconds before it asks on a connection.
@@ -276,7 +276,7 @@ def test_sigusr1_loads_certificates_and_drops_nothing(
     assert serving_pids(workers, credentials, 2) == before
 
 
-def test_sighup_rolls_the_workers_without_refusing_anybody(
+def test_sighup_rolls_the_workers_without_refusing_a_client(
     workers: Host, credentials: Credentials, folder: Path, ca: trustme.CA
 ) -> None:
     before = serving_pids(workers, credentials, 2)
@@ -308,7 +308,7 @@ CELLS: list[tuple[RuntimeName, Wire]] = [
 def test_rolling_again_and_again_loses_no_connection(
     folder: Path, credentials: Credentials, cell: tuple[RuntimeName, Wire]
 ) -> None:
-    """Neither of those that ask at once, nor of those that take their time."""
+    """No request of a client that asks at once is lost, and none of a slow one."""
     runtime, wire = cell
     pytest.importorskip(runtime)
     options = ["apps:router", "--workers", "2", "--runtime", runtime]
@@ -385,7 +385,7 @@ def test_a_roll_that_cannot_start_leaves_the_old_workers(
     assert serving_pids(workers, credentials, 2) == before
     failure = "tako: importing 'apps' failed: RuntimeError: new code, new bug"
     assert workers.output().count(failure) == 1
-    os.kill(workers.pid, signal.SIGHUP)  # who asks again is told again
+    os.kill(workers.pid, signal.SIGHUP)  # a second SIGHUP is answered again
     workers.wait_output("the old one stays", times=2)
     assert workers.output().count(failure) == 2
 
@@ -455,7 +455,7 @@ def test_workers_on_a_unix_socket_leave_no_file(
             assert host.process is not None
             host.process.send_signal(signal.SIGTERM)
             assert ws.expect_close() == (1001, "server shutting down")
-            assert not path.exists()  # who comes now is refused, not kept waiting
+            assert not path.exists()  # a new client is refused, not kept waiting
         assert host.process.wait(TIMEOUT) == 0
 
 

@@ -1,6 +1,6 @@
 """The state tables of tako: found in the code, shown in the READMEs of their folders.
 
-A table is a dict at the top of a module whose name begins with ``_NEXT``; its keys are
+A table is a dict at the top of a module; its name begins with ``_NEXT``; its keys are
 the members of an enum, its values what may follow (see ``tako/core/states.py``). The
 README of the folder shows it between ``<!-- states:Name -->`` and ``<!-- /states -->``,
 ``Name`` being the enum's. ``python -m tests.project.states`` fills in what is between.

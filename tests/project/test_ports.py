@@ -1,4 +1,4 @@
-"""What the tests themselves rely on: ports that nobody else gets."""
+"""What the tests themselves rely on: ports that no other process gets."""
 
 import errno
 import os

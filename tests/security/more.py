@@ -59,7 +59,7 @@ def _get(fields: bytes = b"", *, host: bytes = b"Host: a\r\n") -> bytes:
 
 
 def _smuggling() -> list[tuple[str, str, bytes]]:
-    """RFC 9112 section 6: whose length is it?"""
+    """RFC 9112 section 6: which length counts?"""
     last = b"0\r\n\r\n"
     both = [
         ("CL then TE", b"Content-Length: 6\r\n" + _CHUNKED),
@@ -284,7 +284,7 @@ def _chunks() -> list[tuple[str, str, bytes]]:
 
 
 def _accepted() -> list[tuple[str, str, bytes]]:
-    """What must not be refused by somebody who fears all of the above."""
+    """What must not be refused for fear of all of the above."""
     fine = "200, 200 in order; one handler at a time"
     return [
         ("CL 3", fine, _post(b"Content-Length: 3\r\n", b"abc")),

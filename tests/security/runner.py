@@ -3,7 +3,7 @@
 The bytes of a row are sent to a server, on a socket (``Victim``) or in memory
 (``MemoryVictim``), in one of five ways: *whole*; *beside* other traffic in the same
 segment (a request before it on HTTP/1.1, a message before it on a WebSocket, a second
-WebSocket on the same HTTP/2 connection whose frames surround it); *cut* in two, the
+WebSocket on the same HTTP/2 connection, with frames around it); *cut* in two, the
 second part once the server has read the first; in *pieces* of a few bytes, each of them
 read before the next is sent; *unread*, by a client that does not read before the server
 has done all it can (FX-26). ``verdicts.py`` judges the outcome.
@@ -78,7 +78,7 @@ class Target(Protocol):
     def attacker(
         self, wire: Wire, *, receive_buffer: int | None = None
     ) -> Attacker | RawH2:
-        """Connect over ``wire``, saying nothing yet."""
+        """Connect over ``wire`` and send nothing yet."""
         ...
 
     def gate(self) -> Gate:
@@ -271,7 +271,7 @@ def _divided(data: bytes, delivery: int | Pieces) -> list[bytes]:
 
 
 def leave_unread(out: Outcome) -> None:
-    """Let the server do what it can while nobody reads its answers."""
+    """Let the server do what it can while the client reads no answer."""
     peer = out.peer
     peer.deaf = True
     while (left := len(peer.unsent)) and peer.ending is None:

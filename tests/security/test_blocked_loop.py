@@ -1,6 +1,6 @@
-"""A handler that blocks the event loop (FX-13): it is said, and nobody else pays.
+"""A handler that blocks the event loop (FX-13): it is logged, and no client pays.
 
-While the loop stands still everybody does in time what a deadline asks for. Each
+While the loop stands still each client does in time what a deadline asks for. Each
 deadline is half as long as the standstill, so all of them are overdue when it ends.
 """
 
@@ -85,7 +85,7 @@ class _Blocking:
 
 
 class _Punctual:
-    """A peer that says the second half of something while the loop stands still."""
+    """A peer that sends the second half of its input while the loop stands still."""
 
     def __init__(self, victim: Victim, wire: Wire, halves: tuple[bytes, bytes]) -> None:
         self.peer = victim.attacker(wire)
@@ -93,12 +93,12 @@ class _Punctual:
         self.peer.send(halves[0])
 
     def go_on(self) -> None:
-        """Say the rest."""
+        """Send the second half."""
         self.peer.send(self._second)
         self.peer.flush()
 
     def served(self) -> bool:
-        """Tell whether the answer is 200, and nothing else was said."""
+        """Tell whether the answer is 200, and nothing else was sent."""
         peer = self.peer
         if isinstance(peer, RawH2):
             peer.pump(lambda: peer.gone(1))

@@ -123,7 +123,7 @@ def victims(credentials: Credentials) -> Iterator[Victims]:
 
 @pytest.fixture(scope="module")
 def narrow_victims(credentials: Credentials) -> Iterator[Victims]:
-    """Servers whose output the kernel does not hide."""
+    """Servers with output that the kernel does not hide."""
     found = Victims(credentials, send_buffer=_NARROW)
     yield found
     gc.unfreeze()

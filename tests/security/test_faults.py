@@ -576,7 +576,7 @@ class TestFailingHandlers:
 
 
 async def _through_cancellation(gate: Gate) -> None:
-    """Wait for ``gate`` and take no notice of being cancelled."""
+    """Wait for ``gate`` and ignore cancellations."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -652,7 +652,7 @@ class TestFlowControl:
                     peer.pump(lambda left=left: len(peer.unsent) < left, 0.5)  # type: ignore[misc]
                     if len(peer.unsent) == left:
                         break
-                assert peer.unsent, "24 MB were read for nobody"
+                assert peer.unsent, "24 MB were read in vain"
         if victim.wire in {"h2", "h2c"}:
             with victim.h2() as h2:
                 assert isinstance(h2, RawH2)
@@ -815,7 +815,7 @@ def _refuses(victim: VictimProcess) -> bool:
 
 
 class _Upload:
-    """A request whose body is half sent."""
+    """A request with half of its body sent."""
 
     def __init__(self, victim: VictimProcess, number: int) -> None:
         self.http2 = bool(number % 2)

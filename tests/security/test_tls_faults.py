@@ -150,7 +150,7 @@ class TestNegotiation:
             Attacker(victim.address, context)
         victim.settle()
 
-    def test_tl_07_nobody_renegotiates(self, attack: Attack) -> None:
+    def test_tl_07_a_client_cannot_renegotiate(self, attack: Attack) -> None:
         victim = attack()
         host, port = victim.address
         command = f"openssl s_client -connect {host}:{port} -tls1_2 -alpn http/1.1"
@@ -327,7 +327,7 @@ class TestHandshakesThatDoNotEnd:
                 assert time.monotonic() < end, "a byte now and then buys time"
         victim.settle()
 
-    def test_tl_11_unfinished_handshakes_delay_nobody(self, attack: Attack) -> None:
+    def test_tl_11_unfinished_handshakes_delay_no_client(self, attack: Attack) -> None:
         config = ServerConfig(max_tls_handshakes=100, tls_handshake_timeout=NEVER)
         victim = attack(config)
         peers = [Attacker(victim.address) for _ in range(200)]
@@ -466,7 +466,7 @@ class TestTheEnd:
 def _close_notify_behind(
     address: tuple[str, int], context: ssl.SSLContext, data: bytes
 ) -> bytes:
-    """Send ``data`` and close_notify in one segment; return what is still said."""
+    """Send ``data`` and close_notify in one segment; return what still comes."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     with Attacker(address) as peer:

@@ -1,7 +1,7 @@
 """What the verdicts of the corpus mean: words to predicates, one table for all.
 
 A verdict is looked up by the first pattern that matches the whole of a row's
-``expect``, after the few rows whose words leave tako a choice; ``verdict`` raises for
+``expect``, after the few rows that leave tako a choice; ``verdict`` raises for
 words that have no meaning here, so each row is judged. The same predicates judge what
 a server on a socket did and what one in memory did (``runner.Target``).
 """
@@ -219,7 +219,7 @@ _FAR = ((bytes(range(256)) * 2 + b"filler" * 3000) * 2 + b"end").ljust(40_960, b
 
 @functools.cache
 def _far_looking(window_bits: int) -> bytes:
-    """Return a message whose deflated form refers as far back as it may."""
+    """Return a message, deflated so that it refers as far back as it may."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, -window_bits)
     data = deflater.compress(_FAR) + deflater.flush(zlib.Z_SYNC_FLUSH)
     return encode_frame(2, data[:-4], rsv=4)
@@ -416,7 +416,7 @@ def goaway(*codes: int) -> Check:
 
     def check(out: Outcome) -> None:
         ending = out.peer.read_to_end(out_time(out) + 2)
-        assert out.h2.goaways, "closed without a word"
+        assert out.h2.goaways, "closed without GOAWAY"
         assert out.h2.goaways[-1][1] in codes, out.h2.goaways
         assert ending == "eof", ending
 
@@ -730,7 +730,7 @@ def verdict(row: Row) -> Check:
         found = read(row.expect)
         if found is not None:
             return found
-    msg = f"{row.id}: nobody has said what {row.expect!r} means"
+    msg = f"{row.id}: no verdict has the words {row.expect!r}"
     raise LookupError(msg)
 
 

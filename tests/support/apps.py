@@ -83,7 +83,7 @@ async def hello(request: Request) -> str:
 
 
 def returning(value: object) -> Router:
-    """Return a router whose ``/`` returns ``value``."""
+    """Return a router that answers ``/`` with ``value``."""
     router = Router()
 
     async def handler(request: Request) -> object:

@@ -1,4 +1,4 @@
-"""Raw clients that say anything and keep whatever comes back.
+"""Raw clients that say anything and keep all that comes back.
 
 ``Attacker`` moves bytes both ways without ever blocking in one direction, so that a
 peer that stops reading can be told from one that answers. ``RawH2`` puts just enough
@@ -33,7 +33,7 @@ _READ = 1 << 16
 
 
 def client_context(alpn: Sequence[str] = ()) -> ssl.SSLContext:
-    """Return a client context that trusts everybody and offers exactly ``alpn``."""
+    """Return a client context that trusts any server and offers exactly ``alpn``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -120,7 +120,7 @@ class SocketLink:
 
 
 class Attacker:
-    """One connection whose bytes are the test's own."""
+    """One connection over which a test sends any bytes."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Attacker:
         return self._link.socket
 
     def close(self) -> None:
-        """Leave, without a word."""
+        """Close the socket at once."""
         self._link.close()
 
     def send(self, data: bytes) -> None:
@@ -219,7 +219,7 @@ class Attacker:
                 sent = self._link.send(memoryview(self.unsent)[:_READ].tobytes())
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 break
-            except OSError:  # what the server said before it closed still counts
+            except OSError:  # what the server sent before it closed still counts
                 self.unsent.clear()
                 break
             self.bytes_out += sent
@@ -274,7 +274,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Answers:
-    """What a connection said in HTTP/1.1, and what it said after a 101."""
+    """What a server sent in HTTP/1.1, and what it sent after a 101."""
 
     complete: list[Answer] = field(default_factory=list)
     rest: bytes = b""
@@ -446,7 +446,7 @@ class RawH2(Attacker):
 def attacker_of(
     address: Address, wire: Wire, *, receive_buffer: int | None = None
 ) -> Attacker | RawH2:
-    """Connect over ``wire``, saying nothing yet."""
+    """Connect over ``wire`` and send nothing yet."""
     kind = RawH2 if wire in {"h2", "h2c"} else Attacker
     return kind(address, CONTEXTS.get(wire), receive_buffer=receive_buffer)
 

@@ -6,7 +6,7 @@ that it started, which are ended. A test that is known to be long says so with
 ``@pytest.mark.limit(seconds)``.
 
 SIGALRM interrupts the main thread in Python and in whatever waits; it comes again for
-what takes no notice. A main thread that is not even then back in Python is stuck in C:
+what ignores it. A main thread that is not even then back in Python is stuck in C:
 ``faulthandler`` ends the whole run, from a thread that needs no interpreter.
 """
 
@@ -37,7 +37,7 @@ SLOW = 3600.0 * PATIENCE
 """The same for tests that are marked as slow."""
 
 AGAIN = 30.0
-"""Seconds until a test that took no notice is interrupted again."""
+"""Seconds until a test that ignored it is interrupted again."""
 
 STUCK = 120.0
 """Seconds behind the limit until the run is ended."""
@@ -74,7 +74,7 @@ class Backstop:
             return (yield)
 
     def pytest_enter_pdb(self) -> None:
-        """Who debugs takes the time that it takes."""
+        """Set no limit to a debugger's session."""
         self._release()
 
     def pytest_unconfigure(self) -> None:
@@ -125,7 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _report(began: float) -> str:
-    """Return who does what, and end the processes started since ``began``."""
+    """Return what all are doing; end the processes started since ``began``."""
     with tempfile.TemporaryFile("w+") as stacks:
         faulthandler.dump_traceback(stacks)
         stacks.seek(0)
@@ -152,6 +152,6 @@ def _children(began: float) -> str:
 
         from tests.support.children import last_words
     except ImportError:
-        return "without psutil nobody knows the processes that it started"
+        return "without psutil the processes that it started are unknown"
     found = psutil.Process().children()
     return last_words(each.pid for each in found if each.create_time() >= began - 1)

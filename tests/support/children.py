@@ -1,6 +1,6 @@
 """Child processes that have a limit, and what one that hangs was doing.
 
-A Python process whose environment has ``PYTHONFAULTHANDLER`` prints the stacks of its
+A Python process with ``PYTHONFAULTHANDLER`` in its environment prints the stacks of its
 threads when it is aborted. ``tests/support/backstop.py`` sets it for the whole run.
 """
 
@@ -30,7 +30,7 @@ _KEPT = 20_000
 def last_words(pids: Iterable[int]) -> str:
     """End processes and all that they started; return what they were doing.
 
-    Nobody's exit status is taken: whoever started them can still wait for them.
+    No exit status is taken: what started the processes can still wait for them.
     """
     family: list[psutil.Process] = []
     for pid in pids:
@@ -86,7 +86,7 @@ def _tail(descriptor: int) -> str:
 
 
 class Child(subprocess.Popen[str]):
-    """A process that is ended after ``limit`` seconds: so nobody waits for longer.
+    """A process that is ended after ``limit`` seconds: no test waits for longer.
 
     As a context manager it is ended with the block. What it was doing is told if that
     was its limit, or if the block failed while it ran.

@@ -1,4 +1,4 @@
-"""What tests want to know of a ``Codec`` and nobody else does."""
+"""What tests ask a ``Codec`` that the library does not."""
 
 from tako.ws.codec import Codec
 

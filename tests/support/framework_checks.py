@@ -1,4 +1,4 @@
-"""What a client sees of the frameworks' examples, whoever serves them.
+"""What a client sees of the frameworks' examples, on any server.
 
 ``connect`` makes a connection of a wire; a check that takes one needs several.
 """

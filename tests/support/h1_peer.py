@@ -1,4 +1,4 @@
-"""A client in memory for ``H1Engine``: a host, a runtime, a handler per exchange."""
+"""A client in memory for ``H1Engine``, on a connection and a runtime of its own."""
 
 import re
 from collections import deque

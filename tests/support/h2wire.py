@@ -134,7 +134,7 @@ class RecordingTask:
 
 
 class Peer:
-    """An engine, its host, and the raw client at the other end."""
+    """An engine, its connection, and the raw client at the other end."""
 
     def __init__(
         self,

@@ -134,7 +134,7 @@ def host_command(name: str, app: str, port: int, credentials: Credentials) -> li
     return [python, "-m", "uvicorn", *options, app]
 
 
-# -- A router for everybody --------------------------------------------------------
+# -- A router for every server -----------------------------------------------------
 
 
 def example_router() -> Router:  # noqa: C901 - a list of handlers

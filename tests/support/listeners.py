@@ -77,7 +77,7 @@ def connect_to(
     *,
     first: bytes = b"",
 ) -> PeerConnection:
-    """Connect to a port or a Unix socket over ``wire``, saying ``first`` before it."""
+    """Connect to a port or a Unix socket, send ``first``, then speak ``wire``."""
     raw: Any = socket.socket(
         socket.AF_UNIX if isinstance(where, str) else socket.AF_INET
     )

@@ -154,7 +154,7 @@ class MemoryVictim:
     def attacker(
         self, wire: Wire, *, receive_buffer: int | None = None
     ) -> Attacker | RawH2:
-        """Connect over ``wire``, saying nothing yet."""
+        """Connect over ``wire`` and send nothing yet."""
         del receive_buffer
         link = MemoryLink(self, wire)
         return RawH2(link) if wire == "h2c" else Attacker(link)

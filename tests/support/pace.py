@@ -1,4 +1,4 @@
-"""For tests whose client has to act before a limit of the server is over."""
+"""For tests in which the client has to act before a limit of the server is over."""
 
 import time
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """The HTTP/2 half of the test client: ``h2`` with a demultiplexing reader.
 
-Everything happens in the calling thread: whoever waits on one stream reads the socket
-and puts what belongs to other streams into their buffers. Every frame that arrives is
-also kept as it was on the wire (``frames``), with the time of its arrival, so that a
-test can state the order of Close, END_STREAM and RST_STREAM.
+Everything happens in the calling thread: a caller that waits on one stream reads the
+socket and puts what belongs to other streams into their buffers. Every frame that
+arrives is also kept as it was on the wire (``frames``), with the time of its arrival,
+so that a test can state the order of Close, END_STREAM and RST_STREAM.
 
 GOAWAY is kept from ``h2``, which would refuse to go on; it is in ``goaways``.
 """

@@ -120,7 +120,7 @@ class Response:
 
 
 class Socket:
-    """A connected TCP or TLS socket whose every operation has a deadline."""
+    """A connected TCP or TLS socket; each of its operations has a deadline."""
 
     def __init__(
         self,

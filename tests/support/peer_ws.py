@@ -213,7 +213,7 @@ class PeerWebSocket:
         self.pipe.send(encode_frame(Opcode.CLOSE, payload))
 
     def end(self) -> None:
-        """Send FIN or END_STREAM without a word."""
+        """Send FIN or END_STREAM without a Close."""
         self.pipe.send(b"", end=True)
 
     def receive(self, timeout: float = TIMEOUT) -> Received:
@@ -317,7 +317,7 @@ def _accepted(response: Response, offered: Sequence[Extension]) -> list[Extensio
         return []
     name = accepted.partition(";")[0].strip()
     chosen = [extension for extension in offered if extension.name == name]
-    assert chosen, f"the server accepts {accepted!r}, which nobody offered"
+    assert chosen, f"the server accepts {accepted!r}, which the client did not offer"
     chosen[0].finalize(accepted)
     assert isinstance(chosen[0], PerMessageDeflate)
     return [chosen[0]]

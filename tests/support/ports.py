@@ -8,7 +8,7 @@ def hold(port: int) -> socket.socket:
     """Keep ``port`` (0: any) free for a server of ours, until the socket is closed.
 
     Raises:
-        OSError: somebody has it.
+        OSError: another process has it.
     """
     holder = socket.socket()
     try:
@@ -32,11 +32,11 @@ _ports = itertools.cycle([_hold() for _ in range(HELD)])
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody else gets; each of 256 in turn.
+    """Return a TCP port that no other process gets; each of 256 in turn.
 
     A socket that is bound and does not listen holds it: a server may bind it all the
-    same, since it sets SO_REUSEADDR, as all do. To whoever asks for any port it is
-    taken, so that a server of another run of the tests cannot get it while the process
-    that it is meant for starts.
+    same, since it sets SO_REUSEADDR, as all do. To a process that asks for any port it
+    is taken, so that a server of another run of the tests cannot get it while the
+    process that it is meant for starts.
     """
     return next(_ports)

@@ -96,7 +96,7 @@ def library(runtime: str, listener: socket.socket, points: Points) -> None:
 
 
 def ctrl_c(runtime: str, listener: socket.socket, points: Points) -> None:
-    """``shutdown=tako.ctrl_c()``, on a loop that somebody else runs."""
+    """``shutdown=tako.ctrl_c()``, on a loop that tako does not run."""
 
     async def main() -> None:
         await tako.serve(listener, stuck(points), shutdown=tako.ctrl_c())

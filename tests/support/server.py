@@ -70,7 +70,7 @@ def _runtime_event() -> tuple[Callable[[], Awaitable[object]], Callable[[], None
 
 
 def _ignore_handle(_: object) -> None:
-    """``call_soon_threadsafe`` returns a handle that nobody needs."""
+    """Drop the handle that ``call_soon_threadsafe`` returns."""
 
 
 class Gate:
@@ -91,7 +91,7 @@ class Gate:
         await wait()
 
     def open(self) -> None:
-        """Open the gate for good; a runtime that is gone has nobody waiting."""
+        """Open the gate for good; on a runtime that is gone no function waits."""
         with self._lock:
             self._open = True
             wakers, self._wakers = self._wakers, []

@@ -287,7 +287,7 @@ class Canary:
 def eventually(
     condition: Callable[[], bool], what: str, timeout: float = TIMEOUT
 ) -> None:
-    """Ask until ``condition()`` holds; nobody tells us when the kernel is done."""
+    """Ask until ``condition()`` holds: the kernel does not tell when it is done."""
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"not within {timeout} s: {what}"
@@ -308,7 +308,7 @@ class LogWatch(logging.Handler):
 
 
 class CertifiedServer(RunningServer):
-    """A ``RunningServer`` over TLS whose certificates are not two files."""
+    """A ``RunningServer`` over TLS with certificates that are not two files."""
 
     tls: TlsCert
 
@@ -341,7 +341,7 @@ class Victim:
     ) -> None:
         self.wire = wire
         self.ledger = Ledger()
-        # the prober may have to wait for longer than a client would be borne
+        # the prober may be silent for longer than the server lets a client be
         self.config = config or ServerConfig(keep_alive_timeout=600)
         router = attacked_router(self.ledger)
         if routes is not None:
@@ -401,7 +401,7 @@ class Victim:
     def attacker(
         self, wire: Wire, *, receive_buffer: int | None = None
     ) -> Attacker | RawH2:
-        """Connect over ``wire``, saying nothing yet."""
+        """Connect over ``wire`` and send nothing yet."""
         return attacker_of(self.address, wire, receive_buffer=receive_buffer)
 
     def gate(self) -> Gate:

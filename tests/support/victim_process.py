@@ -1,4 +1,4 @@
-"""A victim in a process of its own, whose memory is only the server's.
+"""A victim in a process of its own: its memory is only the server's.
 
     python -m tests.support.victim_process RUNTIME WIRE CERT KEY
 
@@ -112,7 +112,7 @@ class VictimProcess:
     def attacker(
         self, wire: Wire, *, receive_buffer: int | None = None
     ) -> Attacker | RawH2:
-        """Connect over ``wire``, saying nothing yet."""
+        """Connect over ``wire`` and send nothing yet."""
         return attacker_of(self.address, wire, receive_buffer=receive_buffer)
 
     @property

@@ -1,4 +1,4 @@
-"""In-memory doubles of what lives below the core: a runtime, a transport, a host.
+"""In-memory doubles of what lives below the core: a runtime, a transport, a connection.
 
 ``FakeRuntime`` runs async functions without an event loop: tasks run when
 ``run_ready`` is called, time moves when ``advance`` is called. So a test of a timeout
@@ -215,9 +215,9 @@ def conn_info(*, tls: bool = False, http2: bool = False) -> ConnInfo:
 
 
 class FakeConnection:
-    """``seams.Host`` for an engine under test: collects output, pauses, deadlines.
+    """A ``ServerConnection`` for an engine under test: keeps output and pauses.
 
-    Give it an engine with ``host.engine = engine``; ``sent`` then grows with each
+    Give it an engine with ``connection.engine = engine``; ``sent`` then grows with each
     flush, and ``take()`` returns and forgets it.
     """
 

@@ -1,6 +1,6 @@
 """tako under load. Usage: serve_tako.py PORT [CHAIN KEY] [--trio] [--all-options].
 
-``/`` echoes and says hello; ``/fan-out`` echoes text and sends binary to everybody.
+``/`` echoes and says hello; ``/fan-out`` echoes text and sends binary to every client.
 """
 
 import sys

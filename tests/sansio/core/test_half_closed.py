@@ -1,4 +1,4 @@
-"""A peer that ends its direction before its answer: who is told, who may go on."""
+"""A peer that ends its direction before its answer: what is told, what may go on."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""``Turn``: when the clock starts, when a turn is over, and who goes on in the next."""
+"""``Turn``: when the clock starts, when a turn is over, what goes on in the next."""
 
 from typing import TYPE_CHECKING
 

@@ -374,7 +374,7 @@ def test_what_is_no_form_is_a_400(data: bytes) -> None:
     )
 
 
-def test_nobody_leaves_a_request_without_a_connection() -> None:
+def test_a_request_without_a_connection_is_never_disconnected() -> None:
     request = Request.build()
     assert not request.disconnected
     with pytest.raises(RuntimeError, match="no connection"):

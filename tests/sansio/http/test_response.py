@@ -125,7 +125,9 @@ def test_json_is_compact_utf_8() -> None:
         ("\ud800", "surrogates not allowed"),
     ],
 )
-def test_json_that_nobody_could_read_is_a_value_error(value: Any, message: str) -> None:
+def test_json_that_no_client_could_read_is_a_value_error(
+    value: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Response.json([value])
 

@@ -94,7 +94,7 @@ def test_no_value_can_begin_another_event(field: str, hostile: str) -> None:
 # The response
 
 
-def test_the_response_is_an_event_stream_that_nobody_buffers() -> None:
+def test_the_response_is_an_event_stream_that_proxies_do_not_buffer() -> None:
     response = into_response(Sse([]))
     assert response.status == 200
     assert response.headers.items() == [

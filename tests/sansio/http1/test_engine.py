@@ -485,7 +485,7 @@ TINY_CHUNKS = b"1\r\nx\r\n" * 500
 
 
 def ending(handler: Handler) -> H1Peer:
-    """Return a peer whose input ends at its first request, in the middle of a turn.
+    """Return a peer; its input ends at its first request, in the middle of a turn.
 
     ``TINY_CHUNKS`` take more than one.
     """

@@ -196,7 +196,7 @@ def test_known_methods_are_accepted(method: str) -> None:
 def test_target_forms(line: bytes, target: str, authority: str) -> None:
     head = accepted(request(b"X: 1", HOST, b"Y: 2", line=line))
     assert (head.target, head.authority) == (target, authority)
-    # RFC 9112 §3.2.2: whoever reads the field finds the same name, in the same place
+    # RFC 9112 §3.2.2: the field has the same name, in the same place
     assert head.fields == [
         (b"x", b"1"),
         (b"host", authority.encode()),

@@ -52,7 +52,7 @@ def tlv(kind: int, value: bytes) -> bytes:
 
 
 def with_crc(payload: bytes) -> bytes:
-    """Return a v2 header over TCP4 whose last TLV is its right checksum."""
+    """Return a v2 header over TCP4; its last TLV is the right checksum."""
     header = v2(payload + tlv(proxy_tlv.CRC32C, bytes(4)))
     return header[:-4] + slow_crc32c(header).to_bytes(4, "big")
 

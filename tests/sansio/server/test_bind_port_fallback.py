@@ -50,7 +50,7 @@ def taken() -> Iterator[int]:
 
 
 class Answers:
-    """Answers questions, and remembers them and who asked."""
+    """Answers questions, and keeps them and the threads that asked."""
 
     def __init__(self, *answers: str) -> None:
         self.questions: list[str] = []

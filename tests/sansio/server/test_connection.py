@@ -455,7 +455,7 @@ class TestFlush:
 
 
 class TestReading:
-    def test_it_pauses_while_anybody_wants_it(self) -> None:
+    def test_it_pauses_while_any_reason_holds(self) -> None:
         open_ = Open()
         connection, transport = open_.connection, open_.transport
         connection.pause_reading(Pause.BODY)
@@ -532,7 +532,7 @@ class TestTurns:
         open_.runtime.run_ready()
         assert open_.transport.reading, "it goes on in the next turn"
 
-    def test_whoever_uses_a_turn_up_stops_reading_for_the_rest_of_it(self) -> None:
+    def test_a_turn_that_is_used_up_stops_reading_for_the_rest_of_it(self) -> None:
         open_ = Open()
         while open_.connection.turn.spend(64):
             assert open_.transport.reading
@@ -632,7 +632,7 @@ class TestClosing:
             open_.transport.unsent -= 10
         assert open_.transport.aborted
 
-    def test_a_reset_that_nobody_told_us_of_is_no_crash(
+    def test_a_reset_that_the_loop_has_not_reported_is_no_crash(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         open_ = Open()
@@ -1024,7 +1024,7 @@ class TestBlockedOutput:
 
 
 class Full(FakeTransport):
-    """A transport whose peer takes nothing: it pauses its connection as it should."""
+    """A transport to a peer that takes nothing: it pauses its connection."""
 
     def __init__(self, open_: Open, high: int = 64 * 1024) -> None:
         super().__init__()
@@ -1227,7 +1227,7 @@ class TestDeadlines:
         late.runtime.advance(10)
         assert late.take().endswith(b"hello")
 
-    def test_a_late_loop_does_not_save_who_is_slow(self, late: Open) -> None:
+    def test_a_late_loop_does_not_save_a_slow_client(self, late: Open) -> None:
         late.runtime.advance(0.9)
         assert not late.take()
         late.runtime.advance(0.2)

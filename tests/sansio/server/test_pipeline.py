@@ -20,7 +20,7 @@ KIB = 1024
 
 
 def answer(response: Response, exchange: FakeExchange | None = None) -> FakeExchange:
-    """Run an exchange whose handler returns ``response``."""
+    """Run an exchange with a handler that returns ``response``."""
     exchange = exchange or FakeExchange()
     task = start(response, exchange)
     assert task.done

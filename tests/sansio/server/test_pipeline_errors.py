@@ -75,7 +75,7 @@ def test_a_stream_that_is_not_sent_is_closed_as_well(kind: type[Body]) -> None:
 
 
 @BODIES
-def test_a_stream_nobody_listens_to_is_closed(kind: type[Body]) -> None:
+def test_a_stream_for_a_client_that_is_gone_is_closed(kind: type[Body]) -> None:
     body, exchange = kind(b"a", b"b"), FakeExchange()
     exchange.gone = True
     ends: list[tuple[int, bool]] = []
@@ -101,7 +101,7 @@ def test_a_stream_whose_head_cannot_be_sent_is_closed(kind: type[Body]) -> None:
     assert (body.closed, ends) == (1, [(500, True)])
 
 
-def test_everybody_who_asked_is_told_of_the_end_in_order() -> None:
+def test_all_that_asked_are_told_of_the_end_in_order() -> None:
     exchange, ends = FakeExchange(), list[str]()
     exchange.request.on_end(lambda status, _: ends.append(f"first {status}"))
     exchange.request.on_end(lambda status, _: ends.append(f"second {status}"))

@@ -28,7 +28,7 @@ from tests.support.wire import (
 
 
 class ServerRuntime(FakeRuntime):
-    """A ``ServerRuntime`` whose connections are what the test says."""
+    """A ``ServerRuntime`` that gets the connections that the test makes."""
 
     def __init__(self) -> None:
         super().__init__()

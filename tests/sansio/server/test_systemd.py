@@ -1,7 +1,7 @@
 """Sockets from systemd: spec section 12, T-FD-01.
 
 Descriptors 3 and up belong to pytest here, so what is passed is tested in a child
-process whose descriptors are set up as systemd does it.
+process with descriptors that are set up as systemd does it.
 """
 
 import fcntl

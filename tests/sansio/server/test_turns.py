@@ -216,7 +216,7 @@ h1_inputs = st.tuples(
 
 @st.composite
 def h2_inputs(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """A connection with bodies and tunnels whose frames are shuffled together."""
+    """A connection with the frames of bodies and tunnels shuffled together."""
     encoder = hpack.Encoder()
     opening = [PREFACE, frame(4, 0, 0)]
     lanes: list[list[bytes]] = []

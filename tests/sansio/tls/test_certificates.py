@@ -833,10 +833,12 @@ class TestNames:
         assert tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
         assert tls.authority_allowed(shook_hands(tls, None), "b.test")
 
-    def test_nothing_is_misdirected_that_names_nobody(self, tls: TlsSettings) -> None:
+    def test_a_request_without_an_authority_is_not_misdirected(
+        self, tls: TlsSettings
+    ) -> None:
         assert tls.authority_allowed(shook_hands(tls, "b.test"), None)  # HTTP/1.0
 
-    def test_a_name_that_nobody_answers_for_is_misdirected(
+    def test_a_name_without_a_certificate_is_misdirected(
         self, files: tuple[Path, Path]
     ) -> None:
         tls = TlsSettings(TlsCert.sni({"a.test": files}))
@@ -1055,7 +1057,7 @@ class TestWhoMayBeAskedFor:
         tls = TlsSettings(TlsCert.resolver(resolve))
         assert not tls.authority_allowed(shook_hands(tls, "a.test"), "b.test")
 
-    def test_a_plain_reloadable_resolver_answers_for_everybody(
+    def test_a_plain_reloadable_resolver_answers_for_every_name(
         self, files: tuple[Path, Path]
     ) -> None:
         tls = TlsSettings(TlsCert.resolver(ReloadableResolver(*files)))

@@ -565,7 +565,7 @@ class TestClientCertificates:
         assert pipe.info is None
 
     def test_a_client_that_refuses_ours_is_nothing_to_complain_of(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no authority
         pipe, client = ServerTlsPipe(settings()), Client(context)
         with pytest.raises(ssl.SSLCertVerificationError):
             shake_hands(pipe, client)
@@ -889,7 +889,7 @@ def test_threads_share_settings() -> None:
 
 
 class TestRecordsWithoutData:
-    """RFC 8446 §5.1 and §4.6.3 allow any number of them; nobody needs many."""
+    """RFC 8446 §5.1 and §4.6.3 allow any number of them; no client needs many."""
 
     def peer(self, turn: Turn | None = None) -> tuple[ServerTlsPipe, TlsRecords]:
         pipe = ServerTlsPipe(settings(), turn)

@@ -442,7 +442,7 @@ class TestShutDown:
 
 
 class TestControlFrames:
-    def test_a_ping_is_answered_before_anybody_reads_it(self, talk: Talk) -> None:
+    def test_a_ping_is_answered_before_it_is_read(self, talk: Talk) -> None:
         talk.deliver(masked(PING, b"hello"))
         assert talk.sent() == plain(PONG, b"hello")
         assert talk.messages() == [Message.Ping(b"hello")]
@@ -553,7 +553,7 @@ class TestControlFrames:
         talk.deliver(masked(PONG, b"1"))
         assert talk.ws.latency == pytest.approx(0.25)
 
-    def test_pings_that_nobody_answers_do_not_pile_up(self, talk: Talk) -> None:
+    def test_pings_without_an_answer_do_not_pile_up(self, talk: Talk) -> None:
         for i in range(200):
             talk.ws.send_ping(b"%d" % i)
         talk.connection.runtime.advance(0.5)
@@ -728,7 +728,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("watched", [False, True])
     @pytest.mark.parametrize("together", [1, 40])
-    def test_messages_that_nobody_reads_are_not_decoded(
+    def test_messages_that_are_not_read_are_not_decoded(
         self, frame: bytes, together: int, watched: bool
     ) -> None:
         keep_alive = WsKeepAlive(ping_interval=20, auto=watched)
@@ -816,7 +816,7 @@ class TestSessionEnded:
         talk.ws.session_ended(1000)
         assert talk.sent() == b""
 
-    def test_a_violation_that_nobody_read_up_to_is_answered(self, talk: Talk) -> None:
+    def test_a_violation_behind_unread_messages_is_answered(self, talk: Talk) -> None:
         talk.deliver(masked(TEXT, b"unread") + masked(0x83))
         talk.ws.session_ended(1000)
         assert talk.sent() == plain(CLOSE, close(1002))

@@ -380,7 +380,7 @@ class TestBothWires:
         request = make(origin=b"HTTPS://Good.Example:443")
         assert isinstance(shake_hands(request, options), Acceptance)
 
-    def test_an_empty_allow_list_refuses_everybody(self, make: Make) -> None:
+    def test_an_empty_allow_list_refuses_every_origin(self, make: Make) -> None:
         request = make(origin=b"https://good.example")
         assert refused(request, WsOptions(allowed_origins=frozenset())).status == 403
 

@@ -198,7 +198,7 @@ def test_two_origin_lines_are_not_let_in() -> None:
     assert not origin_allowed(Headers.from_raw([line, line]), ALLOWED)
 
 
-def test_an_empty_allow_list_lets_nobody_in() -> None:
+def test_an_empty_allow_list_lets_no_origin_in() -> None:
     headers = Headers({"origin": "https://app.example.com"})
     assert not origin_allowed(headers, frozenset())
     assert not origin_allowed(Headers({"origin": "null"}), frozenset())
