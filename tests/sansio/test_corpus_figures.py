@@ -13,8 +13,9 @@ from tako.errors import RemoteProtocolError
 from tako.h1 import H1Exchange
 from tako.h2.frames import DATA, GOAWAY, RST_STREAM, WINDOW_UPDATE
 from tako.ws.codec import Codec
-from tako.ws.deflate import DeflateParams, Inflater
+from tako.ws.deflate import Inflater
 from tako.ws.message import AnyMessage, Message
+from tako.ws.options import DeflateParams
 from tests.security.corpus import corpus
 from tests.support.codec import held
 from tests.support.h1_peer import H1Peer
