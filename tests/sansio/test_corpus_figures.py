@@ -151,7 +151,7 @@ def test_h2_44_credit_a_byte_at_a_time_in_one_read_is_a_flood(lane: bool) -> Non
     assert goaway.number == ErrorCode.ENHANCE_YOUR_CALM
     sent = [frame.payload for frame in frames if frame.kind == DATA]
     assert sent == [bytes(7)]  # five updates are free, and two for each stream
-    assert peer.engine.closing or peer.engine.busy
+    assert peer.engine.closing or peer.engine.exchanges
 
 
 @lanes
@@ -168,7 +168,7 @@ def test_h2_45_a_hundred_streams_that_are_not_read_end_after_30_seconds(
     peer.advance(5)
     ends = peer.rst_codes()
     assert sorted(ends) == [(i, ErrorCode.CANCEL) for i in range(1, 201, 2)]
-    assert not peer.engine.busy
+    assert not peer.engine.exchanges
 
 
 @lanes
