@@ -258,7 +258,7 @@ class TestBehindAShutGate:
         if request.param == "pipeline":
             peer.send(REQUEST + REQUEST * 3000)
         else:
-            peer.send(POST.replace(b": 9", b": 99999") + bytes(70_000))
+            peer.send(POST.replace(b": 9", b": 99999") + bytes(70_000), size=40_000)
         assert peer.connection.pauses
         return peer
 
