@@ -160,7 +160,8 @@ class Exchange(Protocol):
     ) -> None:
         """Queue a whole response, as ``send_headers`` and ``send_data`` would.
 
-        ``body`` is dropped where the answer has none: to HEAD, and with 204 and 304.
+        Its ``content-length`` need not be among ``headers``. ``body`` is dropped where
+        the answer has none: to HEAD, and with 204, 205 and 304.
 
         Raises:
             LocalProtocolError: a head was sent already, ``status`` is an interim one,

@@ -21,9 +21,11 @@ from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h1.response_head import (
     CONTINUE,
+    FinalHead,
     Framing,
     connection_lines,
     date_line,
+    final_head,
     framing_line,
     framing_of,
     status_line,
@@ -165,14 +167,15 @@ class H1Exchange:
         if status < 200:
             self._send_interim(status, headers)
             return
-        ours = read_fields(status, headers)
-        framing = framing_of(status, self.head.method, ours.length, self.head.version)
+        head = final_head(status, headers)
+        length = head.said.length
+        framing = framing_of(status, self.head.method, length, self.head.version)
         if end and framing is not Framing.NONE:
-            if ours.length:
-                msg = f"content-length is {ours.length}, but there is no body"
+            if length:
+                msg = f"content-length is {length}, but there is no body"
                 raise LocalProtocolError(msg)
-            framing, ours.length = Framing.LENGTH, 0
-        self._send_head(status, ours, framing)
+            framing, length = Framing.LENGTH, 0
+        self._send_head(head, framing, length)
         if end:
             self._end()
 
@@ -189,13 +192,12 @@ class H1Exchange:
         if status < 200:
             msg = f"a response with the status {status} is not a whole one"
             raise LocalProtocolError(msg)
-        ours = read_fields(status, headers)
-        if ours.length is None:
-            ours.length = len(body)
-        elif ours.length != len(body):  # RFC 9112 §6.2: what follows would be misread
-            msg = f"content-length is {ours.length}, but the body has {len(body)} bytes"
+        head, size = final_head(status, headers), len(body)
+        length = head.said.length
+        if length is not None and length != size:  # RFC 9112 §6.2: would be misread
+            msg = f"content-length is {length}, but the body has {size} bytes"
             raise LocalProtocolError(msg)
-        self._send_head(status, ours, Framing.LENGTH)
+        self._send_head(head, Framing.LENGTH, size)
         if body:
             self._out.append(body)
         self._end()
@@ -205,25 +207,24 @@ class H1Exchange:
             msg = "the response head was sent already"
             raise LocalProtocolError(msg)
 
-    def _send_head(self, status: int, ours: ResponseFields, framing: Framing) -> None:
+    def _send_head(self, head: FinalHead, framing: Framing, length: int | None) -> None:
         """Queue a final head."""
-        version = self.head.version
-        self.persistent = self._stays_open(ours, framing)
+        version, said = self.head.version, head.said
+        self.persistent = persistent = self._stays_open(said, framing)
         lines = (
-            status_line(status),
-            *ours.lines,
-            framing_line(framing, ours.length),
+            head.begin,
+            framing_line(framing, length),
             connection_lines(
-                ours, status=status, persistent=self.persistent, version=version
+                said, status=head.status, persistent=persistent, version=version
             ),
-            date_line(ours),
+            date_line(said),
             b"\r\n",
         )
         self._out.append(b"".join(lines))
         self._enter(_BODY)
         self._awaits_continue = False
         self._framing = framing
-        self._left = ours.length or 0
+        self._left = length or 0
 
     def _stays_open(self, ours: ResponseFields, framing: Framing) -> bool:
         if ours.close or framing is Framing.CLOSE or not self.persistent:

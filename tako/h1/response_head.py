@@ -1,11 +1,19 @@
 """How a response head is written (RFC 9112 §4, §5, §6.3)."""
 
 import enum
+from collections.abc import Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 
 from tako.errors import HttpError, LocalProtocolError
 from tako.http.date import http_date
-from tako.http.response_fields import NO_CONTENT, ResponseFields
+from tako.http.headers import RawHeader
+from tako.http.response_fields import (
+    NO_CONTENT,
+    SECRET,
+    ResponseFields,
+    read_fields,
+)
 
 
 _STATUS_LINES = {
@@ -38,6 +46,46 @@ def status_line(status: int) -> bytes:
             raise LocalProtocolError(msg)
         line = b"HTTP/1.1 %d \r\n" % status  # RFC 9112 §4: the phrase may be empty
     return line
+
+
+_MOST_KEPT = 256  # heads
+_LARGEST_KEPT = 512  # bytes of one
+_kept: dict[tuple[int, *tuple[RawHeader, ...]], "FinalHead"] = {}
+
+
+class FinalHead(NamedTuple):
+    """What a final head is before its exchange adds framing, connection and date."""
+
+    status: int
+    begin: bytes
+    """The status line and the application's own fields."""
+    said: ResponseFields
+    """What these fields say; not to be changed, for the head may be kept."""
+
+
+def final_head(status: int, headers: Sequence[RawHeader]) -> FinalHead:
+    """Return the head of a response; one with the same fields is not read again.
+
+    Most responses of a server have one of a few heads. A head with a secret in it is
+    not kept, nor a large one, nor one with a date, which would not be seen again.
+
+    Raises:
+        LocalProtocolError: a field cannot be sent; see ``read_fields``.
+    """
+    key = (status, *headers)
+    head = _kept.get(key)
+    if head is None:
+        said = read_fields(status, headers)
+        head = FinalHead(status, b"".join([status_line(status), *said.lines]), said)
+        if (
+            len(head.begin) <= _LARGEST_KEPT
+            and said.date is None
+            and SECRET.isdisjoint([name for name, _ in said.own])
+        ):
+            if len(_kept) >= _MOST_KEPT:
+                _kept.clear()
+            _kept[key] = head
+    return head
 
 
 def framing_of(status: int, method: str, length: int | None, version: str) -> Framing:

@@ -21,12 +21,13 @@ from tako.core.seams import Connection, Sink
 from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
+from tako.h2.hpack import encode_field
 from tako.h2.response_head import encoded_head, interim_head, text_head, tunnel_head
 from tako.h2.stream import Cause, H2Stream, StreamState
 from tako.http.headers import RawHeader
 from tako.http.pieces import keep
 from tako.http.request import EndCallback, Request
-from tako.http.response_fields import NO_CONTENT, read_fields
+from tako.http.response_fields import NO_CONTENT, WITHOUT_BODY, read_fields
 
 
 if TYPE_CHECKING:
@@ -201,10 +202,13 @@ class H2Exchange(H2Stream):
             # Any 2xx would tell the client that the tunnel is open (RFC 9113 §8.5)
             self.answer(501, b"Resource does not support WebSocket")
             return
+        if self._head_only or status in WITHOUT_BODY:
+            self.send_headers(status, headers, end=True)
+            return
         block, length = encoded_head(status, headers)
-        if self._head_only or status in NO_CONTENT:
-            body = b""
-        elif length is not None and length != len(body):
+        if length is None:
+            block += encode_field((b"content-length", b"%d" % len(body)))
+        elif length != len(body):
             msg = f"content-length is {length}, but the body has {len(body)} bytes"
             raise LocalProtocolError(msg)
         self._enter_response(_ENDED)

@@ -28,6 +28,7 @@ from hpack import (
 from hpack.table import HeaderTable
 
 from tako.http.headers import RawHeader
+from tako.http.response_fields import SECRET
 from tako.native.loops import decode_huffman
 
 
@@ -43,8 +44,6 @@ _LONGEST_INTEGER = 28  # bits before the last octet: five of them behind the pre
 NO_TABLE = bytes([_SIZE_UPDATE])
 """What comes before our first block: the table's size is 0."""
 
-SENSITIVE = frozenset({b"set-cookie", b"www-authenticate"})
-"""Fields that no cache keeps, ours or of an intermediary (RFC 7541 §7.1.3)."""
 
 _LARGEST_KEPT = 64  # bytes of a field whose encoding is kept
 _MOST_KEPT = 512
@@ -242,7 +241,7 @@ def encode(fields: Iterable[RawHeader]) -> bytes:
 
 def _literal(field: RawHeader) -> bytes:
     name, value = field
-    sensitive = name in SENSITIVE
+    sensitive = name in SECRET
     kind = _NEVER_INDEXED if sensitive else _NOT_INDEXED
     index = _STATIC_NAMES.get(name)
     if index is None:

@@ -9,10 +9,10 @@ date goes in anew. A head with a secret in it is not kept, nor a large one.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tako.h2.hpack import SENSITIVE, encode, encode_field
+from tako.h2.hpack import encode, encode_field
 from tako.http.date import http_date
 from tako.http.headers import RawHeader
-from tako.http.response_fields import ResponseFields, read_fields
+from tako.http.response_fields import SECRET, ResponseFields, read_fields
 
 
 _MOST_KEPT = 256  # heads
@@ -53,7 +53,7 @@ def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int 
 
 
 def _may_be_kept(head: _Head, said: ResponseFields) -> bool:
-    return len(head.after) <= _LARGEST_KEPT and SENSITIVE.isdisjoint(
+    return len(head.after) <= _LARGEST_KEPT and SECRET.isdisjoint(
         [name for name, _ in said.own]
     )
 

@@ -31,7 +31,9 @@ WITHOUT_BODY = frozenset({204, 205, 304})
 NO_CONTENT = WITHOUT_BODY - {205}
 """Those that end with their head (RFC 9110 §6.4.1); a 205 has a length of 0."""
 
-_SECRET = frozenset({b"set-cookie", b"www-authenticate"})
+SECRET = frozenset({b"set-cookie", b"www-authenticate"})
+"""Fields that no cache keeps, ours or of an intermediary (RFC 7541 §7.1.3)."""
+
 _LARGEST_KNOWN = 64  # bytes
 _MOST_KNOWN = 512
 _known: dict[RawHeader, bytes] = {}  # fields that passed, with their lines
@@ -120,7 +122,7 @@ def _line(field: RawHeader) -> bytes:
         msg = f"this field cannot be sent: {field!r}"
         raise LocalProtocolError(msg)
     line = b"%b: %b\r\n" % field
-    if len(line) <= _LARGEST_KNOWN and name not in _SECRET:
+    if len(line) <= _LARGEST_KNOWN and name not in SECRET:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
         _known[field] = line

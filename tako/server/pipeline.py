@@ -111,9 +111,8 @@ class ResponseWriter:
                 await _close(body)
         elif isinstance(body, bytes):
             size = len(body)
-            headers = _with_length(headers, size)
             if size > _PIECE:
-                exchange.send_headers(status, headers)
+                exchange.send_headers(status, _with_length(headers, size))
                 complete = await self._write_large(body)
             else:
                 exchange.send_response(status, headers, body)

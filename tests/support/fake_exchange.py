@@ -81,6 +81,13 @@ class FakeExchange:
     def send_response(
         self, status: int, headers: Sequence[RawHeader], body: bytes
     ) -> None:
+        size = b"%d" % len(body)
+        lengths = [value for name, value in headers if name == b"content-length"]
+        if not lengths:
+            headers = [*headers, (b"content-length", size)]
+        elif lengths != [size]:
+            msg = f"content-length {lengths} on a body of {len(body)} bytes"
+            raise LocalProtocolError(msg)
         self.send_headers(status, headers, end=not body)
         if body:
             self.send_data(body, end=True)

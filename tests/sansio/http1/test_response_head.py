@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, strategies as st
 
 from tako.core.error_code import ErrorCode
 from tako.errors import LocalProtocolError
-from tako.h1 import H1Exchange
+from tako.h1 import H1Exchange, response_head as module
+from tako.h1.response_head import final_head
 from tako.http.date import HttpDate
 from tako.http.headers import RawHeader
 from tests.support.h1_peer import H1Peer, Handler
@@ -465,3 +467,42 @@ def test_a_whole_response_of_an_exchange_that_is_cut_off_is_dropped() -> None:
         exchange.send_response(200, [], b"hello")
 
     assert outcome(GET, send) == (b"", 0)
+
+
+# A head that is kept
+
+
+@given(
+    status=st.sampled_from([200, 204, 404]),
+    fields=st.lists(
+        st.sampled_from(
+            [
+                (b"x-a", b"1"),
+                (b"x-a", b"2"),
+                (b"set-cookie", b"secret=1"),
+                (b"connection", b"close"),
+                (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"),
+            ]
+        ),
+        max_size=3,
+    ),
+)
+def test_a_head_that_is_known_is_what_a_new_one_is(
+    status: int, fields: list[RawHeader]
+) -> None:
+    module._kept.clear()
+
+    def send(exchange: H1Exchange) -> None:
+        exchange.send_response(status, fields, b"hello")
+
+    first = outcome(GET, send)
+    assert outcome(GET, send) == first
+    assert not any(b"secret" in head.begin for head in module._kept.values())
+
+
+def test_as_many_heads_are_kept_as_are_of_use() -> None:
+    for number in range(1000):
+        final_head(200, [(b"etag", b"%d" % number)])
+        assert len(module._kept) <= 256
+    final_head(200, [(b"x-large", b"x" * 600)])
+    assert not any(len(head.begin) > 512 for head in module._kept.values())

@@ -90,6 +90,11 @@ def in_pieces(
     if status < 200:
         msg = "not a whole response"
         raise LocalProtocolError(msg)
+    if status in (204, 205, 304) or exchange.request.method == "HEAD":
+        exchange.send_headers(status, headers, end=True)
+        return
+    if not headers:
+        headers = [(b"content-length", b"%d" % len(body))]
     exchange.send_headers(status, headers)
     if not exchange.over:
         exchange.send_data(body, end=True)
