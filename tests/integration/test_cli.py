@@ -604,7 +604,7 @@ class TestLifespansThatHang:
     ) -> None:
         code, printed = self.end_of(folder, "blocking", *options)
         assert code == 1, printed
-        assert "ending all the same" in printed
+        assert "exiting now" in printed
 
     @pytest.mark.parametrize("options", ALONE, ids=" ".join)
     def test_what_ignores_its_cancellation_is_left_behind_or_ended_by_force(
@@ -614,7 +614,7 @@ class TestLifespansThatHang:
         by_force = "trio" in options  # where no task can be left
         assert code == by_force, printed
         assert "go on though cancelled" in printed
-        assert ("ending all the same" in printed) is by_force
+        assert ("exiting now" in printed) is by_force
 
 
 SPAWNING = """
