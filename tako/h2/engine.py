@@ -88,10 +88,10 @@ class H2Engine:
         self.half_closed: bool = False
         self.exchanges: dict[int, H2Exchange] = {}
         self.streams_seen: int = 0
-        # RFC 9113 §6.9.3: until the peer has acknowledged our settings
+        # RFC 9113 §6.9.3: until the client has acknowledged our settings
         wanted = connection.config.h2_initial_window_size
         self.receive_window: int = max(wanted, DEFAULT_WINDOW)
-        """What the peer may send on a new stream, in bytes."""
+        """What the client may send on a new stream, in bytes."""
         self._running = 0
         trusted = connection.config.trust_scheme
         self._scheme = None if trusted else scheme_of(connection.conn_info)
@@ -113,7 +113,7 @@ class H2Engine:
     # seams.Engine ------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
-        """Take bytes from the peer; see ``seams.Engine``."""
+        """Take bytes from the client; see ``seams.Engine``."""
         self._lifecycle.heard()
         if not self._preface.complete:
             data = self._behind_preface(data)
@@ -203,7 +203,7 @@ class H2Engine:
         if self.streams_seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
             self._lifecycle.begin_drain()
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
-            # RFC 9113 §5.1.2, §6.8, §8.7: the peer may try again elsewhere or later
+            # RFC 9113 §5.1.2, §6.8, §8.7: the client may try again elsewhere or later
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
             if self._lifecycle.phase is H2Phase.CALMING:
                 self._count_reset()
@@ -294,7 +294,7 @@ class H2Engine:
         self._lifecycle.leave()
 
     def fail_stream(self, stream_id: int, code: int) -> None:
-        """Reset a stream on which the peer broke a rule, and count that."""
+        """Reset a stream on which the client broke a rule, and count that."""
         exchange = self.exchanges.get(stream_id)
         if exchange is None:
             self._reject(stream_id, code)
@@ -357,7 +357,7 @@ class H2Engine:
             self._count_reset()
 
     def answered_early(self, exchange: H2Exchange) -> None:
-        """Let the peer finish a body that is not wanted any more."""
+        """Let the client finish a body that is not wanted any more."""
         if self._shutting_down:
             exchange.reset(ErrorCode.NO_ERROR)
         else:
@@ -368,7 +368,7 @@ class H2Engine:
         self._running -= 1
 
     def output_waits(self) -> None:
-        """See to it that what waits does not wait for ever."""
+        """Watch that the output of an exchange, which waits, is taken in time."""
         self._watch.start()
 
     # What the lifecycle asks ------------------------------------------------------
@@ -385,7 +385,7 @@ class H2Engine:
         self.closing = True
 
     def say_goodbye(self) -> None:
-        """Let every tunnel tell its peer that this is the end."""
+        """Let every tunnel say goodbye to the client."""
         for exchange in list(self.exchanges.values()):
             if exchange.tunnel:
                 exchange.sink.shut_down()
@@ -406,7 +406,7 @@ class H2Engine:
             self._watch.start()
 
     def _refuse(self, stream_id: int, refusal: Refusal, *, ended: bool) -> None:
-        """Answer without a handler; counted, for the peer has our limits to know."""
+        """Answer without a handler; counted, since the client may know our limits."""
         self._count_reset()
         if self._lifecycle.phase is H2Phase.LINGERING:
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)

@@ -6,8 +6,10 @@ promises of its body, 100 (Continue), HEAD, and an extended CONNECT that is acce
 not. ``answer`` is for responses of the engine's own.
 
 The response has a state of its own beside that of the stream: what a handler may still
-send. ``_enter_response`` alone sets it. A stream that has ended in our direction has a
-response that is ``ENDED`` or ``CUT_OFF``; one whose end waits for its window likewise.
+send. ``_enter_response`` alone sets it.
+
+Invariant: once ``over``, or while the end waits for its window, the response is
+``ENDED`` or ``CUT_OFF``.
 """
 
 import logging
@@ -134,18 +136,18 @@ class H2Exchange(H2Stream):
             )
 
     def expect_continue(self) -> None:
-        """The peer waits for 100 (Continue) before it sends the body."""
+        """Take note that the client sends the body only after 100 (Continue)."""
         self._awaits_continue = True
         self.body = self.sink = BodySink(self, self.send_continue)
 
     @property
     def awaits_handler(self) -> bool:
-        """The peer waits for us: for 100 (Continue), or for its tunnel."""
+        """The client waits for us: for 100 (Continue), or for its tunnel."""
         return self.connect or self._awaits_continue
 
     @property
     def error_delay(self) -> float:
-        """Some while a small body is on its way; see ``seams.Exchange``."""
+        """More than 0 while a small body is on its way; see ``seams.Exchange``."""
         size = self.expected
         if size is None or size > self.window:
             return 0.0
@@ -324,7 +326,7 @@ class H2Exchange(H2Stream):
         return None
 
     def receive_end(self) -> ErrorCode | None:
-        """The peer has ended its direction; return why the stream must end."""
+        """Take the end of the client's direction; return why the stream must end."""
         if self.over:
             self._engine.end_stream(self, Cause.COMPLETE)
         else:

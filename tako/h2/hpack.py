@@ -6,8 +6,8 @@ time for the blocks that cost most: any must fit into a turn, and
 the table means what it meant before as long as no other block has come in between, and
 is not decoded again. Clients that send one request many times send such blocks: all
 indices, or literals that are not to be indexed. A block with a field that must never be
-indexed is not kept: who shares a proxy's connection could find out by the time it takes
-whether a guess at it is right.
+indexed is not kept: another user of a proxy's connection could find out by the time it
+takes whether a guess at it is right.
 
 *Encoding* is stateless: fields of the static table by their index, everything else as a
 literal that enters no table. A head costs some bytes more than with a dynamic table

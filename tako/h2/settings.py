@@ -13,7 +13,7 @@ _ENTRY = struct.Struct(">HI")  # RFC 9113 §6.5.1
 _HEADER_TABLE: Final = 4096  # of the peer's encoder; ours has none
 _LARGEST_FRAME: Final = 2**24 - 1
 
-_RANGES: Final = {  # RFC 9113 §6.5.2, RFC 8441 §3; other values are for us to know
+_RANGES: Final = {  # RFC 9113 §6.5.2, RFC 8441 §3; others take any value
     Setting.ENABLE_PUSH: (0, 1, ErrorCode.PROTOCOL_ERROR),
     Setting.INITIAL_WINDOW_SIZE: (0, MAX_WINDOW, ErrorCode.FLOW_CONTROL_ERROR),
     Setting.MAX_FRAME_SIZE: (MAX_FRAME_SIZE, _LARGEST_FRAME, ErrorCode.PROTOCOL_ERROR),
