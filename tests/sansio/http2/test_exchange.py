@@ -10,7 +10,7 @@ from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.response_state import ResponseState
 from tako.errors import LocalProtocolError
-from tako.h2 import H2Exchange
+from tako.h2 import H2Exchange, response_head
 from tako.h2.frames import DATA, HEADERS
 from tako.http.headers import RawHeader
 from tests.support.h2wire import (
@@ -31,6 +31,12 @@ HEAD: Fields = ((":method", "HEAD"), *GET[1:])
 HELLO = [(b"content-length", b"5")]
 
 Seen: TypeAlias = tuple[list[tuple[int, int, bytes]], str, ResponseState, int]
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock: answers are compared."""
+    monkeypatch.setattr(response_head, "http_date", lambda: b"today")
 
 
 class TestStates:
