@@ -91,7 +91,8 @@ def check_head(
     if not isinstance(checked, _Parts):
         return checked
     if head.expects_continue is None:
-        return Refusal(417, b"Unknown expectation")  # RFC 9110 §10.1.1
+        # RFC 9110 §10.1.1; §9.3.2: no content in an answer to HEAD
+        return Refusal(417, b"" if head.method == b"HEAD" else b"Unknown expectation")
     return _accepted(head)
 
 

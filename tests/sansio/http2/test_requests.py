@@ -446,6 +446,14 @@ class TestBody:  # RFC 9113 §8.1
         answer(peer.request(3))
         assert peer.goaway_codes() == []
 
+    def test_another_expectation_of_head_is_417_without_content(
+        self, peer: Peer
+    ) -> None:
+        head = ((":method", "HEAD"), *GET[1:])
+        assert peer.send(peer.headers(1, head, extra=[("expect", "else")])) == []
+        (frame,) = peer.frames()
+        assert (peer.decode(frame)[":status"], frame.ends) == ("417", True)
+
     def test_expect_continue_when_the_body_is_there_already(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False, extra=[("expect", "100-continue")])
         peer.send(data(1, b"x"))
