@@ -50,7 +50,7 @@ def status_line(status: int) -> bytes:
 
 _MOST_KEPT = 256  # heads
 _LARGEST_KEPT = 512  # bytes of one
-_kept: dict[tuple[int, *tuple[RawHeader, ...]], "FinalHead"] = {}
+_kept: dict[tuple[int, tuple[RawHeader, ...]], "FinalHead"] = {}
 
 
 class FinalHead(NamedTuple):
@@ -72,7 +72,7 @@ def final_head(status: int, headers: Sequence[RawHeader]) -> FinalHead:
     Raises:
         LocalProtocolError: a field cannot be sent; see ``read_fields``.
     """
-    key = (status, *headers)
+    key = (status, tuple(headers))
     head = _kept.get(key)
     if head is None:
         said = read_fields(status, headers)
