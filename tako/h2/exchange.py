@@ -295,6 +295,8 @@ class H2Exchange(H2Stream):
         self._engine.handler_ended()
         if self.closed:
             self.release()
+        else:
+            self.handler_ended = True
 
     def cut_off(self) -> None:
         """Take nothing more from the handler: the stream was reset, or is lost."""
@@ -302,10 +304,11 @@ class H2Exchange(H2Stream):
             self._enter_response(_CUT_OFF)
 
     def release(self) -> None:
-        """Let go of the request: the exchange is over, and its handler has ended.
+        """Let go of request and sink: the exchange is over, and its handler has ended.
 
         They refer to each other; without the cut each would wait for the collector.
         """
+        self.sink = self.body
         self.body.release()
         self.request.exchange = None
 

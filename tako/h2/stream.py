@@ -122,6 +122,7 @@ class H2Stream:
         "_unacked",
         "closed",
         "connection",
+        "handler_ended",
         "outbox",
         "over",
         "peer_ended",
@@ -163,6 +164,8 @@ class H2Stream:
         self.stream_id: int = stream_id
         self.state: StreamState = _OPEN
         self.over = self.peer_ended = self.closed = False
+        self.handler_ended: bool = False
+        """The stream outlives its handler."""
         self.tunnel: bool = False
         self._fast_path = False
         # Inbound
@@ -335,6 +338,12 @@ class H2Stream:
         self._enter(_CLOSED)
         self.outbox.clear()
         self._early.clear()
+        if self.handler_ended:  # once the sink has been told
+            self.connection.runtime.call_soon(self.release)
+
+    def release(self) -> None:
+        """Let go of what refers to the stream: it is closed, its handler has ended."""
+        raise NotImplementedError
 
     # Inside -----------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ def test_a_stream_is_forgotten_as_soon_as_both_sides_have_ended(peer: Peer) -> N
         gone.append(weakref.ref(exchange.task))
         peer.send(data(stream_id, end=True) if stream_id % 4 == 1 else rst(stream_id))
         peer.exchanges.clear()
+    peer.connection.runtime.run_ready()
     del exchange
     gc.collect()
     assert sum(each() is not None for each in gone) <= 1
