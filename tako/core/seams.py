@@ -413,6 +413,14 @@ class Connection(Protocol):
         """
         ...
 
+    def answered(self, exchange: Exchange) -> None:
+        """Take note that ``exchange`` is answered, though its handler's task goes on.
+
+        The handler's slot is free, and the next request may begin. Called when the
+        task ends as well; repeats are no-ops.
+        """
+        ...
+
     def close(self) -> None:
         """Close in order: write what is queued, close_notify, FIN."""
         ...

@@ -343,6 +343,13 @@ class TcpConnection:
 
         self.runtime.call_at(when, cancel)
 
+    def answered(self, exchange: Exchange) -> None:
+        """End ``exchange``, though the task of its handler may go on; once."""
+        if self._running.pop(exchange, None) is not None:
+            exchange.task = None
+            exchange.ended()
+            exchange.flush()
+
     def close(self) -> None:
         """Close in order: what is queued, close_notify, FIN; then linger."""
         if self._closed or self._transport is None:
@@ -488,16 +495,16 @@ class TcpConnection:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            if consists_of(error, self.runtime.cancelled):
-                exchange.reset(ErrorCode.CANCEL)
+            cancelled = consists_of(error, self.runtime.cancelled)
+            if exchange in self._running:  # else it is answered
+                exchange.reset(
+                    ErrorCode.CANCEL if cancelled else ErrorCode.INTERNAL_ERROR
+                )
+            if cancelled:
                 raise
             _logger.exception("handler of %s failed", exchange.request.path)
-            exchange.reset(ErrorCode.INTERNAL_ERROR)
         finally:
-            exchange.task = None
-            del self._running[exchange]
-            exchange.ended()
-            exchange.flush()
+            self.answered(exchange)
 
     def _handshaken(self) -> bool:
         """Go on with the TLS handshake; tell whether the engine can take over."""

@@ -8,7 +8,7 @@ RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection ends without the final chun
 
 ``ResponseWriter`` knows how an ordinary response is sent: which have no body, how much
 is queued at a time, when other exchanges get their turn, and what keeps a silent event
-stream alive.
+stream alive. An ASGI app's ``send`` uses its parts, from within ``dispatch``.
 """
 
 import logging
@@ -19,7 +19,7 @@ from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
-from tako.http.headers import RawHeader
+from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.http.response import Response
 from tako.http.response_fields import WITHOUT_BODY
@@ -47,6 +47,8 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
         except Exception:  # the isolation boundary of an exchange
             _logger.exception("handler of %s failed", request.path)
             response = _failure()
+        if exchange.head_sent:
+            return  # an ASGI app writes its answer itself, and has seen to its end
         status = response.status
         try:
             upgrade = upgrade_of(response)
@@ -66,8 +68,14 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                 status = 500
                 complete = await ResponseWriter(exchange).write(_failure())
     finally:
-        for callback in exchange.end_callbacks:
-            callback(status, complete)
+        call_back(exchange, status, complete)
+
+
+def call_back(exchange: Exchange, status: int, complete: bool) -> None:
+    """Tell what ``Request.on_end`` was given that the answer has ended, once."""
+    callbacks, exchange.end_callbacks = exchange.end_callbacks, ()
+    for callback in callbacks:
+        callback(status, complete)
 
 
 def _failure() -> Response:
@@ -131,7 +139,7 @@ class ResponseWriter:
             piece = bytes(view[start : start + _PIECE])
             exchange.send_data(piece, end=last)
             exchange.bytes_sent += len(piece)
-            await self._yield_turn()
+            await self.yield_turn()
             if not last:
                 await exchange.writable_again()
                 if exchange.over:
@@ -151,32 +159,52 @@ class ResponseWriter:
                 timer = HeartbeatTimer(exchange, body.heartbeat)
             if isinstance(body, AsyncIterable):
                 async for chunk in body:
-                    if not await self._write_chunk(chunk):
+                    if not await self.chunk(chunk):
                         return False
                     if timer is not None:
                         timer.restart()
             else:
                 for chunk in body:
-                    if not await self._write_chunk(chunk):
+                    if not await self.chunk(chunk):
                         return False
         finally:
             if timer is not None:
                 timer.stop()
             await _close(body)
-        return self._end_stream(response)
+        return self.end(response.trailers)
 
-    def _end_stream(self, response: Response) -> bool:
+    async def begin(self, response: Response) -> bool:
+        """Send the head of ``response``; tell whether a body follows, in chunks.
+
+        Raises:
+            LocalProtocolError: the response contradicts itself or the protocol.
+
+        Cancel safety: nothing was sent.
+        """
+        exchange, status = self._exchange, response.status
+        if status >= 400 and (delay := exchange.error_delay):
+            await exchange.body.arrived(delay)
+        empty = exchange.request.method == "HEAD" or status in WITHOUT_BODY
+        exchange.send_headers(status, response.headers.raw, end=empty)
+        exchange.flush(soon=True)
+        return not empty
+
+    def end(self, trailers: Headers | None) -> bool:
+        """End a body that was sent in chunks; tell whether the peer reads."""
         exchange = self._exchange
         if exchange.over:  # the peer left, and the source has ended because of that
             return False
-        if response.trailers:
-            exchange.send_trailers(response.trailers.raw)
+        if trailers:
+            exchange.send_trailers(trailers.raw)
         else:
             exchange.send_data(b"", end=True)
         return True
 
-    async def _write_chunk(self, chunk: bytes | str) -> bool:
-        """Send one chunk, wait until more is welcome; tell whether the peer reads."""
+    async def chunk(self, chunk: bytes | str) -> bool:
+        """Send one chunk, wait until more is welcome; tell whether the peer reads.
+
+        Cancel safety: ``Exchange.bytes_sent`` tells how much of it was sent.
+        """
         exchange = self._exchange
         if exchange.over:
             return False
@@ -189,18 +217,20 @@ class ResponseWriter:
             if before // _PIECE == exchange.bytes_sent // _PIECE:
                 exchange.flush(soon=True)
             else:
-                await self._yield_turn()
+                await self.yield_turn()
             await exchange.writable_again()
             if exchange.over:
                 return False
         return True
 
-    async def _yield_turn(self) -> None:
+    async def yield_turn(self) -> None:
         """Write what is queued, and let others run.
 
         A body that is made without waiting would otherwise keep the loop to itself:
         nothing of it would be written, and a peer that is slow or gone would not be
         noticed.
+
+        Cancel safety: safe.
         """
         self._exchange.flush()
         runtime = self._exchange.connection.runtime

@@ -247,6 +247,9 @@ class FakeConnection:
     def cancel_at(self, when: float, exchange: object) -> None:
         self.to_cancel.append((when, exchange))
 
+    def answered(self, exchange: object) -> None:
+        """Nothing to do: the tests say when a handler ends."""
+
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -1,10 +1,10 @@
 """``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from tako.asgi.apps.http import HttpConversation
+from tako.asgi.apps.http import HttpConversation, answer_directly
 from tako.asgi.apps.lifespan import Mode, checked_mode, lifespan
 from tako.asgi.apps.websocket import WebSocketConversation
 from tako.asgi.protocol import App, Scope
@@ -93,15 +93,14 @@ class AsgiApp:
         finally:
             self._state = None
 
-    async def dispatch(self, request: Request, *, timer: object = None) -> Response:
+    def dispatch(
+        self, request: Request, *, timer: object = None
+    ) -> Coroutine[Any, Any, Response]:
         """Answer a request; what servers call.
 
-        Cancel safety: safe; the app is cancelled.
-        """
-        return await self(request)
-
-    async def __call__(self, request: Request) -> Response:
-        """Answer a request; what routers call.
+        Args:
+            request: the request.
+            timer: given by a server; then as ``answer``, else as a call.
 
         Raises:
             Exception: what the app raised instead of answering.
@@ -109,15 +108,47 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        exchange = exchange_of(request)
-        if exchange is None:
-            msg = "an ASGI app answers requests that came over a connection"
-            raise RuntimeError(msg)
+        return self(request) if timer is None else self.answer(request)
+
+    async def answer(self, request: Request) -> Response:
+        """Have the app answer a request in this task; return once it has ended.
+
+        Its answer has been sent then, and the response that is returned only tells
+        what it was: for those who send what they get as it is. A WebSocket's is to be
+        sent.
+
+        Raises:
+            Exception: what the app raised before its answer was complete.
+            RuntimeError: the request has no connection.
+
+        Cancel safety: safe; the app is cancelled.
+        """
+        exchange = _exchange_of(request)
         if request.is_websocket and self._websockets:
             return await self._websocket(request, exchange)
+        return await answer_directly(self._app, self._http_scope(request), exchange)
+
+    async def __call__(self, request: Request) -> Response:
+        """Return the answer to a request, for middlewares and others to look at.
+
+        The app runs in a task of its own, which may go on after its answer.
+
+        Raises:
+            Exception: what the app raised instead of answering.
+            RuntimeError: the request has no connection.
+
+        Cancel safety: safe; the app is cancelled.
+        """
+        exchange = _exchange_of(request)
+        if request.is_websocket and self._websockets:
+            return await self._websocket(request, exchange)
+        scope = self._http_scope(request)
+        return await HttpConversation(exchange).run(self._app, scope)
+
+    def _http_scope(self, request: Request) -> Scope:
         scope = http_scope(request, self._root_path)
         self._complete(scope, "http.response.trailers")
-        return await HttpConversation(exchange).run(self._app, scope)
+        return scope
 
     async def _websocket(self, request: Request, exchange: Exchange) -> Response:
         def handshake(session: SessionFunction, protocols: Sequence[str]) -> TakoWs:
@@ -141,6 +172,14 @@ class AsgiApp:
         scope["extensions"][extension] = {}
         if self._state is not None:
             scope["state"] = self._state.copy()
+
+
+def _exchange_of(request: Request) -> Exchange:
+    exchange = exchange_of(request)
+    if exchange is None:
+        msg = "an ASGI app answers requests that came over a connection"
+        raise RuntimeError(msg)
+    return exchange
 
 
 async def _no_session(ws: WebSocket) -> None:

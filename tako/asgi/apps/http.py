@@ -1,22 +1,99 @@
-"""``HttpConversation``: an ordinary request, answered by an ASGI app."""
+"""An ordinary request, answered by an ASGI app.
 
-from tako.asgi.apps.conversation import Conversation
+Theory of operation. Where nothing is between the app and the server that wants to see
+the answer, the app runs in the exchange's task and writes to the wire itself
+(``answer_directly``). In a router an answer is a ``Response``, for middlewares, error
+handlers and timeouts to look at: ``HttpConversation`` makes one, with the app in a task
+of its own. ``Direct`` and ``Handover`` say how; ``RequestBody`` is the same for both.
+"""
+
+from tako.asgi.apps.conversation import Conversation, judged
+from tako.asgi.apps.direct import Direct
+from tako.asgi.apps.responding import Responding
 from tako.asgi.protocol import App, Event, Scope
+from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
-from tako.errors import Disconnected, RemoteProtocolError
+from tako.errors import Disconnected, LocalProtocolError, RemoteProtocolError
 from tako.http.response import Response
 
 
+class RequestBody:
+    """The request half of a conversation with an app."""
+
+    __slots__ = ("_read", "_responding")
+
+    def __init__(self, responding: Responding) -> None:
+        self._responding = responding
+        self._read = False
+
+    async def receive(self) -> Event:
+        """Return the next part of the body, or ``http.disconnect``.
+
+        Cancel safety: safe; nothing is lost.
+        """
+        responding = self._responding
+        if self._read or responding.stage == "complete":
+            await responding.until(
+                lambda: responding.left or responding.stage == "complete"
+            )
+            return {"type": "http.disconnect"}
+        body = responding.exchange.body
+        if body.exhausted:  # there is none, usually
+            self._read = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        responding.reading += 1
+        try:
+            chunk = await body.next_chunk()
+        except (Disconnected, RemoteProtocolError):
+            responding.client_gone()
+            return {"type": "http.disconnect"}
+        finally:
+            responding.reading -= 1
+        self._read = not chunk or body.exhausted
+        return {"type": "http.request", "body": chunk, "more_body": not self._read}
+
+
+async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Response:
+    """Have ``app`` answer ``exchange``; return what it has sent, without the body.
+
+    Raises:
+        Exception: what the app raised before its answer was complete, or what is wrong
+            with the answer; what was sent of it is cut off.
+
+    Cancel safety: safe; the app is cancelled.
+    """
+    direct = Direct(exchange)
+    direct.watch_client()
+    try:
+        await app(scope, RequestBody(direct).receive, direct.send)
+    except Exception as error:
+        failure = judged(direct, error, scope, complete=direct.settled)
+        if failure is not None:
+            direct.cut(ErrorCode.INTERNAL_ERROR)
+            raise
+    except BaseException:
+        direct.cut(ErrorCode.CANCEL)
+        raise
+    response = direct.response
+    if direct.settled and response is not None:
+        return response
+    if direct.left:
+        # One that only half-closed is told that there is no answer, or no more of it
+        direct.cut(ErrorCode.CANCEL)
+        exchange.reset(ErrorCode.CANCEL)
+        return Response(499)  # for access logs only: the client is gone
+    if not exchange.head_sent:
+        msg = "the app ended without answering"
+        raise RuntimeError(msg)
+    direct.cut(ErrorCode.INTERNAL_ERROR)
+    msg = "the app returned in the middle of its response"
+    raise LocalProtocolError(msg)
+
+
 class HttpConversation(Conversation):
-    """One request: ``receive`` is its body, ``send`` its response."""
+    """One request, answered by a ``Response``."""
 
-    __slots__ = ("_body", "_body_read", "_reading")
-
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange)
-        self._body = exchange.body
-        self._body_read = False
-        self._reading = 0
+    __slots__ = ()
 
     async def run(self, app: App, scope: Scope) -> Response:
         """Call the app; return the response once it is known.
@@ -26,48 +103,9 @@ class HttpConversation(Conversation):
 
         Cancel safety: safe; the app is cancelled.
         """
-        responding = self._responding
-        await self._call(app, scope, lambda: responding.decided)
-        if responding.decided:
-            return responding.response()
+        handover = self._handover
+        receive = RequestBody(handover).receive
+        await self._call(app, scope, receive, handover.send, lambda: handover.decided)
+        if handover.decided:
+            return handover.response()
         return self._no_answer()
-
-    async def receive(self) -> Event:
-        """Return the next part of the body, or ``http.disconnect``.
-
-        Cancel safety: safe; nothing is lost.
-        """
-        responding = self._responding
-        if self._body_read or responding.stage == "complete":
-            await responding.until(
-                lambda: responding.left or responding.stage == "complete"
-            )
-            return {"type": "http.disconnect"}
-        self._reading += 1
-        try:
-            chunk = await self._body.next_chunk()
-        except (Disconnected, RemoteProtocolError):
-            responding.client_gone()
-            return {"type": "http.disconnect"}
-        finally:
-            self._reading -= 1
-        self._body_read = not chunk or self._body.exhausted
-        return {
-            "type": "http.request",
-            "body": chunk,
-            "more_body": not self._body_read,
-        }
-
-    async def send(self, event: Event) -> None:
-        """Take an event of the response; wait while the peer has no room for more.
-
-        Raises:
-            ClientDisconnectedError: the client is gone.
-            EventError: the event does not belong here.
-
-        Cancel safety: what was taken is sent.
-        """
-        await self._responding.send(event)
-        if self._reading and self._responding.stage == "complete":
-            # The engine does not deliver the rest of a body that is not needed.
-            self._body.deliver_eof(Disconnected())

@@ -1,34 +1,35 @@
-"""``Responding``: a response that an ASGI app sends, on its way to a ``Response``.
+"""``Responding``: the response that an ASGI app sends, event by event.
 
-Theory of operation. The app runs in a task of its own; the handler's task waits until
-it knows what the response is and then feeds the body to the wire. The two meet at
-``changed``, the one signal on which both wait for what they need:
+Theory of operation. The app's ``send`` comes here: *start* -> *body*... -> (*trailers*
+->) *complete*. What ASGI does not allow at a point is an ``EventError`` there, in the
+app. A response whose first body event is the last is passed on whole; any other as a
+head, chunks and an end. Where to is a subclass's to say: ``Direct`` writes to the wire,
+``Handover`` gives a ``Response`` to the handler's task.
 
-* app: *start* -> *body*... -> (*trailers* ->) *complete*. A response whose first body
-  event is the last is handed over whole, and the app does not wait at all. Any other
-  chunk waits in ``_chunk``: ``send`` returns when the handler's task comes back for
-  the next one, which it does when the peer has room. So the app is never ahead by more
-  than one chunk, and nothing is copied or queued.
-* handler: ``decided`` -> ``response()`` -> iteration -> ``aclose``.
+A client that leaves does not cancel an app: ASGI tells it, by a disconnect event and by
+an ``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach
+(``watch_client``). The event comes when the client has ended its direction of the
+connection: hardly one that does so is still there. But some read on, so ``send`` goes
+on until it is certain.
 
-Invariants: ``_chunk`` holds at most one chunk; once the client is gone ``send`` raises
-``ClientDisconnectedError``; once the body is not wanted (HEAD, 204, a middleware that
-answers in another way) what the app sends is dropped, and it is not made to wait.
+Invariants: once the client is gone ``send`` raises ``ClientDisconnectedError``; once
+the body is not wanted (HEAD, 204, a middleware that answers in another way) what the
+app sends is dropped, and it is not made to wait. Of two tasks of an app that send at
+once the second waits for the first.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tako.asgi.protocol import (
     ClientDisconnectedError,
     Event,
     EventError,
-    response_headers,
+    checked_fields,
     unexpected,
 )
-from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
-from tako.errors import LocalProtocolError
+from tako.errors import Disconnected
 from tako.http.headers import Headers
 from tako.http.response import Response
 
@@ -41,93 +42,85 @@ Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
 
 
 class Responding:
-    """The response half of a conversation with an app."""
+    """The response half of a conversation with an app; a base class."""
 
     __slots__ = (
-        "_chunk",
-        "_exchange",
-        "_is_head",
+        "_begun",
+        "_checkpoint",
+        "_in_parts",
+        "_prefix",
         "_response",
-        "_taken",
+        "_sending",
         "_trailer_fields",
-        "_unwanted",
         "changed",
-        "decided",
-        "ended",
-        "error",
+        "exchange",
         "gone",
-        "left",
+        "reading",
         "stage",
+        "unwanted",
     )
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, prefix: str = "http.response.") -> None:
+        """Expect a response.
+
+        Args:
+            exchange: the request.
+            prefix: what the types of the events begin with.
+        """
+        self.exchange: Exchange = exchange
+        self._prefix = prefix
         self._response: Response | None = None
-        self._chunk: bytes | None = None
-        self._taken = True
-        # The length of an answer to HEAD is the one that the app says.
-        self._is_head = exchange.request.method == "HEAD"
-        self._unwanted = False
         self._trailer_fields: Headers | None = None  # the response's, if it has any
-        self.changed: Signal = exchange.connection.runtime.signal()
-        """Set whenever one of the attributes below changes."""
+        self._checkpoint = exchange.connection.runtime.checkpoint
+        # The length of an answer to HEAD is the one that the app says
+        self._in_parts = exchange.request.method == "HEAD"  # whatever its events say
+        self._begun = False  # the head was passed on, and parts follow
+        self._sending = False  # a chunk is on its way
+        self.changed: Signal | None = None
+        """Set when one of the attributes below changes; made when first needed."""
         self.stage: Stage = "start"
         """What the app has to send next."""
-        self.decided: bool = False
-        """``response`` can be called."""
-        self.ended: bool = False
-        """The app has returned or raised."""
-        self.error: BaseException | None = None
-        """What it raised."""
-        self.left: bool = False
-        """The client will send nothing more; it may still read."""
         self.gone: bool = False
-        """Nothing can be sent to it any more."""
+        """Nothing can be sent to the client any more."""
+        self.unwanted: bool = False
+        """The rest of the body is dropped."""
+        self.reading: int = 0
+        """How many tasks of the app wait for the request's body."""
 
-    # What the app's task does ----------------------------------------------------
+    # What the app calls ------------------------------------------------------------
 
-    async def send(self, event: Event, prefix: str = "http.response.") -> None:
-        """Take one event of the response.
+    async def send(self, event: Event) -> None:
+        """Take one event of the response; wait while the peer has no room for more.
 
         Raises:
             ClientDisconnectedError: the client is gone.
             EventError: the event does not belong here.
+            LocalProtocolError: the response contradicts itself or the protocol.
 
         Cancel safety: a chunk that was taken is sent.
         """
         if self.gone:
             msg = "the client is gone"
             raise ClientDisconnectedError(msg)
-        kind = event["type"]
-        if kind != prefix + self.stage:
-            raise unexpected(event, self._expected(prefix))
-        if self.stage == "start":
+        stage = self.stage
+        if event["type"] != self._prefix + stage:
+            raise unexpected(event, self._expected())
+        waited = False
+        if stage == "start":
             self._start(event)
-        elif self.stage == "body":
-            await self._body(event)
-        else:
+        elif stage == "trailers":
             self._trailers(event)
-        if self.stage != "body":
+        elif self._begun or event.get("more_body") or self._in_parts:
+            waited = await self._body(event)
+        else:
+            self._enter("complete")
+            await self._pass_whole(self._taken_response(_data(event)))
+            self._completed()
+        if self._checkpoint is not None and not waited:
             await self._checkpoint()
 
-    def app_ended(self, error: BaseException | None) -> None:
-        """The app has returned, or raised ``error``."""
-        self.ended = True
-        self.error = error
-        self.changed.set()
-
-    def client_left(self) -> None:
-        """The client will send nothing more."""
-        self.left = True
-        self.changed.set()
-
-    def client_gone(self) -> None:
-        """Nothing can be sent any more."""
-        self.gone = True
-        self.client_left()
-
-    def _expected(self, prefix: str) -> str:
-        return "nothing more" if self.stage == "complete" else prefix + self.stage
+    def _expected(self) -> str:
+        return "nothing more" if self.stage == "complete" else self._prefix + self.stage
 
     def _start(self, event: Event) -> None:
         status = event["status"]
@@ -136,75 +129,123 @@ class Responding:
             msg = f"{status!r} is no status of a response: it is from 200 to 999"
             raise EventError(msg)
         response = Response(status)
-        response.headers = response_headers(event.get("headers", ()))
+        response.headers.raw = checked_fields(event.get("headers", ()))
         if event.get("trailers"):
             response.trailers = self._trailer_fields = Headers()
+            self._in_parts = True
         self._response = response
         self.stage = "body"
 
-    async def _body(self, event: Event) -> None:
-        data = bytes(event.get("body") or b"")
-        more = bool(event.get("more_body"))
-        if not self.decided and self._decide(data, more=more):
-            return
-        if data and not self._unwanted:
-            await self._hand_over(data)
-        if not more:
+    async def _body(self, event: Event) -> bool:
+        """Take a part of a body in parts; tell whether that let others run."""
+        data = _data(event)
+        if not self._begun:
+            self._begun = True
+            await self._pass_head(self._taken_response(b""))
+        if data:
+            await self._chunk(data)
+        if not event.get("more_body"):
             if self._trailer_fields is not None:
-                self.stage = "trailers"
+                self._enter("trailers")
             else:
-                self._complete()
-        if not data:
-            await self._checkpoint()
+                self._end()
+        return bool(data)
 
-    def _decide(self, data: bytes, *, more: bool) -> bool:
-        """See from the first body event what the response is; tell if that was all.
+    def _taken_response(self, body: bytes) -> Response:
+        """Return the response that was begun; it is not kept.
 
-        A function of its own: no frame that waits may hold the response.
+        No frame that waits may hold it, either: who drops it lets go of the app.
         """
-        response = self._response_begun()
-        if not more and self._trailer_fields is None and not self._is_head:
-            response.body = data
-            self._complete()
-            return True
-        response.body = BodyStream(self)
-        self.decided = True
-        self.changed.set()
-        return False
+        response, self._response = self._response, None
+        if response is None:
+            msg = "the response has not begun, or has been taken"
+            raise RuntimeError(msg)
+        response.body = body
+        return response
 
-    async def _hand_over(self, data: bytes) -> None:
-        """Give a chunk to the handler's task; wait until there is room for another."""
-        while self._chunk is not None and self._waits_for_room():
-            await self.changed.wait()  # another task of the app is sending
-        self._chunk, self._taken = data, False
-        self.changed.set()
-        while not self._taken and self._waits_for_room():
-            await self.changed.wait()
-        if self.gone:
-            msg = "the client is gone"
-            raise ClientDisconnectedError(msg)
-
-    def _waits_for_room(self) -> bool:
-        return not (self.gone or self._unwanted)
+    async def _chunk(self, data: bytes) -> None:
+        if self.unwanted:  # of HEAD, say, and there may be no end of it: others run
+            await self.exchange.connection.runtime.sleep(0)
+            return
+        while self._sending:
+            await self.until(lambda: not self._sending)
+        self._sending = True
+        try:
+            await self._pass_chunk(data)
+        finally:
+            self._sending = False
+            self.wake()
 
     def _trailers(self, event: Event) -> None:
-        fields = response_headers(event.get("headers", ()))
+        fields = checked_fields(event.get("headers", ()))
         if self._trailer_fields is not None:
-            self._trailer_fields.raw += fields.raw
+            self._trailer_fields.raw += fields
         if not event.get("more_trailers"):
-            self._complete()
+            self._end()
 
-    def _complete(self) -> None:
-        self.stage = "complete"
-        self.decided = True
-        self.changed.set()
+    def _end(self) -> None:
+        self._enter("complete")
+        self._pass_end(self._trailer_fields)
+        self._completed()
 
-    async def _checkpoint(self) -> None:
-        checkpoint = self._exchange.connection.runtime.checkpoint
-        if checkpoint is not None:
-            await checkpoint()
+    def _enter(self, stage: Stage) -> None:
+        self.stage = stage
+        self.wake()
 
-    # What the handler's task does --------------------------------------------------
+    def _completed(self) -> None:
+        if self.reading:
+            # The engine does not deliver the rest of a body that is not needed.
+            self.exchange.body.deliver_eof(Disconnected())
+
+    # Where it goes -----------------------------------------------------------------
+
+    async def _pass_whole(self, response: Response) -> None:
+        """Pass on a response with its body."""
+        raise NotImplementedError
+
+    async def _pass_head(self, response: Response) -> None:
+        """Pass on a response whose body follows in chunks."""
+        raise NotImplementedError
+
+    async def _pass_chunk(self, data: bytes) -> None:
+        """Pass on a chunk; wait while there is no room for another.
+
+        Raises:
+            ClientDisconnectedError: the client is gone.
+        """
+        raise NotImplementedError
+
+    def _pass_end(self, trailers: Headers | None) -> None:
+        """End a response that was passed on in parts."""
+        raise NotImplementedError
+
+    # What the client does ----------------------------------------------------------
+
+    def watch_client(self) -> None:
+        """Note from now on when the client leaves, which no longer cancels us."""
+        exchange = self.exchange
+        body = exchange.body
+        body.on_leave = self.wake
+        body.on_disconnect = self.client_gone
+        if exchange.over:
+            self.client_gone()
+
+    @property
+    def left(self) -> bool:
+        """The client will send nothing more; it may still read."""
+        return self.gone or self.exchange.body.left
+
+    def client_gone(self) -> None:
+        """Nothing can be sent any more."""
+        self.gone = True
+        self.wake()
+
+    # Waiting -----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look again at what is waited for."""
+        if self.changed is not None:
+            self.changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until ``condition()``, which is about this object, is true.
@@ -212,90 +253,11 @@ class Responding:
         Cancel safety: safe.
         """
         while not condition():
+            if self.changed is None:
+                self.changed = self.exchange.connection.runtime.signal()
             await self.changed.wait()
 
-    def response(self) -> Response:
-        """Return the response that was decided on, once.
 
-        It is not kept: who drops it, and so its body, lets go of the app.
-        """
-        response, self._response = self._response_begun(), None
-        return response
-
-    def _response_begun(self) -> Response:
-        if self._response is None:
-            msg = "the response has not begun, or has been taken"
-            raise RuntimeError(msg)
-        return self._response
-
-    async def next_chunk(self) -> bytes:
-        """Return the next chunk, ``b""`` at the end.
-
-        Raises:
-            LocalProtocolError: the app has returned before the end.
-            Exception: what the app raised.
-
-        Cancel safety: safe.
-        """
-        if not self._taken:
-            self._taken = True
-            self.changed.set()
-        while self._chunk is None:
-            if self.stage == "complete" or self.gone:
-                return b""
-            if self.ended:
-                if isinstance(self.error, Exception):
-                    raise self.error
-                if self.left:  # and so the app has ended, rightly
-                    self._exchange.reset(ErrorCode.CANCEL)
-                    return b""
-                msg = "the app returned in the middle of its response"
-                raise LocalProtocolError(msg)
-            await self.changed.wait()
-        chunk, self._chunk = self._chunk, None
-        return chunk
-
-    async def finish(self) -> None:
-        """Drop what the app still sends, until it has sent all of it or has ended.
-
-        The handler's slot is taken as long: a client that leaves cannot have more apps
-        running than it may have requests.
-
-        Cancel safety: safe.
-        """
-        self.abandon()
-        if self.stage != "complete" and not self.ended:
-            self._exchange.flush()
-            await self.until(lambda: self.stage == "complete" or self.ended)
-
-    def abandon(self) -> None:
-        """Drop the rest of the body: the server does not read it any more."""
-        self._unwanted = True
-        self._chunk = None
-        self.changed.set()
-
-
-class BodyStream:
-    """The body of a streamed response, as the pipeline takes it."""
-
-    __slots__ = ("_responding",)
-
-    def __init__(self, responding: Responding) -> None:
-        self._responding = responding
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self._responding.next_chunk()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-    async def aclose(self) -> None:
-        """Let go of the app. Cancel safety: safe."""
-        await self._responding.finish()
-
-    def __del__(self) -> None:
-        # A middleware may answer with something else: the app is not to wait for ever.
-        self._responding.abandon()
+def _data(event: Event) -> bytes:
+    data = event.get("body", b"")
+    return data if type(data) is bytes else bytes(data or b"")

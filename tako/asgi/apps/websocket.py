@@ -20,8 +20,8 @@ from tako.asgi.protocol import (
     Event,
     EventError,
     Scope,
+    checked_fields,
     is_hop_by_hop,
-    response_headers,
     unexpected,
 )
 from tako.asgi.scope import offered_subprotocols
@@ -65,7 +65,7 @@ class WebSocketConversation(Conversation):
     def __init__(
         self, exchange: Exchange, request: Request, handshake: Handshake
     ) -> None:
-        super().__init__(exchange)
+        super().__init__(exchange, "websocket.http.response.")
         self._request = request
         self._handshake = handshake
         self._connected = False
@@ -82,8 +82,8 @@ class WebSocketConversation(Conversation):
 
         Cancel safety: safe; the app is cancelled.
         """
-        responding = self._responding
-        await self._call(app, scope, self._decided)
+        handover = self._handover
+        await self._call(app, scope, self.receive, self.send, self._decided)
         if self._accepted:
             responder = self._handshake(_Session(self), self._protocols)
             response = responder.into_response()
@@ -91,12 +91,12 @@ class WebSocketConversation(Conversation):
             return response
         if self._refused:
             return Response(403)
-        if responding.decided:
-            return responding.response()
+        if handover.decided:
+            return handover.response()
         return self._no_answer()
 
     def _decided(self) -> bool:
-        return self._accepted or self._refused or self._responding.decided
+        return self._accepted or self._refused or self._handover.decided
 
     # What the app calls ------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class WebSocketConversation(Conversation):
             try:
                 await ws.send(event["text"] if data is None else data)
             except ConnectionClosed as closed:
-                self._responding.client_gone()
+                self._handover.client_gone()
                 raise ClientDisconnectedError(str(closed)) from None
         elif event["type"] == "websocket.close":
             code = event.get("code", 1000)
@@ -150,13 +150,13 @@ class WebSocketConversation(Conversation):
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
-        responding = self._responding
-        await responding.until(
+        handover = self._handover
+        await handover.until(
             lambda: (
                 self._ws is not None
                 or self._refused
-                or responding.left
-                or responding.stage == "complete"
+                or handover.left
+                or handover.stage == "complete"
             )
         )
         if self._ws is not None:
@@ -166,18 +166,18 @@ class WebSocketConversation(Conversation):
     async def _send_before(self, event: Event) -> None:
         kind = event["type"]
         if kind.startswith("websocket.http.response.") and not self._refused:
-            await self._responding.send(event, "websocket.http.response.")
+            await self._handover.send(event)
             return
-        if self._responding.gone:
+        if self._handover.gone:
             msg = "the client is gone"
             raise ClientDisconnectedError(msg)
-        if self._decided() or self._responding.stage != "start":
+        if self._decided() or self._handover.stage != "start":
             raise unexpected(event, "nothing more")
         if kind == "websocket.accept":
             await self._accept(event)
         elif kind == "websocket.close":
             self._refused = True
-            self._responding.changed.set()
+            self._handover.wake()
         else:
             raise unexpected(event, "websocket.accept or websocket.close")
 
@@ -190,25 +190,25 @@ class WebSocketConversation(Conversation):
                 msg = f"the client does not offer the subprotocol {subprotocol!r}"
                 raise EventError(msg)
             self._protocols = (subprotocol,)
-        headers = response_headers(event.get("headers") or ())
+        headers = checked_fields(event.get("headers") or ())
         # Fields of the connection are not the app's, as in any other response
-        fields = [field for field in headers.raw if not is_hop_by_hop(field)]
+        fields = [field for field in headers if not is_hop_by_hop(field)]
         self._headers = Headers.from_raw(fields)
         for name, _ in self._headers.raw:
             if name in _OURS:
                 msg = f"{name.decode()} is not the app's to send; see subprotocol"
                 raise EventError(msg)
-        responding = self._responding
+        handover = self._handover
         self._accepted = True
-        responding.changed.set()
-        await responding.until(lambda: self._ws is not None or responding.gone)
+        handover.wake()
+        await handover.until(lambda: self._ws is not None or handover.gone)
         if self._ws is None:
             msg = "the client left during the handshake"
             raise ClientDisconnectedError(msg)
 
     def _disconnect(self, ws: WebSocket) -> Event:
         """Return the last event; 1006 without a Close frame (RFC 6455 §7.1.5)."""
-        self._responding.client_gone()
+        self._handover.client_gone()
         code = 1006 if ws.close_code is None else ws.close_code
         return {"type": "websocket.disconnect", "code": code, "reason": ws.close_reason}
 
@@ -222,17 +222,17 @@ class WebSocketConversation(Conversation):
 
         Cancel safety: safe; the app is cancelled.
         """
-        responding = self._responding
+        handover = self._handover
         self._ws = ws
-        responding.changed.set()
-        await self._until(lambda: responding.ended)
-        if responding.error is not None:
-            raise responding.error
+        handover.wake()
+        await self._until(lambda: handover.ended)
+        if handover.error is not None:
+            raise handover.error
 
     def session_dropped(self) -> None:
         """Note that the session will not begin any more."""
         if self._ws is None:
-            self._responding.client_gone()
+            self._handover.client_gone()
 
 
 class _Session:
