@@ -22,19 +22,16 @@ _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}  # RFC 8446 §4.2.1
 
 def http_scope(request: Request, root_path: str) -> Scope:
     """Return the scope of an ordinary request; ``extensions`` has ``tls`` at most."""
-    scope = _scope(request, root_path)
-    scope["type"] = "http"
+    scope = _scope(request, root_path, "http", request.scheme)
     scope["method"] = request.method
-    scope["scheme"] = request.scheme
-    scope["headers"] = list(request.headers.raw)
+    scope["headers"] = request.headers.raw.copy()
     return scope
 
 
 def websocket_scope(request: Request, root_path: str) -> Scope:
     """Return the scope of a WebSocket handshake, alike for both wires."""
-    scope = _scope(request, root_path)
-    scope["type"] = "websocket"
-    scope["scheme"] = "wss" if request.scheme == "https" else "ws"
+    scheme = "wss" if request.scheme == "https" else "ws"
+    scope = _scope(request, root_path, "websocket", scheme)
     scope["headers"] = [f for f in request.headers.raw if not is_hop_by_hop(f)]
     scope["subprotocols"] = offered_subprotocols(request)
     return scope
@@ -72,22 +69,34 @@ def decoded(path: str) -> str:
     return unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "replace")
 
 
-def _scope(request: Request, root_path: str) -> Scope:
-    info = request.conn_info
+def _scope(request: Request, root_path: str, kind: str, scheme: str) -> Scope:
+    info, path = request.conn_info, request.path
     extensions: dict[str, dict[str, Any]] = {}
-    if info is not None and info.tls is not None:
-        extensions["tls"] = dict(tls_extension(info.tls))
-    return {
-        "asgi": dict(VERSIONS),
-        "http_version": request.http_version,
+    if info is None:
+        client = server = None
+    else:
+        client, server = _client(info.peer), _server(info.local)
+        if info.tls is not None:
+            extensions["tls"] = tls_extension(info.tls).copy()
+    raw_path = path.encode("latin-1", "replace")
+    text = path if path.isascii() and "%" not in path else decoded(path)
+    mounted = "" if request.matched_path is None else mount_point(request)
+    if root_path:
         # The prefix that a proxy took away belongs to the path, one that a route
         # consumed still is a part of it.
-        "path": root_path + decoded(request.path),
-        "raw_path": (quote(root_path) + request.path).encode("latin-1", "replace"),
-        "root_path": root_path + mount_point(request),
+        raw_path = quote(root_path).encode() + raw_path
+        text = root_path + text
+    return {
+        "type": kind,
+        "asgi": VERSIONS.copy(),
+        "http_version": request.http_version,
+        "scheme": scheme,
+        "path": text,
+        "raw_path": raw_path,
+        "root_path": root_path + mounted,
         "query_string": request.query.encode("latin-1"),
-        "client": None if info is None else _client(info.peer),
-        "server": None if info is None else _server(info.local),
+        "client": client,
+        "server": server,
         "extensions": extensions,
     }
 
