@@ -8,6 +8,7 @@ from tako.errors import ConfigError
 from tako.http.request_head import HttpVersion
 from tako.http.state import TypeMap
 from tako.routing.middleware import (
+    Innermost,
     IntoMiddleware,
     Middleware,
     Next,
@@ -15,7 +16,7 @@ from tako.routing.middleware import (
     chain,
 )
 from tako.routing.path_table import Pattern, join, parse_path
-from tako.routing.signature import BoundHandler, Handler
+from tako.routing.signature import MOUNT, BoundHandler, Handler
 
 
 H = TypeVar("H", bound=Handler)
@@ -59,6 +60,7 @@ class Route:
         http_version: the only version that it answers, ``None`` for all.
         seconds: its timeout, ``None`` for its router's.
         states: where the requests that it answers find application state.
+        sender: what answers without a ``Response`` for others to look at; an app's.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class Route:
         "pattern",
         "redirect_slashes",
         "seconds",
+        "sender",
         "states",
     )
 
@@ -94,6 +97,8 @@ class Route:
         self.seconds: float | None = None
         self.states: tuple[TypeMap, ...] = states
         self._call = call
+        answer = getattr(call, "answer", None) if getattr(call, MOUNT, False) else None
+        self.sender: Next | None = None if answer is None else Innermost(answer)
         self._middlewares: tuple[Middleware, ...] = ()
         self._chain: Next | None = None
 
@@ -143,6 +148,11 @@ class Route:
         if self._chain is None:
             self._chain = chain(outer + self._middlewares, self._call)
         return self._chain
+
+    @property
+    def bare(self) -> bool:
+        """Whether it has neither middlewares nor a timeout of its own."""
+        return not self._middlewares and self.seconds is None
 
     def forget_chain(self) -> None:
         """Build the chain again: the middlewares of its router have changed."""

@@ -408,7 +408,8 @@ class Router:
 
         Args:
             request: it gets its path parameters and state from the route found.
-            timer: limits the time; needed where a timeout is set.
+            timer: limits the time; needed where a timeout is set. Servers give it:
+                to them the response of an ASGI app may be one that was sent already.
 
         Raises:
             RuntimeError: a timeout is set and there is no ``timer``.
@@ -427,7 +428,11 @@ class Router:
             names = route.pattern.names
             params = dict(zip(names, values, strict=True)) if names else _NO_PARAMS
             request.match(route.path, params, route.states)
-            run = route.chain(self._middlewares)
+            sender = route.sender
+            if sender is not None and timer is not None and self._passes_on(route):
+                run = sender
+            else:
+                run = route.chain(self._middlewares)
             limit = route.seconds or limit
             version = route.http_version
             if version is not None and version != request.http_version:
@@ -472,6 +477,16 @@ class Router:
             return into_response(result)
         except Exception as error:  # the answerer (see ``Next``), of error handlers
             return failure_response(request, error)
+
+    def _passes_on(self, route: Route) -> bool:
+        """Tell whether what ``route`` answers is returned as it is, whenever it is."""
+        return (
+            route.bare
+            and not self._middlewares
+            and self._seconds is None
+            and self._error_handler is None
+            and self._client_error_handler is None
+        )
 
     # Where no route matches
 
