@@ -168,6 +168,13 @@ class Runtime(Protocol):
         """Return a new signal."""
         ...
 
+    def cancelling(self) -> bool:
+        """Tell whether the running task was asked to end, and still is to.
+
+        What it is unwound with may also come from something else that it waited for.
+        """
+        ...
+
     async def sleep(self, delay: float, /) -> None:
         """Sleep for ``delay`` seconds. Cancel safety: safe."""
         ...

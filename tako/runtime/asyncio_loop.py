@@ -116,6 +116,11 @@ class AsyncioRuntime:
         """Sleep for ``delay`` seconds. Cancel safety: safe."""
         await asyncio.sleep(delay)
 
+    def cancelling(self) -> bool:
+        """Tell whether the running task was cancelled, and is to end."""
+        task = asyncio.current_task(self._loop)
+        return task is not None and task.cancelling() > 0
+
     def spawn(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` in a task of its own."""
         task = _Task(_coroutine(function(*args)), loop=self._loop)

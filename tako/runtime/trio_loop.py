@@ -15,6 +15,7 @@ pass.
 import contextlib
 import heapq
 import logging
+import math
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from itertools import count
@@ -125,6 +126,11 @@ class TrioRuntime:
     async def sleep(delay: float, /) -> None:
         """Sleep for ``delay`` seconds. Cancel safety: safe."""
         await trio.sleep(delay)
+
+    @staticmethod
+    def cancelling() -> bool:
+        """Tell whether the running task is in a scope that was cancelled."""
+        return trio.current_effective_deadline() == -math.inf
 
     def time(self) -> float:
         """Return trio's clock, in seconds."""

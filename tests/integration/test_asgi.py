@@ -1,5 +1,6 @@
 """ASGI apps on tako: the same app on every wire and runtime, and the frameworks."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -280,6 +281,31 @@ class TestHttp:
             assert server.wait_error().exc_info is not None
             assert connection.request("GET", "/nothing").status == 500
             assert "without answering" in str(server.wait_error().exc_info)
+
+    @pytest.mark.parametrize("runtime", ["asyncio", "uvloop"], indirect=True)
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_an_app_that_waits_for_what_was_cancelled_has_failed(
+        self, serve: Serve, begun: bool
+    ) -> None:
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if begun:
+                await send({"type": "http.response.start", "status": 200})
+                event = {"type": "http.response.body", "body": b"x", "more_body": True}
+                await send(event)
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+        server = host(serve, app)
+        with server.connect() as connection:
+            pending = connection.send_request("GET", "/")
+            if begun:
+                with pytest.raises((StreamResetError, EndOfStreamError)):
+                    pending.read_response()
+            else:
+                assert pending.read_response().status == 500
+        assert server.wait_error().exc_info is not None
 
     @pytest.mark.parametrize("status", [100, 101, 103, 199, 0, 1000, "200", True])
     def test_a_status_that_is_no_answers_is_an_error_of_the_app(

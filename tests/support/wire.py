@@ -36,6 +36,7 @@ class FakeTask:
         self._parked: list[FakeTask] | None = None
         self._value: object = None
         self._cancelling = False
+        self.asked = False  # to end
         self.done = False
         self.cancelled = False
         self.result: Any = None
@@ -43,7 +44,7 @@ class FakeTask:
 
     def cancel(self) -> None:
         if not self.done and not self._cancelling:
-            self._cancelling = True
+            self._cancelling = self.asked = True
             self.wake(None)
 
     def close(self) -> None:
@@ -162,6 +163,9 @@ class FakeRuntime:
 
     def signal(self) -> FakeSignal:
         return FakeSignal(self)
+
+    def cancelling(self) -> bool:
+        return self.current.asked
 
     async def sleep(self, delay: float) -> None:
         await self.signal().wait(delay)

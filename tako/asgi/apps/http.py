@@ -71,7 +71,13 @@ async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Respons
         if failure is not None:
             direct.cut(ErrorCode.INTERNAL_ERROR)
             raise
-    except BaseException:
+    except BaseException as error:
+        runtime = exchange.connection.runtime
+        if isinstance(error, runtime.cancelled) and not runtime.cancelling():
+            # It waited for something that was cancelled: an error as any other
+            direct.cut(ErrorCode.INTERNAL_ERROR)
+            msg = "the app was cancelled from within"
+            raise RuntimeError(msg) from error
         direct.cut(ErrorCode.CANCEL)
         raise
     response = direct.response
