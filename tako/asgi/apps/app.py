@@ -1,6 +1,6 @@
 """``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
 
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -93,9 +93,7 @@ class AsgiApp:
         finally:
             self._state = None
 
-    def dispatch(
-        self, request: Request, *, timer: object = None
-    ) -> Coroutine[Any, Any, Response]:
+    async def dispatch(self, request: Request, *, timer: object = None) -> Response:
         """Answer a request; what servers call.
 
         Args:
@@ -108,7 +106,7 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        return self(request) if timer is None else self.answer(request)
+        return await (self(request) if timer is None else self.answer(request))
 
     async def answer(self, request: Request) -> Response:
         """Have the app answer a request in this task; return once it has ended.
