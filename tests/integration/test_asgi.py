@@ -11,7 +11,7 @@ import tako
 from tako import Request, Response, Router, ServerConfig
 from tako.asgi import AsgiApp
 from tests.conftest import Serve
-from tests.support.apps import together
+from tests.support.apps import giving_up_after, together
 from tests.support.asgi_apps import (
     TEXT,
     App,
@@ -281,6 +281,41 @@ class TestHttp:
             assert server.wait_error().exc_info is not None
             assert connection.request("GET", "/nothing").status == 500
             assert "without answering" in str(server.wait_error().exc_info)
+
+    def test_what_an_app_opens_around_send_is_its_own(self, serve: Serve) -> None:
+        """A timeout finds the ``send`` that waits, and other tasks may send as well."""
+        reports, gate = Reports(), Gate()
+        body = "http.response.body"
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async def part() -> None:
+                await send({"type": body, "body": b"part", "more_body": True})
+
+            async def whole() -> None:
+                async with giving_up_after(0.2):
+                    large = {"type": body, "body": bytes(16 * MIB), "more_body": True}
+                    await send(large)
+                    reports.put("not waited")
+                reports.put("gave up")
+                await gate.wait()
+                await together(part, part)
+
+            await send({"type": "http.response.start", "status": 200})
+            await together(whole)
+            await send({"type": body})
+            reports.put((await receive())["type"])
+
+        server = host(serve, app)
+        with server.connect(receive_buffer=65_536, stream_window=65_535) as connection:
+            pending = connection.send_request("GET", "/")
+            assert reports.get() == "gave up"
+            gate.open()
+            received = pending.read_response().body
+            assert len(received) == 16 * MIB + 8
+            assert received.endswith(b"partpart")
+            assert reports.get() == "http.disconnect"
+            connection.abort()
 
     @pytest.mark.parametrize("runtime", ["asyncio", "uvloop"], indirect=True)
     @pytest.mark.parametrize("begun", [True, False])
