@@ -121,7 +121,9 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        exchange = _exchange_of(request)
+        exchange = exchange_of(request)
+        if exchange is None:
+            raise _unconnected()
         if request.is_websocket and self._websockets:
             return await self._websocket(request, exchange)
         return await answer_directly(self._app, self._http_scope(request), exchange)
@@ -137,7 +139,9 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        exchange = _exchange_of(request)
+        exchange = exchange_of(request)
+        if exchange is None:
+            raise _unconnected()
         if request.is_websocket and self._websockets:
             return await self._websocket(request, exchange)
         scope = self._http_scope(request)
@@ -172,12 +176,8 @@ class AsgiApp:
             scope["state"] = self._state.copy()
 
 
-def _exchange_of(request: Request) -> Exchange:
-    exchange = exchange_of(request)
-    if exchange is None:
-        msg = "an ASGI app answers requests that came over a connection"
-        raise RuntimeError(msg)
-    return exchange
+def _unconnected() -> RuntimeError:
+    return RuntimeError("an ASGI app answers requests that came over a connection")
 
 
 async def _no_session(ws: WebSocket) -> None:
