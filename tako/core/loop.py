@@ -135,6 +135,13 @@ class Runtime(Protocol):
         """Run ``function(*args)`` in the server's task group."""
         ...
 
+    def begin(self, function: AsyncFunction, *args: object) -> Task:
+        """Run ``function(*args)`` as ``spawn`` does, its first step at once if it can.
+
+        Where the loop can do that, the task may have ended on return.
+        """
+        ...
+
     def call_soon(self, callback: Callable[[], None], /) -> None:
         """Call ``callback`` once the callbacks that are due have run."""
         ...

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -127,6 +128,20 @@ class AsyncioRuntime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return cast("Task", task)
+
+    if sys.version_info >= (3, 12):
+
+        def begin(self, function: AsyncFunction, *args: object) -> Task:
+            """Run ``function(*args)`` as ``spawn`` does, its first step at once."""
+            coroutine = _coroutine(function(*args))
+            task = _Task(coroutine, loop=self._loop, eager_start=True)
+            if not task.done():
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            return cast("Task", task)
+
+    else:
+        begin = spawn
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``, in seconds of ``time``."""

@@ -111,6 +111,8 @@ class TrioRuntime:
         self._nursery.start_soon(self._run_task, scope, function, args)
         return scope
 
+    begin = spawn  # trio begins no task before the next turn
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the tasks that are due have run."""
         self._soon.append(callback)

@@ -11,9 +11,11 @@ come at any time. While open or lingering, an ``OutputWatch`` cuts off a peer th
 not take our output.
 
 Flush rule. While a step runs (input is processed, a deadline fires) output is held; the
-end of the step writes once. Outside of that ``flush()`` writes now and
-``flush(soon=True)`` after the callbacks that are due, so that replies to one read leave
-in one write.
+end of the step writes once. What a read leads to is written after the callbacks that
+are due: handlers take their first step within the read, and a loop that first reads
+what all peers have sent has more to read the next time. Outside of a step ``flush()``
+writes now and ``flush(soon=True)`` after the callbacks that are due, so that replies to
+one read leave in one write.
 
 Turns. A layer that stops in the middle of its input because ``turn`` is over keeps the
 rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next
@@ -79,6 +81,16 @@ _NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
     ConnectionState.LINGERING: frozenset({ConnectionState.LOST}),
     ConnectionState.LOST: frozenset(),
 }
+
+
+class _Beginning:
+    """Stands for the task of an exchange during the first step of its handler."""
+
+    def cancel(self) -> None:
+        """Do nothing: a task is not cancelled by what it does itself."""
+
+
+_BEGINNING = _Beginning()
 
 
 class TcpConnection:
@@ -233,7 +245,7 @@ class TcpConnection:
         finally:
             self._corked = False
         if answers:  # session tickets leave with the first answer
-            self.flush(soon=self._engine is not engine)
+            self.flush(soon=self._engine is not None)
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
@@ -426,8 +438,12 @@ class TcpConnection:
         if engine is None or (exchanges := engine.receive_data(data)) is None:
             return False
         for exchange in exchanges:
-            exchange.task = task = self.runtime.spawn(self._run, exchange)
-            self._running[exchange] = task
+            exchange.task = self._running[exchange] = _BEGINNING
+            task = self.runtime.begin(self._run, exchange)
+            if exchange in self._running:  # else it is answered
+                self._running[exchange] = task
+                if exchange.task is _BEGINNING:  # else its handler has seen to that
+                    exchange.task = task
         if engine.backlog:
             self._put_off()
         return True

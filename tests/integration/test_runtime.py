@@ -298,8 +298,9 @@ class TestTasks:
         on(runtime, main)
         assert ended == ["task"]
 
+    @pytest.mark.parametrize("verb", ["spawn", "begin"])
     def test_one_cancelled_at_once_has_begun_all_the_same(
-        self, runtime: RuntimeName
+        self, runtime: RuntimeName, verb: str
     ) -> None:
         # what it was given to look after it can only give back in its ``finally``
         async def main(served: ServerRuntime) -> None:
@@ -311,11 +312,49 @@ class TestTasks:
                 finally:
                     ended.append("task")
 
-            served.spawn(task).cancel()
-            served.spawn(task)
+            start = getattr(served, verb)
+            start(task).cancel()
+            start(task)
             served.cancel_tasks()
             await served.finished()
             assert ended == ["task", "task"]
+
+        on(runtime, main)
+
+    def test_one_that_begins_takes_its_first_step_at_once_where_that_can_be(
+        self, runtime: RuntimeName
+    ) -> None:
+        at_once = runtime != "trio" and sys.version_info >= (3, 12)
+
+        async def main(served: ServerRuntime) -> None:
+            steps: list[str] = []
+
+            async def task() -> None:
+                steps.append("first")
+                await served.sleep(0)
+                steps.append("second")
+
+            before = served.busy
+            served.begin(task)
+            assert steps == (["first"] if at_once else [])
+            assert served.busy == before + 1
+            await served.finished()
+            assert steps == ["first", "second"]
+
+        on(runtime, main)
+
+    def test_one_that_need_not_wait_leaves_nothing(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            steps: list[int] = []
+
+            async def task(number: int) -> None:
+                steps.append(number)
+
+            for number in range(3):
+                served.begin(task, number)
+            await served.finished()
+            assert sorted(steps) == [0, 1, 2]
+            assert served.busy == 0
 
         on(runtime, main)
 

@@ -144,6 +144,8 @@ class FakeRuntime:
         self.ready.append(task.step)
         return task
 
+    begin = spawn
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.ready.append(callback)
 
