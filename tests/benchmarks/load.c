@@ -1,9 +1,10 @@
-/* WebSocket load for one server on this machine.
+/* Load for one server on this machine: WebSockets, or HTTP requests.
  *
  * Opens sockets over HTTP/1.1 Upgrade (RFC 6455) or HTTP/2 extended CONNECT (RFC 8441),
- * plain or TLS, and then echoes, fans out or idles. Every byte that comes back is
- * compared with what has to come; the first difference ends the run with exit code 1.
- * One thread, one epoll set. Prints one JSON object.
+ * plain or TLS, and then echoes, fans out or idles; every byte that comes back is
+ * compared with what has to come. Or sends requests on connections that are kept, and
+ * holds each response to status 200 and the size of its body. The first difference ends
+ * the run with exit code 1. One thread, one epoll set. Prints one JSON object.
  *
  * Build: cc -O2 -o load load.c -lssl -lcrypto
  *
@@ -12,7 +13,13 @@
  * dirty; dirty connections are flushed after each event. A message that HTTP/2's
  * windows hold back waits on its socket. Payloads come from a small set of variants, and
  * socket and message number choose among them, so that a reply to the wrong socket or in
- * the wrong order is noticed. CPU time is read from the servers' process clocks. */
+ * the wrong order is noticed. CPU time is read from the servers' process clocks.
+ *
+ * With --get or --post a socket is a place for one request at a time, and on HTTP/2 each
+ * request has a stream of its own. One resource: every place asks for it again and again.
+ * Several are a page: the first is asked for, then the others, in as many places as there
+ * are; pages are counted, and the next begins when one is complete. With --vary a request
+ * has the fields of a browser, some of which differ each time, as does a * in the path. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -37,18 +44,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hpack.h"
+
 enum { READ_SIZE = 256 << 10, MAX_VARIANTS = 16, MAX_PROCESSES = 32 };
+enum { MAX_RESOURCES = 64, MAX_PATH = 128, MAX_HEAD = 2048 };
 enum { OPENING_AT_ONCE = 64, OPEN_LIMIT_S = 60, STALL_LIMIT_S = 20 };
 enum { OUR_WINDOW = 16 << 20, MAX_WINDOW = 0x7fffffff, DEFAULT_WINDOW = 65535 };
 enum { FRAME_DATA, FRAME_HEADERS, FRAME_RST = 3, FRAME_SETTINGS, FRAME_PING = 6,
        FRAME_GOAWAY, FRAME_WINDOW_UPDATE };                       /* RFC 9113 section 6 */
 enum { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PONG };
 
-enum mode { ECHO, FANOUT, IDLE };
+enum mode { ECHO, FANOUT, IDLE, REQUESTS };
 enum phase { CONNECTING, HANDSHAKING, AWAITING_SERVER, RUNNING };
 
 static struct {
-  int h2, connections, streams, depth, port;
+  int h2, connections, streams, depth, port, vary;
   enum mode mode;
   size_t size;
   double seconds, warm_up;
@@ -59,6 +69,13 @@ static struct {
              .seconds = 2, .warm_up = 0.5, .path = "/"};
 
 struct queue { uint8_t *bytes; size_t start, end, capacity; };
+
+struct resource {
+  char path[MAX_PATH];
+  int upload;                                /* POST, with a body of options.size */
+  size_t size;                               /* of the response's body */
+  char answer[24];                           /* that body, after an upload */
+};
 
 struct connection;
 
@@ -79,6 +96,9 @@ struct socket {
   size_t offset;                             /* bytes of the message so far */
   uint8_t control[125];
   size_t control_size;
+  const struct resource *resource;           /* what is asked for, NULL: nothing */
+  int answered;                              /* the head of the response has come */
+  size_t body_sent;                          /* of an upload */
 };
 
 struct connection {
@@ -91,11 +111,18 @@ struct connection {
   uint32_t uncredited, peer_window, peer_max_frame;
   int held_sockets;
   double began;
+  struct hpack_table *fields;
+  uint32_t number, next_stream;
+  uint64_t requests;
+  size_t page_asked, page_answered;
+  double page_began;
 };
 
 static struct { uint8_t *payload, *frame; } variants[MAX_VARIANTS];
 static size_t variant_count, frame_size;
 static const char join_text[] = "join";
+static struct resource resources[MAX_RESOURCES];
+static size_t resource_count;
 static struct connection *connections, **dirty;
 static int dirty_count, poll_set, launched, open_count, joined_count, total;
 static uint64_t fan_round, fan_deliveries;
@@ -120,9 +147,20 @@ static void *allocate(size_t count, size_t size) {
   return memory;
 }
 
+/* Return what a system call returned, unless that says that it failed. */
+static int must(int result, const char *what) {
+  if (result < 0) die("%s: %s", what, strerror(errno));
+  return result;
+}
+
+/* The same for OpenSSL, for which 1 is success. */
+static void must_tls(long result, const char *what) {
+  if (result != 1) die("%s: %s", what, ERR_reason_error_string(ERR_peek_error()) ?: "no");
+}
+
 static double now(void) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  must(clock_gettime(CLOCK_MONOTONIC, &time), "clock_gettime");
   return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
@@ -231,8 +269,9 @@ static void send_credit(struct connection *connection, uint32_t stream, uint32_t
   send_frame(connection, FRAME_WINDOW_UPDATE, 0, stream, payload, sizeof payload);
 }
 
-/* Send what both windows allow; return how many bytes that was. */
-static size_t send_data(struct socket *socket, const uint8_t *bytes, size_t size) {
+/* Send what both windows allow, the last frame with `flags`; return how many bytes. */
+static size_t send_data(struct socket *socket, const uint8_t *bytes, size_t size,
+                        int flags) {
   struct connection *connection = socket->connection;
   size_t done = 0;
   while (done < size) {
@@ -241,7 +280,9 @@ static size_t send_data(struct socket *socket, const uint8_t *bytes, size_t size
     if (part > socket->send_window) part = socket->send_window;
     if (part > connection->send_window) part = connection->send_window;
     if (part <= 0) break;
-    send_frame(connection, FRAME_DATA, 0, socket->stream, bytes + done, (size_t)part);
+    int last = done + (size_t)part == size;
+    send_frame(connection, FRAME_DATA, last ? flags : 0, socket->stream, bytes + done,
+               (size_t)part);
     socket->send_window -= part;
     connection->send_window -= part;
     done += (size_t)part;
@@ -252,7 +293,7 @@ static size_t send_data(struct socket *socket, const uint8_t *bytes, size_t size
 static void send_held(struct socket *socket) {
   struct queue *held = &socket->held;
   if (!queued(held)) return;
-  held->start += send_data(socket, held->bytes + held->start, queued(held));
+  held->start += send_data(socket, held->bytes + held->start, queued(held), 0);
   if (!queued(held)) socket->connection->held_sockets--;
 }
 
@@ -261,7 +302,7 @@ static void send_tunnel(struct socket *socket, const uint8_t *bytes, size_t size
     send_bytes(socket->connection, bytes, size);
     return;
   }
-  size_t done = queued(&socket->held) ? 0 : send_data(socket, bytes, size);
+  size_t done = queued(&socket->held) ? 0 : send_data(socket, bytes, size, 0);
   if (done == size) return;
   if (!queued(&socket->held)) socket->connection->held_sockets++;
   append(&socket->held, bytes + done, size - done);
@@ -317,6 +358,13 @@ static void begin_fan_round(void) {
 
 /* Receiving: WebSocket frames. ------------------------------------------------------- */
 
+static void count_one(double time, double latency) {
+  last_message_at = time;
+  if (!measuring) return;
+  messages++;
+  record(&latencies, latency);
+}
+
 static void socket_opened(struct socket *socket) {
   double time = now();
   socket->open = 1;
@@ -333,9 +381,9 @@ static void socket_opened(struct socket *socket) {
 
 static void message_received(struct socket *socket) {
   double time = now(), latency;
-  last_message_at = time;
   if (options.mode == FANOUT) {
     if (!socket->joined) {
+      last_message_at = time;
       socket->joined = 1;
       if (++joined_count == total) begin_fan_round();
       return;
@@ -350,10 +398,7 @@ static void message_received(struct socket *socket) {
     latency = time - socket->sent_at[socket->received++ % (uint64_t)options.depth];
     send_message(socket);
   }
-  if (measuring) {
-    messages++;
-    record(&latencies, latency);
-  }
+  count_one(time, latency);
 }
 
 static void check_payload(struct socket *socket, const uint8_t *bytes, size_t size) {
@@ -443,6 +488,8 @@ static void tunnel_received(struct socket *socket, const uint8_t *bytes, size_t 
 
 /* Opening: RFC 6455 section 4 and RFC 8441 section 5. -------------------------------- */
 
+static const char *scheme(void) { return options.ca ? "https" : "http"; }
+
 static void open_h1(struct socket *socket) {
   uint8_t random[16];
   char request[512];
@@ -472,39 +519,260 @@ static size_t upgraded(struct socket *socket, const char *bytes, size_t size) {
   return (size_t)(end - bytes) + 4;
 }
 
-static size_t literal(uint8_t *out, const char *name, int name_index, const char *value) {
-  size_t at = 0;
-  out[at++] = name_index;                    /* RFC 7541 section 6.2.2: not indexed */
-  if (!name_index) {
-    out[at++] = strlen(name);
-    memcpy(out + at, name, strlen(name));
-    at += strlen(name);
-  }
-  out[at++] = strlen(value);
-  memcpy(out + at, value, strlen(value));
-  return at + strlen(value);
-}
-
 static void open_h2(struct connection *connection) {
   char authority[32];
   uint8_t block[512];
   size_t size = 0;
+  struct hpack_table *fields = connection->fields;
+  const struct { const char *name, *value; } request[] = {
+      {":method", "CONNECT"},         {":protocol", "websocket"},
+      {":scheme", scheme()},          {":path", options.path},
+      {":authority", authority},      {"sec-websocket-version", "13"},
+      {"origin", "https://localhost"}};
   snprintf(authority, sizeof authority, "localhost:%d", options.port);
-  size += literal(block + size, NULL, 2, "CONNECT");
-  size += literal(block + size, ":protocol", 0, "websocket");
-  block[size++] = options.ca ? 0x87 : 0x86;  /* :scheme https, http */
-  size += literal(block + size, NULL, 4, options.path);
-  size += literal(block + size, NULL, 1, authority);
-  size += literal(block + size, "sec-websocket-version", 0, "13");
-  size += literal(block + size, "origin", 0, "https://localhost");
+  for (size_t i = 0; i < sizeof request / sizeof *request; i++)
+    size += hpack_field(fields, block + size, request[i].name, request[i].value,
+                        HPACK_LITERAL, 0);
   for (int i = 0; i < options.streams; i++)
     send_frame(connection, FRAME_HEADERS, 4, connection->sockets[i].stream, block, size);
+}
+
+/* Requests: RFC 9112 and RFC 9113 section 8. ----------------------------------------- */
+
+enum { MAX_FIELDS = 14 };
+
+struct fields { struct { char name[24], value[160]; } at[MAX_FIELDS]; size_t count; };
+
+__attribute__((format(printf, 3, 4)))
+static void add(struct fields *fields, const char *name, const char *format, ...) {
+  if (fields->count == MAX_FIELDS) die("too many fields");
+  size_t room = sizeof fields->at->value;
+  va_list arguments;
+  va_start(arguments, format);
+  int size = vsnprintf(fields->at[fields->count].value, room, format, arguments);
+  va_end(arguments);
+  if (size < 0 || (size_t)size >= room) die("a field is too long");
+  snprintf(fields->at[fields->count++].name, sizeof fields->at->name, "%s", name);
+}
+
+/* What a browser says, some of it new each time. Several cookies are one field over
+ * HTTP/1.1, and may be several over HTTP/2 (RFC 9113 section 8.2.3). */
+static void add_varied(struct fields *fields, const struct connection *connection,
+                       int crumbs) {
+  uint64_t mark = (connection->requests + 1) * 0x9e3779b97f4a7c15 + connection->number;
+  unsigned long seen = (unsigned long)connection->requests;
+  unsigned session = (connection->number + 1) * 2654435761u;
+  add(fields, "user-agent",
+      "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0");
+  add(fields, "accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+  add(fields, "accept-language", "en-GB,en;q=0.7,de;q=0.3");
+  add(fields, "accept-encoding", "gzip, deflate, br, zstd");
+  add(fields, "x-request-id", "%016llx", (unsigned long long)mark);
+  if (crumbs) {
+    add(fields, "cookie", "session=%08x%08x", session, ~session);
+    add(fields, "cookie", "seen=%lu", seen);
+  } else {
+    add(fields, "cookie", "session=%08x%08x; seen=%lu", session, ~session, seen);
+  }
+}
+
+static void collect(struct fields *fields, const struct socket *socket, int crumbs) {
+  const struct connection *connection = socket->connection;
+  fields->count = 0;
+  if (options.vary) add_varied(fields, connection, crumbs);
+  else add(fields, "user-agent", "load");
+  if (!socket->resource->upload) return;
+  add(fields, "content-type", "application/octet-stream");
+  add(fields, "content-length", "%zu", options.size);
+}
+
+static void make_path(const struct socket *socket, char *out, size_t room) {
+  const char *path = socket->resource->path, *star = strchr(path, '*');
+  unsigned long count = (unsigned long)socket->connection->requests;
+  int size;
+  if (star)
+    size = snprintf(out, room, "%.*s%lu-%u%s", (int)(star - path), path, count,
+                    socket->connection->number, star + 1);
+  else size = snprintf(out, room, "%s", path);
+  if (size < 0 || (size_t)size >= room) die("a path is too long");
+}
+
+/* What clients do with a field, by what has been seen of them. */
+enum client { BROWSER, LIBRARY, SIMPLE };
+
+static enum hpack_way way_of(enum client client, const char *name) {
+  if (client == SIMPLE) return HPACK_LITERAL;
+  /* browsers, curl and h2load keep paths out of the table; Go and Python do not */
+  return client == BROWSER && !strcmp(name, ":path") ? HPACK_LITERAL : HPACK_INDEXED;
+}
+
+static void request_h2(struct socket *socket, const char *path) {
+  struct connection *connection = socket->connection;
+  enum client client = options.vary ? connection->number % 3 : BROWSER;
+  int huffman = client != SIMPLE, upload = socket->resource->upload;
+  uint8_t block[MAX_HEAD];
+  struct fields fields, pseudo = {.count = 0};
+  size_t size = 0;
+  add(&pseudo, ":method", "%s", upload ? "POST" : "GET");
+  add(&pseudo, ":authority", "localhost:%d", options.port);
+  add(&pseudo, ":scheme", "%s", scheme());
+  add(&pseudo, ":path", "%s", path);
+  collect(&fields, socket, client == BROWSER);
+  const struct fields *parts[] = {&pseudo, &fields};
+  for (int part = 0; part < 2; part++)
+    for (size_t i = 0; i < parts[part]->count; i++) {
+      const char *name = parts[part]->at[i].name, *value = parts[part]->at[i].value;
+      if (size + strlen(name) + strlen(value) + 24 > sizeof block) die("a long head");
+      size += hpack_field(connection->fields, block + size, name, value,
+                          way_of(client, name), huffman);
+    }
+  if (connection->next_stream > MAX_WINDOW) die("no stream is left");
+  socket->stream = connection->next_stream;
+  connection->next_stream += 2;
+  socket->send_window = connection->peer_window;
+  socket->uncredited = 0;
+  send_frame(connection, FRAME_HEADERS, upload ? 4 : 5, socket->stream, block, size);
+}
+
+static void request_h1(struct socket *socket, const char *path) {
+  char head[MAX_HEAD];
+  struct fields fields;
+  int size = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nhost: localhost:%d\r\n",
+                      socket->resource->upload ? "POST" : "GET", path, options.port);
+  collect(&fields, socket, 0);
+  for (size_t i = 0; i < fields.count && size > 0 && (size_t)size < sizeof head; i++) {
+    int more = snprintf(head + size, sizeof head - (size_t)size, "%s: %s\r\n",
+                        fields.at[i].name, fields.at[i].value);
+    size = more < 0 ? more : size + more;
+  }
+  if (size < 0 || (size_t)size + 2 > sizeof head) die("a long head");
+  memcpy(head + size, "\r\n", 2);
+  send_bytes(socket->connection, head, (size_t)size + 2);
+}
+
+/* Send of an upload's body what the windows allow; end it with the last byte. */
+static void send_body(struct socket *socket) {
+  const struct resource *resource = socket->resource;
+  if (!resource || !resource->upload || socket->body_sent == options.size) return;
+  const uint8_t *rest = variants[0].payload + socket->body_sent;
+  size_t size = options.size - socket->body_sent;
+  if (!options.h2) {
+    send_bytes(socket->connection, rest, size);
+    socket->body_sent = options.size;
+    return;
+  }
+  socket->body_sent += send_data(socket, rest, size, 1);
+  if (socket->body_sent == options.size) socket->connection->held_sockets--;
+}
+
+static void ask(struct socket *socket, const struct resource *resource) {
+  char path[MAX_PATH + 40];
+  socket->resource = resource;
+  socket->answered = 0;
+  socket->offset = socket->body_sent = 0;
+  socket->sent_at[0] = now();
+  make_path(socket, path, sizeof path);
+  if (options.h2) request_h2(socket, path);
+  else request_h1(socket, path);
+  socket->connection->requests++;
+  if (!resource->upload) return;
+  if (options.h2) socket->connection->held_sockets++;
+  send_body(socket);
+}
+
+static void page_begins(struct connection *connection) {
+  connection->page_asked = 1;
+  connection->page_answered = 0;
+  connection->page_began = now();
+  ask(&connection->sockets[0], &resources[0]);
+}
+
+static void ask_for_more(struct socket *socket) {
+  struct connection *connection = socket->connection;
+  if (connection->page_asked < resource_count)
+    ask(socket, &resources[connection->page_asked++]);
+}
+
+static void begin_requests(struct connection *connection) {
+  for (int i = 0; i < options.streams; i++) socket_opened(&connection->sockets[i]);
+  if (resource_count > 1) page_begins(connection);
+  else for (int i = 0; i < options.streams; i++) ask(&connection->sockets[i], resources);
+}
+
+static void head_answered(struct socket *socket) {
+  if (!socket->resource) die("a response without a request");
+  if (socket->answered) die("a second response, or trailers");
+  socket->answered = 1;
+}
+
+static void body_received(struct socket *socket, const uint8_t *bytes, size_t size) {
+  const struct resource *resource = socket->resource;
+  if (!resource || !socket->answered) die("a body without a head");
+  if (size > resource->size - socket->offset) die("the body is too long");
+  if (resource->upload && memcmp(resource->answer + socket->offset, bytes, size))
+    die("the server counted other bytes than were sent");
+  socket->offset += size;
+}
+
+static void response_ended(struct socket *socket) {
+  struct connection *connection = socket->connection;
+  const struct resource *resource = socket->resource;
+  double time = now();
+  if (!resource || !socket->answered) die("an end without a response");
+  if (socket->offset != resource->size) die("the body is too short");
+  if (resource->upload && socket->body_sent != options.size)
+    die("the answer ended before the upload");
+  socket->resource = NULL;
+  if (resource_count == 1) {
+    count_one(time, time - socket->sent_at[0]);
+    ask(socket, resource);
+  } else if (++connection->page_answered == resource_count) {
+    count_one(time, time - connection->page_began);
+    page_begins(connection);
+  } else if (connection->page_answered == 1) {
+    for (int i = 0; i < options.streams; i++) ask_for_more(&connection->sockets[i]);
+  } else {
+    ask_for_more(socket);
+  }
+}
+
+/* Check the head of a response over HTTP/1.1; return its size, 0 while incomplete. */
+static size_t head_h1(struct socket *socket, const char *bytes, size_t size) {
+  const char *end = memmem(bytes, size, "\r\n\r\n", 4);
+  if (!end) return 0;
+  char *head = strndup(bytes, (size_t)(end - bytes) + 2), *rest = NULL;
+  if (!head) die("out of memory");
+  if (strncmp(head, "HTTP/1.1 200", 12)) die("not answered with 200 but %.12s", head);
+  if (strcasestr(head, "\r\nconnection: close\r\n")) die("the server wants to close");
+  const char *length = strcasestr(head, "\r\ncontent-length:");
+  if (!length) die("a response has no Content-Length");
+  unsigned long long value = strtoull(length + 17, &rest, 10);
+  if (!rest || *rest != '\r') die("Content-Length is malformed");
+  free(head);
+  head_answered(socket);
+  if (value != socket->resource->size) die("the body has another size: %llu", value);
+  return (size_t)(end - bytes) + 4;
+}
+
+static size_t responses_h1(struct socket *socket, const uint8_t *bytes, size_t size) {
+  size_t used = 0;
+  if (!socket->answered) used = head_h1(socket, (const char *)bytes, size);
+  if (!socket->answered) return 0;
+  size_t part = socket->resource->size - socket->offset;
+  if (part > size - used) part = size - used;
+  body_received(socket, bytes + used, part);
+  used += part;
+  if (socket->offset < socket->resource->size) return used;
+  if (used < size) die("more bytes than the response has");
+  response_ended(socket);
+  return used;
 }
 
 static void transport_ready(struct connection *connection) {
   connection->phase = options.h2 ? AWAITING_SERVER : RUNNING;
   if (!options.h2) {
-    open_h1(&connection->sockets[0]);
+    if (options.mode == REQUESTS) begin_requests(connection);
+    else open_h1(&connection->sockets[0]);
     return;
   }
   uint8_t settings[12] = {0, 2, 0, 0, 0, 0, 0, 4}; /* no push; a window for each stream */
@@ -516,10 +784,21 @@ static void transport_ready(struct connection *connection) {
 
 /* Receiving: frames of HTTP/2. ------------------------------------------------------- */
 
+/* Return the socket of a stream, NULL if its request is over. */
 static struct socket *socket_of(struct connection *connection, uint32_t stream) {
-  uint32_t number = (stream - 1) / 2;
-  if (!(stream & 1) || number >= (uint32_t)options.streams) die("stream %u?", stream);
-  return &connection->sockets[number];
+  if (!(stream & 1) || stream >= connection->next_stream) die("stream %u?", stream);
+  if (options.mode != REQUESTS) return &connection->sockets[stream / 2];
+  for (int i = 0; i < options.streams; i++) {
+    struct socket *socket = &connection->sockets[i];
+    if (socket->stream == stream && socket->resource) return socket;
+  }
+  return NULL;
+}
+
+static struct socket *open_socket_of(struct connection *connection, uint32_t stream) {
+  struct socket *socket = socket_of(connection, stream);
+  if (!socket) die("a frame for stream %u, which is over", stream);
+  return socket;
 }
 
 /* Take the padding and the priority off a frame's payload (RFC 9113 section 6.2). */
@@ -548,7 +827,8 @@ static void data_received(struct connection *connection, struct socket *socket,
     send_credit(connection, socket->stream, socket->uncredited);
     socket->uncredited = 0;
   }
-  tunnel_received(socket, bytes, size);
+  if (options.mode == REQUESTS) body_received(socket, bytes, size);
+  else tunnel_received(socket, bytes, size);
 }
 
 /* Return the size of the table size updates before the fields (RFC 7541 section 6.3). */
@@ -569,7 +849,11 @@ static void response_received(struct socket *socket, const uint8_t *block, size_
   int raw = size >= 5 && (block[0] & 0x0f) == 8 && !memcmp(block + 1, "\x03" "200", 4);
   int huffman =
       size >= 4 && (block[0] & 0x0f) == 8 && !memcmp(block + 1, "\x82\x10\x01", 3);
-  if (!indexed && !raw && !huffman) die("extended CONNECT was not answered with 200");
+  if (!indexed && !raw && !huffman) die("not answered with 200");
+  if (options.mode == REQUESTS) {
+    head_answered(socket);
+    return;
+  }
   if (socket->open) die("a second response, or trailers");
   socket_opened(socket);
 }
@@ -580,6 +864,7 @@ static void settings_received(struct connection *connection, const uint8_t *payl
   for (size_t at = 0; at + 6 <= size; at += 6) {
     uint32_t value = get_u32(payload + at + 2);
     switch (payload[at] << 8 | payload[at + 1]) {
+      case 1: hpack_limit(connection->fields, value); break; /* HEADER_TABLE_SIZE */
       case 3:                                /* MAX_CONCURRENT_STREAMS */
         if (value < (uint32_t)options.streams) die("only %u streams allowed", value);
         break;
@@ -594,22 +879,32 @@ static void settings_received(struct connection *connection, const uint8_t *payl
   }
   send_frame(connection, FRAME_SETTINGS, 1, 0, NULL, 0);
   if (connection->phase != AWAITING_SERVER) return;
-  if (!extended) die("no SETTINGS_ENABLE_CONNECT_PROTOCOL");
   connection->phase = RUNNING;
+  if (options.mode == REQUESTS) {
+    begin_requests(connection);
+    return;
+  }
+  if (!extended) die("no SETTINGS_ENABLE_CONNECT_PROTOCOL");
   open_h2(connection);
+}
+
+static void send_rest(struct socket *socket) {
+  if (options.mode == REQUESTS) send_body(socket);
+  else send_held(socket);
 }
 
 static void credit_received(struct connection *connection, uint32_t stream,
                             uint32_t credit) {
   if (stream) {
     struct socket *socket = socket_of(connection, stream);
+    if (!socket) return;                     /* RFC 9113 section 5.1: closed */
     socket->send_window += credit;
-    send_held(socket);
+    send_rest(socket);
     return;
   }
   connection->send_window += credit;
   for (int i = 0; i < options.streams && connection->held_sockets; i++)
-    send_held(&connection->sockets[i]);
+    send_rest(&connection->sockets[i]);
 }
 
 static void frame_received(struct connection *connection, const uint8_t *head,
@@ -622,11 +917,12 @@ static void frame_received(struct connection *connection, const uint8_t *head,
     case FRAME_HEADERS:
       strip(&payload, &size, type, flags);
       if (type == FRAME_HEADERS && !(flags & 4)) die("the response head is split");
-      if (type == FRAME_DATA)
-        data_received(connection, socket_of(connection, stream), whole, payload, size);
-      else
-        response_received(socket_of(connection, stream), payload, size);
-      if (flags & 1) die("the server ended a stream");
+      struct socket *socket = open_socket_of(connection, stream);
+      if (type == FRAME_DATA) data_received(connection, socket, whole, payload, size);
+      else response_received(socket, payload, size);
+      if (!(flags & 1)) break;
+      if (options.mode != REQUESTS) die("the server ended a stream");
+      response_ended(socket);
       break;
     case FRAME_RST: die("the server reset a stream: %u", whole < 4 ? 0 : get_u32(payload));
     case FRAME_GOAWAY: die("GOAWAY: %u", whole < 8 ? 0 : get_u32(payload + 4));
@@ -661,6 +957,7 @@ static size_t consume(struct connection *connection, const uint8_t *bytes, size_
   if (options.h2) return frames_received(connection, bytes, size);
   struct socket *socket = &connection->sockets[0];
   size_t head = 0;
+  if (options.mode == REQUESTS) return responses_h1(socket, bytes, size);
   if (!socket->open) {
     head = upgraded(socket, (const char *)bytes, size);
     if (!head) return 0;
@@ -689,7 +986,7 @@ static void await_events(struct connection *connection, int write) {
   connection->wants_write = write;
   struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0),
                               .data.ptr = connection};
-  epoll_ctl(poll_set, EPOLL_CTL_MOD, connection->fd, &event);
+  must(epoll_ctl(poll_set, EPOLL_CTL_MOD, connection->fd, &event), "epoll_ctl");
 }
 
 /* Return what SSL wants to wait for; end the run where it is an error. */
@@ -771,7 +1068,7 @@ static void on_event(struct connection *connection, uint32_t events) {
   if (connection->phase == CONNECTING) {
     int error = 0;
     socklen_t size = sizeof error;
-    getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    must(getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size), "getsockopt");
     if (error) die("connect: %s", strerror(error));
     connection->phase = HANDSHAKING;
     await_events(connection, 0);
@@ -791,6 +1088,12 @@ static void launch(SSL_CTX *tls) {
   connection->sockets = allocate((size_t)options.streams, sizeof(struct socket));
   connection->send_window = connection->peer_window = DEFAULT_WINDOW;
   connection->peer_max_frame = 16384;
+  connection->number = (uint32_t)launched;
+  connection->next_stream = options.mode == REQUESTS ? 1 : 2 * (uint32_t)options.streams + 1;
+  if (options.h2) {
+    connection->fields = allocate(1, sizeof *connection->fields);
+    connection->fields->limit = HPACK_TABLE;
+  }
   for (int i = 0; i < options.streams; i++) {
     struct socket *socket = &connection->sockets[i];
     socket->connection = connection;
@@ -799,14 +1102,15 @@ static void launch(SSL_CTX *tls) {
     socket->send_window = DEFAULT_WINDOW;
     socket->sent_at = allocate((size_t)options.depth, sizeof(double));
   }
-  int fd = connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) die("socket: %s", strerror(errno));
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+  int kind = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  int fd = connection->fd = must(socket(AF_INET, kind, 0), "socket");
+  must(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), "setsockopt");
   if (tls) {
     connection->tls = SSL_new(tls);
-    SSL_set_fd(connection->tls, fd);
-    SSL_set_tlsext_host_name(connection->tls, "localhost");
-    SSL_set1_host(connection->tls, "localhost");
+    if (!connection->tls) die("out of memory");
+    must_tls(SSL_set_fd(connection->tls, fd), "SSL_set_fd");
+    must_tls(SSL_set_tlsext_host_name(connection->tls, "localhost"), "server name");
+    must_tls(SSL_set1_host(connection->tls, "localhost"), "SSL_set1_host");
   }
   struct sockaddr_in address = {.sin_family = AF_INET,
                                 .sin_port = htons((uint16_t)options.port),
@@ -815,12 +1119,13 @@ static void launch(SSL_CTX *tls) {
     die("connect: %s", strerror(errno));
   struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = connection};
   connection->wants_write = 1;
-  epoll_ctl(poll_set, EPOLL_CTL_ADD, fd, &event);
+  must(epoll_ctl(poll_set, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
   launched++;
 }
 
 static SSL_CTX *tls_context(void) {
   SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+  if (!context) die("out of memory");
   SSL_CTX_set_mode(context,
                    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_read_ahead(context, 1);
@@ -828,8 +1133,9 @@ static SSL_CTX *tls_context(void) {
   if (SSL_CTX_load_verify_locations(context, options.ca, NULL) != 1)
     die("cannot read %s", options.ca);
   const char *protocols = options.h2 ? "\x02h2" : "\x08http/1.1";
-  SSL_CTX_set_alpn_protos(context, (const uint8_t *)protocols,
-                          (unsigned)strlen(protocols));
+  if (SSL_CTX_set_alpn_protos(context, (const uint8_t *)protocols,
+                              (unsigned)strlen(protocols)))
+    die("out of memory");
   return context;
 }
 
@@ -850,12 +1156,42 @@ static void read_processes(char *list) {
   }
 }
 
+static struct resource *new_resource(const char *path, size_t size) {
+  if (resource_count == MAX_RESOURCES) die("too many resources");
+  if (*path != '/' || size >= MAX_PATH) die("a path begins with / and is short");
+  struct resource *resource = &resources[resource_count++];
+  memcpy(resource->path, path, size);
+  options.mode = REQUESTS;
+  return resource;
+}
+
+static void read_get(const char *word) {
+  const char *equals = strrchr(word, '=');
+  if (!equals) die("--get takes PATH=SIZE");
+  new_resource(word, (size_t)(equals - word))->size = (size_t)number(equals + 1, 0);
+}
+
+/* The server answers an upload with the number of bytes that it has read. */
+static void read_post(const char *word) {
+  new_resource(word, strlen(word))->upload = 1;
+}
+
+static void prepare_answers(void) {
+  for (size_t i = 0; i < resource_count; i++) {
+    struct resource *resource = &resources[i];
+    if (!resource->upload) continue;
+    snprintf(resource->answer, sizeof resource->answer, "%zu", options.size);
+    resource->size = strlen(resource->answer);
+  }
+}
+
 static void read_options(int count, char **words) {
   static const struct option names[] = {
       {"connections", 1, NULL, 'c'}, {"streams", 1, NULL, 's'}, {"depth", 1, NULL, 'd'},
       {"size", 1, NULL, 'z'},        {"seconds", 1, NULL, 't'}, {"warm-up", 1, NULL, 'w'},
       {"path", 1, NULL, 'p'},        {"tls", 1, NULL, 'T'},     {"h2", 0, NULL, '2'},
       {"fan-out", 0, NULL, 'f'},     {"idle", 0, NULL, 'i'},    {"processes", 1, NULL, 'P'},
+      {"get", 1, NULL, 'g'},         {"post", 1, NULL, 'o'},    {"vary", 0, NULL, 'v'},
       {NULL, 0, NULL, 0}};
   int option;
   while ((option = getopt_long(count, words, "", names, NULL)) != -1) switch (option) {
@@ -871,30 +1207,36 @@ static void read_options(int count, char **words) {
       case 'f': options.mode = FANOUT; break;
       case 'i': options.mode = IDLE; break;
       case 'P': read_processes(optarg); break;
+      case 'g': read_get(optarg); break;
+      case 'o': read_post(optarg); break;
+      case 'v': options.vary = 1; break;
       default: exit(2);
     }
   if (optind != count - 1) {
     fprintf(stderr, "usage: load [--connections N] [--streams N] [--depth N] [--size N]"
                     " [--seconds S] [--warm-up S] [--path P] [--tls CA] [--h2]"
-                    " [--fan-out | --idle] [--processes PID,PID] PORT\n");
+                    " [--fan-out | --idle | {--get PATH=SIZE | --post PATH}... [--vary]]"
+                    " [--processes PID,PID] PORT\n");
     exit(2);
   }
   options.port = number(words[optind], 1);
   if (strlen(options.path) > 100) die("the path is too long");
+  prepare_answers();
   if (!options.h2 && options.streams != 1) die("HTTP/1.1 has one socket a connection");
   total = options.connections * options.streams;
 }
 
 static void raise_file_limit(void) {
   struct rlimit limit;
-  getrlimit(RLIMIT_NOFILE, &limit);
+  must(getrlimit(RLIMIT_NOFILE, &limit), "getrlimit");
   limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
+  must(setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
 }
 
 static void serve_events(void) {
   struct epoll_event events[256];
   int count = epoll_wait(poll_set, events, 256, 10);
+  if (count < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
   for (int i = 0; i < count; i++) on_event(events[i].data.ptr, events[i].events);
 }
 
@@ -919,11 +1261,12 @@ static void run_for(double seconds) {
 }
 
 int main(int count, char **words) {
-  signal(SIGPIPE, SIG_IGN);
+  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) die("signal: %s", strerror(errno));
   read_options(count, words);
   raise_file_limit();
   make_variants();
-  poll_set = epoll_create1(EPOLL_CLOEXEC);
+  hpack_begin();
+  poll_set = must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
   connections = allocate((size_t)options.connections, sizeof *connections);
   dirty = allocate((size_t)options.connections, sizeof *dirty);
   SSL_CTX *tls = options.ca ? tls_context() : NULL;
