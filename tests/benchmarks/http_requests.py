@@ -1,4 +1,4 @@
-"""HTTP requests over TLS, by h2load."""
+"""HTTP requests, the same each time and different each time."""
 
 import sys
 

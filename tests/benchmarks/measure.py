@@ -1,7 +1,6 @@
 """One measurement: one row, one server, one round."""
 
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,7 @@ from tests.benchmarks.servers import Running, Server, ServerError, running
 from tests.benchmarks.tools import (
     LOAD_CORE,
     Certificate,
-    UnavailableError,
     build_load,
-    cpu_seconds,
     family,
     make_certificate,
     pinned,
@@ -43,6 +40,13 @@ class Figures:
     p99_us: float | None = None
     kib_per_socket: float | None = None
 
+    @property
+    def main(self) -> float:
+        """The figure that servers are compared by."""
+        figure = self.per_cpu_second or self.kib_per_socket
+        assert figure is not None, "a round without a figure"
+        return figure
+
 
 class MeasurementError(Exception):
     """A server that failed under load: why."""
@@ -71,19 +75,17 @@ class Bench:
         """Return the figures of one round.
 
         Raises:
-            UnavailableError: a program that this row needs is not installed.
             MeasurementError: the server failed.
         """
         try:
             with running(
-                server, self._certificate, self._directory, tls=row.tls
+                server, self._certificate, self._directory, tls=row.tls, app=row.app
             ) as target:
-                run = self._requests if row.group == "http" else self._sockets
-                return run(row, target)
+                return self._loaded(row, target)
         except (ServerError, OSError) as error:
             raise MeasurementError(str(error)) from error
 
-    def _sockets(self, row: Row, target: Running) -> Figures:
+    def _loaded(self, row: Row, target: Running) -> Figures:
         words = [
             *row.words.split(),
             f"--seconds={0 if '--idle' in row.words else self._seconds}",
@@ -114,28 +116,6 @@ class Bench:
             raise MeasurementError(msg)
         return done.stdout
 
-    def _requests(self, row: Row, target: Running) -> Figures:
-        program = shutil.which("h2load")
-        if program is None:
-            msg = "no h2load: install nghttp2-client"
-            raise UnavailableError(msg)
-        log = self._directory / "h2load.log"
-        log.unlink(missing_ok=True)
-        processes = family(target.process)
-        before = cpu_seconds(processes)
-        seconds = max(1, round(self._seconds))  # h2load takes whole ones
-        output = self._run(
-            [
-                program,
-                *row.words.split(),
-                f"--duration={seconds}",
-                f"--log-file={log}",
-                f"https://localhost:{target.port}/",
-            ]
-        )
-        cpu = cpu_seconds(processes) - before
-        return _http_figures(log, output, seconds, cpu)
-
 
 def _figures(group: str, found: dict[str, float]) -> Figures:
     if group == "idle":
@@ -149,31 +129,11 @@ def _figures(group: str, found: dict[str, float]) -> Figures:
             found["open_p99_us"],
         )
     if not found["messages"]:
-        msg = "no message came back while it was measured"
+        msg = "nothing came back while it was measured"
         raise MeasurementError(msg)
     return Figures(
         found["messages"] / found["cpu_seconds"],
         found["messages"] / found["seconds"],
         found["p50_us"],
         found["p99_us"],
-    )
-
-
-def _http_figures(log: Path, output: str, seconds: int, cpu: float) -> Figures:
-    lines = [line.split("\t") for line in log.read_text().splitlines()]
-    # h2load notes 0 for an HTTP/1.1 response without a reason phrase.
-    latencies = sorted(int(line[2]) for line in lines if line[1] in {"200", "0"})
-    refused = [line[1] for line in lines if line[1] not in {"200", "0"}]
-    # Requests under way at the end of the time are logged as failed, or not at all.
-    if not latencies or any(status != "-1" for status in refused):
-        msg = f"h2load: {output.strip()[-300:]}"
-        raise MeasurementError(msg)
-    if len(refused) > len(latencies) / 100:
-        msg = f"h2load: {len(refused)} of {len(lines)} requests failed"
-        raise MeasurementError(msg)
-    return Figures(
-        len(latencies) / cpu,
-        len(latencies) / seconds,
-        float(latencies[len(latencies) // 2]),
-        float(latencies[len(latencies) * 99 // 100]),
     )

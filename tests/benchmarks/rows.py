@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tests.benchmarks.servers import HTTP_H1, HTTP_H2, WS_H1, WS_H2
+from tests.benchmarks.servers import ASGI_APP, HTTP_H1, HTTP_H2, WS_H1, WS_H2
 
 
 class Row(NamedTuple):
@@ -13,8 +13,11 @@ class Row(NamedTuple):
         group: the script that it belongs to.
         wire: what a server has to serve.
         tls: whether over TLS.
-        words: options of the load generator, or of h2load for the HTTP rows.
+        words: options of the load generator.
         unit: what is counted.
+        app: what the ASGI servers serve, a module of ``peers``; on any but the first
+            no other server can be measured.
+        framework: what has to be installed for ``app``.
     """
 
     name: str
@@ -23,11 +26,25 @@ class Row(NamedTuple):
     tls: bool
     words: str
     unit: str
+    app: str = ASGI_APP
+    framework: str = ""
 
     @property
     def h2(self) -> bool:
         """Whether over HTTP/2."""
         return self.wire in {WS_H2, HTTP_H2}
+
+
+def _requests(
+    name: str, group: str, h1: str, h2: str, unit: str = "requests", framework: str = ""
+) -> tuple[Row, Row, Row]:
+    """Rows of requests: ``name`` has a place for the wire."""
+    app = f"{framework}_app" if framework else ASGI_APP
+    return (
+        Row(name.format("h1"), group, HTTP_H1, False, h1, unit, app, framework),
+        Row(name.format("h1s"), group, HTTP_H1, True, h1, unit, app, framework),
+        Row(name.format("h2"), group, HTTP_H2, True, h2, unit, app, framework),
+    )
 
 
 def _on_all_wires(
@@ -39,6 +56,14 @@ def _on_all_wires(
         Row(f"h2-{name}", group, WS_H2, True, h2, unit),
     )
 
+
+_EIGHT = "--connections 8"
+_HUNDRED = "--connections 4 --streams 25"
+_UPLOAD = "--post /upload --size 1048576"
+_DOWNLOAD = "--get /bytes/1048576=1048576"
+# a page of 20 KB, and what it shows: 2 to 100 KB, as style sheets, scripts, images
+_PAGE_SIZES = (20, 2, 3, 5, 8, 12, 20, 30, 45, 70, 100)
+_PAGE = "--vary " + " ".join(f"--get /bytes/{n}000={n}000" for n in _PAGE_SIZES)
 
 ROWS = (
     *_on_all_wires(
@@ -90,6 +115,44 @@ ROWS = (
         "--connections 1000 --path /fan-out --fan-out",
         "--connections 20 --streams 50 --path /fan-out --fan-out",
     ),
-    Row("http-h1s", "http", HTTP_H1, True, "--h1 -c 8", "requests"),
-    Row("http-h2", "http", HTTP_H2, True, "-c 4 -m 25", "requests"),
+    *_requests("http-{}", "http", f"{_EIGHT} --get /=13", f"{_HUNDRED} --get /=13"),
+    *_requests(
+        "http-{}-var",
+        "http",
+        f"{_EIGHT} --vary --get /items/*=13",
+        f"{_HUNDRED} --vary --get /items/*=13",
+    ),
+    *_requests(
+        "starlette-{}",
+        "frameworks",
+        f"{_EIGHT} --get /=13",
+        f"{_HUNDRED} --get /=13",
+        framework="starlette",
+    ),
+    *_requests(
+        "fastapi-{}",
+        "frameworks",
+        f"{_EIGHT} --get /=27",
+        f"{_HUNDRED} --get /=27",
+        framework="fastapi",
+    ),
+    *_requests(
+        "upload-{}",
+        "transfer",
+        f"--connections 4 {_UPLOAD}",
+        f"--connections 1 --streams 4 {_UPLOAD}",
+    ),
+    *_requests(
+        "download-{}",
+        "transfer",
+        f"--connections 4 {_DOWNLOAD}",
+        f"--connections 1 --streams 4 {_DOWNLOAD}",
+    ),
+    *_requests(
+        "page-{}",
+        "transfer",
+        f"--connections 6 {_PAGE}",
+        f"--connections 2 --streams 10 {_PAGE}",
+        unit="pages",
+    ),
 )

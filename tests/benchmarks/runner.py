@@ -1,6 +1,8 @@
 """The command line that the benchmarks share.
 
-Servers take turns within a round: a busy minute of the machine hits all of them.
+Servers take turns within a round, and every second round goes the other way: a busy
+minute of the machine hits all of them, so they are compared round by round. To measure
+on another Python, or another OpenSSL, start this there: servers run on the same one.
 """
 
 import argparse
@@ -8,6 +10,7 @@ import json
 import os
 import platform
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -16,11 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from tako.native.loops import NATIVE
 from tests.benchmarks import report
 from tests.benchmarks.measure import Bench, Figures, MeasurementError
 from tests.benchmarks.report import Cell
 from tests.benchmarks.rows import ROWS, Row
-from tests.benchmarks.servers import SERVERS, Server, installed
+from tests.benchmarks.servers import SERVERS, Server, missing, versions
 from tests.benchmarks.tools import UnavailableError, cores
 
 
@@ -41,8 +45,7 @@ def main(group: str | None = None, arguments: Sequence[str] | None = None) -> in
 def _main(group: str | None, options: argparse.Namespace) -> int:
     rows = [row for row in ROWS if group in {None, row.group}]
     rows = _chosen(rows, options.rows, "row")
-    servers = [server for server in SERVERS if installed(server)]
-    servers = _chosen(servers, options.only, "server")
+    servers = _chosen(SERVERS, options.only, "server")
     with tempfile.TemporaryDirectory(prefix="tako-bench-") as name:
         try:
             bench = Bench(Path(name), options.seconds)
@@ -50,6 +53,7 @@ def _main(group: str | None, options: argparse.Namespace) -> int:
             _say(f"skipped: {error}")
             return 77
         run = _Run(bench, options)
+        servers = [server for server in servers if run.has(server.name, server.modules)]
         for row in rows:
             run.row(row, servers)
     run.finish()
@@ -65,6 +69,7 @@ class _Run:
     def __init__(self, bench: Bench, options: argparse.Namespace) -> None:
         self._bench = bench
         self._rounds: int = options.rounds
+        self._reference: str = options.reference
         self._json: str | None = options.json
         self._markdown: bool = options.markdown
         self._circumstances = (
@@ -79,32 +84,45 @@ class _Run:
             if not self._markdown:
                 _say(report.heading())
 
+    def has(self, name: str, modules: Sequence[str]) -> bool:
+        """Tell whether ``modules`` are installed, and note if ``name`` is skipped."""
+        absent = missing(modules)
+        if absent:
+            self._problems.append(
+                f"{name}: skipped: not installed: {', '.join(absent)}"
+            )
+        return not absent
+
     def row(self, row: Row, servers: Sequence[Server]) -> None:
+        if row.framework and not self.has(row.name, [row.framework]):
+            return
         fitting = [
             server
             for server in servers
             if row.wire in server.wires
             and (not server.groups or row.group in server.groups)
+            and not (row.framework and server.native)
         ]
         found: dict[str, list[Figures]] = {server.name: [] for server in fitting}
         for number in range(self._rounds):
-            for server in fitting:
+            for server in reversed(fitting) if number % 2 else fitting:
                 if len(found[server.name]) == number:  # has not failed before
                     self._round(row, server, found[server.name])
         cells = [
-            Cell(row, name, figures)
-            for name, figures in found.items()
-            if len(figures) == self._rounds
+            Cell(row, server.name, found[server.name], server.native)
+            for server in fitting
+            if len(found[server.name]) == self._rounds
         ]
         self._cells += cells
         if cells and self._json != "-" and not self._markdown:
-            _say(report.row_lines(cells))
+            _say(report.row_lines(cells, self._reference))
 
     def finish(self) -> None:
         """Print and write what needs all rows."""
         document = {
             "circumstances": self._circumstances,
-            "cells": report.as_json(self._cells),
+            "cells": report.as_json(self._cells, self._reference),
+            "not first": report.not_first(self._cells),
             "problems": self._problems,
         }
         if self._json == "-":
@@ -114,17 +132,13 @@ class _Run:
             Path(self._json).write_text(f"{json.dumps(document, indent=1)}\n")
         if self._cells and self._markdown:
             _say(report.markdown_table(self._cells))
-        for problem in self._problems:
-            _say(problem)
+        for line in (*report.not_first(self._cells), *self._problems):
+            _say(line)
 
     def _round(self, row: Row, server: Server, figures: list[Figures]) -> None:
         _progress(f"{row.name} {server.name}")
         try:
             figures.append(self._bench.measure(row, server))
-        except UnavailableError as error:
-            problem = f"{row.name}: skipped: {error}"
-            if problem not in self._problems:
-                self._problems.append(problem)
         except MeasurementError as error:
             self._problems.append(f"{row.name} {server.name}: FAILED: {error}")
             self.failed = True
@@ -144,10 +158,14 @@ def _chosen(known: Sequence[Named], names: str | None, what: str) -> list[Named]
 
 
 def _circumstances() -> str:
+    packages = [name for server in SERVERS for name in server.modules if name != "tako"]
+    packages += ["uvloop", *(row.framework for row in ROWS if row.framework)]
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, one process, {cores()}, "
-        f"load average {os.getloadavg()[0]:.1f}"
+        f"{platform.system()} {platform.release()}, one process, {cores()}, "
+        f"load average {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
+        f"{ssl.OPENSSL_VERSION}, tako with {'compiled' if NATIVE else 'Python'} byte "
+        f"loops, {versions(packages)}"
     )
 
 
@@ -169,6 +187,12 @@ def _parser(group: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--rows", metavar="ROW,ROW", help="these rows only")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3, help="to take medians of")
+    parser.add_argument(
+        "--reference",
+        metavar="SERVER",
+        default="tako",
+        help="what ratios are to; the first of a row without it [default: tako]",
+    )
     parser.add_argument("--json", metavar="FILE", help="write JSON, too; -: only that")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     return parser

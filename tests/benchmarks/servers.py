@@ -1,5 +1,6 @@
 """The servers to compare: how to start each, and which wires it serves."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -9,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PEERS = "tests.benchmarks.peers"
+ASGI_APP = "asgi_app"  # the module of PEERS that most rows serve
 READY_LIMIT = 20.0  # seconds for a server to answer its first request
 
 WS_H1, WS_H2, HTTP_H1, HTTP_H2 = "ws-h1", "ws-h2", "http-h1", "http-h2"
@@ -30,31 +32,53 @@ class Server(NamedTuple):
 
     Attributes:
         name: what the table calls it.
-        module: what has to be installed.
-        words: the ``python -m`` command, with ``{port}``.
+        modules: what has to be installed.
+        words: the ``python -m`` command, with ``{port}``; of ASGI servers, ``{app}``.
         tls: what is added to it for TLS, with ``{chain}`` and ``{key}``.
         wires: what it can serve.
         groups: the groups of rows it appears in; empty: all.
+        plain: what is added to ``words`` without TLS.
     """
 
     name: str
-    module: str
+    modules: tuple[str, ...]
     words: str
     tls: str
     wires: frozenset[str]
     groups: frozenset[str] = frozenset()
+    plain: str = ""
+
+    @property
+    def native(self) -> bool:
+        """Whether it serves handlers of its own kind, and not the ASGI app."""
+        return "{app}" not in self.words
 
 
 _FILES = "{chain} {key}"
+_PEM = "--certfile {chain} --keyfile {key}"
+_SSL = "--ssl-certfile {chain} --ssl-keyfile {key}"
+_UVICORN = (
+    "uvicorn --loop uvloop --ws websockets-sansio --ws-per-message-deflate false"
+    " --no-access-log --log-level error --port {port}"
+)
 _ALL = frozenset({WS_H1, WS_H2, HTTP_H1, HTTP_H2})
 _TAKO = f"{PEERS}.serve_tako {{port}}"
-_ASGI = f"{PEERS}.asgi_app:app"
+_ASGI = f"{PEERS}.{{app}}:app"
+_MANY = 2**30  # requests on a connection, where a server closes it after some
 
 SERVERS = (
-    Server("tako", "tako", _TAKO, _FILES, _ALL),
+    Server("tako", ("tako",), _TAKO, _FILES, _ALL),
+    Server(
+        "tako-asgi",
+        ("tako", "click"),
+        f"tako.cli serve {_ASGI} --bind 127.0.0.1:{{port}} --h2-max-requests {_MANY}",
+        "--cert {chain} --key {key}",
+        _ALL,
+        plain="--plain",
+    ),
     Server(
         "tako-trio",
-        "trio",
+        ("tako", "trio"),
         _TAKO + " --trio",
         _FILES,
         _ALL,
@@ -62,64 +86,82 @@ SERVERS = (
     ),
     Server(
         "tako-options",
-        "tako",
+        ("tako",),
         _TAKO + " --all-options",
         _FILES,
         _ALL,
         frozenset({"idle"}),
     ),
     Server(
-        "hypercorn",
-        "hypercorn",
-        f"hypercorn -k uvloop -c {Path(__file__).parent}/peers/hypercorn.toml"
-        f" -b 127.0.0.1:{{port}} {_ASGI}",
-        "--certfile {chain} --keyfile {key}",
+        "h2corn",
+        ("h2corn",),
+        f"h2corn --loop uvloop --no-access-log --bind 127.0.0.1:{{port}} {_ASGI}",
+        _PEM,
         _ALL,
     ),
     Server(
+        "granian",
+        ("granian",),
+        "granian --interface asgi --loop uvloop --workers 1 --no-access-log"
+        f" --log-level error --port {{port}} {_ASGI}",
+        "--ssl-certificate {chain} --ssl-keyfile {key}",
+        frozenset({WS_H1, HTTP_H1, HTTP_H2}),
+    ),
+    Server(
         "uvicorn",
-        "uvicorn",
-        "uvicorn --loop uvloop --http httptools --ws websockets-sansio"
-        " --ws-per-message-deflate false --no-access-log --log-level error"
-        f" --port {{port}} {_ASGI}",
-        "--ssl-certfile {chain} --ssl-keyfile {key}",
+        ("uvicorn", "httptools", "websockets"),
+        f"{_UVICORN} --http httptools {_ASGI}",
+        _SSL,
         frozenset({WS_H1, HTTP_H1}),
     ),
     Server(
+        "uvicorn-zttp",
+        ("uvicorn", "zttp", "websockets"),
+        f"{_UVICORN} --http zttp --http2 {_ASGI}",
+        _SSL,
+        frozenset({HTTP_H1, HTTP_H2}),
+    ),
+    Server(
+        "hypercorn",
+        ("hypercorn",),
+        f"hypercorn -k uvloop -c {Path(__file__).parent}/peers/hypercorn.toml"
+        f" -b 127.0.0.1:{{port}} {_ASGI}",
+        _PEM,
+        _ALL,
+    ),
+    Server(
         "websockets",
-        "websockets",
+        ("websockets",),
         f"{PEERS}.serve_websockets {{port}}",
         _FILES,
         frozenset({WS_H1}),
     ),
     Server(
         "aiohttp",
-        "aiohttp",
+        ("aiohttp",),
         f"{PEERS}.serve_aiohttp {{port}}",
         _FILES,
         frozenset({WS_H1, HTTP_H1}),
     ),
     Server(
         "picows",
-        "picows",
+        ("picows",),
         f"{PEERS}.serve_picows {{port}}",
         _FILES,
         frozenset({WS_H1}),
     ),
-    Server(
-        "granian",
-        "granian",
-        "granian --interface asgi --loop uvloop --workers 1 --no-access-log"
-        f" --log-level error --port {{port}} {_ASGI}",
-        "--ssl-certificate {chain} --ssl-keyfile {key}",
-        frozenset({WS_H1, HTTP_H1, HTTP_H2}),
-    ),
 )
 
 
-def installed(server: Server) -> bool:
-    """Tell whether this interpreter can run ``server``."""
-    return importlib.util.find_spec(server.module) is not None
+def missing(modules: Iterable[str]) -> list[str]:
+    """Return which of ``modules`` this interpreter does not have."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def versions(names: Iterable[str]) -> str:
+    """Name the versions of the packages that are installed, each once."""
+    found = dict.fromkeys(name for name in names if not missing([name]))
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in found)
 
 
 class ServerError(Exception):
@@ -140,16 +182,23 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(
-    server: Server, certificate: Certificate, directory: Path, *, tls: bool
+    server: Server,
+    certificate: Certificate,
+    directory: Path,
+    *,
+    tls: bool,
+    app: str = ASGI_APP,
 ) -> Iterator[Running]:
     """Run ``server`` on its core, in a session of its own, until the block ends.
+
+    An ASGI server serves ``app``, a module of ``peers``.
 
     Raises:
         ServerError: it ended, or did not answer in time.
     """
     port, stderr = free_port(), directory / f"{server.name}.stderr"
-    text = f"{server.words} {server.tls}" if tls else server.words
-    words = text.format(port=port, **certificate._asdict()).split()
+    text = f"{server.words} {server.tls if tls else server.plain}"
+    words = text.format(port=port, app=app, **certificate._asdict()).split()
     with pinned(SERVER_CORE), stderr.open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", *words],

@@ -4,8 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -102,9 +101,3 @@ def family(process: int) -> list[int]:
         for task in Path(f"/proc/{parent}/task").iterdir():
             found += map(int, (task / "children").read_text().split())
     return found
-
-
-def cpu_seconds(processes: Iterable[int]) -> float:
-    """Return the CPU time that ``processes`` have used, to the nanosecond."""
-    # Linux's encoding of a process's CPU clock, as clock_getcpuclockid(3) returns it
-    return sum(time.clock_gettime(~process << 3 | 2) for process in processes)

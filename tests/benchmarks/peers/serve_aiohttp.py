@@ -2,6 +2,7 @@
 
 import ssl
 import sys
+from functools import cache
 
 import uvloop
 from aiohttp import WSMsgType, web
@@ -36,6 +37,22 @@ async def root(request: web.Request) -> web.StreamResponse:
     return web.Response(text="Hello, World!")
 
 
+async def upload(request: web.Request) -> web.Response:
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+    return web.Response(text=str(size))
+
+
+@cache
+def filled(size: str) -> bytes:
+    return bytes(int(size))
+
+
+async def some_bytes(request: web.Request) -> web.Response:
+    return web.Response(body=filled(request.match_info["size"]))
+
+
 def main() -> None:
     port, *files = sys.argv[1:]
     tls = None
@@ -45,6 +62,9 @@ def main() -> None:
     app = web.Application()
     app.router.add_get("/", root)
     app.router.add_get("/fan-out", websocket)
+    app.router.add_get("/items/{id}", root)
+    app.router.add_get("/bytes/{size}", some_bytes)
+    app.router.add_post("/upload", upload)
     web.run_app(
         app,
         host="127.0.0.1",

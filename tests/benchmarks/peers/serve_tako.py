@@ -1,12 +1,14 @@
 """tako under load. Usage: serve_tako.py PORT [CHAIN KEY] [--trio] [--all-options].
 
-``/`` echoes and says hello; ``/fan-out`` echoes text and sends binary to every client.
+``/`` echoes and says hello, as does ``/items/{id}``; ``/fan-out`` echoes text and sends
+binary to every client; ``/upload`` counts bytes, ``/bytes/{size}`` sends them.
 """
 
 import sys
+from functools import cache
 
 import tako
-from tako import Request, Router, ServerConfig, TakoWs, WebSocket, WsKeepAlive
+from tako import Request, Response, Router, ServerConfig, TakoWs, WebSocket, WsKeepAlive
 
 
 ALL_OPTIONS = "--all-options" in sys.argv
@@ -49,6 +51,27 @@ async def root(request: Request) -> TakoWs | str:
     )
 
 
+async def item(_request: Request) -> str:
+    return "Hello, World!"
+
+
+async def upload(request: Request) -> str:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+    return str(size)
+
+
+@cache
+def filled(size: str) -> bytes:
+    return bytes(int(size))
+
+
+async def some_bytes(request: Request) -> Response:
+    headers = {"content-type": "application/octet-stream"}
+    return Response(headers=headers, body=filled(request.path_params["size"]))
+
+
 async def fan_out_route(request: Request) -> TakoWs:
     return TakoWs(request, fan_out)
 
@@ -58,6 +81,9 @@ async def main() -> None:
     router = Router()
     router.get("/", root)
     router.get("/fan-out", fan_out_route)
+    router.get("/items/{id}", item)
+    router.get("/bytes/{size}", some_bytes)
+    router.post("/upload", upload)
     listener = await tako.bind(f"127.0.0.1:{port}")
     if files:
         await tako.serve_tls(listener, router, *files, config=MANY_REQUESTS)
