@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,14 +79,26 @@ class Bench:
             MeasurementError: the server failed.
         """
         try:
-            with running(
-                server, self._certificate, self._directory, tls=row.tls, app=row.app
-            ) as target:
-                return self._loaded(row, target)
+            with self.serving(row, server) as target:
+                return self.loaded(row, target)
         except (ServerError, OSError) as error:
             raise MeasurementError(str(error)) from error
 
-    def _loaded(self, row: Row, target: Running) -> Figures:
+    def serving(self, row: Row, server: Server) -> AbstractContextManager[Running]:
+        """Run ``server`` as ``row`` wants it.
+
+        Raises:
+            ServerError: it ended, or did not answer in time.
+        """
+        files, where = self._certificate, self._directory
+        return running(server, files, where, tls=row.tls, app=row.app)
+
+    def loaded(self, row: Row, target: Running) -> Figures:
+        """Return the figures of one round on a server that runs.
+
+        Raises:
+            MeasurementError: the server failed.
+        """
         words = [
             *row.words.split(),
             f"--seconds={0 if '--idle' in row.words else self._seconds}",

@@ -93,6 +93,12 @@ class _Run:
             )
         return not absent
 
+    def _fails(self, row: Row, server: Server) -> bool:
+        names, why = server.fails
+        if row.name in names:
+            self._problems.append(f"{row.name} {server.name}: skipped: {why}")
+        return row.name in names
+
     def row(self, row: Row, servers: Sequence[Server]) -> None:
         if row.framework and not self.has(row.name, [row.framework]):
             return
@@ -102,6 +108,7 @@ class _Run:
             if row.wire in server.wires
             and (not server.groups or row.group in server.groups)
             and not (row.framework and server.native)
+            and not self._fails(row, server)
         ]
         found: dict[str, list[Figures]] = {server.name: [] for server in fitting}
         for number in range(self._rounds):
