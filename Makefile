@@ -15,6 +15,7 @@
 #   make siege        every attack on every runtime and wire, cut at every byte: an hour or more
 #   make conformance  Autobahn (needs its wstest)
 #   make bench        measure beside other servers (BENCH_ARGS adds options; --help lists them)
+#                     (PYTHON=... VENV=.venv-other: on another Python, with its OpenSSL)
 #   make soak         half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
 #   make architecture draw which folder imports which
 #

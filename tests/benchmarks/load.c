@@ -137,6 +137,8 @@ static void die(const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  for (char *at = text; *at; at++)           /* what a server sent may be in it */
+    if (*at < ' ' || *at > '~' || *at == '"' || *at == '\\') *at = '?';
   printf("{\"error\": \"%s\"}\n", text);
   exit(1);
 }
@@ -858,6 +860,17 @@ static void response_received(struct socket *socket, const uint8_t *block, size_
   socket_opened(socket);
 }
 
+static void send_rest(struct socket *socket) {
+  if (options.mode == REQUESTS) send_body(socket);
+  else send_held(socket);
+}
+
+/* Send what waited for the connection's window, or for larger windows of all streams. */
+static void send_all_rest(struct connection *connection) {
+  for (int i = 0; i < options.streams && connection->held_sockets; i++)
+    send_rest(&connection->sockets[i]);
+}
+
 static void settings_received(struct connection *connection, const uint8_t *payload,
                               size_t size) {
   int extended = 0;
@@ -878,7 +891,10 @@ static void settings_received(struct connection *connection, const uint8_t *payl
     }
   }
   send_frame(connection, FRAME_SETTINGS, 1, 0, NULL, 0);
-  if (connection->phase != AWAITING_SERVER) return;
+  if (connection->phase != AWAITING_SERVER) {
+    send_all_rest(connection);
+    return;
+  }
   connection->phase = RUNNING;
   if (options.mode == REQUESTS) {
     begin_requests(connection);
@@ -886,11 +902,6 @@ static void settings_received(struct connection *connection, const uint8_t *payl
   }
   if (!extended) die("no SETTINGS_ENABLE_CONNECT_PROTOCOL");
   open_h2(connection);
-}
-
-static void send_rest(struct socket *socket) {
-  if (options.mode == REQUESTS) send_body(socket);
-  else send_held(socket);
 }
 
 static void credit_received(struct connection *connection, uint32_t stream,
@@ -903,8 +914,7 @@ static void credit_received(struct connection *connection, uint32_t stream,
     return;
   }
   connection->send_window += credit;
-  for (int i = 0; i < options.streams && connection->held_sockets; i++)
-    send_rest(&connection->sockets[i]);
+  send_all_rest(connection);
 }
 
 static void frame_received(struct connection *connection, const uint8_t *head,

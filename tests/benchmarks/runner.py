@@ -129,7 +129,7 @@ class _Run:
         document = {
             "circumstances": self._circumstances,
             "cells": report.as_json(self._cells, self._reference),
-            "not first": report.not_first(self._cells),
+            "not_first": report.not_first(self._cells),
             "problems": self._problems,
         }
         if self._json == "-":

@@ -194,6 +194,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n"
 WRONG_RESPONSES: dict[str, tuple[Answer, str]] = {
     "another status": ((b"HTTP/1.1 500 x\r\ncontent-length: 8\r\n\r\n",), "1.1 500"),
     "another size": ((b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",), "size: 9"),
+    "no status": ((b'HTTP/1.1\t"\\\r\n\r\n',), "but HTTP/1.1????"),
     "no size": ((b"HTTP/1.1 200 OK\r\n\r\n",), "no Content-Length"),
     "a goodbye": ((OK, b"Connection: close\r\n\r\n"), "wants to close"),
     "a second response": ((OK, b"\r\n", bytes(9)), "more bytes"),
