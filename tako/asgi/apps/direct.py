@@ -62,7 +62,7 @@ class Direct(Responding):
 
     async def _pass_head(self, response: Response) -> None:
         self.response = response
-        self.unwanted = not await self._writer.begin(response)
+        self.unwanted: bool = not await self._writer.begin(response)
 
     async def _pass_chunk(self, data: bytes) -> None:
         exchange = self.exchange
