@@ -13,6 +13,10 @@ entry that comes up early is put back at its true time.
 Stale entries, of closed deadlines and behind an earlier one, are counted; when they are
 more than half of the heap it is built again without them.
 
+A deadline and what it calls refer to each other, and the connection and its deadlines
+do. ``Deadline.close`` cuts the one, ``clear`` the other; what is set or made after
+``clear`` never fires.
+
 Invariants: a set deadline has at least one heap entry that is not later than it; a heap
 of more than ``_FEW`` entries has at most two for each deadline that is not closed.
 """
@@ -20,6 +24,8 @@ of more than ``_FEW`` entries has at most two for each deadline that is not clos
 import heapq
 from collections.abc import Callable
 from itertools import count
+
+from tako.core.callbacks import nothing
 
 
 _FEW = 16  # entries that are not worth a new heap
@@ -52,7 +58,7 @@ class Deadline:
         An entry may stay in the heap for a while; the function need not.
         """
         self.when = None
-        self._callback = _never
+        self._callback = nothing
         before, self._entry = self._entry, _CLOSED
         if before not in {None, _CLOSED}:
             self._owner.outlived(1)
@@ -80,14 +86,10 @@ class Deadline:
         return False
 
 
-def _never() -> None:
-    """Stand in for the function of a closed deadline."""
-
-
 class Deadlines:
     """All deadlines of one connection."""
 
-    __slots__ = ("_changed", "_heap", "_order", "_outlived")
+    __slots__ = ("_changed", "_cleared", "_heap", "_order", "_outlived")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """Make an empty set; ``changed`` is called when an earlier deadline came in."""
@@ -95,13 +97,16 @@ class Deadlines:
         self._heap: list[tuple[float, int, Deadline]] = []
         self._order = count()
         self._outlived = 0  # stale entries: no deadline owns them
+        self._cleared = False
 
     def new(self, callback: Callable[[], None]) -> Deadline:
         """Return a deadline, not set yet, that will call ``callback``."""
-        return Deadline(self, callback)
+        return Deadline(self, nothing if self._cleared else callback)
 
     def push(self, when: float, deadline: Deadline) -> None:
         """Add a heap entry; for ``Deadline.set``."""
+        if self._cleared:
+            return
         earlier = not self._heap or when < self._heap[0][0]
         heapq.heappush(self._heap, (when, next(self._order), deadline))
         if earlier:
@@ -129,5 +134,8 @@ class Deadlines:
                 deadline.fire()
 
     def clear(self) -> None:
-        """Forget all deadlines: the connection is over."""
+        """Forget all deadlines, and whom to tell: the connection is over."""
+        self._cleared = True
+        self._changed = nothing
         self._heap.clear()
+        self._outlived = 0

@@ -79,6 +79,10 @@ class HalfClosed(Generic[AnyExchange]):
             self._pause = _FIRST
             self._see()
 
+    def close(self) -> None:
+        """Watch no longer: the connection is lost."""
+        self._deadline.close()
+
     def _look(self) -> None:
         if not any(True for _ in self._exchanges()):
             return  # the rest is written and closed in order

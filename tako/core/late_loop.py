@@ -12,6 +12,7 @@ Invariant: a timer is put off once for each time that it is set.
 import logging
 from collections.abc import Callable
 
+from tako.core.callbacks import nothing
 from tako.core.loop import Runtime, Timer
 
 
@@ -51,6 +52,11 @@ class PatientTimer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """Cancel, and release the function: it is not called any more."""
+        self.cancel()
+        self._callback = nothing
 
     def _at(self, when: float) -> None:
         self._when = when

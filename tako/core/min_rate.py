@@ -113,6 +113,10 @@ class OutputWatch:
         """
         self._waited = False
 
+    def close(self) -> None:
+        """Watch no longer: the connection is lost."""
+        self._deadline.close()
+
     def emptied(self) -> bool:
         """Tell whether no output waits now, and none did at the call before."""
         before, self._waited = self._waited, self._unsent() > 0

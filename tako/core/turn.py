@@ -19,6 +19,8 @@ Invariant: while ``over`` or something is put off, a call of ``_next`` is pendin
 
 from collections.abc import Callable
 
+from tako.core.callbacks import nothing
+
 
 _UNITS = 256  # until the clock starts: a third of a millisecond at most
 _STEP = 64  # between looks at the clock
@@ -35,6 +37,7 @@ class Turn:
 
     __slots__ = (
         "_call_soon",
+        "_closed",
         "_due",
         "_go_on",
         "_left",
@@ -68,13 +71,20 @@ class Turn:
         self._call_soon = call_soon
         self._go_on = go_on
         self._length = length
-        self._stop = stop or _nothing
+        self._stop = stop or nothing
         self._left = _UNITS
         self._until = 0.0
         self._pending = False  # the loop will call ``_next``
         self._due = False  # and that is to call ``_go_on``
         self._sinks: dict[Callable[[], None], None] = {}  # an ordered set
+        self._closed = False
         self.over: bool = False
+
+    def close(self) -> None:
+        """Let go of the connection, which is lost, and of the sinks that wait."""
+        self._closed = True
+        self._go_on = self._stop = nothing
+        self._sinks.clear()
 
     @property
     def waiting(self) -> bool:
@@ -88,6 +98,8 @@ class Turn:
 
     def later(self, sink: Callable[[], None]) -> None:
         """Call ``sink`` in the next turn that has time for it; twice is once."""
+        if self._closed:
+            return
         self._sinks[sink] = None
         self.put_off()
 
@@ -135,12 +147,4 @@ class Turn:
 
 def endless() -> Turn:
     """Return a turn that is never over, for work that is bounded otherwise."""
-    return Turn(float, _never, _nothing)
-
-
-def _never(_: Callable[[], None]) -> None:
-    """Stand in for ``call_soon``: an endless turn has no next one."""
-
-
-def _nothing() -> None:
-    """Stand in for ``go_on`` and ``stop``: there is no connection to call."""
+    return Turn(float, nothing, nothing)  # no next one, and no connection to call

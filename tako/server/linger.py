@@ -40,6 +40,10 @@ class Linger:
         if self._dropped > _MAX_DROPPED:
             self._connection.abort()
 
+    def close(self) -> None:
+        """Wait no longer: the connection is lost."""
+        self._deadline.close()
+
     def _reached(self) -> None:
         """Give up waiting for the peer's FIN, unless the peer takes our output."""
         connection = self._connection

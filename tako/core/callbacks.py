@@ -1,0 +1,10 @@
+"""``nothing``: stands in for a callback that was let go of.
+
+Parts of a connection call each other, and so refer to each other. One that is over puts
+``nothing`` in the place of its callbacks: then reference counts free them all. It still
+has every method; what it would have called is no more.
+"""
+
+
+def nothing(*_: object) -> None:
+    """Do nothing."""
