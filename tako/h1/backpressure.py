@@ -23,6 +23,7 @@ deadline of the rate is set exactly while it is *running*.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tako.core.callbacks import nothing
 from tako.core.seams import Connection, Pause, ServerConnection
 
 
@@ -94,6 +95,11 @@ class BodyRate:
         self._paused = False
         self._since = None
         self._deadline.set(None)
+
+    def close(self) -> None:
+        """Watch no body any more, and let go of the engine: the connection is lost."""
+        self._deadline.close()
+        self._too_slow = nothing
 
     def _run(self) -> None:
         self._paused = False
@@ -200,6 +206,12 @@ class ReadGate:
         """Stop asking the kernel: the connection closes."""
         if self._deadline is not None:
             self._deadline.set(None)
+
+    def close(self) -> None:
+        """Ask no more, and let go of the engine: the connection is lost."""
+        if self._deadline is not None:
+            self._deadline.close()
+        self._left = nothing
 
     def _watch(self) -> None:
         if self._deadline is None:

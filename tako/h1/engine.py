@@ -137,6 +137,10 @@ class HeadClock:
         """Stop the time: no head is due."""
         self._deadline.set(None)
 
+    def close(self) -> None:
+        """Stop for good, and let go of the engine: the connection is lost."""
+        self._deadline.close()
+
     def _start(self, timeout: float | None) -> None:
         self._deadline.set(
             None if timeout is None else self._connection.time() + timeout
@@ -447,6 +451,7 @@ class H1Engine:
         exchange, self._exchange = self._exchange, None
         self.close()
         self._out.clear()
+        self._release()
         if exchange is None:
             return
         answered = exchange.over and not exchange.cut_off
@@ -458,6 +463,15 @@ class H1Engine:
             exchange.task.cancel()
         if exchange.handler_ended:
             exchange.release()
+
+    def _release(self) -> None:
+        """Have the parts let go of the engine, so that no cycle keeps it."""
+        self._clock.close()
+        self._rate.close()
+        self._gate.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     # ------------------------------------------------------------------- sending
 
