@@ -55,6 +55,7 @@ class H2Engine:
         "_checked",
         "_connection",
         "_eof",
+        "_half_closed_watch",
         "_head",
         "_late_bodies",
         "_lifecycle",
@@ -109,6 +110,7 @@ class H2Engine:
         self._lifecycle = Lifecycle(self, connection, self._output)
         self._late_bodies = LateBodies(connection)
         self._watch = Watch(connection, self.exchanges, self._too_slow)
+        self._half_closed_watch: HalfClosed[H2Exchange] | None = None  # made at FIN
 
     # seams.Engine ------------------------------------------------------------------
 
@@ -153,22 +155,32 @@ class H2Engine:
         self._lifecycle.silenced()
         for exchange in self.exchanges.values():
             exchange.body.leave()
-        HalfClosed(
+        self._half_closed_watch = HalfClosed(
             self._connection,
             self.exchanges.values,
             self._too_slow,
             self._lifecycle.probe,
-        ).start()
+        )
+        self._half_closed_watch.start()
 
     def connection_lost(self) -> None:
         """Tell every exchange that the transport is gone."""
-        self._reader.stop()
-        self.backlog = False
-        self.closing = True
+        if self._lifecycle.phase is H2Phase.LOST:
+            return
+        self.close()
         self.cut_all()
-        self._lifecycle.stop_timers()
-        self._watch.stop()
-        self._output.take()
+        self._release()
+
+    def _release(self) -> None:
+        """Have the parts let go of the engine, so that no cycle keeps it."""
+        self._lifecycle.close()
+        self._reader.close()
+        self._output.close()
+        self._late_bodies.close()
+        self._watch.close()
+        if self._half_closed_watch is not None:
+            self._half_closed_watch.close()
+            self._half_closed_watch = None
 
     def data_to_send(self) -> bytes:
         """Return what is queued; see ``seams.Engine``."""

@@ -182,6 +182,11 @@ class Output:
         frames.clear()
         return data
 
+    def close(self) -> None:
+        """Forget everything that was to be sent: the connection is lost."""
+        self.frames.clear()
+        self._turns.clear()
+
     def limit_frames(self, size: int) -> None:
         """Send no payload larger than ``size`` bytes, which the peer may change."""
         self.frame_size = min(size, _LARGEST_FRAME)

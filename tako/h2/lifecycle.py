@@ -9,7 +9,7 @@ connection closes when no stream is left; in ``CALMING`` and ``LINGERING`` also 
 time is up.
 
 Invariants: ``_enter`` alone sets ``phase``; no GOAWAY names a later stream than one
-before it.
+before it; once *lost* the engine is not called.
 """
 
 import enum
@@ -56,19 +56,30 @@ class H2Phase(enum.IntEnum):
     """The same, for some seconds, because the peer resets too much."""
     LINGERING = 5
     """The connection is broken: nothing is read, what is open has a moment to end."""
+    LOST = 6
+    """The transport is gone."""
 
 
 _NEXT: dict[H2Phase, frozenset[H2Phase]] = {
     H2Phase.SERVING: frozenset(
-        {H2Phase.DRAINING, H2Phase.PEER_LEAVES, H2Phase.CALMING, H2Phase.LINGERING}
+        {
+            H2Phase.DRAINING,
+            H2Phase.PEER_LEAVES,
+            H2Phase.CALMING,
+            H2Phase.LINGERING,
+            H2Phase.LOST,
+        }
     ),
-    H2Phase.DRAINING: frozenset({H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}),
+    H2Phase.DRAINING: frozenset(
+        {H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING, H2Phase.LOST}
+    ),
     H2Phase.PEER_LEAVES: frozenset(
-        {H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING}
+        {H2Phase.REFUSING, H2Phase.CALMING, H2Phase.LINGERING, H2Phase.LOST}
     ),
-    H2Phase.REFUSING: frozenset({H2Phase.CALMING, H2Phase.LINGERING}),
-    H2Phase.CALMING: frozenset({H2Phase.LINGERING}),
-    H2Phase.LINGERING: frozenset(),
+    H2Phase.REFUSING: frozenset({H2Phase.CALMING, H2Phase.LINGERING, H2Phase.LOST}),
+    H2Phase.CALMING: frozenset({H2Phase.LINGERING, H2Phase.LOST}),
+    H2Phase.LINGERING: frozenset({H2Phase.LOST}),
+    H2Phase.LOST: frozenset(),
 }
 
 
@@ -210,7 +221,7 @@ class Lifecycle:
 
     def fail(self, code: int) -> None:
         """End the connection with an error; what can be answered, is."""
-        if self.phase is H2Phase.LINGERING:
+        if self.phase >= H2Phase.LINGERING:
             return
         self._enter(H2Phase.LINGERING)
         self.stop_timers()
@@ -228,6 +239,18 @@ class Lifecycle:
         self._ping_deadline.set(None)
         self._ping_sent = False  # what is still heard sets none again
         self._end_deadline.set(None)
+
+    def close(self) -> None:
+        """Let go of the engine, once: the connection is lost."""
+        self._enter(H2Phase.LOST)
+        for deadline in (
+            self._idle_deadline,
+            self._ack_deadline,
+            self._end_deadline,
+            self._ping_deadline,
+        ):
+            deadline.close()
+        del self._engine  # nothing calls it in this phase
 
     # Inside -----------------------------------------------------------------------
 

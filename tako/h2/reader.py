@@ -165,6 +165,12 @@ class FrameReader:
         self._lane.clear()
         self._deadline.set(None)
 
+    def close(self) -> None:
+        """Stop, and let go of the engine, once: the connection is lost."""
+        self.stop()
+        self._deadline.close()
+        del self._engine  # what has stopped does not call it
+
     def open_lane(self, exchange: H2Stream, inbox: Inbox | None) -> None:
         """Let DATA of an accepted tunnel bypass the engine."""
         if self._express:

@@ -23,6 +23,7 @@ Invariant: ``LateBodies`` waits only for streams that are not closed.
 
 from collections.abc import Callable, Mapping
 
+from tako.core.callbacks import nothing
 from tako.core.error_code import ErrorCode
 from tako.core.min_rate import TICK, MinRate, countable, min_rate_of
 from tako.core.seams import ServerConnection
@@ -86,9 +87,10 @@ class Watch:
             self._looked = self._connection.time()
             self._deadline.set(self._looked + TICK)
 
-    def stop(self) -> None:
-        """The connection is over."""
-        self._deadline.set(None)
+    def close(self) -> None:
+        """Watch no longer, and let go of the engine: the connection is lost."""
+        self._deadline.close()
+        self._expired = nothing
         self._watched.clear()
 
     def _look(self) -> None:
@@ -167,6 +169,10 @@ class LateBodies:
         """Reset all of them now."""
         self._deadline.set(None)
         self._reset_until(float("inf"))
+
+    def close(self) -> None:
+        """Reset none of them: the connection is lost."""
+        self._deadline.close()
 
     def _due(self) -> None:
         self._reset_until(self._connection.time())
