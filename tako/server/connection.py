@@ -22,9 +22,9 @@ rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the 
 turn: the sinks, the engine, TLS, and only behind all of their bytes the end of the
 peer's data.
 
-Invariants: ``_engine`` is set once; after *lost* nothing is read or written; exactly
-one timer is armed while a deadline is set; an exception of the code above never leaves
-this class: it costs this connection only.
+Invariants: ``_engine`` is set once, until the socket is gone; after *lost* nothing is
+read or written; exactly one timer is armed while a deadline is set; an exception of the
+code above never leaves this class: it costs this connection only.
 """
 
 import enum
@@ -33,7 +33,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from tako.config import ServerConfig
-from tako.core.deadlines import Deadlines
+from tako.core.deadlines import Deadline, Deadlines
 from tako.core.error_code import ErrorCode
 from tako.core.late_loop import PatientTimer
 from tako.core.loop import Clock, Runtime, Task, Transport
@@ -193,6 +193,7 @@ class TcpConnection:
         self._running: dict[Exchange, Task] = {} if running is None else running
         self._engine: Engine | None = None
         self._transport: Transport | None = None
+        self._handshake: Deadline | None = None  # while TLS is negotiated
         self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits
         self.state: ConnectionState = ConnectionState.HANDSHAKING
@@ -211,13 +212,13 @@ class TcpConnection:
     def connection_made(self, transport: Transport) -> None:
         """Start: with the engine, or with the TLS handshake and its deadline."""
         self._transport = transport
-        self._handshake = self.deadlines.new(self._handshake_late)
         if self._closed:  # the drain began before the transport was there
             transport.abort()
         elif self._pipe is None:
             self._open(None)
             self._flush_now()
         else:
+            self._handshake = self.deadlines.new(self._handshake_late)
             self._handshake.set(self.time() + self.config.tls_handshake_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -263,14 +264,12 @@ class TcpConnection:
         self._transport = None
         if self.state is not ConnectionState.LOST:
             self._enter(ConnectionState.LOST)
-        self._timer.cancel()
         try:
             if self._engine is not None:
                 self._engine.connection_lost()
         except Exception:
             _logger.exception("connection from %s", self._peer)
-        self._pipe = None  # large, and an exchange that refers to us may live on
-        self.deadlines.clear()
+        self._release()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -381,11 +380,13 @@ class TcpConnection:
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Drop the connection; ``connection_lost`` follows."""
+        """Drop the connection; ``connection_lost`` follows if there is a transport."""
         if self.state is not ConnectionState.LOST:
             self._enter(ConnectionState.LOST)
         if self._transport is not None:
             self._transport.abort()
+        else:
+            self._release()
 
     # What the server calls ---------------------------------------------------------
 
@@ -410,6 +411,21 @@ class TcpConnection:
         self.state = state
         self._closed = state >= ConnectionState.LINGERING
         _logger.debug("connection from %s is %s", self._peer, state.name)
+
+    def _release(self) -> None:
+        """Let go of all that refers to us, so that no cycle keeps us.
+
+        An exchange may refer to us, and call, for as long as its handler runs.
+        """
+        self._timer.close()
+        self.turn.close()
+        self.deadlines.clear()
+        self._end_handshake()
+        if self._linger is not None:
+            self._linger.close()
+        if self.output is not None:
+            self.output.close()
+        self._engine = self._pipe = self._linger = self.output = None
 
     def _turn(self, step: Callable[..., object], *args: object) -> None:
         """Run ``step``; what it queues leaves together afterwards."""
@@ -528,15 +544,21 @@ class TcpConnection:
         if pipe is None:
             return False
         if pipe.established:
-            self._handshake.set(None)
+            self._end_handshake()
             self._open(pipe.alpn)
             return True
         if pipe.failed:
-            self._handshake.set(None)
+            self._end_handshake()
             _logger.debug("TLS error from %s: %s", self._peer, pipe.error)
             self._tell(pipe.complaint)
             self.close()
         return False
+
+    def _end_handshake(self) -> None:
+        """Take the time off the handshake: it is over."""
+        if self._handshake is not None:
+            self._handshake.close()
+            self._handshake = None
 
     def _tell(self, complaint: str | None) -> None:
         if complaint is not None and self._complain is not None:

@@ -307,6 +307,7 @@ class Service:
         try:
             await self._runtime.attach(sock, connection)
         except OSError:
+            connection.abort()
             sock.close()
             self._lost(connection)
         except BaseException as error:

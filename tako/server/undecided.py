@@ -101,7 +101,8 @@ class Undecided:
             return
         if protocol is not None:
             self._over = True
-            self._timer.cancel()
+            self._timer.close()
+            self._transport = None
             self._on_decided(self, transport, protocol)
         elif self.detector.awaited != self._awaited:
             self._set_timer()
@@ -116,7 +117,8 @@ class Undecided:
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed, and tell the service."""
         self._over = True
-        self._timer.cancel()
+        self._timer.close()
+        self._transport = None
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -132,7 +134,7 @@ class Undecided:
     def abort(self) -> None:
         """Drop the connection; ``connection_lost`` follows."""
         self._over = True
-        self._timer.cancel()
+        self._timer.close()
         if self._transport is not None:
             self._transport.abort()
 
