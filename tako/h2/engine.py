@@ -425,6 +425,7 @@ class H2Engine:
             return
         exchange = H2Exchange(self, self._connection, self._output, stream_id)
         exchange.body.discard()
+        exchange.body.release()  # it gives no credit: the window bounds what comes
         self._open(exchange, ended=ended)
         exchange.answer(refusal.status, refusal.body)
 
@@ -467,12 +468,13 @@ class H2Engine:
 
     def _abandon(self, exchange: H2Exchange) -> None:
         """Cancel the handler of a request that needs no answer any more."""
-        if exchange.task is None and exchange in self._requests:
-            self._requests.remove(exchange)  # its handler never started
-            self.handler_ended()
         exchange.body.leave()
         exchange.sink.deliver_eof(Disconnected())
-        if exchange.task is not None and not exchange.tunnel:
+        if exchange.task is None:
+            if exchange in self._requests:
+                self._requests.remove(exchange)  # its handler never starts
+                exchange.ended()
+        elif not exchange.tunnel:
             exchange.task.cancel()
 
     def _cut_incomplete(self) -> None:
