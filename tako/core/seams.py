@@ -331,7 +331,11 @@ class Engine(Protocol):
         ...
 
     def connection_lost(self) -> None:
-        """End all: the transport is gone. Sinks get ``deliver_eof(Disconnected())``."""
+        """End all: the transport is gone. Sinks get ``deliver_eof(Disconnected())``.
+
+        The connection does not call again; exchanges may, while their handlers run.
+        The engine's parts let go of it, so that nothing but they keeps it.
+        """
         ...
 
     def data_to_send(self) -> bytes:

@@ -6,6 +6,7 @@ connection in memory, so that no byte of a socket or a client is in the numbers.
 """
 
 import gc
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -26,6 +27,7 @@ from tako.runtime import current
 from tako.server.connection import ConnectionState, TcpConnection
 from tako.server.undecided import Undecided
 from tako.tls.pipe import TlsPipe
+from tests.conftest import Serve
 from tests.support.after_loss import calls_of_exchange
 from tests.support.asgi_apps import Receive, Scope, Send, respond
 from tests.support.garbage import garbage
@@ -63,7 +65,7 @@ async def echo(ws: WebSocket) -> None:
             return
 
 
-def socket(request: Request) -> TakoWs:
+def open_socket(request: Request) -> TakoWs:
     return TakoWs(request, echo)
 
 
@@ -137,7 +139,7 @@ def served(kind: str) -> Router | AsgiApp:
     if kind == "handlers":
         router.get("/", hello)
         router.get("/stream", numbers)
-        router.get("/ws", socket)
+        router.get("/ws", open_socket)
         router.post("/early", hello)
         router.post("/waits", waits)
         router.post("/stays", stays)
@@ -406,6 +408,21 @@ ENDS = [
 ]
 
 
+SERVERS = {
+    "TcpConnection",
+    "H1Engine",
+    "H2Engine",
+    "FrameReader",
+    "Lifecycle",
+    "Deadline",
+    "Deadlines",
+    "Turn",
+    "PatientTimer",
+    "ServerTlsPipe",
+    "TrioTransport",
+}
+
+
 def alive() -> Counter[str]:
     """Count what there is of connections, garbage or not."""
     kinds = (TcpConnection, Undecided, H1Engine, H2Engine, TlsPipe)
@@ -504,3 +521,24 @@ def test_a_handshake_that_does_not_end_leaves_nothing(
             assert {each: left[each] for each in steps if left[each] != NOTHING} == {}
 
     run_on(runtime, main)
+
+
+def test_connections_over_sockets_leave_nothing_of_the_server(serve: Serve) -> None:
+    """As above; what the client and the loop itself leave is theirs."""
+    app = served("handlers")
+    assert isinstance(app, Router)
+    with garbage() as left:
+        server = serve(app)
+        for _ in range(3):
+            with server.connect() as connection:
+                assert connection.request("GET", "/").status == 200
+            with server.connect() as connection:
+                ws = connection.websocket("/ws")
+                ws.send(b"to and fro")
+                assert ws.receive()
+            with socket.create_connection(server.address) as sock:
+                sock.sendall(bytes(100))  # nonsense, on every wire
+        server.shut_down()
+        server.join()
+        del server
+    assert not left.types & SERVERS
