@@ -99,8 +99,8 @@ def in_pieces(
     if status in (204, 205, 304) or exchange.request.method == "HEAD":
         exchange.send_headers(status, headers, end=True)
         return
-    if not headers:
-        headers = [(b"content-length", b"%d" % len(body))]
+    if b"content-length" not in dict(headers):
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
     exchange.send_headers(status, headers)
     if not exchange.over:
         exchange.send_data(body, end=True)
