@@ -15,9 +15,8 @@ class Row(NamedTuple):
         tls: whether over TLS.
         words: options of the load generator.
         unit: what is counted.
-        app: what the ASGI servers serve, a module of ``peers``; on any but the first
-            no other server can be measured.
-        framework: what has to be installed for ``app``.
+        framework: what the app of the ASGI servers is written with, if with anything;
+            no other server is measured then.
     """
 
     name: str
@@ -26,7 +25,6 @@ class Row(NamedTuple):
     tls: bool
     words: str
     unit: str
-    app: str = ASGI_APP
     framework: str = ""
 
     @property
@@ -34,16 +32,20 @@ class Row(NamedTuple):
         """Whether over HTTP/2."""
         return self.wire in {WS_H2, HTTP_H2}
 
+    @property
+    def app(self) -> str:
+        """The module of ``peers`` that ASGI servers serve."""
+        return f"{self.framework}_app" if self.framework else ASGI_APP
+
 
 def _requests(
     name: str, group: str, h1: str, h2: str, unit: str = "requests", framework: str = ""
 ) -> tuple[Row, Row, Row]:
     """Rows of requests: ``name`` has a place for the wire."""
-    app = f"{framework}_app" if framework else ASGI_APP
     return (
-        Row(name.format("h1"), group, HTTP_H1, False, h1, unit, app, framework),
-        Row(name.format("h1s"), group, HTTP_H1, True, h1, unit, app, framework),
-        Row(name.format("h2"), group, HTTP_H2, True, h2, unit, app, framework),
+        Row(name.format("h1"), group, HTTP_H1, False, h1, unit, framework),
+        Row(name.format("h1s"), group, HTTP_H1, True, h1, unit, framework),
+        Row(name.format("h2"), group, HTTP_H2, True, h2, unit, framework),
     )
 
 
