@@ -96,8 +96,18 @@ def _line(cell: Cell, other: Cell) -> str:
     )
 
 
-def markdown_table(cells: Sequence[Cell]) -> str:
-    """Return a table with a column for each server; p99 in brackets, the best bold."""
+def markdown_tables(cells: Sequence[Cell]) -> str:
+    """Return a table of the WebSocket rows and one of the requests.
+
+    A server has a column: its figure, bold where that is the best, and p99 in brackets.
+    """
+    sides = (
+        [cell for cell in cells if cell.row.http is http] for http in (False, True)
+    )
+    return "\n\n".join(_table(side) for side in sides if side)
+
+
+def _table(cells: Sequence[Cell]) -> str:
     labels = list(dict.fromkeys(cell.label for cell in cells))
     lines = [
         f"| | {' | '.join(labels)} |",

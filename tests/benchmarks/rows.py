@@ -33,6 +33,11 @@ class Row(NamedTuple):
         return self.wire in {WS_H2, HTTP_H2}
 
     @property
+    def http(self) -> bool:
+        """Whether requests are counted, and not WebSockets or their messages."""
+        return self.wire in {HTTP_H1, HTTP_H2}
+
+    @property
     def app(self) -> str:
         """The module of ``peers`` that ASGI servers serve."""
         return f"{self.framework}_app" if self.framework else ASGI_APP

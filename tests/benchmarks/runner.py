@@ -138,7 +138,7 @@ class _Run:
         if self._json is not None:
             Path(self._json).write_text(f"{json.dumps(document, indent=1)}\n")
         if self._cells and self._markdown:
-            _say(report.markdown_table(self._cells))
+            _say(report.markdown_tables(self._cells))
         for line in (*report.not_first(self._cells), *self._problems):
             _say(line)
 

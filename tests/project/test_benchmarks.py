@@ -18,14 +18,7 @@ from hpack import Decoder
 from tests.benchmarks import measure, report, router, runner, tools
 from tests.benchmarks.measure import Bench, Figures, MeasurementError
 from tests.benchmarks.rows import ROWS, Row
-from tests.benchmarks.servers import (
-    HTTP_H1,
-    HTTP_H2,
-    SERVERS,
-    Running,
-    Server,
-    missing,
-)
+from tests.benchmarks.servers import SERVERS, Running, Server, missing
 from tests.support.children import run_child
 from tests.support.peer_io import TIMEOUT
 
@@ -105,7 +98,7 @@ def test_opening_and_idling_have_figures_of_their_own(bench: Bench) -> None:
     assert idle.per_second is None
 
 
-REQUESTS = [row for row in ROWS if row.wire in {HTTP_H1, HTTP_H2}]
+REQUESTS = [row for row in ROWS if row.http]
 
 
 class Servers:
@@ -446,7 +439,9 @@ def test_the_report_says_where_tako_is_not_first() -> None:
         "tako is not first: h1-idle (h2corn 0.50 x)",
         "tako-asgi is not first: http-h1 (h2corn 2.00 x)",
     ]
-    assert "| http-h1 | **30** () | 10 () | 20 () |" in report.markdown_table(cells)
+    sockets, requests = report.markdown_tables(cells).split("\n\n")
+    assert "| h1-idle | 8.0 KiB | **4.0 KiB** |" in sockets
+    assert "| http-h1 | **30** () | 10 () | 20 () |" in requests
 
 
 @pytest.mark.usefixtures("one_round")
