@@ -105,7 +105,7 @@ class Timer(Protocol):
 class Task(Protocol):
     """A running async function, started by ``Runtime.spawn``."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Cancel it by its runtime's rules; a no-op once it has ended."""
         ...
 
@@ -142,7 +142,7 @@ class Runtime(Protocol):
         """
         ...
 
-    def call_soon(self, callback: Callable[[], None], /) -> None:
+    def call_soon(self, callback: Callable[[], None], /) -> object:
         """Call ``callback`` once the callbacks that are due have run."""
         ...
 

@@ -24,7 +24,7 @@ Everything here is synchronous; bytes flow by method call, never through a queue
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tako.config import ServerConfig, WireConfig
@@ -134,7 +134,7 @@ class Exchange(Protocol):
         """
         ...
 
-    async def writable_again(self) -> None:
+    def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``.
 
         Cancel safety: safe.

@@ -53,7 +53,7 @@ class Turn:
     def __init__(
         self,
         time: Callable[[], float],
-        call_soon: Callable[[Callable[[], None]], None],
+        call_soon: Callable[[Callable[[], None]], object],
         go_on: Callable[[], None],
         length: float = DEFAULT_LENGTH,
         stop: Callable[[], None] | None = None,

@@ -11,7 +11,7 @@ exchange that is cut off.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
@@ -151,9 +151,9 @@ class H1Exchange:
     error_delay: float = 0.0
     """0: on HTTP/1.1 an error need not wait; see ``seams.Exchange``."""
 
-    async def writable_again(self) -> None:
+    def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``. Cancel safety: safe."""
-        await self.body.writable_again()
+        return self.body.writable_again()
 
     # ------------------------------------------------------------ the response
 

@@ -13,13 +13,13 @@ Invariant: once ``over``, or while the end waits for its window, the response is
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
-from tako.core.seams import Connection, Sink
+from tako.core.seams import Connection
 from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
@@ -82,7 +82,6 @@ class H2Exchange(H2Stream):
     )
 
     request: Request
-    sink: Sink
     head_sent: bool
     """A final head was queued."""
 
@@ -154,9 +153,9 @@ class H2Exchange(H2Stream):
         settled = self.peer_ended or self.awaits_handler or self.closed
         return 0.0 if settled else _ERROR_DELAY
 
-    async def writable_again(self) -> None:
+    def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``. Cancel safety: safe."""
-        await self.body.writable_again()
+        return self.body.writable_again()
 
     # Application to network -------------------------------------------------------
 

@@ -237,7 +237,7 @@ class TokenBucket:
         self._left = min(self._size, refilled) - tokens
         if self._left >= 0:
             return True
-        self._left = 0
+        self._left = 0.0
         return False
 
 

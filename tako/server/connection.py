@@ -29,20 +29,18 @@ code above never leaves this class: it costs this connection only.
 
 import enum
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Callable
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadline, Deadlines
-from tako.core.error_code import ErrorCode
 from tako.core.late_loop import PatientTimer
 from tako.core.loop import Clock, Runtime, Task, Transport
 from tako.core.min_rate import OutputWatch
 from tako.core.seams import Engine, Exchange, Pause
 from tako.core.states import check_transition
 from tako.core.turn import Turn
-from tako.errors import consists_of
 from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
+from tako.server.contained import Handler, contained
 from tako.server.detect import Protocol
 from tako.server.engines import Engines
 from tako.server.linger import Linger
@@ -52,8 +50,6 @@ from tako.tls.server_pipe import ServerTlsPipe
 
 
 _logger = logging.getLogger("tako.server")
-
-Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 _FEW_WRITES = 256  # between looks at whether they wait
 _LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
@@ -455,7 +451,7 @@ class TcpConnection:
             return False
         for exchange in exchanges:
             exchange.task = self._running[exchange] = _BEGINNING
-            task = self.runtime.begin(self._run, exchange)
+            task = self.runtime.begin(contained, self._handler, exchange, self._running)
             if exchange in self._running:  # else it is answered
                 self._running[exchange] = task
                 if exchange.task is _BEGINNING:  # else its handler has seen to that
@@ -515,28 +511,6 @@ class TcpConnection:
             if self._input_ended and not self._closed:
                 self._receive_eof()
         self.resume_reading(Pause.BACKLOG)
-
-    async def _run(self, exchange: Exchange) -> None:
-        """Run the handler of one exchange; if it raises, that ends the exchange only.
-
-        The pipeline answers exceptions of handlers; what arrives here is a cancellation
-        or a bug of tako.
-        """
-        try:
-            await self._handler(exchange)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            cancelled = consists_of(error, self.runtime.cancelled)
-            if exchange in self._running:  # else it is answered
-                exchange.reset(
-                    ErrorCode.CANCEL if cancelled else ErrorCode.INTERNAL_ERROR
-                )
-            if cancelled:
-                raise
-            _logger.exception("handler of %s failed", exchange.request.path)
-        finally:
-            self.answered(exchange)
 
     def _handshaken(self) -> bool:
         """Go on with the TLS handshake; tell whether the engine can take over."""

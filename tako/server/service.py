@@ -30,7 +30,8 @@ from tako.proxy.policy import ProxyPolicy
 from tako.routing.https_redirect import https_redirect
 from tako.runtime import ServerRuntime
 from tako.server.certificate_watch import watch_certificates
-from tako.server.connection import Handler, TcpConnection
+from tako.server.connection import TcpConnection
+from tako.server.contained import Handler
 from tako.server.detect import (
     ListenerProtocol,
     Protocol as WireProtocol,

@@ -30,8 +30,6 @@ class ServerTlsPipe(TlsPipe):
 
     __slots__ = ("_reader", "_settings")
 
-    complaint: str | None
-
     def __init__(
         self,
         tls: TlsSettings,
