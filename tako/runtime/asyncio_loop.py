@@ -17,6 +17,7 @@ from collections.abc import (
     Generator,
 )
 from inspect import CORO_CREATED, getcoroutinestate
+from types import CoroutineType
 from typing import Any, cast
 
 from tako.core.loop import AsyncFunction, Receiver, Task, Timer, Transport
@@ -103,9 +104,7 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self.time: Callable[[], float] = self._loop.time
-        self.call_soon: Callable[[Callable[[], None]], None] = cast(
-            "Callable[[Callable[[], None]], None]", self._loop.call_soon
-        )
+        self.call_soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
 
     @staticmethod
     def signal() -> AsyncioSignal:
@@ -249,8 +248,15 @@ async def sleep(delay: float, /) -> None:
 
 
 def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
-    """Return what an async function returned, typed as the coroutine that it is."""
-    return cast("Coroutine[Any, Any, object]", awaitable)
+    """Return what an async function returned, as a coroutine that tells its state.
+
+    One that a compiler made (mypyc, Cython) does not tell whether it has begun.
+    """
+    return awaitable if isinstance(awaitable, CoroutineType) else _awaited(awaitable)
+
+
+async def _awaited(awaitable: Awaitable[object]) -> object:
+    return await awaitable
 
 
 def _fileno(transport: Transport) -> int:
@@ -355,4 +361,4 @@ def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
         else:
             factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_coroutine(main(*args)))
+        return runner.run(cast("Coroutine[Any, Any, object]", main(*args)))

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,25 @@ def waiting(signal_: Any) -> int:
         return len(signal_._waiters)
     first = signal_._waiter
     return len(signal_._others or ()) + (first is not None and not first.done())
+
+
+class Compiled(Coroutine[Any, Any, None]):
+    """A coroutine as compilers make them: with no frame, nor anything of its state."""
+
+    def __init__(self, source: Coroutine[Any, Any, None]) -> None:
+        self._source = source
+
+    def send(self, value: object) -> Any:
+        return self._source.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._source.throw(error[-1] if len(error) == 1 else error[1])
+
+    def close(self) -> None:
+        self._source.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._source.__await__()
 
 
 class TestSignals:
@@ -299,25 +318,39 @@ class TestTasks:
         assert ended == ["task"]
 
     @pytest.mark.parametrize("verb", ["spawn", "begin"])
+    @pytest.mark.parametrize("compiled", [False, True])
     def test_one_cancelled_at_once_has_begun_all_the_same(
-        self, runtime: RuntimeName, verb: str
+        self, runtime: RuntimeName, verb: str, *, compiled: bool
     ) -> None:
         # what it was given to look after it can only give back in its ``finally``
         async def main(served: ServerRuntime) -> None:
-            ended: list[str] = []
+            steps: list[str] = []
 
-            async def task() -> None:
+            async def interpreted() -> None:
+                steps.append("began")
                 try:
                     await served.sleep(NEVER)
+                    steps.append("went on")
                 finally:
-                    ended.append("task")
+                    steps.append("ended")
+
+            def task() -> Awaitable[None]:
+                return Compiled(interpreted()) if compiled else interpreted()
 
             start = getattr(served, verb)
             start(task).cancel()
+            await served.finished()
+            assert steps == ["began", "ended"]
             start(task)
             served.cancel_tasks()
             await served.finished()
-            assert ended == ["task", "task"]
+            assert steps == ["began", "ended"] * 2
+            handle = start(task)
+            await turns(served)
+            handle.cancel()
+            handle.cancel()
+            await served.finished()
+            assert steps == ["began", "ended"] * 3
 
         on(runtime, main)
 
