@@ -1,11 +1,15 @@
 """tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers.
 
 What only some programs need is in ``tako.tls`` (certificates), ``tako.proxy`` (the
-PROXY protocol) and ``tako.asgi``.
+PROXY protocol) and ``tako.asgi``; ``tako.native.status()`` says what runs compiled.
 """
 
 import sys
 
+from tako import native  # before the rest, see there
+
+
+# isort: split
 from tako import asgi, proxy, tls
 from tako.config import AcceptBackoff, ServerConfig
 from tako.core.log_lines import escape_in_logs
@@ -148,7 +152,7 @@ __all__ = [  # noqa: RUF022 - by theme
 
 def _adopt_names() -> None:
     """Show, document and pickle names as what users import them as."""
-    for module in (sys.modules[__name__], asgi, proxy, tls):
+    for module in (sys.modules[__name__], asgi, native, proxy, tls):
         for name in module.__all__:
             value = getattr(module, name)
             if getattr(value, "__module__", "").startswith("tako."):

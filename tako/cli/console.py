@@ -8,8 +8,9 @@ from tako.tls.files import HINT
 
 
 def version() -> str:
-    """Return tako's version."""
-    return str(importlib.import_module("tako").__version__)
+    """Return tako's version, and what of it runs compiled."""
+    tako = importlib.import_module("tako")
+    return f"{tako.__version__} ({tako.native.status()})"
 
 
 class CliError(click.ClickException):

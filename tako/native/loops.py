@@ -1,11 +1,10 @@
 """The loops over bytes that decide tako's speed: native where built, else Python.
 
-``TAKO_PURE=1`` in the environment forces the Python twin. Both behave the same, except
+``TAKO_PURE=1`` in the environment hides the native twin. Both behave the same, except
 for speed; property tests hold them equal. What they do is described in ``pure``.
 """
 
 import contextlib
-import os
 
 from tako.native import pure
 from tako.native.pure import (
@@ -21,19 +20,18 @@ from tako.native.pure import (
 )
 
 
-if os.environ.get("TAKO_PURE") != "1":
-    with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
-        from tako.native.speedups import (  # type: ignore[assignment]
-            Inbox,
-            decode_huffman,
-            encode_data_frame,
-            encode_frame,
-            scan_frames,
-            split_frames,
-            take_data,
-            unmask,
-            weigh,
-        )
+with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
+    from tako.native.speedups import (  # type: ignore[assignment]
+        Inbox,
+        decode_huffman,
+        encode_data_frame,
+        encode_frame,
+        scan_frames,
+        split_frames,
+        take_data,
+        unmask,
+        weigh,
+    )
 
 NATIVE: bool = unmask is not pure.unmask
 """Whether the native twin is in use."""

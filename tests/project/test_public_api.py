@@ -1,4 +1,4 @@
-"""The public API is ``tako.__all__`` and that of three namespaces; a file shows it.
+"""The public API is ``tako.__all__`` and that of four namespaces; a file shows it.
 
 A change of ``public_api.txt`` is a change for users: it belongs into CHANGELOG.md.
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import tako
-from tako import asgi, proxy, tls
+from tako import asgi, native, proxy, tls
 
 
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 ROOT = Path(__file__).parents[2]
 PUBLIC = {
     name if module is tako else f"{module.__name__}.{name}": (module, name)
-    for module in (tako, asgi, proxy, tls)
+    for module in (tako, asgi, native, proxy, tls)
     for name in module.__all__
 }
 OWN = [
@@ -39,7 +39,7 @@ def test_what_is_public_is_the_snapshot() -> None:
 def test_all_and_the_snapshot_name_everything_once() -> None:
     expected = SNAPSHOT.read_text().split()
     assert expected == sorted(set(expected))
-    for module in (tako, asgi, proxy, tls):
+    for module in (tako, asgi, native, proxy, tls):
         assert len(module.__all__) == len(set(module.__all__))
     names = [name for _, name in PUBLIC.values()]
     assert sorted(names) == sorted(set(names))
