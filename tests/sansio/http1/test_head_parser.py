@@ -10,6 +10,7 @@ from tako.h1.request_head import check_head
 from tako.http.headers import RawHeader
 from tako.http.request_head import RequestHead
 from tests.support.h1_peer import H1Peer
+from tests.support.interpreted import interpreted
 
 
 def take(data: bytes, config: ServerConfig | None = None) -> RequestHead | None:
@@ -430,6 +431,7 @@ def test_checks_do_not_rely_on_the_parser(fields: list[RawHeader]) -> None:
     assert caught.value.status == 400
 
 
+@interpreted
 def test_head_that_two_readers_read_differently_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,6 +12,7 @@ from tako.core.response_state import ResponseState
 from tako.errors import LocalProtocolError
 from tako.h2 import H2Exchange, response_head
 from tako.h2.frames import DATA, HEADERS
+from tako.http.date import HttpDate
 from tako.http.headers import RawHeader
 from tests.support.h2wire import (
     CONNECT,
@@ -36,7 +37,7 @@ Seen: TypeAlias = tuple[list[tuple[int, int, bytes]], str, ResponseState, int]
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop the clock: answers are compared."""
-    monkeypatch.setattr(response_head, "http_date", lambda: b"today")
+    monkeypatch.setattr(response_head, "http_date", HttpDate(lambda: 784111777.0))
 
 
 class TestStates:

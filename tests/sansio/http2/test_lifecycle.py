@@ -22,6 +22,7 @@ from tests.support.h2wire import (
     data,
     settings,
 )
+from tests.support.interpreted import interpreted
 
 
 FIRST = Frame(GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))
@@ -318,6 +319,7 @@ class TestPhases:
         answer(exchange)
         assert peer.engine.closing
 
+    @interpreted
     def test_the_content_of_a_goaway_is_passed_on(
         self, peer: Peer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

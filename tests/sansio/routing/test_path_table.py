@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from tako.errors import ConfigError
 from tako.routing import path_table
 from tako.routing.path_table import PathTable, parse_path
+from tests.support.interpreted import interpreted
 
 
 def table(*paths: str) -> PathTable[str]:
@@ -180,6 +181,7 @@ def test_values_of_abandoned_branches_are_forgotten() -> None:
     assert find(paths, "/xo.y/4") is None
 
 
+@interpreted
 def test_a_lookup_visits_no_node_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     depth = 6
     choices = itertools.product((True, False), repeat=depth)

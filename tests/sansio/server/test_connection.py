@@ -483,17 +483,12 @@ class TestReading:
     ) -> None:
         order: list[object] = []
 
-        class Engine(H1Engine):
-            """Puts off its input twice."""
+        def put_off_twice(engine: H1Engine, data: bytes) -> Sequence[H1Exchange]:
+            order.append(data)
+            engine.backlog = len(order) < 5
+            return ()
 
-            __slots__ = ()
-
-            def receive_data(self, data: bytes) -> Sequence[H1Exchange]:
-                order.append(data)
-                self.backlog = len(order) < 5
-                return ()
-
-        monkeypatch.setitem(ENGINES, "http/1.1", Engine)
+        monkeypatch.setattr(H1Engine, "receive_data", put_off_twice)
         open_ = Open()
 
         def other() -> None:
