@@ -20,13 +20,18 @@ from importlib.machinery import (
 __all__ = ["status"]
 
 
-class _SourceFinder:
+class SourceFinder:
     """Finds the source of a module of tako where a shared object would win."""
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: object = None
     ) -> ModuleSpec | None:
+        """Return where the source of ``name`` is, ``None`` outside of tako.
+
+        Raises:
+            ModuleNotFoundError: there is a shared object only.
+        """
         if not name.startswith("tako."):
             return None
         spec = PathFinder.find_spec(name, path)
@@ -41,7 +46,7 @@ class _SourceFinder:
 
 
 if os.environ.get("TAKO_PURE") == "1":
-    sys.meta_path.insert(0, _SourceFinder)
+    sys.meta_path.insert(0, SourceFinder)
 
 
 def status() -> str:
