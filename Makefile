@@ -11,6 +11,7 @@
 #   make cover        the tests without I/O, with branch coverage and its floor
 #   make all          style, types, cover, test: what .ci/run runs on the newest Python
 #
+#   make compiled     the tests without I/O and the integration tests, on a compiled wheel
 #   make security     the attacks alone, which are a part of the suite
 #   make siege        every attack on every runtime and wire, cut at every byte: an hour or more
 #   make conformance  Autobahn (needs its wstest)
@@ -58,7 +59,7 @@ endef
 export DEMO_HELP
 
 .DEFAULT_GOAL := help
-.PHONY: all architecture bench conformance cover demo help own quick quick-frames quick-others \
+.PHONY: all architecture bench compiled conformance cover demo help own quick quick-frames quick-others \
 	security setup setup-all siege soak style test types
 
 help:
@@ -139,6 +140,24 @@ types: $(VENV)/dev.stamp
 cover: $(VENV)/test.stamp
 	@$(BIN)/coverage run -m pytest -m "not slow" $(PYTEST_ARGS) tests/sansio
 	@$(BIN)/coverage report
+
+# No source of tako lies beside the tests, so they take what is installed
+WHEEL = build/wheel
+compiled: $(BIN)/python
+	@rm -rf $(WHEEL)
+	@mkdir -p $(WHEEL)/source $(WHEEL)/beside
+	@tar -cf - --exclude='*.so' tako setup.py pyproject.toml README.md LICENSE \
+		| tar -xf - -C $(WHEEL)/source
+	@tar -cf - --exclude=node_modules tests examples certs setup.py pyproject.toml \
+		| tar -xf - -C $(WHEEL)/beside
+	@TAKO_COMPILE=1 $(PIP) wheel --no-deps --wheel-dir $(WHEEL) $(WHEEL)/source
+	@$(BIN)/python -m venv $(WHEEL)/venv
+	@$(WHEEL)/venv/bin/python -m pip --quiet --quiet --disable-pip-version-check \
+		install "$$(echo $(WHEEL)/*.whl)[test]"
+	@cd $(WHEEL)/beside && ../venv/bin/python -c \
+		'from tako.native import status; assert status() == "native byte loops, compiled modules", status()'
+	@cd $(WHEEL)/beside && ../venv/bin/python -m pytest -m "not slow" $(PYTEST_ARGS) \
+		tests/sansio tests/integration tests/conformance
 
 conformance: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.conformance.autobahn
