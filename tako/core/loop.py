@@ -142,11 +142,11 @@ class Runtime(Protocol):
         """
         ...
 
-    def call_soon(self, callback: Callable[[], None], /) -> object:
+    def call_soon(self, callback: Callable[[], object], /) -> object:
         """Call ``callback`` once the callbacks that are due have run."""
         ...
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` at ``when``, a time in seconds as ``time`` has it."""
         ...
 

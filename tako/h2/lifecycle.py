@@ -91,6 +91,7 @@ def idle_timeout(config: WireConfig) -> float:
 class Lifecycle:
     """The phases of one connection."""
 
+    __deletable__ = ("_engine",)  # for the compiler: ``close`` deletes it
     __slots__ = (
         "_ack_deadline",
         "_connection",

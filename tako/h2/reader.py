@@ -79,6 +79,7 @@ _GOAWAY = struct.Struct(">II")  # RFC 9113 §6.8
 class FrameReader:
     """Reads frames for one connection."""
 
+    __deletable__ = ("_engine",)  # for the compiler: ``close`` deletes it
     __slots__ = (
         "_block",
         "_budget",

@@ -104,7 +104,7 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self.time: Callable[[], float] = self._loop.time
-        self.call_soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
+        self.call_soon: Callable[[Callable[[], object]], object] = self._loop.call_soon
 
     @staticmethod
     def signal() -> AsyncioSignal:
@@ -142,7 +142,7 @@ class AsyncioRuntime:
     else:
         begin = spawn
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` at ``when``, in seconds of ``time``."""
         return self._loop.call_at(when, callback)
 

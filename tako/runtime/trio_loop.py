@@ -76,8 +76,8 @@ class TrioTimer:
 
     __slots__ = ("callback",)
 
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback: Callable[[], None] | None = callback
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
         """Do not make the call."""
@@ -96,7 +96,7 @@ class TrioRuntime:
         self._nursery = nursery
         self._scopes: set[trio.CancelScope] = set()
         self._ended = TrioSignal()
-        self._soon: list[Callable[[], None]] = []
+        self._soon: list[Callable[[], object]] = []
         self._soon_due = TrioSignal()
         self._timers: list[tuple[float, int, TrioTimer]] = []
         self._order = count()
@@ -113,7 +113,7 @@ class TrioRuntime:
 
     begin = spawn  # trio begins no task before the next turn
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once the tasks that are due have run."""
         self._soon.append(callback)
         self._soon_due.set()
@@ -138,7 +138,7 @@ class TrioRuntime:
         """Return trio's clock, in seconds."""
         return trio.current_time()
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> TrioTimer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> TrioTimer:
         """Call ``callback`` at ``when``, in seconds of ``time``."""
         timer = TrioTimer(callback)
         if not self._timers or when < self._timers[0][0]:
@@ -275,7 +275,7 @@ async def sleep(delay: float, /) -> None:
     await TrioRuntime.sleep(delay)
 
 
-def _call(callback: Callable[[], None]) -> None:
+def _call(callback: Callable[[], object]) -> None:
     """Call ``callback``: a bug in it must not end the helper of the others."""
     try:
         callback()

@@ -111,9 +111,9 @@ class FakeSignal:
 
 
 class FakeTimer:
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
         self.when = when
-        self.callback: Callable[[], None] | None = callback
+        self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
         self.callback = None
@@ -127,7 +127,7 @@ class FakeRuntime:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.ready: deque[Callable[[], None]] = deque()
+        self.ready: deque[Callable[[], object]] = deque()
         self.timers: list[FakeTimer] = []
         self.tasks: list[FakeTask] = []
         self.current: FakeTask
@@ -146,10 +146,10 @@ class FakeRuntime:
 
     begin = spawn
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], object]) -> None:
         self.ready.append(callback)
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> FakeTimer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> FakeTimer:
         timer = FakeTimer(when, callback)
         self.timers.append(timer)
         return timer
