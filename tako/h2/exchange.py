@@ -110,7 +110,8 @@ class H2Exchange(H2Stream):
         self.connect: bool = connect
         self.body: BodySink = BodySink(self)
         self._awaits_continue = False
-        self.sink = self.body
+        stream: H2Stream = self  # its ``sink``, to pyright, would be a BodySink only
+        stream.sink = self.body
         self.task: Task | None = None
         self.response: ResponseState = _NO_HEAD
         self.head_sent = False
@@ -137,7 +138,8 @@ class H2Exchange(H2Stream):
     def expect_continue(self) -> None:
         """Take note that the client sends the body only after 100 (Continue)."""
         self._awaits_continue = True
-        self.body = self.sink = BodySink(self, self.send_continue)
+        stream: H2Stream = self
+        self.body = stream.sink = BodySink(self, self.send_continue)
 
     @property
     def awaits_handler(self) -> bool:
@@ -307,7 +309,8 @@ class H2Exchange(H2Stream):
 
         They refer to each other; without the cut each would wait for the collector.
         """
-        self.sink = self.body
+        stream: H2Stream = self
+        stream.sink = self.body
         self.body.release()
         self.request.exchange = None
 

@@ -252,7 +252,9 @@ def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
 
     One that a compiler made (mypyc, Cython) does not tell whether it has begun.
     """
-    return awaitable if isinstance(awaitable, CoroutineType) else _awaited(awaitable)
+    if isinstance(awaitable, CoroutineType):
+        return cast("CoroutineType[Any, Any, object]", awaitable)
+    return _awaited(awaitable)
 
 
 async def _awaited(awaitable: Awaitable[object]) -> object:
