@@ -14,7 +14,7 @@ before it; once *lost* the engine is not called.
 
 import enum
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tako.config import WireConfig
 from tako.core.error_code import ErrorCode
@@ -91,7 +91,8 @@ def idle_timeout(config: WireConfig) -> float:
 class Lifecycle:
     """The phases of one connection."""
 
-    __deletable__ = ("_engine",)  # for the compiler: ``close`` deletes it
+    # For the compiler: ``close`` deletes it
+    __deletable__: ClassVar[tuple[str, ...]] = ("_engine",)
     __slots__ = (
         "_ack_deadline",
         "_connection",

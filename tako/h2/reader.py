@@ -24,7 +24,7 @@ Invariant: ``_rest`` holds at most one incomplete frame, or input that was put o
 """
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hpack import HPACKError, OversizedHeaderListError
 
@@ -79,7 +79,8 @@ _GOAWAY = struct.Struct(">II")  # RFC 9113 §6.8
 class FrameReader:
     """Reads frames for one connection."""
 
-    __deletable__ = ("_engine",)  # for the compiler: ``close`` deletes it
+    # For the compiler: ``close`` deletes it
+    __deletable__: ClassVar[tuple[str, ...]] = ("_engine",)
     __slots__ = (
         "_block",
         "_budget",

@@ -374,7 +374,11 @@ class TlsPipe:
             self._fail(reason, error)
             return
         self._fail(f"{self._peer} certificate refused: {reason}", error)
-        self.complaint = self.error
+        self._complain(self.error)
+
+    def _complain(self, text: str | None) -> None:
+        """Have the operator told ``text``."""
+        self.complaint = text
 
     def _fail(self, text: str, cause: Exception | None = None) -> None:
         self.error = text

@@ -58,7 +58,7 @@ class ServerTlsPipe(TlsPipe):
             hello = reader.receive_data(ciphertext)
         except ClientHelloError as error:
             if error.plain_http:
-                self.complaint = "plain HTTP on a port for TLS, answered with 400"
+                self._complain("plain HTTP on a port for TLS, answered with 400")
                 self._outgoing.write(_plain_answer(reader.raw))
             self._refuse(str(error), error.alert, error)
             return b""
