@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 
 from tako.core.callbacks import nothing
-from tako.core.loop import Runtime, Timer
+from tako.core.loop import Runtime, Timer, Timing
 
 
 _logger = logging.getLogger("tako.server")
@@ -28,11 +28,11 @@ BLOCKED = 1.0
 class PatientTimer:
     """One pending call, which lets a peer catch up when the loop was late."""
 
-    __slots__ = ("_callback", "_runtime", "_second", "_timer", "_when")
+    __slots__ = ("_callback", "_second", "_timer", "_timing", "_when")
 
-    def __init__(self, runtime: Runtime, callback: Callable[[], None]) -> None:
+    def __init__(self, timing: Timing, callback: Callable[[], None]) -> None:
         """Make a timer that is not set; it calls ``callback``."""
-        self._runtime = runtime
+        self._timing = timing
         self._callback = callback
         self._timer: Timer | None = None
         self._when = 0.0
@@ -45,7 +45,7 @@ class PatientTimer:
                 return
             self._timer.cancel()
         self._second = False
-        self._at(max(when, self._runtime.time()))  # the past is not the loop's fault
+        self._at(max(when, self._timing.time()))  # the past is not the loop's fault
 
     def cancel(self) -> None:
         """Drop the pending call, if there is one."""
@@ -60,11 +60,11 @@ class PatientTimer:
 
     def _at(self, when: float) -> None:
         self._when = when
-        self._timer = self._runtime.call_at(when, self._due)
+        self._timer = self._timing.call_at(when, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        now = self._runtime.time()
+        now = self._timing.time()
         late = now - self._when
         if late > _LATE and not self._second:
             self._second = True

@@ -118,6 +118,19 @@ class Clock(Protocol):
         ...
 
 
+class Timing(Protocol):
+    """A clock and its timers: a runtime, or an event loop of asyncio."""
+
+    @property
+    def time(self) -> Clock:
+        """The clock."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Call ``callback`` at ``when``, a time in seconds as ``time`` has it."""
+        ...
+
+
 class Runtime(Protocol):
     """The event loop, as the core sees it."""
 

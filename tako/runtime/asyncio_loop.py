@@ -16,10 +16,12 @@ from collections.abc import (
     Coroutine,
     Generator,
 )
+from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import Any, cast
 
+from tako.core.late_loop import PatientTimer
 from tako.core.loop import AsyncFunction, Receiver, Task, Timer, Transport
 from tako.runtime import kernel, signals
 
@@ -65,7 +67,9 @@ class AsyncioSignal:
         return waiter if timeout is None else self._wait(waiter, timeout)
 
     async def _wait(self, waiter: asyncio.Future[bool], timeout: float) -> bool:
-        timer = self._loop.call_later(timeout, _expire, waiter)
+        # A late loop may have what was waited for unread: uvloop looks at timers first
+        timer = PatientTimer(self._loop, partial(_expire, waiter))
+        timer.set(self._loop.time() + timeout)
         try:
             return await waiter
         finally:
