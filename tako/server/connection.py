@@ -86,7 +86,7 @@ class _Beginning:
         """Do nothing: a task is not cancelled by what it does itself."""
 
 
-_BEGINNING = _Beginning()
+_BEGINNING: Task = _Beginning()
 
 
 class TcpConnection:
