@@ -11,11 +11,11 @@ come at any time. While open or lingering, an ``OutputWatch`` cuts off a peer th
 not take our output.
 
 Flush rule. While a step runs (input is processed, a deadline fires) output is held; the
-end of the step writes once. What a read leads to is written after the callbacks that
-are due: handlers take their first step within the read, and a loop that first reads
-what all peers have sent has more to read the next time. Outside of a step ``flush()``
-writes now and ``flush(soon=True)`` after the callbacks that are due, so that replies to
-one read leave in one write.
+end of the step writes once. Outside of that ``flush()`` writes now and
+``flush(soon=True)`` after the callbacks that are due, so that replies to one read leave
+in one write. Handlers take their first step within the read. The answer to a lone
+request is written soon: a loop that first reads what all peers have sent has more to
+read the next time. Those to many are written at once: before another read.
 
 Turns. A layer that stops in the middle of its input because ``turn`` is over keeps the
 rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next
@@ -224,16 +224,16 @@ class TcpConnection:
             return
         engine = self._engine
         self._corked = True
-        answers = True
+        began: int | None = 0
         try:
             pipe = self._pipe
             if pipe is not None:
                 data = pipe.receive_data(data)
             if engine is not None or self._handshaken():
                 if data:
-                    answers = self._receive(data)
+                    began = self._receive(data)
                 if pipe is not None and pipe.ended:
-                    answers = True
+                    began = 0
                     self._peer_ended(pipe)
             if len(data) > _LARGE_READ:
                 self.turn.spend(len(data) >> _READ_SHIFT)
@@ -241,8 +241,8 @@ class TcpConnection:
             self._crashed(error)
         finally:
             self._corked = False
-        if answers:  # session tickets leave with the first answer
-            self.flush(soon=self._engine is not None)
+        if began is not None:  # session tickets leave with the first answer
+            self.flush(soon=began == 1 or self._engine is not engine)
 
     def eof_received(self) -> bool:
         """Take the peer's FIN; tell whether the other direction stays open."""
@@ -444,11 +444,14 @@ class TcpConnection:
         else:
             self._engine.receive_eof()
 
-    def _receive(self, data: bytes) -> bool:
-        """Feed the engine; tell whether there may be something to send or to do."""
+    def _receive(self, data: bytes) -> int | None:
+        """Feed the engine; return how many exchanges that began.
+
+        ``None``: and there is nothing to send or to do, either.
+        """
         engine = self._engine
         if engine is None or (exchanges := engine.receive_data(data)) is None:
-            return False
+            return None
         for exchange in exchanges:
             exchange.task = self._running[exchange] = _BEGINNING
             task = self.runtime.begin(contained, self._handler, exchange, self._running)
@@ -458,7 +461,7 @@ class TcpConnection:
                     exchange.task = task
         if engine.backlog:
             self._put_off()
-        return True
+        return len(exchanges)
 
     @property
     def _put_off_bytes(self) -> bool:
