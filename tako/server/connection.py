@@ -355,7 +355,7 @@ class TcpConnection:
         if self._running.pop(exchange, None) is not None:
             exchange.task = None
             exchange.ended()
-            exchange.flush()
+            exchange.flush(soon=True)
 
     def close(self) -> None:
         """Close in order: what is queued, close_notify, FIN; then linger."""
@@ -452,16 +452,22 @@ class TcpConnection:
         engine = self._engine
         if engine is None or (exchanges := engine.receive_data(data)) is None:
             return None
-        for exchange in exchanges:
-            exchange.task = self._running[exchange] = _BEGINNING
-            task = self.runtime.begin(contained, self._handler, exchange, self._running)
-            if exchange in self._running:  # else it is answered
-                self._running[exchange] = task
-                if exchange.task is _BEGINNING:  # else its handler has seen to that
-                    exchange.task = task
+        if exchanges:
+            self._corked = False  # a handler may write more than can be held
+            for exchange in exchanges:
+                self._begin(exchange)
+            self._corked = True
         if engine.backlog:
             self._put_off()
         return len(exchanges)
+
+    def _begin(self, exchange: Exchange) -> None:
+        exchange.task = self._running[exchange] = _BEGINNING
+        task = self.runtime.begin(contained, self._handler, exchange, self._running)
+        if exchange in self._running:  # else it is answered
+            self._running[exchange] = task
+            if exchange.task is _BEGINNING:  # else its handler has seen to that
+                exchange.task = task
 
     @property
     def _put_off_bytes(self) -> bool:
