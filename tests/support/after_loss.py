@@ -111,5 +111,5 @@ def calls_of_engine(engine: Engine) -> list[Callable[[], object]]:
 
 
 def _fired() -> None:
-    msg = "a lost connection has called somebody"
+    msg = "a lost connection has called its owner"
     raise AssertionError(msg)
