@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -91,6 +92,13 @@ def built(
     (folder / "mypyc" / "__init__.py").touch()
     said = COMPILER.format(gives_up="yes" if gives_up else "")
     (folder / "mypyc" / "build.py").write_text(said)
+    pinned = re.search(r'^MYPY = "mypy==(.+?)"', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    assert pinned is not None
+    installed = folder / f"mypy-{pinned[1]}.dist-info"  # so that none is fetched
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: mypy\nVersion: {pinned[1]}\n"
+    )
     old = folder / "lib" / "tako"  # what an earlier build may have left
     old.mkdir(parents=True)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
