@@ -92,7 +92,8 @@ def built(
     (folder / "mypyc" / "__init__.py").touch()
     said = COMPILER.format(gives_up="yes" if gives_up else "")
     (folder / "mypyc" / "build.py").write_text(said)
-    pinned = re.search(r'^MYPY = "mypy==(.+?)"', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    source = (ROOT / "setup.py").read_text()
+    pinned = re.search(r'^MYPY = "mypy==(.+?)"', source, re.MULTILINE)
     assert pinned is not None
     installed = folder / f"mypy-{pinned[1]}.dist-info"  # so that none is fetched
     installed.mkdir()
