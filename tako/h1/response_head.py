@@ -10,8 +10,9 @@ from tako.http.date import http_date
 from tako.http.headers import RawHeader
 from tako.http.response_fields import (
     NO_CONTENT,
-    SECRET,
+    HeadKey,
     ResponseFields,
+    keep_head,
     read_fields,
 )
 
@@ -48,9 +49,7 @@ def status_line(status: int) -> bytes:
     return line
 
 
-_MOST_KEPT = 256  # heads
-_LARGEST_KEPT = 512  # bytes of one
-_kept: dict[tuple[int, tuple[RawHeader, ...]], "FinalHead"] = {}
+_kept: dict[HeadKey, "FinalHead"] = {}
 
 
 class FinalHead(NamedTuple):
@@ -64,10 +63,7 @@ class FinalHead(NamedTuple):
 
 
 def final_head(status: int, headers: Sequence[RawHeader]) -> FinalHead:
-    """Return the head of a response; one with the same fields is not read again.
-
-    Most responses of a server have one of a few heads. A head with a secret in it is
-    not kept, nor a large one, nor one with a date, which would not be seen again.
+    """Return the head of a response; one that is kept is not read again.
 
     Raises:
         LocalProtocolError: a field cannot be sent; see ``read_fields``.
@@ -77,14 +73,7 @@ def final_head(status: int, headers: Sequence[RawHeader]) -> FinalHead:
     if head is None:
         said = read_fields(status, headers)
         head = FinalHead(status, b"".join([status_line(status), *said.lines]), said)
-        if (
-            len(head.begin) <= _LARGEST_KEPT
-            and said.date is None
-            and SECRET.isdisjoint([name for name, _ in said.own])
-        ):
-            if len(_kept) >= _MOST_KEPT:
-                _kept.clear()
-            _kept[key] = head
+        keep_head(_kept, key, head, len(head.begin), said)
     return head
 
 

@@ -3,7 +3,7 @@
 ``encoded_head`` knows a head again: most responses of a server have one of a few heads,
 and what their fields say and how they are encoded need not be found out each time. What
 is kept is the same for all connections, since our blocks depend on no table; only the
-date goes in anew. A head with a secret in it is not kept, nor a large one.
+date goes in anew.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from typing import NamedTuple
 from tako.h2.hpack import encode, encode_field
 from tako.http.date import http_date
 from tako.http.headers import RawHeader
-from tako.http.response_fields import SECRET, ResponseFields, read_fields
-
-
-_MOST_KEPT = 256  # heads
-_LARGEST_KEPT = 512  # bytes of a block
+from tako.http.response_fields import (
+    HeadKey,
+    ResponseFields,
+    keep_head,
+    read_fields,
+)
 
 
 class _Head(NamedTuple):
@@ -27,7 +28,7 @@ class _Head(NamedTuple):
     length: int | None
 
 
-_kept: dict[tuple[int, tuple[RawHeader, ...]], _Head] = {}
+_kept: dict[HeadKey, _Head] = {}
 
 
 def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int | None]:
@@ -44,18 +45,9 @@ def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int 
             return encode(response_head(status, said)), said.length
         first, _, *rest = response_head(status, said)
         head = _Head(encode([first]), encode(rest), said.length)
-        if _may_be_kept(head, said):
-            if len(_kept) >= _MOST_KEPT:
-                _kept.clear()
-            _kept[key] = head
+        keep_head(_kept, key, head, len(head.after), said)
     before, after, length = head
     return before + encode_field((b"date", http_date())) + after, length
-
-
-def _may_be_kept(head: _Head, said: ResponseFields) -> bool:
-    return len(head.after) <= _LARGEST_KEPT and SECRET.isdisjoint(
-        [name for name, _ in said.own]
-    )
 
 
 def response_head(status: int, said: ResponseFields) -> list[RawHeader]:

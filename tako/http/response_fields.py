@@ -6,6 +6,7 @@ or to the connection, is not an error: it is read here, and each wire uses what 
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias, TypeVar
 
 from tako.errors import LocalProtocolError
 from tako.http.grammar import content_length, has_token, is_field_value, is_lower_name
@@ -37,6 +38,13 @@ SECRET = frozenset({b"set-cookie", b"www-authenticate"})
 _LARGEST_KNOWN = 64  # bytes
 _MOST_KNOWN = 512
 _known: dict[RawHeader, bytes] = {}  # fields that passed, with their lines
+
+_MOST_KEPT = 256  # heads, for each wire
+_LARGEST_KEPT = 512  # bytes of one
+
+HeadKey: TypeAlias = tuple[int, tuple[RawHeader, ...]]
+"""The status and the fields of a head, by which it is known again."""
+Head = TypeVar("Head")
 
 
 class ResponseFields:
@@ -109,6 +117,24 @@ def read_fields(status: int, headers: Sequence[RawHeader]) -> ResponseFields:
     if status < 200 or status == 204 or status == 205:  # noqa: PLR1714 - no set
         said.length = None
     return said
+
+
+def keep_head(
+    kept: dict[HeadKey, Head], key: HeadKey, head: Head, size: int, said: ResponseFields
+) -> None:
+    """Keep a head that was written in ``size`` bytes, if it may be kept.
+
+    Most responses of a server have one of a few heads. One with a secret in it is not
+    kept, nor a large one, nor one with a date, which would not be seen again.
+    """
+    if (
+        size <= _LARGEST_KEPT
+        and said.date is None
+        and SECRET.isdisjoint([name for name, _ in said.own])
+    ):
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[key] = head
 
 
 def _line(field: RawHeader) -> bytes:
