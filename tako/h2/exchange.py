@@ -110,8 +110,7 @@ class H2Exchange(H2Stream):
         self.connect: bool = connect
         self.body: BodySink = BodySink(self)
         self._awaits_continue = False
-        stream: H2Stream = self  # its ``sink``, to pyright, would be a BodySink only
-        stream.sink = self.body
+        self._deliver_to_body()
         self.task: Task | None = None
         self.response: ResponseState = _NO_HEAD
         self.head_sent = False
@@ -138,8 +137,8 @@ class H2Exchange(H2Stream):
     def expect_continue(self) -> None:
         """Take note that the client sends the body only after 100 (Continue)."""
         self._awaits_continue = True
-        stream: H2Stream = self
-        self.body = stream.sink = BodySink(self, self.send_continue)
+        self.body = BodySink(self, self.send_continue)
+        self._deliver_to_body()
 
     @property
     def awaits_handler(self) -> bool:
@@ -309,8 +308,7 @@ class H2Exchange(H2Stream):
 
         They refer to each other; without the cut each would wait for the collector.
         """
-        stream: H2Stream = self
-        stream.sink = self.body
+        self._deliver_to_body()
         self.body.release()
         self.request.exchange = None
 
@@ -343,6 +341,11 @@ class H2Exchange(H2Stream):
         return None
 
     # Inside -----------------------------------------------------------------------
+
+    def _deliver_to_body(self) -> None:
+        """Have what is received go to the body: that is so but for a tunnel."""
+        stream: H2Stream = self  # its ``sink``, to pyright, would be a BodySink only
+        stream.sink = self.body
 
     def _check_unheard(self, problem: str) -> None:
         """Check that what the response has no place for would not be heard, either.
