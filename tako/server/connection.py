@@ -32,6 +32,7 @@ import logging
 from collections.abc import Callable
 
 from tako.config import ServerConfig
+from tako.core.callbacks import Uncancelled
 from tako.core.deadlines import Deadline, Deadlines
 from tako.core.late_loop import PatientTimer
 from tako.core.loop import Clock, Runtime, Task, Transport
@@ -79,14 +80,8 @@ _NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
 }
 
 
-class _Beginning:
-    """Stands for the task of an exchange during the first step of its handler."""
-
-    def cancel(self) -> None:
-        """Do nothing: a task is not cancelled by what it does itself."""
-
-
-_BEGINNING: Task = _Beginning()
+# For the first step of a handler: a task is not cancelled by what it does itself
+_BEGINNING: Task = Uncancelled()
 
 
 class TcpConnection:

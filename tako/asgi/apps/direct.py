@@ -16,6 +16,7 @@ cut off, visibly (``cut``).
 
 from tako.asgi.apps.responding import Responding
 from tako.asgi.protocol import ClientDisconnectedError
+from tako.core.callbacks import Uncancelled
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.http.headers import Headers
@@ -23,14 +24,8 @@ from tako.http.response import Response
 from tako.server.pipeline import ResponseWriter, call_back
 
 
-class _Kept:
-    """Stands for the task of an exchange that is not cancelled if its client leaves."""
-
-    def cancel(self) -> None:
-        """Do nothing: ASGI has an event for that."""
-
-
-_KEPT = _Kept()
+# A task is not cancelled if its client leaves: ASGI has an event for that
+_KEPT = Uncancelled()
 
 
 class Direct(Responding):
