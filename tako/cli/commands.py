@@ -64,8 +64,8 @@ def _text(flag: str, metavar: str, text: str, **more: Any) -> Decorator:
     return click.option(flag, metavar=metavar, help=text, **more)
 
 
-def _flag(flag: str, text: str) -> Decorator:
-    return click.option(flag, is_flag=True, envvar=envvar(flag), help=text)
+def _flag(flag: str, text: str, *short: str) -> Decorator:
+    return click.option(*short, flag, is_flag=True, envvar=envvar(flag), help=text)
 
 
 @_group.command(name="serve")
@@ -108,6 +108,7 @@ def _flag(flag: str, text: str) -> Decorator:
 @_choice(
     "--log-level", ("warning", "debug", "info", "error", "critical"), "How much to log."
 )
+@_flag("--verbose", "Name the versions of Python and OpenSSL at the start.", "-v")
 @config_options
 def _serve(**options: Any) -> int:
     """Serve a tako Router, an ASGI app, or what a function without arguments returns.

@@ -1,6 +1,8 @@
 """The console: lines on stderr, and errors that are one line."""
 
 import importlib
+import platform
+import ssl
 
 import click
 
@@ -11,6 +13,12 @@ def version() -> str:
     """Return tako's version, and what of it runs compiled."""
     tako = importlib.import_module("tako")
     return f"{tako.__version__} ({tako.native.status()})"
+
+
+def foundations() -> str:
+    """Return the versions of what tako stands on: they decide about speed, too."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python}, {ssl.OPENSSL_VERSION}"
 
 
 class CliError(click.ClickException):

@@ -47,6 +47,7 @@ class Plan:
         access_log: whether to log requests.
         log_config: a file.
         log_level: of the loggers of tako.
+        verbose: whether to name the versions of Python and OpenSSL at the start.
         asgi: arguments for ``AsgiApp``.
     """
 
@@ -65,6 +66,7 @@ class Plan:
     access_log: bool
     log_config: Path | None
     log_level: str
+    verbose: bool
     asgi: dict[str, Any]
 
     @property
@@ -143,6 +145,7 @@ def read_plan(options: dict[str, Any]) -> Plan:
         access_log=options["access_log"],
         log_config=Path(options["log_config"]) if options["log_config"] else None,
         log_level=options["log_level"],
+        verbose=options["verbose"],
         asgi={
             "lifespan": options["lifespan"],
             "root_path": options["root_path"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from tako import runtime
 from tako.cli import certs, listeners
-from tako.cli.console import say, version, with_fix
+from tako.cli.console import foundations, say, version, with_fix
 from tako.cli.plan import Plan, Wire
 from tako.cli.target import Target, load
 from tako.cli.worker import Worker
@@ -169,6 +169,8 @@ def announce(plan: Plan, listener: Listener, kind: str) -> None:
     """Print the addresses, what they speak, and how long the certificate is valid."""
     processes = f", {plan.workers} workers" if plan.workers > 1 else ""
     say(f"tako {version()}: {plan.target} ({kind}) on {plan.runtime}{processes}")
+    if plan.verbose:
+        say(f"  {foundations()}")
     scheme = "https" if plan.wire == "tls" else "http"
     spoken = _SPOKEN[plan.wire]
     if plan.wire == "tls" and len(plan.config.alpn) == 1:

@@ -1,9 +1,11 @@
 """The ``tako`` command: its errors, its start, its signals."""
 
 import os
+import platform
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -389,6 +391,17 @@ class TestServing:
             r"certificate .*cert.pem: localhost, .*; expires \d{4}-", printed
         )
         assert "(tako router)" in printed
+        assert "OpenSSL" not in printed
+
+    def test_names_what_it_stands_on_when_asked(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        with serving(folder, credentials, "apps:router", "-v") as host:
+            with host.connect("h2") as connection:
+                assert connection.request("GET", "/").body == b"Hello"
+            printed = host.output()
+        said = f"  CPython {platform.python_version()}, {ssl.OPENSSL_VERSION}\n"
+        assert said in printed
 
     @pytest.mark.parametrize(
         "name",
