@@ -1,25 +1,32 @@
 """``tako serve`` and ``tako certs``: the commands and their options."""
 
 import logging
+import re
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tako.asgi import LifespanError
-from tako.cli import certs
+from tako.cli import certs, config_file
+from tako.cli.config_file import ConfigFile
 from tako.cli.console import CliError, described, one_line, say, version, with_fix
 from tako.cli.listeners import keep_from_children
 from tako.cli.options import Decorator, config_options, envvar
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
-from tako.cli.serve import serve_here
+from tako.cli.serve import check, serve_here
 from tako.cli.supervisor import supervise
 from tako.cli.worker import Worker
-from tako.errors import TakoError
+from tako.errors import TakoError, TlsConfigError
 from tako.tls import dev
 
 
+_FLAG = re.compile(r"--([a-z0-9-]+)")
+_FROM_FILE = ParameterSource.DEFAULT_MAP
 _CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
@@ -32,7 +39,10 @@ def run(arguments: list[str]) -> int:
         return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "tako"
-        say(f"tako: {one_line(error.format_message())} (see {path} --help)")
+        text = one_line(error.format_message())
+        if error.ctx and isinstance(error, click.BadParameter) and error.param:
+            text = _placed(error.ctx, text, (config_file.named(error.param),))
+        say(f"tako: {text} (see {path} --help)")
         return 2
     except click.ClickException as error:
         say(described(error))
@@ -66,6 +76,18 @@ def _text(flag: str, metavar: str, text: str, **more: Any) -> Decorator:
 
 def _flag(flag: str, text: str, *short: str) -> Decorator:
     return click.option(*short, flag, is_flag=True, envvar=envvar(flag), help=text)
+
+
+def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Let click look into a file for what is not given otherwise."""
+    own = [
+        each
+        for each in context.command.params
+        if each.name not in config_file.NOT_IN_FILES
+    ]
+    context.obj = config_file.read(path, own)
+    if context.obj is not None:
+        context.default_map = dict(context.obj.values)
 
 
 @_group.command(name="serve")
@@ -108,47 +130,97 @@ def _flag(flag: str, text: str, *short: str) -> Decorator:
 @_choice(
     "--log-level", ("warning", "debug", "info", "error", "critical"), "How much to log."
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar=envvar("--config"),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_file,
+    help="Options as TOML. [default: tako.toml, or [tool.tako] in pyproject.toml]",
+)
+@click.option("--check", is_flag=True, help="See that all can be used; serve nothing.")
+@click.option(
+    "--print-config",
+    is_flag=True,
+    help="Print each value, and where it came from; serve nothing.",
+)
 @_flag("--verbose", "Name the versions of Python and OpenSSL at the start.", "-v")
 @config_options
 def _serve(**options: Any) -> int:
     """Serve a tako Router, an ASGI app, or what a function without arguments returns.
 
-    Every option can be given as an environment variable: TAKO_ and its name.
+    Every option can be given as an environment variable, TAKO_ and its name, or in a
+    file. The command line comes first, then the environment, then the file.
     """
-    plan = read_plan(options)
+    context = click.get_current_context()
+    to_check, to_print = options.pop("check"), options.pop("print_config")
+    with _explained(context):
+        plan = read_plan(options)
+        if to_print:
+            chosen = {name: getattr(plan, name) for name in ("cert", "key", "workers")}
+            chosen["bind"] = plan.binds
+            click.echo(config_file.written(context, chosen))
+        if to_check:
+            say(f"tako: {plan.target} ({check(plan)}) can be served")
+    if to_check or to_print:
+        return 0
     worker = Worker.from_environment()
     if worker is not None:
-        return _work(plan, worker)
+        return _work(context, plan, worker)
     keep_from_children(plan.binds)
     if plan.workers > 1 or plan.reload_folders:
         return supervise(plan, watched(plan.reload_folders))
-    return _guarded(plan, None)
+    return _serve_here(context, plan, None)
 
 
-def _work(plan: Plan, worker: Worker) -> int:
+def _work(context: click.Context, plan: Plan, worker: Worker) -> int:
     """Serve as a worker; its supervisor prints what goes wrong at the start."""
     try:
-        return _guarded(plan, worker)
+        return _serve_here(context, plan, worker)
     except CliError as error:
         if not worker.tell_failure(described(error)):
             raise
         return error.exit_code
 
 
-def _guarded(plan: Plan, worker: Worker | None) -> int:
-    """Serve in this process; what goes wrong at the start is one line."""
+def _serve_here(context: click.Context, plan: Plan, worker: Worker | None) -> int:
     try:
-        serve_here(plan, worker)
+        with _explained(context):
+            serve_here(plan, worker)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@contextmanager
+def _explained(context: click.Context) -> Generator[None, None, None]:
+    """Make what goes wrong at the start one line, with its place in the file."""
+    try:
+        yield
+    except CliError as error:
+        text = _placed(context, error.message, _FLAG.findall(error.message))
+        raise CliError(text, error.details) from error
     except (TakoError, OSError) as error:
         logging.getLogger("tako.cli").debug("startup failed", exc_info=error)
         reason = getattr(error, "strerror", None) or str(error)
         text = with_fix(one_line(reason))
         if isinstance(error, LifespanError):
-            text = f"the startup of {plan.target} failed: {text}"
-        raise CliError(text) from error
-    except KeyboardInterrupt:
-        return 130
-    return 0
+            text = f"the startup of {context.params['target']} failed: {text}"
+        names = ("cert", "key") if isinstance(error, TlsConfigError) else ()
+        raise CliError(_placed(context, text, names)) from error
+
+
+def _placed(context: click.Context, text: str, options: Iterable[str]) -> str:
+    """Put before an error the place in the file of the first option that it has."""
+    found = context.obj
+    if isinstance(found, ConfigFile):
+        for each in context.command.params:
+            from_file = context.get_parameter_source(each.name or "") is _FROM_FILE
+            if from_file and config_file.named(each) in options:
+                return f"{found.place(each.name or '')}: {text}"
+    return text
 
 
 @_group.group(name="certs")

@@ -9,7 +9,7 @@ from tako import runtime
 from tako.cli.console import CliError
 from tako.errors import ConfigError
 from tako.server.bind import bind
-from tako.server.listener import Listener, Several
+from tako.server.listener import Listener, Several, split_address
 from tako.server.systemd import descriptors
 
 
@@ -26,6 +26,21 @@ def bind_all(addresses: tuple[str, ...]) -> Listener:
         listeners = [undo.enter_context(_bind(address)) for address in addresses]
         undo.pop_all()
     return Several(listeners)
+
+
+def check(addresses: tuple[str, ...]) -> None:
+    """See that TCP addresses have their form; nothing is bound.
+
+    Raises:
+        CliError: one of them has another form.
+    """
+    for address in addresses:
+        if not address.startswith(("unix:", "fd://")):
+            try:
+                split_address(address)
+            except ValueError as error:
+                msg = f"--bind {address}: {error}"
+                raise CliError(msg) from error
 
 
 def keep_from_children(addresses: tuple[str, ...]) -> None:

@@ -45,6 +45,19 @@ def config_options(command: F) -> F:
     return command
 
 
+def is_config_option(parameter: click.Parameter) -> bool:
+    """Tell whether a parameter is a field of ``ServerConfig``."""
+    return parameter.name in _FIELDS
+
+
+def shown_default(name: str, other: Any) -> Any:
+    """Return the default of a field as it reads in a file; ``other`` for no field."""
+    if name not in _FIELDS:
+        return other
+    default = getattr(_DEFAULTS, name)
+    return default if isinstance(default, bool) else _shown(default)
+
+
 def make_config(values: dict[str, Any]) -> ServerConfig:
     """Return the configuration that ``values`` ask for, and remove its fields there.
 

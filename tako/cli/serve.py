@@ -80,6 +80,22 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
         listener.close()
 
 
+def check(plan: Plan) -> str:
+    """Load what would be served, and serve nothing; return what it is.
+
+    Raises:
+        CliError: an address, the logging configuration or the target cannot be used.
+        TlsConfigError: the certificate cannot be used, or its key.
+    """
+    plan.set_up_logging()
+    listeners.check(plan.binds)
+    _resolver(plan)
+    target = load(plan.target, plan.app_folder, plan.wrap)
+    if isinstance(target.router, Router):
+        target.router.prepare()
+    return target.kind
+
+
 async def _serve(
     plan: Plan,
     listener: Listener,

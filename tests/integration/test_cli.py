@@ -356,6 +356,111 @@ class TestErrors:
         assert run(folder).returncode == 2
 
 
+class TestConfigFile:
+    """What ``tako.toml`` says, beside the command line and the environment."""
+
+    @staticmethod
+    def write(folder: Path, text: str) -> None:
+        (folder / "tako.toml").write_text(text)
+
+    def test_the_command_line_comes_first_then_the_environment(
+        self, folder: Path
+    ) -> None:
+        self.write(
+            folder,
+            'target = "apps:router"\nplain = true\nmax-headers = 5\n'
+            "max-target-bytes = 500\ndrain-timeout = 2\n",
+        )
+        done = run(
+            folder,
+            *("serve", "--print-config", "--max-headers", "7"),
+            TAKO_MAX_HEADERS="6",
+            TAKO_MAX_TARGET_BYTES="600",
+        )
+        assert done.returncode == 0, done.stderr
+        said = {
+            line.partition(" =")[0]: re.split(" +# ", line.partition("= ")[2])
+            for line in done.stdout.splitlines()
+        }
+        assert said["target"] == ['"apps:router"', "tako.toml:1"]
+        assert said["max-headers"] == ["7", "command line"]
+        assert said["max-target-bytes"] == ["600", "TAKO_MAX_TARGET_BYTES"]
+        assert said["drain-timeout"] == ["2", "tako.toml:5"]
+        assert said["bind"] == ['["127.0.0.1:8000"]', "default"]
+        assert said["max-connections"] == ['"none"', "default"]
+        assert "# cert" in said
+
+    def test_what_is_printed_is_such_a_file(self, folder: Path) -> None:
+        options = ("serve", "apps:router", "--plain", "--alpn", "http/1.1")
+        first = run(folder, *options, "--print-config").stdout
+        (folder / "own.toml").write_text(first)
+        second = run(folder, "serve", "--config", "own.toml", "--print-config").stdout
+        assert [line.partition(" #")[0].rstrip() for line in second.splitlines()] == [
+            line.partition(" #")[0].rstrip() for line in first.splitlines()
+        ]
+        assert re.search(r"alpn = .* # own\.toml:\d+\n", second)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("plain = true\nworkers = 0", "tako.toml:3: --workers is at least 1, not 0"),
+            ("max-headers = 0", "tako.toml:2: --max-headers must be from 1 to 10000"),
+            ("max-headers = 1.5", "tako.toml:2: --max-headers takes NUMBER, not '1.5'"),
+            ('loop = "x"', "tako.toml:2: Invalid value for '--loop': 'x' is not"),
+            ("plain = true\nh2c = true", "tako.toml:2: --plain is HTTP/1.1 and --h2c"),
+            ('plain = true\nbind = "x"', "tako.toml:3: --bind x: "),
+            ('cert = "no.pem"\nkey = "no.pem"', "tako.toml:2: failed to open cert "),
+            ("plain = true\nworker = 2", "tako.toml:3: there is no option 'worker'"),
+        ],
+    )
+    def test_what_is_wrong_has_its_line(
+        self, folder: Path, text: str, said: str
+    ) -> None:
+        self.write(folder, f'target = "apps:router"\n{text}\n')
+        assert error_of(run(folder, "serve", "--check")).startswith(said)
+
+    def test_what_the_command_line_says_has_no_line(self, folder: Path) -> None:
+        self.write(folder, "workers = 2")
+        done = run(folder, "serve", "apps:router", "--plain", "--workers", "0")
+        assert error_of(done) == "--workers is at least 1, not 0"
+
+    def test_checks_and_serves_nothing(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        files = ("--cert", credentials.cert, "--key", credentials.key)
+        for target, kind in (("apps:router", "tako router"), ("apps:app", "ASGI app")):
+            done = run(folder, "serve", target, *files, "--check")
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == f"tako: {target} ({kind}) can be served\n"
+
+    def test_checks_the_certificate_and_the_app(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        key = folder / "other.pem"
+        key.write_bytes(trustme.CA().issue_cert("localhost").private_key_pem.bytes())
+        files = ("--cert", credentials.cert, "--key", key)
+        done = run(folder, "serve", "apps:router", *files, "--check")
+        assert error_of(done).endswith("do not match")
+        done = run(folder, "serve", "missing:app", "--plain", "--check")
+        assert error_of(done).startswith("there is no module 'missing'")
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_serves_what_the_file_says(
+        self, folder: Path, credentials: Credentials, workers: int
+    ) -> None:
+        port = free_port()
+        self.write(
+            folder,
+            f'target = "apps:router"\nplain = true\nworkers = {workers}\n'
+            f'bind = ["127.0.0.1:{port}"]\n',
+        )
+        address = ("127.0.0.1", port)
+        env = environment(folder)
+        host = Host(command("serve"), address, credentials, folder=folder, env=env)
+        with host, host.connect("h1") as connection:
+            assert connection.request("GET", "/").body == b"Hello"
+
+
 def serving(
     folder: Path, credentials: Credentials, *arguments: str | Path, **env: str
 ) -> Host:

@@ -39,6 +39,7 @@ PLAN = Plan(
     access_log=False,
     log_config=None,
     log_level="info",
+    verbose=False,
     asgi={},
 )
 
