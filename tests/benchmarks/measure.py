@@ -67,7 +67,7 @@ class Bench:
 
     def __init__(self, directory: Path, seconds: float, settle: float = SETTLE) -> None:
         self._directory = directory
-        self._seconds = seconds
+        self.seconds = seconds
         self._settle = settle
         self.load = build_load(directory)
         self._certificate: Certificate = make_certificate(directory)
@@ -101,7 +101,7 @@ class Bench:
         """
         words = [
             *row.words.split(),
-            f"--seconds={0 if '--idle' in row.words else self._seconds}",
+            f"--seconds={0 if '--idle' in row.words else self.seconds}",
             f"--warm-up={self._settle}",
             f"--processes={','.join(map(str, family(target.process)))}",
         ]
@@ -115,7 +115,7 @@ class Bench:
         return _figures(row.group, found)
 
     def _run(self, words: list[str], more: float = 0.0) -> str:
-        limit = self._seconds + self._settle + more + PATIENCE
+        limit = self.seconds + self._settle + more + PATIENCE
         with pinned(LOAD_CORE):
             try:
                 done = subprocess.run(
