@@ -104,13 +104,13 @@ def written(context: click.Context, values: Mapping[str, Any]) -> str:
 def _source(context: click.Context, parameter: click.Parameter) -> str:
     """Return where a parameter was given; ``""`` if it was not."""
     name = parameter.name or ""
-    match context.get_parameter_source(name):
-        case ParameterSource.COMMANDLINE:
-            return "command line"
-        case ParameterSource.ENVIRONMENT:
-            return str(parameter.envvar)
-        case ParameterSource.DEFAULT_MAP if isinstance(context.obj, ConfigFile):
-            return context.obj.place(name)
+    found = context.get_parameter_source(name)
+    if found is ParameterSource.COMMANDLINE:
+        return "command line"
+    if found is ParameterSource.ENVIRONMENT:
+        return str(parameter.envvar)
+    if found is ParameterSource.DEFAULT_MAP and isinstance(context.obj, ConfigFile):
+        return context.obj.place(name)
     return ""
 
 
@@ -125,18 +125,17 @@ def _toml(parameter: click.Parameter, value: Any) -> str:
 
 
 def _parsed(path: Path, parameters: Mapping[str, click.Parameter]) -> ConfigFile | None:
-    text, options = _read(path)
+    text, found = _read(path)
     inside = path.name == "pyproject.toml"
     if inside:
-        tools = options.get("tool")
-        options = tools.get("tako") if isinstance(tools, dict) else None
-        if options is None:
+        found = _table(_table(found).get("tool")).get("tako")
+        if found is None:
             return None
-    if not isinstance(options, dict):
+    if not isinstance(found, dict):
         msg = f"{path}: [{_TABLE}] is a table of options"
         raise CliError(msg)
     values, lines = dict[str, Any](), dict[str, int]()
-    for key, value in options.items():
+    for key, value in _table(cast("object", found)).items():
         line = _line(text, key, _TABLE if inside else "")
         place = str(path) if line is None else f"{path}:{line}"
         parameter = parameters.get(key)
@@ -150,7 +149,11 @@ def _parsed(path: Path, parameters: Mapping[str, click.Parameter]) -> ConfigFile
     return ConfigFile(path, values, lines)
 
 
-def _read(path: Path) -> tuple[str, Any]:
+def _table(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _read(path: Path) -> tuple[str, object]:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -175,19 +178,20 @@ def _hint(key: str, parameters: Iterable[str]) -> str:
     return f"; perhaps {near[0]}" if near else ""
 
 
-def _value(place: str, key: str, value: object, parameter: click.Parameter) -> Any:
+def _value(place: str, key: str, value: object, parameter: click.Parameter) -> object:
     """Return what click takes for a value of the file."""
-    parts = cast("list[object]", value if isinstance(value, list) else [value])
+    parts = cast("list[object]", value) if isinstance(value, list) else [value]
     texts = [each for each in parts if isinstance(each, str)]
     is_text = len(texts) == len(parts)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    taken = cast("object", value)
     if isinstance(parameter, click.Option) and parameter.is_flag:
         wanted, right = "true or false", isinstance(value, bool)
     elif parameter.multiple:
-        wanted, right, value = "a text, or a list of texts", is_text, texts
+        wanted, right, taken = "a text, or a list of texts", is_text, texts
     elif is_config_option(parameter):
         wanted, right = "a number, a text or a list of texts", is_text or is_number
-        value = ",".join(texts) if is_text else str(value)
+        taken = ",".join(texts) if is_text else str(parts[0])
     elif isinstance(parameter.type, click.types.IntParamType):
         wanted, right = "a whole number", is_number and isinstance(value, int)
     else:
@@ -195,7 +199,7 @@ def _value(place: str, key: str, value: object, parameter: click.Parameter) -> A
     if not right:
         msg = f"{place}: {key} takes {wanted}"
         raise CliError(msg)
-    return value
+    return taken
 
 
 def _line(text: str, key: str, table: str) -> int | None:

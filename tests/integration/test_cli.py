@@ -403,7 +403,10 @@ class TestConfigFile:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("plain = true\nworkers = 0", "tako.toml:3: --workers is at least 1, not 0"),
+            (
+                "plain = true\nworkers = 0",
+                "tako.toml:3: --workers is at least 1, not 0",
+            ),
             ("max-headers = 0", "tako.toml:2: --max-headers must be from 1 to 10000"),
             ("max-headers = 1.5", "tako.toml:2: --max-headers takes NUMBER, not '1.5'"),
             ('loop = "x"', "tako.toml:2: Invalid value for '--loop': 'x' is not"),
