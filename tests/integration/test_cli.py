@@ -316,8 +316,8 @@ class TestErrors:
         other = trustme.CA().issue_cert("localhost")
         key = folder / "other.pem"
         key.write_bytes(other.private_key_pem.bytes())
-        files = ("--cert", credentials.cert, "--key", key)
-        error = error_of(run(folder, "serve", "apps:router", *files, *workers))
+        options = ("--bind", "127.0.0.1:0", "--cert", credentials.cert, "--key", key)
+        error = error_of(run(folder, "serve", "apps:router", *options, *workers))
         assert error.endswith("do not match")
 
     @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
