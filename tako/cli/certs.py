@@ -1,5 +1,6 @@
 """The local authority of this user, and certificates at the command line."""
 
+import ipaddress
 import os
 import socket
 import sys
@@ -23,6 +24,23 @@ def facts(path: Path) -> list[dev.CertFacts]:
         return dev.facts(path)
     except TlsConfigError as error:
         raise CliError(with_fix(str(error))) from error
+
+
+def host_names(path: Path) -> list[str]:
+    """Return the names that clients may ask a certificate's server for.
+
+    Raises:
+        CliError: it cannot be read, or has no certificate in it.
+    """
+    return [name for name in facts(path)[0].names if not _is_address(name)]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def data_folder() -> Path:

@@ -99,8 +99,30 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "[default: 127.0.0.1:8443, with --plain and --h2c 127.0.0.1:8000]",
     multiple=True,
 )
-@_text("--cert", "FILE", "Certificate chain in PEM.")
-@_text("--key", "FILE", "Private key in PEM.")
+@_text(
+    "--cert",
+    "FILE",
+    "Certificate chain in PEM; may be repeated: the names in it decide.",
+    multiple=True,
+)
+@_text("--key", "FILE", "Private key in PEM, one for each --cert.", multiple=True)
+@_text(
+    "--key-password-file",
+    "FILE",
+    "Opens keys that are encrypted. [default: the variable TAKO_KEY_PASSWORD]",
+)
+@_text(
+    "--client-ca",
+    "FILE",
+    "Authorities in PEM that sign clients' certificates; may be repeated.",
+    multiple=True,
+)
+@click.option(
+    "--client-cert",
+    type=click.Choice(("none", "optional", "required")),
+    envvar=envvar("--client-cert"),
+    help="Whether clients show one. [default: required with --client-ca, or none]",
+)
 @_flag("--dev-cert", "Use a certificate of a local authority, made where needed.")
 @_flag("--plain", "Serve HTTP/1.1 without TLS.")
 @_flag("--h2c", "Serve HTTP/2 without TLS, to clients with prior knowledge.")
@@ -124,6 +146,21 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     default=True,
     envvar="TAKO_WEBSOCKETS",
     help="ASGI: whether the app takes WebSockets. [default: on]",
+)
+@_flag("--compression", "ASGI: compress WebSocket messages (permessage-deflate).")
+@_text(
+    "--ws-max-message-size",
+    "NUMBER",
+    "ASGI: largest WebSocket message, in bytes.  [default: 16777216]",
+    type=click.IntRange(min=1),
+)
+@_text(
+    "--backlog",
+    "NUMBER",
+    "Connections that wait in the kernel, at each address.",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
 )
 @_flag("--access-log", "Log a line for each request, as tako.access.")
 @_text("--log-config", "FILE", "Logging configuration: .json, .toml or .ini.")
@@ -159,8 +196,12 @@ def _serve(**options: Any) -> int:
     with _explained(context):
         plan = read_plan(options)
         if to_print:
-            chosen = {name: getattr(plan, name) for name in ("cert", "key", "workers")}
-            chosen["bind"] = plan.binds
+            chosen = {
+                "bind": plan.binds,
+                "cert": tuple(cert for cert, _ in plan.certs),
+                "key": tuple(key for _, key in plan.certs),
+                "workers": plan.workers,
+            }
             click.echo(config_file.written(context, chosen))
         if to_check:
             say(f"tako: {plan.target} ({check(plan)}) can be served")

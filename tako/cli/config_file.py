@@ -180,11 +180,11 @@ def _hint(key: str, parameters: Iterable[str]) -> str:
 
 def _value(place: str, key: str, value: object, parameter: click.Parameter) -> object:
     """Return what click takes for a value of the file."""
-    parts = cast("list[object]", value) if isinstance(value, list) else [value]
+    parts = _parts(value)
     texts = [each for each in parts if isinstance(each, str)]
     is_text = len(texts) == len(parts)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    taken = cast("object", value)
+    taken = value
     if isinstance(parameter, click.Option) and parameter.is_flag:
         wanted, right = "true or false", isinstance(value, bool)
     elif parameter.multiple:
@@ -200,6 +200,10 @@ def _value(place: str, key: str, value: object, parameter: click.Parameter) -> o
         msg = f"{place}: {key} takes {wanted}"
         raise CliError(msg)
     return taken
+
+
+def _parts(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
 def _line(text: str, key: str, table: str) -> int | None:

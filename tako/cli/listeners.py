@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+from functools import partial
 
 from tako import runtime
 from tako.cli.console import CliError
@@ -13,17 +14,18 @@ from tako.server.listener import Listener, Several, split_address
 from tako.server.systemd import descriptors
 
 
-def bind_all(addresses: tuple[str, ...]) -> Listener:
+def bind_all(addresses: tuple[str, ...], backlog: int) -> Listener:
     """Bind every address; all of them or none.
 
     Args:
         addresses: as for ``tako.bind``.
+        backlog: connections that the kernel keeps, at each of them.
 
     Raises:
         CliError: an address has another form, or cannot be bound.
     """
     with contextlib.ExitStack() as undo:
-        listeners = [undo.enter_context(_bind(address)) for address in addresses]
+        listeners = [undo.enter_context(_bind(each, backlog)) for each in addresses]
         undo.pop_all()
     return Several(listeners)
 
@@ -58,9 +60,10 @@ def adopt(numbers: list[int]) -> Listener:
     return Listener([socket.socket(fileno=number) for number in numbers])
 
 
-def _bind(address: str) -> Listener:
+def _bind(address: str, backlog: int) -> Listener:
+    bound = partial(bind, address, backlog=backlog)
     try:
-        listener: Listener = runtime.run(bind, address, loop="asyncio")
+        listener: Listener = runtime.run(bound, loop="asyncio")
     except (ValueError, ConfigError) as error:
         msg = f"--bind {address}: {error}"
         raise CliError(msg) from error

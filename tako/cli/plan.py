@@ -4,7 +4,9 @@ import configparser
 import json
 import logging
 import logging.config
+import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,7 +16,9 @@ from tako.cli import certs
 from tako.cli.console import CliError, one_line
 from tako.cli.options import make_config
 from tako.config import ServerConfig
-from tako.errors import TakoError
+from tako.errors import TakoError, TlsConfigError
+from tako.tls.certificates import ClientAuth, ReloadableResolver, TlsCert, TlsLike
+from tako.ws.options import Deflate
 
 
 Wire: TypeAlias = Literal["tls", "plain", "h2c"]
@@ -23,6 +27,9 @@ _NO_CERT = (
     "no certificate: give --cert and --key, or --dev-cert for this machine, "
     "or --plain to do without TLS"
 )
+
+_OPENS_KEYS = "TAKO_KEY_PASSWORD"
+"""A variable, and no option: other users see the command lines of this machine."""
 
 _CANCELLED = 5.0  # seconds for tasks that are cancelled at the end of a drain
 
@@ -35,15 +42,18 @@ class Plan:
         target: ``module:attribute``.
         binds: addresses.
         wire: what is spoken there.
-        cert: the certificate's file, ``None`` without TLS.
-        key: its key's file.
-        dev_cert: whether the two are from the local authority.
+        certs: the files of each certificate and its key; empty without TLS. The first
+            is for clients that ask for no name, or for a name that none of them has.
+        dev_cert: whether they are from the local authority.
+        password: opens the keys that are encrypted.
+        client_auth: whether clients have to show a certificate.
         config: timeouts and limits.
         workers: processes.
         reload_folders: what to watch for changes; empty: nothing.
         app_folder: where modules are looked for.
         runtime: ``asyncio`` or ``trio``.
         loop: for asyncio.
+        backlog: connections that the kernel keeps for each address.
         access_log: whether to log requests.
         log_config: a file.
         log_level: of the loggers of tako.
@@ -54,15 +64,17 @@ class Plan:
     target: str
     binds: tuple[str, ...]
     wire: Wire
-    cert: Path | None
-    key: Path | None
+    certs: tuple[tuple[Path, Path], ...]
     dev_cert: bool
+    password: str | None
+    client_auth: ClientAuth | None
     config: ServerConfig
     workers: int
     reload_folders: tuple[Path, ...]
     app_folder: Path
     runtime: str
     loop: str
+    backlog: int
     access_log: bool
     log_config: Path | None
     log_level: str
@@ -77,6 +89,39 @@ class Plan:
         """
         delay = self.config.drain_delay or 0.0
         return delay + self.config.drain_timeout + _CANCELLED
+
+    def resolvers(self) -> list[ReloadableResolver]:
+        """Load the certificates.
+
+        Raises:
+            TlsConfigError: one of them cannot be used.
+        """
+        return [
+            ReloadableResolver.from_pem(*files, password=self.password)
+            for files in self.certs
+        ]
+
+    def tls(self, resolvers: Sequence[ReloadableResolver]) -> TlsCert | None:
+        """Return what serves the certificates; ``None`` without any.
+
+        Of several, the names that are in them now decide.
+
+        Raises:
+            CliError: a name is none that a client can ask for.
+        """
+        auth = self.client_auth
+        made = [TlsCert.resolver(each, client_auth=auth) for each in resolvers]
+        if len(made) < 2:
+            return made[0] if made else None
+        names: dict[str, TlsLike] = {}
+        for (path, _), cert in zip(self.certs, made, strict=True):
+            for name in certs.host_names(path):
+                names.setdefault(name, cert)
+        try:
+            return TlsCert.sni(names, made[0], client_auth=auth)
+        except TlsConfigError as error:
+            msg = f"--cert: {error}"
+            raise CliError(msg) from error
 
     def wrap(self, app: Any) -> AsgiApp:
         """Return an ASGI app as a handler.
@@ -115,7 +160,7 @@ def read_plan(options: dict[str, Any]) -> Plan:
         options["h2_enable_connect_protocol"] = False
     config = make_config(options)
     wire = _wire(options)
-    cert, key = _cert(options, wire)
+    files = _certs(options, wire)
     default = "127.0.0.1:8443" if wire == "tls" else "127.0.0.1:8000"
     folder = Path(options["app_dir"]).resolve()
     folders = options["reload_dir"] or ((folder,) if options["reload"] else ())
@@ -133,15 +178,17 @@ def read_plan(options: dict[str, Any]) -> Plan:
         target=options["target"],
         binds=options["bind"] or (default,),
         wire=wire,
-        cert=cert,
-        key=key,
+        certs=files,
         dev_cert=options["dev_cert"],
+        password=_password(options["key_password_file"]),
+        client_auth=_client_auth(options, wire),
         config=config,
         workers=workers,
         reload_folders=tuple(map(Path, folders)),
         app_folder=folder,
         runtime=options["runtime"],
         loop=options["loop"],
+        backlog=options["backlog"],
         access_log=options["access_log"],
         log_config=Path(options["log_config"]) if options["log_config"] else None,
         log_level=options["log_level"],
@@ -150,6 +197,8 @@ def read_plan(options: dict[str, Any]) -> Plan:
             "lifespan": options["lifespan"],
             "root_path": options["root_path"],
             "websockets": options["websockets"],
+            "compression": Deflate() if options["compression"] else None,
+            "max_message_size": options["ws_max_message_size"],
         },
     )
 
@@ -163,29 +212,57 @@ def _wire(options: dict[str, Any]) -> Wire:
     return "h2c" if options["h2c"] else "tls"
 
 
-def _cert(options: dict[str, Any], wire: Wire) -> tuple[Path | None, Path | None]:
-    """Return the files of the certificate and its key."""
-    cert, key = options["cert"], options["key"]
-    given = cert is not None or key is not None
+def _certs(options: dict[str, Any], wire: Wire) -> tuple[tuple[Path, Path], ...]:
+    """Return the files of the certificates and their keys."""
+    given, keys = options["cert"], options["key"]
     if wire != "tls":
-        if given or options["dev_cert"]:
+        if given or keys or options["dev_cert"]:
             msg = f"--{wire} does without TLS: leave the certificate out"
             raise CliError(msg)
-        return None, None
+        return ()
     if options["dev_cert"]:
-        if given:
+        if given or keys:
             msg = "--dev-cert brings its own certificate: leave --cert and --key out"
             raise CliError(msg)
-        return certs.dev_cert()
+        return (certs.dev_cert(),)
+    if len(given) != len(keys):
+        msg = "--cert and --key go together: give both, and a key for each certificate"
+        raise CliError(msg)
     if given:
-        if cert is None or key is None:
-            msg = "--cert and --key go together: give both"
-            raise CliError(msg)
-        return Path(cert), Path(key)
+        return tuple(zip(map(Path, given), map(Path, keys), strict=True))
     for folder in (Path("certs"), Path()):
         if (folder / "cert.pem").exists() and (folder / "key.pem").exists():
-            return folder / "cert.pem", folder / "key.pem"
+            return ((folder / "cert.pem", folder / "key.pem"),)
     raise CliError(_NO_CERT)
+
+
+def _password(path: str | None) -> str | None:
+    """Return what opens encrypted keys: a file's first line, or the environment's."""
+    if path is None:
+        return os.environ.get(_OPENS_KEYS)
+    try:
+        return Path(path).read_text("utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"--key-password-file {path}: {one_line(_reason(error))}"
+        raise CliError(msg) from error
+
+
+def _client_auth(options: dict[str, Any], wire: Wire) -> ClientAuth | None:
+    roots, mode = options["client_ca"], options["client_cert"]
+    if roots and wire != "tls":
+        msg = f"--client-ca is for TLS, which --{wire} does without"
+        raise CliError(msg)
+    if mode in {"optional", "required"} and not roots:
+        msg = f"--client-cert {mode} needs the authorities that sign: --client-ca FILE"
+        raise CliError(msg)
+    if not roots or mode == "none":
+        return None
+    made = ClientAuth.optional if mode == "optional" else ClientAuth.required
+    try:
+        return made([Path(each) for each in roots])
+    except TlsConfigError as error:
+        msg = f"--client-ca {', '.join(roots)}: {error}"
+        raise CliError(msg) from error
 
 
 def _configure_logging(path: Path) -> None:

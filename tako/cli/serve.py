@@ -4,7 +4,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from tako.server.detect import ListenerProtocol
 from tako.server.listener import Listener
 from tako.server.serve import serve
 from tako.server.service import Dispatcher
-from tako.tls.certificates import ReloadableResolver, TlsCert
+from tako.tls.certificates import ReloadableResolver, TlsCert, TlsSettings
 
 
 _HANDOVER = 1.0  # seconds in which connections accepted before may still send a request
@@ -56,11 +56,16 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
         # Another worker takes new connections; this one has accepted some already.
         config = dataclasses.replace(plan.config, drain_delay=_HANDOVER)
         plan = dataclasses.replace(plan, config=config)
-    resolver = _resolver(plan)
+    resolvers = plan.resolvers()
+    tls = plan.tls(resolvers)
     target = load(plan.target, plan.app_folder, plan.wrap)
     if isinstance(target.router, Router):
         target.router.prepare()
-    listener = listeners.bind_all(plan.binds) if worker is None else worker.listener
+    listener = (
+        listeners.bind_all(plan.binds, plan.backlog)
+        if worker is None
+        else worker.listener
+    )
 
     def started() -> None:
         if worker is None:
@@ -70,11 +75,11 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
 
     router = Served(target, started, access_log=plan.access_log)
     for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, partial(_signalled, resolver))
+        signal.signal(number, partial(_signalled, resolvers))
     try:
         loop = plan.loop if plan.runtime == "asyncio" else "auto"
         runtime.run(
-            _serve, plan, listener, router, resolver, runtime=plan.runtime, loop=loop
+            _serve, plan, listener, router, tls, runtime=plan.runtime, loop=loop
         )
     finally:
         listener.close()
@@ -89,7 +94,8 @@ def check(plan: Plan) -> str:
     """
     plan.set_up_logging()
     listeners.check(plan.binds)
-    _resolver(plan)
+    if tls := plan.tls(plan.resolvers()):
+        TlsSettings(tls, plan.config.alpn)
     target = load(plan.target, plan.app_folder, plan.wrap)
     if isinstance(target.router, Router):
         target.router.prepare()
@@ -97,12 +103,8 @@ def check(plan: Plan) -> str:
 
 
 async def _serve(
-    plan: Plan,
-    listener: Listener,
-    router: Dispatcher,
-    resolver: ReloadableResolver | None,
+    plan: Plan, listener: Listener, router: Dispatcher, tls: TlsCert | None
 ) -> None:
-    config = plan.config
     with runtime.current().interrupts() as interrupted:
 
         async def shutdown() -> None:
@@ -112,10 +114,10 @@ async def _serve(
         await serve(
             listener,
             router,
-            tls=None if resolver is None else TlsCert.resolver(resolver),
+            tls=tls,
             protocol=_PROTOCOL[plan.wire],
             shutdown=shutdown,
-            config=config,
+            config=plan.config,
         )
 
 
@@ -131,22 +133,15 @@ def _end_in_any_case(limit: float) -> None:
     timer.start()
 
 
-def _resolver(plan: Plan) -> ReloadableResolver | None:
-    if plan.cert is None or plan.key is None:
-        return None
-    return ReloadableResolver.from_pem(plan.cert, plan.key)
-
-
-def _signalled(resolver: ReloadableResolver | None, *_: object) -> None:
-    """Load the certificate again: connections and WebSockets do not notice."""
-    if resolver is None:
-        return  # without TLS there is nothing to load
-    try:
-        resolver.reload_from_pem()
-    except TlsConfigError as error:
-        say(f"tako: keeping the old certificate: {with_fix(str(error))}")
-    else:
-        say("tako: certificate reloaded")
+def _signalled(resolvers: Sequence[ReloadableResolver], *_: object) -> None:
+    """Load the certificates again: connections and WebSockets do not notice."""
+    for resolver in resolvers:
+        try:
+            resolver.reload_from_pem()
+        except TlsConfigError as error:
+            say(f"tako: keeping the old certificate: {with_fix(str(error))}")
+        else:
+            say("tako: certificate reloaded")
 
 
 class Served:
@@ -197,8 +192,8 @@ def announce(plan: Plan, listener: Listener, kind: str) -> None:
         shown = f"unix:{address}" if isinstance(address, UnixPeer) else address
         prefix = "" if isinstance(address, UnixPeer) else f"{scheme}://"
         say(f"  listening on {prefix}{shown}: {spoken}")
-    if plan.cert is not None:
-        say(f"  certificate {plan.cert}: {certs.facts(plan.cert)[0]}")
+    for path, _ in plan.certs:
+        say(f"  certificate {path}: {certs.facts(path)[0]}")
     if plan.dev_cert:
         authority = certs.data_folder() / "ca.pem"
         say("  to trust it on this machine:")

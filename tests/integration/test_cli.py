@@ -13,6 +13,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.support.children import Child, run_child
 from tests.support.hosts import ROOT, Host
@@ -388,7 +394,8 @@ class TestConfigFile:
         assert said["drain-timeout"] == ["2", "tako.toml:5"]
         assert said["bind"] == ['["127.0.0.1:8000"]', "default"]
         assert said["max-connections"] == ['"none"', "default"]
-        assert "# cert" in said
+        assert said["cert"] == ["[]", "default"]
+        assert "# log-config" in said
 
     def test_what_is_printed_is_such_a_file(self, folder: Path) -> None:
         options = ("serve", "apps:router", "--plain", "--alpn", "http/1.1")
@@ -480,6 +487,142 @@ def serving(
         folder=folder,
         env=environment(folder, **env),
     )
+
+
+class TestCertificates:
+    """Several certificates, encrypted keys, certificates of clients."""
+
+    @staticmethod
+    def issued(folder: Path, ca: trustme.CA, name: str) -> tuple[str, Path, str, Path]:
+        """Write a certificate and its key; return the options that name them."""
+        leaf = ca.issue_cert(name)
+        cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+        leaf.cert_chain_pems[0].write_to_path(cert)
+        leaf.private_key_pem.write_to_path(key)
+        return "--cert", cert, "--key", key
+
+    @staticmethod
+    def get(
+        host: Host, context: ssl.SSLContext, name: str, other: str | None = None
+    ) -> bytes:
+        """Ask for ``other``, else ``name``, on a connection made for ``name``."""
+        with (
+            socket.create_connection(host.address, TIMEOUT) as raw,
+            context.wrap_socket(raw, server_hostname=name) as tls,
+        ):
+            fields = f"Host: {other or name}\r\nConnection: close\r\n\r\n"
+            tls.sendall(b"GET / HTTP/1.1\r\n" + fields.encode())
+            with tls.makefile("rb") as answer:
+                return answer.read().split(b"\r\n", 1)[0]
+
+    def test_the_names_in_them_decide(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        ca = trustme.CA()
+        context = ssl.create_default_context()
+        ca.configure_trust(context)
+        files = (
+            *self.issued(folder, ca, "a.test"),
+            *self.issued(folder, ca, "b.test"),
+            *self.issued(folder, ca, "*.c.test"),
+        )
+        ok, elsewhere = b"HTTP/1.1 200 OK", b"HTTP/1.1 421 Misdirected Request"
+        with serving(folder, credentials, "apps:router", *files) as host:
+            for name in ("a.test", "b.test", "x.c.test"):
+                assert self.get(host, context, name) == ok
+            assert self.get(host, context, "a.test", "b.test") == elsewhere
+            with pytest.raises(ssl.SSLCertVerificationError, match=r"d\.test"):
+                self.get(host, context, "d.test")
+            printed = host.output()
+        assert re.findall(r"certificate .*\.pem: (\S+);", printed) == [
+            *("a.test", "b.test", "*.c.test")
+        ]
+
+    @pytest.mark.parametrize("where", ["file", "environment"])
+    def test_a_key_may_be_encrypted(
+        self, folder: Path, credentials: Credentials, where: str
+    ) -> None:
+        key = load_pem_private_key(credentials.key.read_bytes(), None)
+        encrypted = folder / "encrypted.pem"
+        encrypted.write_bytes(
+            key.private_bytes(
+                Encoding.PEM,
+                PrivateFormat.PKCS8,
+                BestAvailableEncryption(b"a secret"),
+            )
+        )
+        (folder / "password").write_text("a secret\nand a second line\n")
+        files = ("--cert", credentials.cert, "--key", encrypted)
+        env = {"TAKO_KEY_PASSWORD": "a secret"}
+        options: tuple[str, ...] = ()
+        if where == "file":
+            options, env = ("--key-password-file", "password"), {}
+        with (
+            serving(
+                folder, credentials, "apps:router", *files, *options, **env
+            ) as host,
+            host.connect("h2") as connection,
+        ):
+            assert connection.request("GET", "/").body == b"Hello"
+        done = run(folder, "serve", "apps:router", *files, "--check")
+        assert "password" in error_of(done)
+
+    @pytest.mark.parametrize("mode", [None, "required", "optional", "none"])
+    def test_clients_show_certificates(
+        self, folder: Path, credentials: Credentials, ca: trustme.CA, mode: str | None
+    ) -> None:
+        clients = trustme.CA()
+        clients.cert_pem.write_to_path(folder / "clients.pem")
+        options: tuple[str, ...] = ("--client-ca", "clients.pem")
+        if mode is not None:
+            options += ("--client-cert", mode)
+        files = ("--cert", credentials.cert, "--key", credentials.key)
+        with serving(folder, credentials, "apps:router", *files, *options) as host:
+            context = ssl.create_default_context()
+            ca.configure_trust(context)
+            if mode in {None, "required"}:
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    assert self.get(host, context, "localhost")
+            else:
+                assert self.get(host, context, "localhost") == b"HTTP/1.1 200 OK"
+            clients.issue_cert("me@client.test").configure_cert(context)
+            assert self.get(host, context, "localhost") == b"HTTP/1.1 200 OK"
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (
+                ("--cert", "a.pem", "--cert", "b.pem", "--key", "a.key"),
+                "--cert and --key go together: .*, and a key for each certificate",
+            ),
+            (
+                ("--dev-cert", "--client-cert", "required"),
+                "--client-cert required needs the authorities .*: --client-ca FILE",
+            ),
+            (
+                ("--dev-cert", "--client-ca", "no.pem"),
+                "--client-ca no.pem: failed to open .*no.pem.*",
+            ),
+            (
+                ("--plain", "--client-ca", "no.pem"),
+                "--client-ca is for TLS, which --plain does without",
+            ),
+            (
+                ("--dev-cert", "--key-password-file", "no.txt"),
+                "--key-password-file no.txt: No such file or directory",
+            ),
+            (("--plain", "--backlog", "0"), "Invalid value for '--backlog': .*"),
+            (
+                ("--plain", "--ws-max-message-size", "0"),
+                "Invalid value for '--ws-max-message-size': .*",
+            ),
+        ],
+    )
+    def test_what_cannot_work_is_said(
+        self, folder: Path, options: tuple[str, ...], said: str
+    ) -> None:
+        done = run(folder, "serve", "apps:router", *options, XDG_DATA_HOME=str(folder))
+        assert re.fullmatch(said, error_of(done))
 
 
 class TestServing:
