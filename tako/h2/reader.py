@@ -13,6 +13,10 @@ judged against the state of its stream first, so the engine gets only what that 
 *Express lane.* Plain DATA of an accepted tunnel goes straight to the tunnel's sink: the
 frame changes no state. DATA with END_STREAM does, and goes through the engine.
 
+*Parts.* A large DATA frame of which only the beginning is here is judged, charged to
+the windows and counted at once; its payload is handed on as it arrives. So nothing of
+it is held, however large a frame may be, and no byte of it is copied to be joined.
+
 *Memory of closed streams* (RFC 9113 §5.1). ``exchanges`` holds the streams that are
 open; ``ClosedStreams`` remembers what was closed, and how. What arrives for a closed
 stream is answered here: the engine never sees it.
@@ -20,7 +24,9 @@ stream is answered here: the engine never sees it.
 A frame that breaks the connection raises ``ConnectionFault``, which never leaves
 the reader: ``receive_data`` turns it into ``H2Engine.fail`` and reads nothing any more.
 
-Invariant: ``_rest`` holds at most one incomplete frame, or input that was put off.
+Invariants: ``_rest`` holds at most one incomplete frame, or input that was put off; it
+is empty while ``_left``, the bytes to come of a DATA frame in progress, is not 0, but
+for input that was put off.
 """
 
 import struct
@@ -52,10 +58,12 @@ from tako.native.loops import Inbox, split_frames, take_data
 
 if TYPE_CHECKING:
     from tako.h2.engine import H2Engine
+    from tako.h2.exchange import H2Exchange
 
 
 _BATCH = 16  # frames that are cut off the input at a time
 _LANE = 256  # frames of the express lane before that
+_LARGE = 4096  # bytes of a DATA frame from which its parts are handed on
 
 # Units of ``Turn``
 _LANE_COST = 128  # of many bytes on the express lane
@@ -88,11 +96,14 @@ class FrameReader:
         "_connection",
         "_deadline",
         "_decoder",
+        "_ends",
         "_engine",
         "_express",
         "_lane",
+        "_left",
         "_need",
         "_output",
+        "_receiving",
         "_rest",
         "_settings_seen",
         "_turn",
@@ -127,6 +138,9 @@ class FrameReader:
         self._lane: dict[int, tuple[H2Stream, Inbox | None]] = {}
         self._rest = bytearray()
         self._need = 0
+        self._left = 0
+        self._receiving: H2Exchange | None = None  # takes it, unless it is dropped
+        self._ends = False  # the frame in progress has END_STREAM
         self._settings_seen = False
         self._window = ReceiveWindow(connection.config)
         self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, connection.time())
@@ -164,6 +178,8 @@ class FrameReader:
         """Read nothing any more."""
         self.stopped = True
         self._rest.clear()
+        self._left = 0
+        self._receiving = None
         self._lane.clear()
         self._deadline.set(None)
 
@@ -193,17 +209,17 @@ class FrameReader:
     def _unread(self, data: bytes) -> bytes:
         """Return ``data`` behind what was left over, if that is enough."""
         rest = self._rest
-        rest += data
-        if len(rest) < self._need:
+        if len(rest) + len(data) < self._need:
+            rest += data
             return b""
-        data = bytes(rest)
+        data = b"".join((rest, data))
         rest.clear()
         return data
 
     def _read(self, data: bytes) -> bool:
         lane, window, block, turn = self._lane, self._window, self._block, self._turn
-        position = 0
-        while True:
+        position = self._receive_part(data) if self._left else 0
+        while not self.stopped:
             if lane and not block.stream_id:
                 position, window.left = take_data(
                     data, position, window.left, lane, frames.MAX_FRAME_SIZE, _LANE
@@ -227,6 +243,7 @@ class FrameReader:
                 return False
             if not turn.spend(_BATCH):
                 return self._put_off(data, position)
+        return False
 
     def _cost(self, kind: int, stream_id: int, size: int) -> int:
         if kind in (frames.HEADERS, frames.CONTINUATION):
@@ -267,7 +284,17 @@ class FrameReader:
         if left >= frames.HEAD.size:
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
             length = high << 8 | low
-            self._check(kind, flags, stream_id & frames.MAX_STREAM_ID, length)
+            stream_id &= frames.MAX_STREAM_ID
+            self._check(kind, flags, stream_id, length)
+            if (
+                kind == frames.DATA
+                and length > _LARGE
+                and left > frames.HEAD.size
+                and not flags & frames.PADDED
+            ):
+                part = data[position + frames.HEAD.size :]
+                self._begin_parts(flags, stream_id, part, length)
+                return
             self._need = frames.HEAD.size + length
             waiting = waiting or kind == frames.HEADERS
         elif left:
@@ -276,6 +303,38 @@ class FrameReader:
             self._rest += memoryview(data)[position:]
         if waiting and self._deadline.when is None:
             self._deadline.set(self._connection.time() + _BLOCK_TIMEOUT)
+
+    def _begin_parts(
+        self, flags: int, stream_id: int, part: bytes, length: int
+    ) -> None:
+        """Take the first part of a DATA frame that is not all here."""
+        self._turn.spend(_FRAME_COST)
+        self._data(0, stream_id, part, length)
+        if not self.stopped:
+            self._left = length - len(part)
+            self._receiving = self._engine.exchanges.get(stream_id)
+            self._ends = bool(flags & frames.END_STREAM)
+
+    def _receive_part(self, data: bytes) -> int:
+        """Take the next part of a DATA frame; return where the frame behind begins.
+
+        What is to come for a stream that is closed by now is dropped. The frame was
+        charged, and answered where it has to be, when it began.
+        """
+        part = data[: self._left]
+        if not part:
+            return 0
+        self._turn.spend(_FRAME_COST)
+        self._left -= len(part)
+        exchange = self._receiving
+        if not self._left:
+            self._receiving = None
+        if exchange is not None and not exchange.closed:
+            ended = self._ends and not self._left
+            if ended:
+                self._lane.pop(exchange.stream_id, None)
+            self._engine.receive_body(exchange, part, ended=ended)
+        return len(part)
 
     def _block_late(self) -> None:
         self.stop()
@@ -306,7 +365,7 @@ class FrameReader:
     def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         match kind:
             case frames.DATA:
-                self._data(flags, stream_id, payload)
+                self._data(flags, stream_id, payload, len(payload))
             case frames.HEADERS:
                 self._headers(stream_id, self._block.begin(flags, stream_id, payload))
             case frames.CONTINUATION:
@@ -322,14 +381,15 @@ class FrameReader:
             case _:
                 self._ignorable(kind, stream_id, payload)
 
-    def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
-        size = len(payload)
+    def _data(self, flags: int, stream_id: int, payload: bytes, size: int) -> None:
+        """Take DATA of ``size`` bytes; ``payload`` is what is here of them."""
         self._window.left -= size
         if self._window.left < 0:  # RFC 9113 §6.9.1
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)
-        data = payload
+        data, unused = payload, 0
         if flags & frames.PADDED:
             data = payload[1 : size - padding(payload)]
+            unused = size - len(data)
         flags &= frames.END_STREAM
         if not data and not flags:
             self._spend()
@@ -345,8 +405,8 @@ class FrameReader:
         elif size and exchange.window < 0:  # RFC 9113 §6.9.1
             self._engine.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         else:
-            if size > len(data):  # RFC 9113 §6.1: padding counts, no sink consumes it
-                exchange.consumed(size - len(data))
+            if unused:  # RFC 9113 §6.1: padding counts, no sink consumes it
+                exchange.consumed(unused)
             if flags:
                 self._lane.pop(stream_id, None)
             self._engine.receive_body(exchange, data, ended=bool(flags))
