@@ -42,7 +42,7 @@ class Receiver(Protocol):
 class Transport(Protocol):
     """The verbs of ``asyncio.Transport`` that tako uses."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send ``data``, buffering what the socket does not take."""
         ...
 
@@ -161,6 +161,10 @@ class Runtime(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` at ``when``, a time in seconds as ``time`` has it."""
+        ...
+
+    def write_all(self, transport: Transport, pieces: list[bytes]) -> None:
+        """Send ``pieces`` in order; they are joined only where the loop needs that."""
         ...
 
     def unacknowledged(self, transport: Transport) -> int:

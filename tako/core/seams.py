@@ -169,8 +169,10 @@ class Exchange(Protocol):
         """
         ...
 
-    def send_data(self, data: bytes, *, end: bool = False) -> None:
+    def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         """Queue bytes of the body; ``end``: these are the last.
+
+        What ``data`` views must not change any more: it may be kept, not copied.
 
         Raises:
             LocalProtocolError: there is no head yet, or the end was sent already.
@@ -338,7 +340,7 @@ class Engine(Protocol):
         """
         ...
 
-    def data_to_send(self) -> bytes:
+    def data_to_send(self) -> bytes | memoryview:
         """Return what is queued for the peer and forget it."""
         ...
 

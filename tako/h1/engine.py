@@ -203,7 +203,7 @@ class H1Engine:
         self._deaf = False  # received bytes are dropped
         self._config = config
         self._head = HeadBuffer(config)
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._exchange: H1Exchange | None = None
         self._body: RequestBody | None = None
         self._tunnel: H1Tunnel | None = None
@@ -475,7 +475,7 @@ class H1Engine:
 
     # ------------------------------------------------------------------- sending
 
-    def data_to_send(self) -> bytes:
+    def data_to_send(self) -> bytes | memoryview:
         """Return what is queued for the peer and forget it."""
         out = self._out
         if not out:

@@ -88,7 +88,9 @@ class H1Exchange:
         "tunnel",
     )
 
-    def __init__(self, engine: "H1Engine", head: RequestHead, out: list[bytes]) -> None:
+    def __init__(
+        self, engine: "H1Engine", head: RequestHead, out: list[bytes | memoryview]
+    ) -> None:
         """Make the exchange of an accepted head.
 
         Args:
@@ -266,7 +268,7 @@ class H1Exchange:
         """The client holds the body back until it sees ``100``."""
         return self._awaits_continue
 
-    def send_data(self, data: bytes, *, end: bool = False) -> None:
+    def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         """Queue bytes of the body; see ``seams.Exchange``."""
         if self.cut_off:
             return
@@ -278,7 +280,7 @@ class H1Exchange:
                 self._out.append(b"0\r\n\r\n")
             self._end()
 
-    def _check_data(self, data: bytes, *, end: bool) -> None:
+    def _check_data(self, data: bytes | memoryview, *, end: bool) -> None:
         if self.state is not _BODY:
             where = "after the end of the response" if self.head_sent else "before it"
             msg = f"body data {where}"
@@ -291,7 +293,7 @@ class H1Exchange:
             msg = f"the body is {how} than content-length"
             raise LocalProtocolError(msg)
 
-    def _queue(self, data: bytes) -> None:
+    def _queue(self, data: bytes | memoryview) -> None:
         framing = self._framing
         if framing is Framing.LENGTH:
             self._left -= len(data)

@@ -25,7 +25,10 @@ class H1Tunnel:
     __slots__ = ("_engine", "_exchange", "_out", "connection", "over")
 
     def __init__(
-        self, engine: "H1Engine", exchange: "H1Exchange", out: list[bytes]
+        self,
+        engine: "H1Engine",
+        exchange: "H1Exchange",
+        out: list[bytes | memoryview],
     ) -> None:
         """Make the tunnel that ``exchange`` becomes.
 

@@ -242,7 +242,7 @@ class H2Exchange(H2Stream):
             self.send_headers(100, ())
             self.flush(soon=True)
 
-    def send_data(self, data: bytes, *, end: bool = False) -> None:
+    def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         """Queue body or tunnel bytes; see ``seams.Exchange``."""
         if self.response is not _BODY and self.response is not _SWITCHED:
             self._check_unheard(self._why_no_body())

@@ -91,7 +91,7 @@ class Outbox:
         self.taken: int = 0
         """How many bytes were taken out so far."""
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | memoryview) -> None:
         """Append ``data``; large ones are not copied however often they will be cut."""
         if self._pieces is None:
             self._pieces = deque()
@@ -224,6 +224,19 @@ class Output:
         head = HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream_id)
         self.frames += (head, data)
         self.data_frames += 1
+
+    def send_two(self, stream: "H2Stream", head: bytes, data: bytes) -> None:
+        """Send ``head`` and ``data`` as ``send_data`` would if they were joined."""
+        room = self.frame_size - len(head)
+        first: Piece = data if len(data) <= room else memoryview(data)[:room]
+        size = len(head) + len(first)
+        self.send_window -= size
+        stream.send_window -= size
+        frame_head = HEAD.pack(size >> 8, size & 0xFF, DATA, 0, stream.stream_id)
+        self.frames += (frame_head, head, first)
+        self.data_frames += 1
+        if len(data) > room:
+            self.send_data(stream, memoryview(data)[room:], end=False)
 
     def send_response(self, stream: "H2Stream", block: bytes, body: bytes) -> bool:
         """Send HEADERS and one DATA frame that ends the stream, if there is room.

@@ -24,7 +24,7 @@ from tako.core.seams import Connection, Sink
 from tako.core.states import check_transition
 from tako.errors import Disconnected
 from tako.h2.flow_control import Outbox, Output
-from tako.h2.frames import HEAD, window_update
+from tako.h2.frames import HEAD, frame_head, window_update
 from tako.h2.hpack import encode
 from tako.native.loops import Inbox, encode_data_frame, encode_frame
 
@@ -203,11 +203,11 @@ class H2Stream:
 
     # Application to network -------------------------------------------------------
 
-    def send_data(self, data: bytes, *, end: bool = False) -> None:
+    def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         """Queue bytes; ``end``: then END_STREAM. The subclass says what is allowed."""
         self._queue(data, end=end)
 
-    def _queue(self, data: bytes, *, end: bool) -> None:
+    def _queue(self, data: bytes | memoryview, *, end: bool) -> None:
         if end:
             self._end_queued = True
             self._fast_path = False
@@ -224,7 +224,7 @@ class H2Stream:
             if self.outbox.size:
                 self._engine.output_waits()
 
-    def _send_now(self, data: bytes, *, end: bool) -> bool:
+    def _send_now(self, data: bytes | memoryview, *, end: bool) -> bool:
         """Send ``data`` without a turn, if nothing waits and there is room for all.
 
         Cheaper than ``Outbox.add`` and ``send_turn``, which it must equal: where all
@@ -265,9 +265,33 @@ class H2Stream:
                 if not connection.flush_due:
                     connection.flush(soon=True)
                 return True
+        elif self._fast_path and self._send_large(first_byte, payload):
+            self.flush(soon=soon)
+            return self.writable
         self.send_data(encode_frame(first_byte, payload))
         self.flush(soon=soon)
         return self.writable
+
+    def _send_large(self, first_byte: int, payload: str | bytes) -> bool:
+        """Send a large frame without a copy of it, if nothing waits and there is room.
+
+        The slow path that it must equal is ``send_data``. (h2-64k)
+        """
+        if type(payload) is not bytes or len(payload) < _SMALL:
+            return False
+        output, outbox = self._output, self.outbox
+        head = frame_head(first_byte, len(payload))
+        size = len(head) + len(payload)
+        if (
+            outbox.size
+            or size > self.send_window
+            or size > output.send_window
+            or not self.connection.writable
+        ):
+            return False
+        outbox.taken += size
+        output.send_two(self, head, payload)
+        return True
 
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""

@@ -15,7 +15,7 @@ _SEPARATE = 16  # pieces that stay as they came
 _LARGE = 4096  # bytes from which a piece is never copied
 
 
-def keep(pieces: MutableSequence[Piece], data: bytes) -> None:
+def keep(pieces: MutableSequence[Piece], data: bytes | memoryview) -> None:
     """Append ``data`` to ``pieces``, or to the last of them if both are small.
 
     A ``bytearray`` in ``pieces`` may still grow, so no view of it may exist: take it

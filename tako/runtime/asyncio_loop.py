@@ -108,6 +108,9 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self.time: Callable[[], float] = self._loop.time
+        # asyncio's own ``writelines`` joins before 3.12, and before 3.12.9 and 3.13.2
+        # it does not tell of a full buffer (CVE-2024-12254)
+        self._gathers = type(self._loop).__module__.startswith("uvloop")
         self.call_soon: Callable[[Callable[[], object]], object] = self._loop.call_soon
 
     @staticmethod
@@ -149,6 +152,13 @@ class AsyncioRuntime:
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` at ``when``, in seconds of ``time``."""
         return self._loop.call_at(when, callback)
+
+    def write_all(self, transport: Transport, pieces: list[bytes]) -> None:
+        """Send ``pieces``; uvloop does so in one system call."""
+        if self._gathers:
+            cast("asyncio.Transport", transport).writelines(pieces)
+        else:
+            transport.write(b"".join(pieces))
 
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""

@@ -147,6 +147,10 @@ class TrioRuntime:
         self._need_help()
         return timer
 
+    def write_all(self, transport: Transport, pieces: list[bytes]) -> None:
+        """Send ``pieces``, joined."""
+        transport.write(b"".join(pieces))
+
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
         return kernel.unacknowledged(cast("TrioTransport", transport).fileno())

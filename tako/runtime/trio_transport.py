@@ -63,7 +63,7 @@ class TrioTransport:
 
     # Output --------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send ``data``, buffering what the socket does not take."""
         if self._lost:
             return

@@ -53,6 +53,7 @@ from tako.tls.server_pipe import ServerTlsPipe
 _logger = logging.getLogger("tako.server")
 
 _FEW_WRITES = 256  # between looks at whether they wait
+_LARGE_WRITE = 32 * 1024  # bytes from which TLS returns more than one piece
 _LARGE_READ = 64 * 1024  # bytes from which one is charged; uvloop makes 32 in a turn
 _READ_SHIFT = 12  # bytes of such a read, to the power of two, for a unit of ``Turn``
 
@@ -592,16 +593,26 @@ class TcpConnection:
         except Exception as error:
             self._crashed(error)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         """Encrypt and write ``data``, behind what TLS itself has queued."""
-        if self._pipe is not None:
-            data = self._pipe.data_to_send(data)
+        pipe = self._pipe
+        if pipe is not None:
+            if len(data) > _LARGE_WRITE:
+                self._write_pieces(pipe.pieces_to_send(data))
+                return
+            data = pipe.data_to_send(data)
         if data and self._transport is not None:
             self.written += len(data)
             self._few -= 1
             if not self._few:
                 self._weigh_writes(self._transport)
             self._transport.write(data)
+
+    def _write_pieces(self, pieces: list[bytes]) -> None:
+        """Write large output of TLS, which is not copied to be joined."""
+        if pieces and self._transport is not None:
+            self.written += sum(map(len, pieces))
+            self.runtime.write_all(self._transport, pieces)
 
     def _weigh_writes(self, transport: Transport) -> None:
         """Have the transport pause us at the next write if output waits in it.

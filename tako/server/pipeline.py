@@ -136,7 +136,7 @@ class ResponseWriter:
         view = memoryview(body)
         for start in range(0, len(body), _PIECE):
             last = start + _PIECE >= len(body)
-            piece = bytes(view[start : start + _PIECE])
+            piece = view[start : start + _PIECE]
             exchange.send_data(piece, end=last)
             exchange.bytes_sent += len(piece)
             await self.yield_turn()

@@ -203,7 +203,7 @@ class TlsPipe:
         else:
             self._fail("connection closed during the TLS handshake")
 
-    def data_to_send(self, plaintext: bytes = b"") -> bytes:
+    def data_to_send(self, plaintext: bytes | memoryview = b"") -> bytes:
         """Return the ciphertext that is queued for the peer, and forget it.
 
         Args:
@@ -223,9 +223,20 @@ class TlsPipe:
                 self._note(error)
         if not self._queued:
             return self._outgoing.read()
-        data = b"".join([*self._queued, self._outgoing.read()])
-        self._queued.clear()
-        return data
+        return b"".join(self._take())
+
+    def pieces_to_send(self, plaintext: bytes | memoryview) -> list[bytes]:
+        """Return what ``data_to_send`` would join: for much data, which it would copy.
+
+        Raises:
+            LocalProtocolError: the handshake is not complete.
+        """
+        if not self._close_sent and self.error is None:
+            try:
+                self._send_slices(memoryview(plaintext))
+            except ssl.SSLError as error:
+                self._note(error)
+        return self._take()
 
     def close_notify(self) -> None:
         """Queue our close_notify (RFC 8446 §6.1). Repeats are no-ops.
@@ -359,6 +370,13 @@ class TlsPipe:
             start += write(plaintext[start : start + _SLICE])
             if outgoing.pending >= _SLICE:
                 self._queued.append(outgoing.read())
+
+    def _take(self) -> list[bytes]:
+        """Return the pieces of ciphertext that are queued, and forget them."""
+        pieces, self._queued = self._queued, []
+        if self._outgoing.pending:
+            pieces.append(self._outgoing.read())
+        return pieces
 
     def _note(self, error: ssl.SSLError) -> None:
         """Note why a call raised: it needs input, the data ended, or it failed."""

@@ -92,12 +92,12 @@ class FakeExchange:
         if body:
             self.send_data(body, end=True)
 
-    def send_data(self, data: bytes, *, end: bool = False) -> None:
+    def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         assert not self.output_ended, "data after the end of the stream"
         if self.gone:
             return
         self.out += data
-        self.pieces.append(data)
+        self.pieces.append(bytes(data))
         self.output_ended = end
 
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
-from tako.core.loop import AsyncFunction
+from tako.core.loop import AsyncFunction, Transport
 from tako.core.seams import Engine, Pause
 from tako.core.turn import Turn
 from tako.http.conn_info import Carrier, ConnInfo, IpPeer, TlsInfo
@@ -153,6 +153,9 @@ class FakeRuntime:
         timer = FakeTimer(when, callback)
         self.timers.append(timer)
         return timer
+
+    def write_all(self, transport: Transport, pieces: list[bytes]) -> None:
+        transport.write(b"".join(pieces))
 
     def unacknowledged(self, transport: object) -> int:
         return self.held
@@ -330,7 +333,7 @@ class FakeTransport:
     def set_write_buffer_limits(self, high: int | None = None, /) -> None:
         self.limits.append(high)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self.written += data
         self.writes += 1
 

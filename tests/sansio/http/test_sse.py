@@ -190,9 +190,9 @@ class FakeExchange:
         self.log: list[tuple[float, bytes]] = []
         self.flushed = 0
 
-    def send_data(self, data: bytes, *, end: bool = False) -> None:
+    def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         assert not end
-        self.log.append((self.connection.runtime.now - 1000, data))
+        self.log.append((self.connection.runtime.now - 1000, bytes(data)))
 
     def flush(self, *, soon: bool = False) -> None:
         self.flushed += 1

@@ -9,6 +9,7 @@ from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE
+from tako.native.loops import encode_frame as native_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -287,6 +288,26 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
         exchange.send_data(b"three")
         exchange.send_data(b"")
         assert peer.frames() == [Frame(DATA, 0, 1, b"three")]
+
+    @pytest.mark.parametrize("size", [4096, 16_372, 16_380, 16_381, 65_535, 70_000])
+    @pytest.mark.parametrize("window", [1 << 20, 50_000])
+    def test_large_frames_are_sent_as_bytes_would_be(
+        self, make: Make, size: int, window: int
+    ) -> None:
+        def sent(*, as_frame: bool) -> tuple[list[Frame], int, int]:
+            peer = make()
+            peer.send(settings((4, window)), window_update(0, 1 << 20))
+            exchange, _ = peer.tunnel()
+            for payload in (bytes(size), b"x" * size, b"small"):
+                if as_frame:
+                    assert exchange.send_frame(0x82, payload, soon=True) == (
+                        exchange.writable
+                    )
+                else:
+                    exchange.send_data(native_frame(0x82, payload))
+            return peer.frames(), exchange.send_window, exchange.outbox.size
+
+        assert sent(as_frame=True) == sent(as_frame=False)
 
     def test_tunnels_do_not_mix(self, peer: Peer) -> None:
         sinks = [peer.tunnel(i)[1] for i in (1, 3, 5)]

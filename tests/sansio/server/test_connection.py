@@ -1028,7 +1028,7 @@ class Full(FakeTransport):
         self._default = self._high = high
         self._paused = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         super().write(data)
         self.unsent += len(data)
         self._look()

@@ -640,6 +640,28 @@ class TestData:
         assert client.receive(pipe.data_to_send(bytes(1_000_000))) == bytes(1_000_000)
         assert 0 < max(sizes) < 40_000
 
+    def test_pieces_are_what_is_queued_and_what_is_sent(self) -> None:
+        pipe, client = connect()
+        data = random.Random(9).randbytes(300_000)
+        view = memoryview(data)
+        pipe._write(b"first, ")
+        pieces = pipe.pieces_to_send(view[:200_000])
+        assert client.receive(b"".join(pieces)) == b"first, " + data[:200_000]
+        assert max(map(len, pieces)) < 40_000
+        assert client.receive(pipe.data_to_send(view[200_000:])) == data[200_000:]
+        assert pipe.data_to_send() == b""
+
+    def test_no_pieces_are_sent_behind_the_end(self) -> None:
+        pipe, client = connect()
+        pipe.close_notify()
+        assert client.receive(b"".join(pipe.pieces_to_send(bytes(100_000)))) == b""
+        assert client.ended
+        assert pipe.pieces_to_send(bytes(100_000)) == []
+
+    def test_no_pieces_are_made_before_the_handshake(self) -> None:
+        with pytest.raises(LocalProtocolError):
+            ServerTlsPipe(settings()).pieces_to_send(bytes(100_000))
+
     def test_empty_read_is_nothing(self) -> None:
         pipe, client = connect()
         assert pipe.receive_data(b"") == b""
