@@ -18,7 +18,7 @@ from tako.runtime.backend import backend, current
 
 
 _YOUNG_OBJECTS = 10_000  # new ones between two runs of the collector
-_LARGE_BLOCK = 4 << 20  # bytes
+_LARGE_BLOCK = 8 << 20  # bytes
 _managed: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "tako_run", default=False
 )
@@ -38,7 +38,7 @@ def run(
     server says that it listens, and given back when ``run`` returns; several servers
     drain together. While it runs, the garbage collector looks for cycles less often
     (``gc.set_threshold``), unless you have set it so already; glibc's ``malloc`` keeps
-    up to 8 MiB that are free, also afterwards.
+    up to 16 MiB that are free, also afterwards.
 
     Args:
         main: an async function.
