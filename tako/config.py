@@ -263,8 +263,10 @@ class WireConfig:
     their turn. It begins after the first 256 units of work, a third of a
     millisecond."""
 
-    h2_max_concurrent_streams: int = count(100, 1, 250)
-    """Advertised and enforced; also bounds running handlers."""
+    h2_max_concurrent_streams: int = count(100, 1, 10_000)
+    """Advertised and enforced; also bounds running handlers. So it bounds what one peer
+    can make the server hold: for each stream ``h2_initial_window_size`` bytes received
+    and ``h2_max_send_buf_size`` to be sent, beside a few KiB of its own."""
 
     h2_max_header_list_size: int | None = count(None, 1024, 1 << 24, none=True)
     """Bytes, advertised and enforced with 431; counted as in RFC 9113 §6.5.2, but all

@@ -293,7 +293,10 @@ class H2Engine:
 
     def window_opened(self, exchange: H2Exchange | None) -> None:
         """Let those send that waited for a window: of a stream, or the connection's."""
-        self._send(self.exchanges.values() if exchange is None else (exchange,))
+        if exchange is not None:
+            self._send((exchange,))
+        else:  # which may be often: those that wait for it alone are in the queue
+            self._output.pump()
 
     def receive_goaway(self, last_stream: int, code: int, debug: bytes) -> None:
         """Take the client's GOAWAY: it will open no more streams (RFC 9113 §6.8).

@@ -145,7 +145,9 @@ class FrameReader:
         self._window = ReceiveWindow(connection.config)
         self._budget = TokenBucket(_CONTROL_FRAMES, _CONTROL_RATE, connection.time())
         self._window_updates = WindowUpdateBudget()
-        self._closed_streams = ClosedStreams()
+        self._closed_streams = ClosedStreams(
+            connection.config.h2_max_concurrent_streams
+        )
         self._block = HeaderBlock(decoded_size(connection.config))
         self._deadline = connection.deadlines.new(self._block_late)
         self.last_stream_id: int = 0

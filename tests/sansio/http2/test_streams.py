@@ -136,7 +136,7 @@ class Streams(RuleBasedStateMachine):
         interval: float | None,
         acknowledge: bool,
     ) -> None:
-        self.memory = memory
+        self.memory = max(memory, most)
         vars(closed_streams)["_REMEMBERED"] = memory
         config = ServerConfig(
             h2_max_concurrent_streams=most,
