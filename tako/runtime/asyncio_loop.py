@@ -172,11 +172,11 @@ class AsyncioRuntime:
         """Tell whether the FIN of the peer of ``transport`` is here."""
         return kernel.peer_ended(_fileno(transport))
 
-    async def accept(self, listener: socket.socket) -> socket.socket:
+    async def accept(self, listener: socket.socket) -> tuple[socket.socket, object]:
         """Accept one connection. Cancel safety: safe."""
         while True:
             try:
-                return listener.accept()[0]
+                return listener.accept()
             except (BlockingIOError, InterruptedError):
                 pass
             ready: asyncio.Future[None] = self._loop.create_future()

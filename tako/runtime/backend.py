@@ -20,7 +20,10 @@ class OpenRuntime(Runtime, Protocol):
     """A ``Runtime`` as its owner sees it. It owns the tasks that it starts."""
 
     async def attach(self, sock: socket.socket, connection: Receiver) -> None:
-        """Let ``connection`` talk over ``sock``; returns at once."""
+        """Let ``connection`` talk over ``sock``; returns at once.
+
+        ``sock`` need not be non-blocking; it is then.
+        """
         ...
 
     async def finished(self) -> None:
@@ -54,8 +57,10 @@ class OpenRuntime(Runtime, Protocol):
 class ServerRuntime(OpenRuntime, Protocol):
     """A runtime that can also serve listening sockets."""
 
-    async def accept(self, listener: socket.socket) -> socket.socket:
-        """Accept one connection. Cancel safety: safe.
+    async def accept(self, listener: socket.socket) -> tuple[socket.socket, object]:
+        """Accept one connection; return it with its peer's address, as ``socket`` does.
+
+        Cancel safety: safe.
 
         Raises:
             OSError: the kernel cannot, for now or for ever.

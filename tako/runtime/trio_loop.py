@@ -163,17 +163,18 @@ class TrioRuntime:
         """Tell whether the FIN of the peer of ``transport`` is here."""
         return kernel.peer_ended(cast("TrioTransport", transport).fileno())
 
-    async def accept(self, listener: socket.socket) -> socket.socket:
+    async def accept(self, listener: socket.socket) -> tuple[socket.socket, object]:
         """Accept one connection. Cancel safety: safe."""
         while True:
             await trio.lowlevel.wait_readable(listener)
             try:
-                return listener.accept()[0]
+                return listener.accept()
             except BlockingIOError:  # another process was faster
                 continue
 
     async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Serve ``sock`` with ``connection``."""
+        sock.setblocking(False)
         transport = TrioTransport(self, self._nursery, sock, connection)
         connection.connection_made(transport)
         self._nursery.start_soon(transport.read)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tako.server")
 
+_TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 _ACCEPT_TURN = 32  # connections accepted before others have a turn
 
 
@@ -255,26 +256,27 @@ class Service:
     async def _accept_from(self, listener: socket.socket) -> None:
         backoff = self._config.accept_backoff
         pause = backoff.initial
+        family = listener.family  # which a socket makes an enum of, each time
         while self._accepts:
             try:
-                sock = await self._runtime.accept(listener)
+                sock, address = await self._runtime.accept(listener)
             except OSError as error:
                 _logger.warning("accept failed: %s; backing off", error)
                 await self._runtime.sleep(pause)
                 pause = min(pause * 2, backoff.max)
                 continue
             pause = backoff.initial
-            await self._admit(sock)
+            await self._admit(sock, family, address)
             self._accepted += 1
             if self._accepted % _ACCEPT_TURN == 0:
                 await self._runtime.sleep(0)
 
-    async def _admit(self, sock: socket.socket) -> None:
+    async def _admit(self, sock: socket.socket, family: int, address: object) -> None:
         """Wait for a permit for ``sock``, then have it served."""
         connection: TcpConnection | Undecided | None = None
         self._awaiting_permit += 1
         try:
-            connection = await self._register(sock)
+            connection = await self._register(sock, family, address)
         finally:
             self._awaiting_permit -= 1
             if connection is None:
@@ -284,17 +286,21 @@ class Service:
             self._attaching += 1
             self._runtime.spawn(self._attach, sock, connection)
 
-    async def _register(self, sock: socket.socket) -> TcpConnection | Undecided | None:
+    async def _register(
+        self, sock: socket.socket, family: int, address: object
+    ) -> TcpConnection | Undecided | None:
         """Return what is to serve ``sock``, with a permit; ``None``: refuse it."""
         most = self._config.max_connections or float("inf")
         try:
             # no successor can serve a connection that we have accepted
             while len(self._connections) >= most and not self._handing_over:
                 await self._changed.wait()
-            peer, local = _prepare(sock)
+            local = address_of(family, sock.getsockname())
+            if family in _TCP:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:  # it is gone already
             return None
-        connection = self._receiver(peer, local)
+        connection = self._receiver(address_of(family, address), local)
         if connection is not None:
             self._connections.add(connection)
             if self._tls is not None or isinstance(connection, Undecided):
@@ -472,20 +478,6 @@ class Service:
         self._runtime.cancel_tasks()
         for connection in list(self._connections):
             connection.abort()
-
-
-def _prepare(sock: socket.socket) -> tuple[PeerAddr, PeerAddr]:
-    """Set the options of an accepted socket; return the peer's address and ours.
-
-    Raises:
-        OSError: it is gone already.
-    """
-    family = sock.family
-    sock.setblocking(False)
-    if family in {socket.AF_INET, socket.AF_INET6}:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    peer = address_of(family, sock.getpeername())
-    return peer, address_of(family, sock.getsockname())
 
 
 def _counted(number: int, name: str) -> str:

@@ -40,13 +40,13 @@ class ServerRuntime(FakeRuntime):
         self.attach_error: Exception | None = None
         self.attach_gate: FakeSignal | None = None
 
-    async def accept(self, _: socket.socket) -> socket.socket:
+    async def accept(self, _: socket.socket) -> tuple[socket.socket, object]:
         while not self.incoming:
             await self.arrived.wait()
         what = self.incoming.pop(0)
         if isinstance(what, Exception):
             raise what
-        return what
+        return what, ""
 
     async def attach(self, sock: socket.socket, connection: TcpConnection) -> None:
         if self.attach_gate is not None:
@@ -138,7 +138,7 @@ class Running:
     ) -> None:
         self.runtime = ServerRuntime()
         self.router = Router(self.runtime)
-        self.socket = socket.socket()
+        self.socket = socket.socket(socket.AF_UNIX)  # as the pairs are
         self.listener = Listener([self.socket])
         self.service = Service(
             self.runtime,  # type: ignore[arg-type]
