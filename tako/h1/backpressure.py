@@ -62,7 +62,7 @@ class BodyRate:
         self._too_slow = too_slow
         self._rate = connection.config.min_rate
         self._grace = connection.config.min_rate_grace
-        self._deadline = connection.deadlines.new(self._due)
+        self._deadline: Deadline | None = None  # made when first needed
         self._moved = 0
         self._paused = False
         self._spent = 0.0  # seconds of reading before _since
@@ -94,11 +94,13 @@ class BodyRate:
         """Stop watching: the body is over."""
         self._paused = False
         self._since = None
-        self._deadline.set(None)
+        if self._deadline is not None:
+            self._deadline.set(None)
 
     def close(self) -> None:
         """Watch no body any more, and let go of the engine: the connection is lost."""
-        self._deadline.close()
+        if self._deadline is not None:
+            self._deadline.close()
         self._too_slow = nothing
 
     def _run(self) -> None:
@@ -108,7 +110,12 @@ class BodyRate:
         now = self._connection.time()
         self._since = now
         # after a pause the peer gets a moment to fill the window that just opened
-        self._deadline.set(max(self._falls_below(now, self._grace), now + 1.0))
+        self._set_deadline(max(self._falls_below(now, self._grace), now + 1.0))
+
+    def _set_deadline(self, when: float) -> None:
+        if self._deadline is None:
+            self._deadline = self._connection.deadlines.new(self._due)
+        self._deadline.set(when)
 
     def _falls_below(self, since: float, grace: float) -> float:
         """Return when the average falls below the rate if nothing more arrives."""
@@ -120,11 +127,11 @@ class BodyRate:
             return
         now = self._connection.time()
         if not self._connection.writable:  # then the connection does not read, either
-            self._deadline.set(now + grace)
+            self._set_deadline(now + grace)
             return
         due = self._falls_below(since, grace)
         if due > now:
-            self._deadline.set(due)
+            self._set_deadline(due)
             return
         self.stop()
         self._too_slow()

@@ -67,6 +67,7 @@ from tako.ws.options import WsOptions
 
 
 if TYPE_CHECKING:
+    from tako.core.deadlines import Deadline
     from tako.core.loop import Signal
 
 
@@ -208,7 +209,7 @@ class Conversation:
         self.latency: float | None = None
         self.readable: Signal = tunnel.connection.runtime.signal()
         self.writable: Writable = Writable(tunnel, tunnel.connection.runtime)
-        self._deadline = tunnel.connection.deadlines.new(self._deadline_reached)
+        self._deadline: Deadline | None = None  # of closing; made when first needed
         watched = options.keep_alive.auto
         self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
         config = tunnel.connection.config
@@ -530,12 +531,18 @@ class Conversation:
         self._wait_for_end()
 
     def _wait_for_close(self) -> None:
-        connection = self.tunnel.connection
-        self._deadline.set(connection.time() + connection.config.ws_close_timeout)
+        self._wait(self.tunnel.connection.config.ws_close_timeout)
 
     def _wait_for_end(self) -> None:
-        if self.outbound is not Outbound.OVER:
-            self._deadline.set(self.tunnel.connection.time() + _END_TIMEOUT)
+        self._wait(_END_TIMEOUT)
+
+    def _wait(self, timeout: float) -> None:
+        if self.outbound is Outbound.OVER:
+            return
+        connection = self.tunnel.connection
+        if self._deadline is None:
+            self._deadline = connection.deadlines.new(self._deadline_reached)
+        self._deadline.set(connection.time() + timeout)
 
     def _send_close_frame(self, code: int | None, reason: str) -> None:
         self._enter_outbound(Outbound.CLOSE_SENT)
@@ -601,7 +608,8 @@ class Conversation:
         self.outbound = state
         self.can_send = self.direct = False  # no state leads back to OPEN
         if state is Outbound.OVER:
-            self._deadline.close()
+            if self._deadline is not None:
+                self._deadline.close()
             self.readable.set()
         self.writable.wake()
         _logger.debug("%#x: outbound is %s", id(self), state.name)

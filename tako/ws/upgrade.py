@@ -90,7 +90,9 @@ class WebSocketUpgrade:
             raise RuntimeError(msg)
         if not await self._switched(conversation):
             return
-        lifetime = self._start_lifetime(conversation)
+        lifetime: Deadline | None = None
+        if self._options.max_lifetime is not None:
+            lifetime = self._start_lifetime(conversation, self._options.max_lifetime)
         code = 1001
         try:
             ws = self.make_socket(self._request, conversation, self._options)
@@ -103,7 +105,8 @@ class WebSocketUpgrade:
             # and its answer are the conversation's business.
             code = self._judge(error, conversation)
         finally:
-            lifetime.close()
+            if lifetime is not None:
+                lifetime.close()
             conversation.session_ended(code)
 
     def _judge(self, error: BaseException, conversation: Conversation) -> int:
@@ -142,7 +145,7 @@ class WebSocketUpgrade:
         tunnel.flush()
         return False
 
-    def _start_lifetime(self, conversation: Conversation) -> Deadline:
+    def _start_lifetime(self, conversation: Conversation, seconds: float) -> Deadline:
         """Arm ``max_lifetime``: Close 1001 and cancel; then cut what does not end."""
         tunnel = conversation.tunnel
         connection = tunnel.connection
@@ -158,8 +161,7 @@ class WebSocketUpgrade:
             tunnel.cancel_at(connection.time())
 
         deadline = connection.deadlines.new(expire)
-        if self._options.max_lifetime is not None:
-            deadline.set(connection.time() + self._options.max_lifetime)
+        deadline.set(connection.time() + seconds)
         return deadline
 
 
