@@ -7,7 +7,7 @@ from tako.config import Duration
 from tako.core.upgrade import UpgradeResponse
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.ws.handshake import Acceptance, shake_hands
+from tako.ws.handshake import Acceptance, Rejection, shake_hands
 from tako.ws.options import Deflate, WsKeepAlive, WsKeywords, WsOptions
 from tako.ws.upgrade import SessionFunction, WebSocketUpgrade
 
@@ -111,8 +111,23 @@ class TakoWs:
     def into_response(self) -> Response:
         """Return the handshake's answer; an acceptance carries the session to run."""
         answer = shake_hands(self._request, self._options)
-        if not isinstance(answer, Acceptance):
-            return Response(answer.status, answer.headers, answer.body)
-        agreed = self._options.agreed(answer.subprotocol, answer.deflate)
-        upgrade = WebSocketUpgrade(self._request, self._session, agreed)
-        return UpgradeResponse(answer.status, answer.headers, upgrade)
+        if isinstance(answer, Acceptance):
+            return accepted(self._request, self._session, self._options, answer)
+        return refused(answer)
+
+
+def accepted(
+    request: Request,
+    session: SessionFunction,
+    options: WsOptions,
+    answer: Acceptance,
+) -> UpgradeResponse:
+    """Return the response to a handshake with ``options`` that has this ``answer``."""
+    agreed = options.agreed(answer.subprotocol, answer.deflate)
+    upgrade = WebSocketUpgrade(request, session, agreed)
+    return UpgradeResponse(answer.status, answer.headers, upgrade)
+
+
+def refused(answer: Rejection) -> Response:
+    """Return the response to a request that is no valid handshake."""
+    return Response(answer.status, answer.headers, answer.body)

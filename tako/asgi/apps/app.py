@@ -1,6 +1,6 @@
 """``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -11,14 +11,12 @@ from tako.asgi.protocol import App, Scope
 from tako.asgi.scope import http_scope, websocket_scope
 from tako.core.exchange_of import exchange_of
 from tako.core.seams import Exchange
-from tako.core.upgrade import UpgradeResponse
 from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Response
+from tako.ws.handshake import Acceptance, shake_hands
 from tako.ws.options import Deflate, WsOptions
-from tako.ws.responder import TakoWs
-from tako.ws.upgrade import SessionFunction
-from tako.ws.websocket import WebSocket
+from tako.ws.responder import refused
 
 
 class AsgiApp:
@@ -153,21 +151,13 @@ class AsgiApp:
         return scope
 
     async def _websocket(self, request: Request, exchange: Exchange) -> Response:
-        def handshake(session: SessionFunction, protocols: Sequence[str]) -> TakoWs:
-            return TakoWs(
-                request,
-                session,
-                protocols=protocols,
-                compression=self._options.compression,
-                max_message_size=self._options.max_message_size,
-            )
-
-        probe = handshake(_no_session, ()).into_response()
-        if not isinstance(probe, UpgradeResponse):
-            return probe  # no valid handshake: the app is not asked
+        options = self._options
+        answer = shake_hands(request, options)
+        if not isinstance(answer, Acceptance):
+            return refused(answer)  # no valid handshake: the app is not asked
         scope = websocket_scope(request, self._root_path)
         self._complete(scope, "websocket.http.response")
-        conversation = WebSocketConversation(exchange, request, handshake)
+        conversation = WebSocketConversation(exchange, request, options, answer)
         return await conversation.run(self._app, scope)
 
     def _complete(self, scope: Scope, extension: str) -> None:
@@ -178,7 +168,3 @@ class AsgiApp:
 
 def _unconnected() -> RuntimeError:
     return RuntimeError("an ASGI app answers requests that came over a connection")
-
-
-async def _no_session(ws: WebSocket) -> None:
-    """Have no conversation; for a handshake that is only looked at."""

@@ -84,9 +84,12 @@ class Conversation:
         try:
             await self._handover.until(condition)
         except BaseException:
-            if self._task is not None:
-                self._task.cancel()
+            self._cancel_app()
             raise
+
+    def _cancel_app(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app: the isolation boundary of its task."""

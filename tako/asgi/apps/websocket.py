@@ -10,8 +10,7 @@ Invariant: the app never waits for a session that cannot come: where the respons
 dropped, or the client has left, it gets a disconnect.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable
 
 from tako.asgi.apps.conversation import Conversation
 from tako.asgi.protocol import (
@@ -27,17 +26,15 @@ from tako.asgi.protocol import (
 from tako.asgi.scope import offered_subprotocols
 from tako.core.seams import Exchange
 from tako.errors import ConnectionClosed, WsError
-from tako.http.headers import Headers
+from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.http.response import Response
+from tako.ws.handshake import Acceptance, shake_hands
 from tako.ws.message import Message
-from tako.ws.responder import TakoWs
-from tako.ws.upgrade import SessionFunction
+from tako.ws.options import WsOptions
+from tako.ws.responder import accepted
 from tako.ws.websocket import WebSocket
 
-
-Handshake: TypeAlias = Callable[[SessionFunction, Sequence[str]], TakoWs]
-"""Makes the responder for a session and its subprotocols."""
 
 _OURS = frozenset(
     {
@@ -53,25 +50,37 @@ class WebSocketConversation(Conversation):
 
     __slots__ = (
         "_accepted",
+        "_answer",
         "_connected",
-        "_handshake",
-        "_headers",
-        "_protocols",
+        "_fields",
+        "_options",
         "_refused",
         "_request",
         "_ws",
     )
 
     def __init__(
-        self, exchange: Exchange, request: Request, handshake: Handshake
+        self,
+        exchange: Exchange,
+        request: Request,
+        options: WsOptions,
+        answer: Acceptance,
     ) -> None:
+        """Make one for a valid handshake.
+
+        Args:
+            exchange: the request's.
+            request: the handshake.
+            options: those of the WebSocket.
+            answer: the handshake's, without a subprotocol.
+        """
         super().__init__(exchange, "websocket.http.response.")
         self._request = request
-        self._handshake = handshake
+        self._options = options
+        self._answer = answer
         self._connected = False
         self._accepted = self._refused = False
-        self._headers = Headers()
-        self._protocols: tuple[str, ...] = ()
+        self._fields: list[RawHeader] = []  # of the app, for the response
         self._ws: WebSocket | None = None
 
     async def run(self, app: App, scope: Scope) -> Response:
@@ -85,9 +94,9 @@ class WebSocketConversation(Conversation):
         handover = self._handover
         await self._call(app, scope, self.receive, self.send, self._decided)
         if self._accepted:
-            responder = self._handshake(_Session(self), self._protocols)
-            response = responder.into_response()
-            response.headers.raw += self._headers.raw
+            session, options = _Session(self), self._options
+            response = accepted(self._request, session, options, self._answer)
+            response.headers.raw += self._fields
             return response
         if self._refused:
             return Response(403)
@@ -189,12 +198,15 @@ class WebSocketConversation(Conversation):
                 # RFC 6455 §4.1: the client would have to fail the connection
                 msg = f"the client does not offer the subprotocol {subprotocol!r}"
                 raise EventError(msg)
-            self._protocols = (subprotocol,)
+            self._options = self._options.replaced(protocols=(subprotocol,))
+            answer = shake_hands(self._request, self._options)
+            if isinstance(answer, Acceptance):  # as it is without subprotocols
+                self._answer = answer
         headers = checked_fields(event.get("headers") or ())
         # Fields of the connection are not the app's, as in any other response
         fields = [field for field in headers if not is_hop_by_hop(field)]
-        self._headers = Headers.from_raw(fields)
-        for name, _ in self._headers.raw:
+        self._fields = Headers.from_raw(fields).raw
+        for name, _ in self._fields:
             if name in _OURS:
                 msg = f"{name.decode()} is not the app's to send; see subprotocol"
                 raise EventError(msg)
@@ -225,7 +237,11 @@ class WebSocketConversation(Conversation):
         handover = self._handover
         self._ws = ws
         handover.wake()
-        await self._until(lambda: handover.ended)
+        try:  # ``_until``, with a frame less for as long as the WebSocket lives
+            await handover.until(lambda: handover.ended)
+        except BaseException:
+            self._cancel_app()
+            raise
         if handover.error is not None:
             raise handover.error
 
@@ -243,8 +259,8 @@ class _Session:
     def __init__(self, conversation: WebSocketConversation) -> None:
         self._conversation = conversation
 
-    async def __call__(self, ws: WebSocket) -> None:
-        await self._conversation.begin(ws)
+    def __call__(self, ws: WebSocket) -> Awaitable[None]:
+        return self._conversation.begin(ws)
 
     def __del__(self) -> None:
         self._conversation.session_dropped()
