@@ -44,7 +44,7 @@ _UPGRADE = (
 )
 _MESSAGE = encode_frame(2, bytes(32))
 _UNITS = 20_000
-_COUNTED = (2_000, 6_000)  # units of two runs: the difference leaves out the beginning
+_COUNTED = (500, 1_500)  # units of two runs: the difference leaves out the beginning
 
 
 def sockets(size: int) -> Work:
