@@ -32,11 +32,10 @@ _RELEVANT = frozenset(
         b"upgrade",
     ]
 )
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
+_ABSOLUTE = re.compile(rb"(?i:(https?))://([^/?#]*)(.*)", re.DOTALL)
 
 _Fields = dict[bytes, list[bytes]]
 _NONE: list[bytes] = []
-_NO_OPTIONS: frozenset[bytes] = frozenset()
 
 
 def check_head(
@@ -52,30 +51,36 @@ def check_head(
         if name in _RELEVANT:
             relevant.setdefault(name, []).append(value)
     host = _host(relevant.get(b"host", _NONE), version)
-    path, authority = _target(method, target)
+    path, authority, scheme = _target(method, target)
     if authority is None:
         authority = host
     elif authority != host:
         fields = with_host(fields, authority)
-    connection = _options(relevant.get(b"connection", _NONE))
+    codings = relevant.get(b"transfer-encoding")
+    lengths = relevant.get(b"content-length")
+    expectations = relevant.get(b"expect")
     upgrade = relevant.get(b"upgrade")
-    return RequestHead(
-        method=method.decode("ascii"),
-        target=path.decode("ascii"),
-        version=version,
-        fields=fields,
-        authority=None if authority is None else authority.decode("ascii"),
-        length=_length(relevant, version),
-        persistent=_persistent(connection, version),
-        expects_continue=_expects_continue(relevant.get(b"expect", _NONE), version),
-        websocket=(
+    # RFC 9110 §7.6.1
+    options = members(relevant[b"connection"]) if b"connection" in relevant else _NONE
+    return RequestHead(  # by place: a third of the time that it takes by name
+        method.decode("ascii"),
+        path.decode("ascii"),
+        version,
+        fields,
+        None if authority is None else authority.decode("ascii"),
+        scheme,
+        # RFC 9112 §6.3: a request without either has no body
+        0 if codings is lengths is None else _length(codings, lengths, version),
+        expectations is not None and _expects_continue(expectations, version),
+        (
             upgrade is not None
             and version == "1.1"  # RFC 9110 §7.8: ignore Upgrade in HTTP/1.0
             and method == b"GET"  # RFC 6455 §4.2.1
             and has_token(upgrade, b"websocket")
-            and b"upgrade" in connection
+            and b"upgrade" in options
         ),
-        scheme=_scheme(target),
+        # RFC 9112 §9.3: "close" beats everything
+        b"close" not in options and (version == "1.1" or b"keep-alive" in options),
     )
 
 
@@ -92,47 +97,39 @@ def _host(values: list[bytes], version: HttpVersion) -> bytes | None:
     return values[0]
 
 
-def _target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """Return the target in origin-form, and its authority if it names one."""
+def _target(method: bytes, target: bytes) -> tuple[bytes, bytes | None, str | None]:
+    """Return the target in origin-form; its authority and scheme if it names them."""
     if method == b"CONNECT":  # RFC 9112 §3.2.3: a proxy's business
         raise HttpError(501, "CONNECT is not supported")
     if is_path(target):  # RFC 9112 §3.2.1: origin-form
-        return target, None
+        return target, None, None
     if target == b"*" and method == b"OPTIONS":  # RFC 9112 §3.2.4: asterisk-form
-        return target, None
+        return target, None, None
     match = _ABSOLUTE.fullmatch(target)  # RFC 9112 §3.2.2: absolute-form
-    if match is None or not is_authority(match[1]):
+    if match is None or not is_authority(match[2]):
         raise HttpError(400, "Invalid request target")
-    path = match[2]
+    path = match[3]
     if not path:  # RFC 9112 §3.2.4: OPTIONS without a path is about the whole server
         path = b"*" if method == b"OPTIONS" else b"/"
     elif not path.startswith(b"/"):
         path = b"/" + path  # RFC 3986 §6.2.3: an empty path is "/"
     if path != b"*" and not is_path(path):
         raise HttpError(400, "Invalid request target")
-    return path, match[1]
+    # RFC 3986 §3.1: case does not count
+    return path, match[2], match[1].decode("ascii").lower()
 
 
-def _scheme(target: bytes) -> str | None:
-    """Return the scheme of an accepted target (RFC 9112 §3.2.2)."""
-    if target.startswith(b"/") or target == b"*":
-        return None
-    return target.partition(b":")[0].decode("ascii").lower()  # RFC 3986 §3.1
-
-
-def _length(relevant: _Fields, version: HttpVersion) -> int | None:
+def _length(
+    codings: list[bytes] | None, lengths: list[bytes] | None, version: HttpVersion
+) -> int | None:
     """Return the length of the body, ``None`` if it is chunked (RFC 9112 §6.3)."""
-    codings = relevant.get(b"transfer-encoding")
-    lengths = relevant.get(b"content-length")
     if codings is not None:
         _check_codings(codings, version)
         if lengths is not None:  # RFC 9112 §6.3: an attempt at smuggling
             raise HttpError(400, "Both Transfer-Encoding and Content-Length")
         return None
-    if lengths is None:
-        return 0  # RFC 9112 §6.3: a request without either has no body
     # RFC 9110 §8.6 allows to accept identical repeats; refusing them needs no trust
-    length = content_length(lengths[0]) if len(lengths) == 1 else None
+    length = content_length(lengths[0]) if lengths and len(lengths) == 1 else None
     if length is None:
         raise HttpError(400, "Invalid Content-Length")
     return length
@@ -151,21 +148,8 @@ def _check_codings(values: list[bytes], version: HttpVersion) -> None:
     raise HttpError(501, "Unsupported Transfer-Encoding")
 
 
-def _options(values: list[bytes]) -> frozenset[bytes]:
-    """Return the members of all ``connection`` fields (RFC 9110 §7.6.1)."""
-    if not values:
-        return _NO_OPTIONS
-    return frozenset(members(values))
-
-
-def _persistent(connection: frozenset[bytes], version: HttpVersion) -> bool:
-    if b"close" in connection:  # RFC 9112 §9.3: "close" beats everything
-        return False
-    return version == "1.1" or b"keep-alive" in connection
-
-
 def _expects_continue(values: list[bytes], version: HttpVersion) -> bool:
-    if not values or version == "1.0":  # RFC 9110 §10.1.1: ignore it in HTTP/1.0
+    if version == "1.0":  # RFC 9110 §10.1.1: ignore it in HTTP/1.0
         return False
     expected = expects_continue(values)
     if expected is None:

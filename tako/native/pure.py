@@ -5,6 +5,8 @@ masked (RFC 6455 §5.3), those of a server are not; HTTP/2 frames have heads of 
 bytes (RFC 9113 §4.1).
 """
 
+import re
+import string
 import struct
 import sys
 from collections import deque
@@ -32,6 +34,13 @@ _OBJECT = 64  # bytes that a small message costs beside its content
 _CONTROL = 256  # bytes that a control message costs at most
 _FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream
 _MAX_H2_LENGTH = (1 << 24) - 1
+
+# RFC 9110 §5.6.2, §5.5: a token's characters, and a field value's
+_NAME = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()
+_VALUE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_FIELD_LINE = re.compile(
+    b"([" + re.escape(_NAME) + b"]++):([" + re.escape(_VALUE) + b"]*+)\r\n"
+)
 
 
 def unmask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
@@ -221,6 +230,37 @@ def split_frames(
         # RFC 9113 §4.1: the reserved bit is ignored
         frames.append((kind, flags, stream_id & 0x7FFFFFFF, payload, start))
     return frames, start
+
+
+def split_fields(
+    head: bytes, start: int, limit: int
+) -> tuple[list[tuple[bytes, bytes]], int]:
+    """Take sound field lines (RFC 9112 §5) off the front of ``head``.
+
+    Stops at the first line that is anything else: empty, incomplete, not a token
+    before the colon (white space there, or before the name, among that: RFC 9112 §5.1,
+    §5.2), a control character but HTAB in the value, or another end than CR LF.
+
+    Args:
+        head: the head of an HTTP/1.1 message.
+        start: where the first field line begins.
+        limit: how many fields to take at most.
+
+    Returns:
+        the fields, each a name in lower case and a value without white space around
+        it; and where the first line not taken begins.
+
+    Raises:
+        ValueError: ``start`` is outside of ``head``.
+    """
+    fields: list[tuple[bytes, bytes]] = []
+    if not 0 <= start <= len(head):
+        msg = "start is outside of the buffer"
+        raise ValueError(msg)
+    while len(fields) < limit and (line := _FIELD_LINE.match(head, start)):
+        fields.append((line[1].lower(), line[2].strip(b" \t")))
+        start = line.end()
+    return fields, start
 
 
 def weigh(messages: Iterable[Any]) -> int:

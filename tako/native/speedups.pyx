@@ -23,7 +23,7 @@ from hpack.huffman_table import (
     HUFFMAN_TABLE,
 )
 
-from tako.native.pure import _CONTROL, _OBJECT, _SHARE
+from tako.native.pure import _CONTROL, _NAME, _OBJECT, _SHARE, _VALUE
 
 
 cdef extern from "Python.h":
@@ -300,6 +300,62 @@ def split_frames(
     finally:
         PyBuffer_Release(&view)
     return frames, start
+
+
+# What each byte of a field line may be: of a name, in lower case; of a value. Else 0.
+cdef unsigned char IN_NAME[256]
+cdef unsigned char IN_VALUE[256]
+
+for _byte in range(256):
+    IN_NAME[_byte] = bytes((_byte,)).lower()[0] if _byte in _NAME else 0
+    IN_VALUE[_byte] = _byte in _VALUE
+
+
+cdef bytes lowered(const unsigned char* source, Py_ssize_t size):
+    cdef bytes name = PyBytes_FromStringAndSize(NULL, size)
+    cdef unsigned char* target = <unsigned char*>PyBytes_AS_STRING(name)
+    cdef Py_ssize_t index
+    for index in range(size):
+        target[index] = IN_NAME[source[index]]
+    return name
+
+
+cdef bytes stripped(const unsigned char* source, Py_ssize_t size):
+    while size > 0 and (source[0] == 0x20 or source[0] == 0x09):
+        source += 1
+        size -= 1
+    while size > 0 and (source[size - 1] == 0x20 or source[size - 1] == 0x09):
+        size -= 1
+    return PyBytes_FromStringAndSize(<const char*>source, size)
+
+
+def split_fields(bytes head not None, Py_ssize_t start, Py_ssize_t limit):
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(head)
+    cdef Py_ssize_t end = len(head)
+    cdef Py_ssize_t at, colon
+    cdef list fields = []
+    check_start(start, end)
+    while limit > 0:
+        at = start
+        while at < end and IN_NAME[data[at]]:
+            at += 1
+        if at == start or at == end or data[at] != 0x3A:
+            break
+        colon = at
+        at += 1
+        while at < end and IN_VALUE[data[at]]:
+            at += 1
+        if end - at < 2 or data[at] != 0x0D or data[at + 1] != 0x0A:
+            break
+        fields.append(
+            (
+                lowered(data + start, colon - start),
+                stripped(data + colon + 1, at - colon - 1),
+            )
+        )
+        start = at + 2
+        limit -= 1
+    return fields, start
 
 
 cdef Py_ssize_t cost(object message) except -1:

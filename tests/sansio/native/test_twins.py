@@ -19,6 +19,7 @@ from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given, strategies as st
 
+from tako.http.grammar import is_field_value, is_token
 from tako.native import pure as _pure
 from tests.support.peer_io import TIMEOUT
 
@@ -45,6 +46,7 @@ TWINS = [
 pytestmark = pytest.mark.parametrize("twin", TWINS)
 
 Scan = tuple[list[str | bytes], int]
+Fields = tuple[list[tuple[bytes, bytes]], int]
 H2Frames = tuple[list[tuple[int, int, int, int, int]], int]
 
 
@@ -98,6 +100,20 @@ def plain_split(buffer: bytes, start: int, max_length: int, limit: int) -> H2Fra
         frames.append((buffer[start + 3], buffer[start + 4], stream, start + 9, end))
         start = end
     return frames, start
+
+
+def plain_fields(head: bytes, start: int, limit: int) -> Fields:
+    fields: list[tuple[bytes, bytes]] = []
+    while len(fields) < limit:
+        line, end, _ = head[start:].partition(b"\r\n")
+        name, colon, value = line.partition(b":")
+        if not (
+            end and colon and is_token(name) and is_field_value(value.strip(b" \t"))
+        ):
+            break
+        fields.append((name.lower(), value.strip(b" \t")))
+        start += len(line) + 2
+    return fields, start
 
 
 def client_frame(first: int, data: bytes, mask: bytes, form: int) -> bytes:
@@ -202,14 +218,16 @@ def test_scan_frames_leaves_lengths_that_are_wrong_or_huge(
     assert twin.scan_frames(buffer, 0, sys.maxsize, 99) == ([b"\xaa"], 7)
 
 
-@pytest.mark.parametrize("name", ["scan_frames", "split_frames", "take_data"])
+@pytest.mark.parametrize(
+    "name", ["scan_frames", "split_fields", "split_frames", "take_data"]
+)
 @pytest.mark.parametrize("start", [-1, 4, 2**40])
 def test_a_start_outside_of_the_buffer_is_refused(
     twin: ModuleType, name: str, start: int
 ) -> None:
-    more: tuple[object, ...] = (
-        (100, {}, 100, 100) if name == "take_data" else (100, 100)
-    )
+    more: tuple[object, ...] = (100, 100)
+    if name != "scan_frames":
+        more = (100, {}, 100, 100) if name == "take_data" else (100,)
     with pytest.raises(ValueError, match="outside of the buffer"):
         getattr(twin, name)(b"abc", start, *more)
 
@@ -289,6 +307,39 @@ def test_split_frames(
     assert twin.split_frames(data, 0, max_length, limit) == expected
     assert twin.split_frames(bytearray(data), 0, max_length, limit) == expected
     assert twin.split_frames(data) == plain_split(data, 0, 2**24 - 1, 2**24)
+
+
+field_lines = st.one_of(
+    st.builds(
+        lambda name, space, value, end: name + b":" + space + value + end,
+        st.sampled_from(
+            [b"Host", b"x", b"X-Y", b"!#$%&'*+-.^_`|~09aZ", b"", b" x", b"x "]
+        ),
+        st.sampled_from([b"", b" ", b"\t ", b"\r\n "]),
+        st.one_of(st.binary(max_size=20), st.sampled_from([b"a: b", b"a \t", b"\xff"])),
+        st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b""]),
+    ),
+    st.binary(max_size=9),
+)
+
+
+@given(
+    lines=st.lists(field_lines, max_size=6),
+    start=st.integers(0, 5),
+    limit=st.integers(0, 7),
+)
+def test_split_fields(
+    twin: ModuleType, lines: list[bytes], start: int, limit: int
+) -> None:
+    head = b"".join(lines) + b"\r\n"
+    start = min(start, len(head))
+    assert twin.split_fields(head, start, limit) == plain_fields(head, start, limit)
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_split_fields_knows_every_octet(twin: ModuleType, octet: int) -> None:
+    for head in (b"a%cb: c\r\n" % octet, b"a: b%cc\r\n" % octet, b"a: %c\r\n" % octet):
+        assert twin.split_fields(head, 0, 1) == plain_fields(head, 0, 1)
 
 
 class PlainInbox:
@@ -523,6 +574,7 @@ def test_nothing_leaks(twin: ModuleType) -> None:
             twin.encode_data_frame(1, 0x81, text + "é")
             twin.unmask(buffer, b"1234", 1)
             twin.split_frames(buffer)
+            twin.split_fields(b"x" * 50_000 + b": " + b"y" * 50_000 + b"\r\n", 0, 9)
             twin.decode_huffman(bytes(5_000))
             inbox = twin.Inbox(int, int, 2**30, 10, 0)
             lane = {1: (Stream(2**30), inbox)}
