@@ -34,6 +34,7 @@ from tako.h1.head_parser import HeadBuffer
 from tako.h1.request_body import ChunkedBody, LengthBody, RequestBody
 from tako.h1.response_head import refusal
 from tako.h1.tunnel import H1Tunnel
+from tako.http.conn_info import scheme_of
 from tako.http.request_head import RequestHead
 from tako.native.loops import Inbox
 
@@ -99,11 +100,14 @@ class HeadClock:
         late: called when the time is up.
     """
 
-    __slots__ = ("_config", "_connection", "_deadline", "_idle")
+    __slots__ = ("_between", "_connection", "_deadline", "_idle", "_read")
 
     def __init__(self, connection: Connection, late: Callable[[], None]) -> None:
+        config = connection.config
         self._connection = connection
-        self._config = connection.config
+        self._read = config.header_read_timeout
+        between = config.keep_alive_timeout
+        self._between = self._read if between is None else between
         self._deadline = connection.deadlines.new(late)
         self._idle = False  # between requests, on the keep-alive time
         self.expect()
@@ -111,16 +115,12 @@ class HeadClock:
     def expect(self) -> None:
         """Start the time for a head: it is due, or has begun."""
         self._idle = False
-        self._start(self._config.header_read_timeout)
+        self._start(self._read)
 
     def idle(self) -> None:
         """Start the keep-alive time: no byte of another request is here."""
-        timeout = self._config.keep_alive_timeout
-        if timeout is None:
-            self.expect()
-        else:
-            self._idle = True
-            self._deadline.set(self._connection.time() + timeout)
+        self._idle = self._between is not self._read
+        self._start(self._between)
 
     def begun(self) -> None:
         """End the keep-alive time: a head has begun."""
@@ -161,6 +161,7 @@ class H1Engine:
         complaint: see ``seams.Engine``.
         keeps_alive: the connection may carry another request.
         phase: what received bytes mean.
+        scheme: the scheme of requests, unless one names its own and is trusted.
         trace: whether changes of state are logged; decided once, by the log level.
     """
 
@@ -188,6 +189,7 @@ class H1Engine:
         "half_closed",
         "keeps_alive",
         "phase",
+        "scheme",
         "trace",
     )
 
@@ -200,6 +202,7 @@ class H1Engine:
         self.half_closed: bool = False
         self.complaint: str | None = None
         self.keeps_alive: bool = config.keep_alive
+        self.scheme: str = scheme_of(connection.conn_info)
         self._deaf = False  # received bytes are dropped
         self._config = config
         self._head = HeadBuffer(config)
@@ -290,7 +293,7 @@ class H1Engine:
         """Begin the exchange of a head that was accepted."""
         self._clock.stop()
         exchange = self._exchange = H1Exchange(self, head, self._out)
-        if not head.has_body:
+        if head.length == 0:
             self._enter(_BUSY)
             exchange.body.deliver_eof()
         else:

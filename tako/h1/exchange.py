@@ -31,7 +31,6 @@ from tako.h1.response_head import (
     status_line,
 )
 from tako.h1.tunnel import H1Tunnel
-from tako.http.conn_info import scheme_of
 from tako.http.headers import RawHeader
 from tako.http.request import EndCallback, Request
 from tako.http.request_head import RequestHead
@@ -56,6 +55,7 @@ _NEXT: dict[ResponseState, frozenset[ResponseState]] = {
     ResponseState.ENDED: frozenset({ResponseState.CUT_OFF}),
     ResponseState.CUT_OFF: frozenset(),
 }
+_SENT = "the response head was sent already"
 _OVER = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
 # Used for every request; CPython 3.13 looks up members of an enum slowly.
 _BODY, _ENDED, _CUT_OFF = ResponseState.BODY, ResponseState.ENDED, ResponseState.CUT_OFF
@@ -118,16 +118,17 @@ class H1Exchange:
         self.cut_off: bool = False
         self.handler_ended: bool = False
         self.tunnel: bool = False
-        conn_info, config = self.connection.conn_info, self.connection.config
-        trusted = head.scheme if config.trust_scheme else None
+        scheme, config = engine.scheme, self.connection.config
+        if head.scheme is not None and config.trust_scheme:
+            scheme = head.scheme
         self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
         self.request: Request = Request.from_head(
             head,
             self,
             self.body,
-            scheme=trusted or scheme_of(conn_info),
-            conn_info=conn_info,
+            scheme=scheme,
+            conn_info=self.connection.conn_info,
             max_body_size=config.max_body_size,
         )
 
@@ -165,7 +166,8 @@ class H1Exchange:
         """Queue the response head; see ``seams.Exchange``."""
         if self.cut_off:
             return
-        self._check_head()
+        if self.head_sent:
+            raise LocalProtocolError(_SENT)
         if status < 200:
             self._send_interim(status, headers)
             return
@@ -190,7 +192,8 @@ class H1Exchange:
             return
         if self.cut_off:
             return
-        self._check_head()
+        if self.head_sent:
+            raise LocalProtocolError(_SENT)
         if status < 200:
             msg = f"a response with the status {status} is not a whole one"
             raise LocalProtocolError(msg)
@@ -204,16 +207,11 @@ class H1Exchange:
             self._out.append(body)
         self._end()
 
-    def _check_head(self) -> None:
-        if self.head_sent:
-            msg = "the response head was sent already"
-            raise LocalProtocolError(msg)
-
     def _send_head(self, head: FinalHead, framing: Framing, length: int | None) -> None:
         """Queue a final head."""
         version, said = self.head.version, head.said
         self.persistent = persistent = self._stays_open(said, framing)
-        lines = (
+        self._out += (
             head.begin,
             framing_line(framing, length),
             connection_lines(
@@ -222,7 +220,6 @@ class H1Exchange:
             date_line(said),
             b"\r\n",
         )
-        self._out.append(b"".join(lines))
         self._enter(_BODY)
         self._awaits_continue = False
         self._framing = framing

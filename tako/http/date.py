@@ -26,15 +26,20 @@ class HttpDate:
         """Return the date, such as ``b"Sun, 06 Nov 1994 08:49:37 GMT"``."""
         second = int(self._clock())
         if second != self._second:
-            self._second = second
-            self._text = formatdate(second, usegmt=True).encode("ascii")
-            self._line = b"date: %b\r\n" % self._text
+            self._format(second)
         return self._text
 
     def line(self) -> bytes:
         """Return the whole field line of HTTP/1.1."""
-        self()
+        second = int(self._clock())
+        if second != self._second:
+            self._format(second)
         return self._line
+
+    def _format(self, second: int) -> None:
+        self._second = second
+        self._text = formatdate(second, usegmt=True).encode("ascii")
+        self._line = b"date: %b\r\n" % self._text
 
 
 http_date: HttpDate = HttpDate()

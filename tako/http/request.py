@@ -132,12 +132,11 @@ class Request:
     path: str
     query: str
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - see from_head
         self,
         method: str,
         target: str,
         headers: Headers,
-        *,
         http_version: HttpVersion = "1.1",
         scheme: str = "http",
         authority: str | None = None,
@@ -192,19 +191,19 @@ class Request:
             conn_info: the connection.
             max_body_size: the default limit of ``body`` and what reads by it, in bytes.
         """
-        return cls(
+        return cls(  # by place: by name it takes twice as long
             head.method,
             head.target,
             Headers.from_raw(list(head.fields)),
-            http_version=head.version,
-            scheme=scheme,
-            authority=head.authority,
-            protocol="websocket" if head.websocket else None,
-            body_reader=body,
-            conn_info=conn_info,
-            client=body,
-            exchange=exchange,
-            max_body_size=max_body_size,
+            head.version,
+            scheme,
+            head.authority,
+            "websocket" if head.websocket else None,
+            body,
+            conn_info,
+            body,
+            exchange,
+            max_body_size,
         )
 
     @classmethod
