@@ -25,12 +25,12 @@ from tako.core.seams import Connection
 from tako.h2.frames import (
     CONTINUATION,
     DATA,
-    DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     HEAD,
     HEADERS,
+    MAX_FRAME_SIZE,
     MAX_WINDOW,
     frame,
     rst_stream,
@@ -147,7 +147,7 @@ class Output:
         self.mark: int = connection.config.h2_max_send_buf_size
         self.frames: list[Piece] = []
         """What is to be sent, in order."""
-        self.frame_size: int = DEFAULT_FRAME_SIZE
+        self.frame_size: int = MAX_FRAME_SIZE
         """The largest payload that is sent in one frame."""
         self.send_window: int = DEFAULT_WINDOW
         """Bytes that the peer has room for on the connection."""

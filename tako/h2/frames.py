@@ -8,8 +8,7 @@ import struct
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of a client (RFC 9113 §3.4)
-DEFAULT_FRAME_SIZE = 16_384  # payload; no peer may allow less (RFC 9113 §4.2)
-MAX_FRAME_SIZE = 65 << 10  # what we allow the peer: a message of 64 KiB and its head
+MAX_FRAME_SIZE = 16_384  # what we allow the peer: the protocol's minimum and default
 MAX_STREAM_ID = 2**31 - 1
 MAX_WINDOW = 2**31 - 1  # RFC 9113 §6.9.1
 DEFAULT_WINDOW = 65_535  # RFC 9113 §6.9.2

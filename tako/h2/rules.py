@@ -98,7 +98,7 @@ class HeaderBlock:
     def __init__(self, limit: int) -> None:
         """Make an empty one; ``limit``: the largest block, in bytes, compressed."""
         self._limit = limit
-        self._most_parts = 1 + max(_CONTINUATIONS, limit // frames.DEFAULT_FRAME_SIZE)
+        self._most_parts = 1 + max(_CONTINUATIONS, limit // frames.MAX_FRAME_SIZE)
         self._parts: list[bytes] = []
         self._size = 0
         self.stream_id: int = 0

@@ -5,14 +5,7 @@ from typing import Final
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
-from tako.h2.frames import (
-    DEFAULT_FRAME_SIZE,
-    MAX_FRAME_SIZE,
-    MAX_WINDOW,
-    SETTINGS,
-    Setting,
-    frame,
-)
+from tako.h2.frames import MAX_FRAME_SIZE, MAX_WINDOW, SETTINGS, Setting, frame
 from tako.h2.rules import ConnectionFault, header_list_size
 
 
@@ -23,11 +16,7 @@ _LARGEST_FRAME: Final = 2**24 - 1
 _RANGES: Final = {  # RFC 9113 §6.5.2, RFC 8441 §3; others take any value
     Setting.ENABLE_PUSH: (0, 1, ErrorCode.PROTOCOL_ERROR),
     Setting.INITIAL_WINDOW_SIZE: (0, MAX_WINDOW, ErrorCode.FLOW_CONTROL_ERROR),
-    Setting.MAX_FRAME_SIZE: (
-        DEFAULT_FRAME_SIZE,
-        _LARGEST_FRAME,
-        ErrorCode.PROTOCOL_ERROR,
-    ),
+    Setting.MAX_FRAME_SIZE: (MAX_FRAME_SIZE, _LARGEST_FRAME, ErrorCode.PROTOCOL_ERROR),
     Setting.ENABLE_CONNECT_PROTOCOL: (0, 1, ErrorCode.PROTOCOL_ERROR),
 }
 _KNOWN: Final = {int(setting): setting for setting in _RANGES}

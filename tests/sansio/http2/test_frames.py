@@ -75,7 +75,7 @@ class TestPreface:  # RFC 9113 §3.4
             int.from_bytes(entries[i : i + 2]): int.from_bytes(entries[i + 2 : i + 6])
             for i in range(0, len(entries), 6)
         }
-        assert values == {1: 4096, 3: 100, 4: 262_144, 5: 66_560, 6: 68_992, 8: 1}
+        assert values == {1: 4096, 3: 100, 4: 262_144, 5: 16_384, 6: 68_992, 8: 1}
 
     def test_connect_protocol_is_left_out_when_disabled(self) -> None:
         config = ServerConfig(h2_enable_connect_protocol=False)
@@ -129,10 +129,10 @@ class TestFrameFormat:  # RFC 9113 §4.1
 
 
 class TestFrameSize:  # RFC 9113 §4.2
-    def test_a_frame_of_66560_bytes_is_taken(self, peer: Peer) -> None:
+    def test_a_frame_of_16384_bytes_is_taken(self, peer: Peer) -> None:
         exchange = peer.request(1, POST, end=False)
-        peer.send(data(1, bytes(66_560)))
-        assert exchange.received == 66_560
+        peer.send(data(1, bytes(16_384)))
+        assert exchange.received == 16_384
 
     @pytest.mark.parametrize("kind", [DATA, HEADERS, SETTINGS, 0x77])
     def test_a_larger_one_fails_before_its_payload_comes(
@@ -143,7 +143,7 @@ class TestFrameSize:  # RFC 9113 §4.2
         fails(
             peer,
             ErrorCode.FRAME_SIZE_ERROR,
-            frame(kind, 0, stream_id, bytes(66_561))[:9],
+            frame(kind, 0, stream_id, bytes(16385))[:9],
         )
 
 
