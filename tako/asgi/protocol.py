@@ -1,10 +1,7 @@
 """What both directions share: ASGI's types, and the errors that cross its border."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, cast
-
-from tako.http.headers import Headers, RawHeader
-from tako.http.response_fields import SECRET
 
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -51,46 +48,6 @@ def is_farewell(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
-
-
-def checked_fields(fields: Iterable[Iterable[bytes]]) -> list[RawHeader]:
-    """Return an app's headers, ``(name, value)`` pairs of bytes, as they are sent.
-
-    An app sends the same few lists again and again: small ones are known again.
-
-    Raises:
-        ValueError: a name is no token, or a value cannot be sent.
-    """
-    key = tuple(cast("Iterable[RawHeader]", fields))
-    try:
-        known = _known.get(key)
-    except TypeError:  # lists, or a bytearray
-        return _checked(key)
-    if known is None:
-        known = _checked(key)
-        size = sum([len(name) + len(value) for name, value in known])
-        if size <= _LARGEST_KNOWN and not any(name in SECRET for name, _ in known):
-            if len(_known) >= _MOST_KNOWN:
-                _known.clear()
-            _known[key] = known
-    return known.copy()
-
-
-def _checked(fields: Iterable[Iterable[bytes]]) -> list[RawHeader]:
-    return Headers([(bytes(name), bytes(value)) for name, value in fields]).raw
-
-
-_LARGEST_KNOWN = 1024  # bytes
-_MOST_KNOWN = 256
-_known: dict[tuple[RawHeader, ...], list[RawHeader]] = {}
-
-
-def is_hop_by_hop(field: RawHeader) -> bool:
-    """Tell whether a field belongs to the WebSocket handshake of one connection."""
-    return field[0] in _HANDSHAKE
-
-
-_HANDSHAKE = frozenset({b"connection", b"upgrade", b"sec-websocket-key"})
 
 
 def last_line(text: str) -> str:

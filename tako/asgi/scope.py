@@ -12,26 +12,41 @@ from urllib.parse import quote, unquote_to_bytes
 
 from cryptography import x509
 
-from tako.asgi.protocol import VERSIONS, Scope, is_hop_by_hop
-from tako.http.conn_info import IpPeer, PeerAddr, TlsInfo, UnixPeer
+from tako.asgi.fields import is_hop_by_hop
+from tako.asgi.protocol import VERSIONS
+from tako.http.conn_info import IpPeer, TlsInfo, UnixPeer
 from tako.http.request import Request
 
 
 _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}  # RFC 8446 §4.2.1
 
 
-def http_scope(request: Request, root_path: str) -> Scope:
-    """Return the scope of an ordinary request; ``extensions`` has ``tls`` at most."""
-    scope = _scope(request, root_path, "http", request.scheme)
+def http_scope(
+    request: Request, root_path: str, state: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the scope of an ordinary request.
+
+    Args:
+        request: the request.
+        root_path: a path prefix that a proxy in front has removed.
+        state: what the app's lifespan has left, if that runs.
+    """
+    scope = _scope(request, root_path, state, "http", "http.response.trailers")
+    scope["scheme"] = request.scheme
     scope["method"] = request.method
     scope["headers"] = request.headers.raw.copy()
     return scope
 
 
-def websocket_scope(request: Request, root_path: str) -> Scope:
-    """Return the scope of a WebSocket handshake, alike for both wires."""
-    scheme = "wss" if request.scheme == "https" else "ws"
-    scope = _scope(request, root_path, "websocket", scheme)
+def websocket_scope(
+    request: Request, root_path: str, state: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the scope of a WebSocket handshake, alike for both wires.
+
+    Args: as for ``http_scope``.
+    """
+    scope = _scope(request, root_path, state, "websocket", "websocket.http.response")
+    scope["scheme"] = "wss" if request.scheme == "https" else "ws"
     scope["headers"] = [f for f in request.headers.raw if not is_hop_by_hop(f)]
     scope["subprotocols"] = offered_subprotocols(request)
     return scope
@@ -69,60 +84,67 @@ def decoded(path: str) -> str:
     return unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "replace")
 
 
-def _scope(request: Request, root_path: str, kind: str, scheme: str) -> Scope:
-    info, path = request.conn_info, request.path
-    extensions: dict[str, dict[str, Any]] = {}
-    if info is None:
-        client = server = None
-    else:
-        client, server = _client(info.peer), _server(info.local)
+def _scope(
+    request: Request,
+    root_path: str,
+    state: dict[str, Any] | None,
+    kind: str,
+    extension: str,
+) -> dict[str, Any]:
+    info, path, query = request.conn_info, request.path, request.query
+    client: tuple[str, int] | None = None
+    server: tuple[str, int | None] | None = None
+    extensions: dict[str, dict[str, Any]] = {extension: {}}
+    if info is not None:
+        peer, local = info.peer, info.local
+        if isinstance(peer, IpPeer):
+            client = (peer.host, peer.port)
+        if isinstance(local, IpPeer):
+            server = (local.host, local.port)
+        elif isinstance(local, UnixPeer) and local.path is not None:
+            server = (local.path, None)
         if info.tls is not None:
-            extensions["tls"] = tls_extension(info.tls).copy()
-    raw_path = path.encode("latin-1", "replace")
-    text = path if path.isascii() and "%" not in path else decoded(path)
+            extensions["tls"] = tls_extension(info.tls)
+    ascii_only = path.isascii()
+    raw_path = path.encode() if ascii_only else path.encode("latin-1", "replace")
+    text = path if ascii_only and "%" not in path else decoded(path)
     mounted = "" if request.matched_path is None else mount_point(request)
     if root_path:
         # The prefix that a proxy took away belongs to the path, one that a route
         # consumed still is a part of it.
         raw_path = quote(root_path).encode() + raw_path
         text = root_path + text
-    return {
+    scope: dict[str, Any] = {
         "type": kind,
         "asgi": VERSIONS.copy(),
         "http_version": request.http_version,
-        "scheme": scheme,
         "path": text,
         "raw_path": raw_path,
         "root_path": root_path + mounted,
-        "query_string": request.query.encode("latin-1"),
+        "query_string": query.encode("latin-1") if query else b"",
         "client": client,
         "server": server,
         "extensions": extensions,
     }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope
 
 
-def _client(address: PeerAddr) -> tuple[str, int] | None:
-    return (address.host, address.port) if isinstance(address, IpPeer) else None
-
-
-def _server(address: PeerAddr) -> tuple[str, int | None] | None:
-    if isinstance(address, IpPeer):
-        return address.host, address.port
-    if isinstance(address, UnixPeer) and address.path is not None:
-        return address.path, None
-    return None
+def tls_extension(info: TlsInfo) -> dict[str, Any]:
+    """Return ASGI's ``tls`` extension; what is not known is ``None``."""
+    return _tls_facts(info.version, info.cipher, info.peer_cert).copy()
 
 
 @functools.lru_cache(maxsize=256)
-def tls_extension(info: TlsInfo) -> dict[str, Any]:
-    """Return ASGI's ``tls`` extension; what is not known is ``None``."""
+def _tls_facts(version: str, cipher: str, peer_cert: bytes | None) -> dict[str, Any]:
     return {
         "server_cert": None,
-        "client_cert_chain": _pem_chain(info.peer_cert),
-        "client_cert_name": _subject(info.peer_cert),
+        "client_cert_chain": _pem_chain(peer_cert),
+        "client_cert_name": _subject(peer_cert),
         "client_cert_error": None,
-        "tls_version": _TLS_VERSIONS.get(info.version),
-        "cipher_suite": _cipher_suites().get(info.cipher),
+        "tls_version": _TLS_VERSIONS.get(version),
+        "cipher_suite": _cipher_suites().get(cipher),
     }
 
 

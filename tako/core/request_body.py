@@ -13,7 +13,7 @@ each other, and without the cut each request would wait for the garbage collecto
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tako.core.seams import Exchange
 from tako.core.writable import Writable
@@ -23,6 +23,18 @@ from tako.http.pieces import Piece, keep
 
 if TYPE_CHECKING:
     from tako.core.loop import Signal
+
+
+class Watcher(Protocol):
+    """What wants to know that a request's client leaves."""
+
+    def client_left(self) -> None:
+        """``left`` has become true; the client may still read."""
+        ...
+
+    def client_gone(self) -> None:
+        """The client is gone: it has reset the request, or the connection is lost."""
+        ...
 
 
 class BodySink:
@@ -43,10 +55,9 @@ class BodySink:
         "_runtime",
         "_writable",
         "left",
-        "on_disconnect",
-        "on_leave",
         "taken",
         "trailers",
+        "watcher",
     )
 
     def __init__(
@@ -71,10 +82,8 @@ class BodySink:
         self._gone: Signal | None = None
         self.left: bool = False
         """The peer has ended its direction of the connection, or is gone."""
-        self.on_leave: Callable[[], None] | None = None
-        """Called when ``left`` becomes true; the peer may still read."""
-        self.on_disconnect: Callable[[], None] | None = None
-        """Called when the peer is gone: reset, or connection lost."""
+        self.watcher: Watcher | None = None
+        """Is told when the client leaves, or is gone."""
         self.trailers: list[tuple[bytes, bytes]] = []
         self.taken: int = 0
         """Bytes that the handler has read."""
@@ -98,8 +107,8 @@ class BodySink:
         if isinstance(error, Disconnected):
             self.wake_writer()
             self.leave()
-            if self.on_disconnect is not None:
-                self.on_disconnect()
+            if self.watcher is not None:
+                self.watcher.client_gone()
 
     def leave(self) -> None:
         """Set ``left``, and tell those that wait for it; repeats are no-ops."""
@@ -108,8 +117,8 @@ class BodySink:
         self.left = True
         if self._gone is not None:
             self._gone.set()
-        if self.on_leave is not None:
-            self.on_leave()
+        if self.watcher is not None:
+            self.watcher.client_left()
 
     def wake_writer(self) -> None:
         """Wake the task that waits in ``writable``."""
@@ -139,7 +148,7 @@ class BodySink:
     def release(self) -> None:
         """Let go of the exchange: it is over, and its handler has ended."""
         self._exchange = self._writable = None
-        self._on_first_read = self.on_leave = self.on_disconnect = None
+        self._on_first_read = self.watcher = None
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, ``b""`` at the end.

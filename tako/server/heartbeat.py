@@ -7,7 +7,7 @@ from tako.http.sse import Heartbeat
 class HeartbeatTimer:
     """Sends a body's heartbeat while its source is silent.
 
-    For ``ResponseWriter``: call ``restart`` after each chunk that was sent, and
+    For ``send_response``: call ``restart`` after each chunk that was sent, and
     ``stop`` at the end.
     """
 

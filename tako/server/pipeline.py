@@ -6,9 +6,10 @@ of a handler to the wire: 500 while no head was sent, a reset after that (HTTP/2
 RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection ends without the final chunk, RFC
 9112 §8). Its text goes to the log, never to the peer.
 
-``ResponseWriter`` knows how an ordinary response is sent: which have no body, how much
+``send_response`` knows how an ordinary response is sent: which have no body, how much
 is queued at a time, when other exchanges get their turn, and what keeps a silent event
-stream alive. An ASGI app's ``send`` uses its parts, from within ``dispatch``.
+stream alive. Most have nothing to wait for: ``send_whole`` is for them. An ASGI app's
+``send`` uses the parts of both, from within ``dispatch``.
 """
 
 import logging
@@ -25,13 +26,12 @@ from tako.http.response import Response
 from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
 from tako.server.heartbeat import HeartbeatTimer
+from tako.server.whole import PIECE, send_whole
 
 
 _logger = logging.getLogger("tako.server")
 
 Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
-
-_PIECE = 64 * 1024  # bytes of a large body that are queued at a time
 
 
 async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
@@ -59,16 +59,20 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                 await upgrade.run()  # from here: each level costs every message
                 complete = True
             else:
-                complete = await ResponseWriter(exchange).write(response)
+                headers = response.headers.raw
+                complete = send_whole(exchange, status, headers, response.body)
+                if not complete:
+                    complete = await send_response(exchange, response)
         except Exception:  # the same boundary, once the head may be on the wire
             _logger.exception("response to %s failed", request.path)
             if exchange.head_sent:
                 exchange.reset(ErrorCode.INTERNAL_ERROR)
             else:
                 status = 500
-                complete = await ResponseWriter(exchange).write(_failure())
+                complete = await send_response(exchange, _failure())
     finally:
-        call_back(exchange, status, complete)
+        if exchange.end_callbacks:
+            call_back(exchange, status, complete)
 
 
 def call_back(exchange: Exchange, status: int, complete: bool) -> None:
@@ -82,160 +86,155 @@ def _failure() -> Response:
     return Response(500, body="Internal Server Error")
 
 
-class ResponseWriter:
-    """Sends the response to one exchange."""
+async def send_response(exchange: Exchange, response: Response) -> bool:
+    """Send ``response``; tell whether the connection has taken all of it.
 
-    __slots__ = ("_exchange",)
+    Raises:
+        LocalProtocolError: the response contradicts itself or the protocol.
+        Exception: whatever the source of its body raised.
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    async def write(self, response: Response) -> bool:
-        """Send ``response``; tell whether the connection has taken all of it.
-
-        Raises:
-            LocalProtocolError: the response contradicts itself or the protocol.
-            Exception: whatever the source of its body raised.
-
-        Cancel safety: the source of the body is closed; the exchange is not.
-        """
-        exchange = self._exchange
-        complete = True
-        status, body = response.status, response.body
-        headers = response.headers.raw
-        if status < 200:  # RFC 9110 §15.2: another answer would have to follow
-            await _close(body)
-            msg = f"a handler answers with a final status, unlike {status}"
-            raise LocalProtocolError(msg)
-        if status >= 400 and (delay := exchange.error_delay):
-            await exchange.body.arrived(delay)
-        if exchange.request.method == "HEAD" or status in WITHOUT_BODY:
-            # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
-            if body and isinstance(body, bytes) and status not in WITHOUT_BODY:
-                headers = _with_length(headers, len(body))
-            try:
-                exchange.send_headers(status, headers, end=True)
-            finally:
-                await _close(body)
-        elif isinstance(body, bytes):
-            size = len(body)
-            if size > _PIECE:
-                exchange.send_headers(status, _with_length(headers, size))
-                complete = await self._write_large(body)
-            else:
-                exchange.send_response(status, headers, body)
-                exchange.bytes_sent += size
-        else:
-            complete = await self._write_stream(response, body)
-        exchange.body.discard()
-        return complete
-
-    async def _write_large(self, body: bytes) -> bool:
-        """Send ``body`` in pieces, at the pace of the peer."""
-        exchange = self._exchange
-        view = memoryview(body)
-        for start in range(0, len(body), _PIECE):
-            last = start + _PIECE >= len(body)
-            piece = view[start : start + _PIECE]
-            exchange.send_data(piece, end=last)
-            exchange.bytes_sent += len(piece)
-            await self.yield_turn()
-            if not last:
-                await exchange.writable_again()
-                if exchange.over:
-                    return False
-        return True
-
-    async def _write_stream(
-        self, response: Response, body: AsyncIterable[bytes] | Iterable[bytes]
-    ) -> bool:
-        """Send chunks as they come; the source waits while the peer does not read."""
-        exchange = self._exchange
-        timer: HeartbeatTimer | None = None
+    Cancel safety: the source of the body is closed; the exchange is not.
+    """
+    complete = True
+    status, body = response.status, response.body
+    headers = response.headers.raw
+    if status < 200:  # RFC 9110 §15.2: another answer would have to follow
+        await _close(body)
+        msg = f"a handler answers with a final status, unlike {status}"
+        raise LocalProtocolError(msg)
+    if status >= 400 and (delay := exchange.error_delay):
+        await exchange.body.arrived(delay)
+    if exchange.request.method == "HEAD" or status in WITHOUT_BODY:
+        # RFC 9110 §8.6: what GET would give; a handler of HEAD alone need not know
+        if body and isinstance(body, bytes) and status not in WITHOUT_BODY:
+            headers = _with_length(headers, len(body))
         try:
-            exchange.send_headers(response.status, response.headers.raw)
-            exchange.flush(soon=True)
-            if isinstance(body, EventStream) and body.heartbeat is not None:
-                timer = HeartbeatTimer(exchange, body.heartbeat)
-            if isinstance(body, AsyncIterable):
-                async for chunk in body:
-                    if not await self.chunk(chunk):
-                        return False
-                    if timer is not None:
-                        timer.restart()
-            else:
-                for chunk in body:
-                    if not await self.chunk(chunk):
-                        return False
+            exchange.send_headers(status, headers, end=True)
         finally:
-            if timer is not None:
-                timer.stop()
             await _close(body)
-        return self.end(response.trailers)
-
-    async def begin(self, response: Response) -> bool:
-        """Send the head of ``response``; tell whether a body follows, in chunks.
-
-        Raises:
-            LocalProtocolError: the response contradicts itself or the protocol.
-
-        Cancel safety: nothing was sent.
-        """
-        exchange, status = self._exchange, response.status
-        if status >= 400 and (delay := exchange.error_delay):
-            await exchange.body.arrived(delay)
-        empty = exchange.request.method == "HEAD" or status in WITHOUT_BODY
-        exchange.send_headers(status, response.headers.raw, end=empty)
-        exchange.flush(soon=True)
-        return not empty
-
-    def end(self, trailers: Headers | None) -> bool:
-        """End a body that was sent in chunks; tell whether the peer reads."""
-        exchange = self._exchange
-        if exchange.over:  # the peer left, and the source has ended because of that
-            return False
-        if trailers:
-            exchange.send_trailers(trailers.raw)
+    elif isinstance(body, bytes):
+        size = len(body)
+        if size > PIECE:
+            exchange.send_headers(status, _with_length(headers, size))
+            complete = await _send_large(exchange, body)
         else:
-            exchange.send_data(b"", end=True)
-        return True
+            exchange.send_response(status, headers, body)
+            exchange.bytes_sent += size
+    else:
+        complete = await _send_stream(exchange, response, body)
+    exchange.body.discard()
+    return complete
 
-    async def chunk(self, chunk: bytes | str) -> bool:
-        """Send one chunk, wait until more is welcome; tell whether the peer reads.
 
-        Cancel safety: ``Exchange.bytes_sent`` tells how much of it was sent.
-        """
-        exchange = self._exchange
-        if exchange.over:
-            return False
-        data = chunk.encode() if isinstance(chunk, str) else chunk
-        for start in range(0, len(data), _PIECE):
-            piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
-            exchange.send_data(piece)
-            before = exchange.bytes_sent
-            exchange.bytes_sent += len(piece)
-            if before // _PIECE == exchange.bytes_sent // _PIECE:
-                exchange.flush(soon=True)
-            else:
-                await self.yield_turn()
+async def _send_large(exchange: Exchange, body: bytes) -> bool:
+    """Send ``body`` in pieces, at the pace of the peer."""
+    view = memoryview(body)
+    for start in range(0, len(body), PIECE):
+        last = start + PIECE >= len(body)
+        piece = view[start : start + PIECE]
+        exchange.send_data(piece, end=last)
+        exchange.bytes_sent += len(piece)
+        await _yield_turn(exchange)
+        if not last:
             await exchange.writable_again()
             if exchange.over:
                 return False
-        return True
+    return True
 
-    async def yield_turn(self) -> None:
-        """Write what is queued, and let others run.
 
-        A body that is made without waiting would otherwise keep the loop to itself:
-        nothing of it would be written, and a peer that is slow or gone would not be
-        noticed.
+async def _send_stream(
+    exchange: Exchange,
+    response: Response,
+    body: AsyncIterable[bytes] | Iterable[bytes],
+) -> bool:
+    """Send chunks as they come; the source waits while the peer does not read."""
+    timer: HeartbeatTimer | None = None
+    try:
+        exchange.send_headers(response.status, response.headers.raw)
+        exchange.flush(soon=True)
+        if isinstance(body, EventStream) and body.heartbeat is not None:
+            timer = HeartbeatTimer(exchange, body.heartbeat)
+        if isinstance(body, AsyncIterable):
+            async for chunk in body:
+                if not await send_chunk(exchange, chunk):
+                    return False
+                if timer is not None:
+                    timer.restart()
+        else:
+            for chunk in body:
+                if not await send_chunk(exchange, chunk):
+                    return False
+    finally:
+        if timer is not None:
+            timer.stop()
+        await _close(body)
+    return end_response(exchange, response.trailers)
 
-        Cancel safety: safe.
-        """
-        self._exchange.flush()
-        runtime = self._exchange.connection.runtime
-        if runtime.checkpoint is None:  # else ``writable_again`` waits
-            await runtime.sleep(0)
+
+async def begin_response(exchange: Exchange, response: Response) -> bool:
+    """Send the head of ``response``; tell whether a body follows, in chunks.
+
+    Raises:
+        LocalProtocolError: the response contradicts itself or the protocol.
+
+    Cancel safety: nothing was sent.
+    """
+    status = response.status
+    if status >= 400 and (delay := exchange.error_delay):
+        await exchange.body.arrived(delay)
+    empty = exchange.request.method == "HEAD" or status in WITHOUT_BODY
+    exchange.send_headers(status, response.headers.raw, end=empty)
+    exchange.flush(soon=True)
+    return not empty
+
+
+def end_response(exchange: Exchange, trailers: Headers | None) -> bool:
+    """End a body that was sent in chunks; tell whether the peer reads."""
+    if exchange.over:  # the peer left, and the source has ended because of that
+        return False
+    if trailers:
+        exchange.send_trailers(trailers.raw)
+    else:
+        exchange.send_data(b"", end=True)
+    return True
+
+
+async def send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
+    """Send one chunk, wait until more is welcome; tell whether the peer reads.
+
+    Cancel safety: ``Exchange.bytes_sent`` tells how much of it was sent.
+    """
+    if exchange.over:
+        return False
+    data = chunk.encode() if isinstance(chunk, str) else chunk
+    for start in range(0, len(data), PIECE):
+        piece = data if len(data) <= PIECE else data[start : start + PIECE]
+        exchange.send_data(piece)
+        before = exchange.bytes_sent
+        exchange.bytes_sent += len(piece)
+        if before // PIECE == exchange.bytes_sent // PIECE:
+            exchange.flush(soon=True)
+        else:
+            await _yield_turn(exchange)
+        await exchange.writable_again()
+        if exchange.over:
+            return False
+    return True
+
+
+async def _yield_turn(exchange: Exchange) -> None:
+    """Write what is queued, and let others run.
+
+    A body that is made without waiting would otherwise keep the loop to itself:
+    nothing of it would be written, and a peer that is slow or gone would not be
+    noticed.
+
+    Cancel safety: safe.
+    """
+    exchange.flush()
+    runtime = exchange.connection.runtime
+    if runtime.checkpoint is None:  # else ``writable_again`` waits
+        await runtime.sleep(0)
 
 
 def _with_length(headers: list[RawHeader], length: int) -> list[RawHeader]:

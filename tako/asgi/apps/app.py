@@ -1,13 +1,13 @@
 """``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from tako.asgi.apps.http import HttpConversation, answer_directly
 from tako.asgi.apps.lifespan import Mode, checked_mode, lifespan
 from tako.asgi.apps.websocket import WebSocketConversation
-from tako.asgi.protocol import App, Scope
+from tako.asgi.protocol import App
 from tako.asgi.scope import http_scope, websocket_scope
 from tako.core.exchange_of import exchange_of
 from tako.core.seams import Exchange
@@ -91,7 +91,9 @@ class AsgiApp:
         finally:
             self._state = None
 
-    async def dispatch(self, request: Request, *, timer: object = None) -> Response:
+    def dispatch(
+        self, request: Request, *, timer: object = None
+    ) -> Coroutine[Any, Any, Response]:
         """Answer a request; what servers call.
 
         Args:
@@ -104,14 +106,13 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        return await (self(request) if timer is None else self.answer(request))
+        return self(request) if timer is None else self.answer(request)
 
-    async def answer(self, request: Request) -> Response:
+    def answer(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Have the app answer a request in this task; return once it has ended.
 
-        Its answer has been sent then, and the response that is returned only tells
-        what it was: for those who send what they get as it is. A WebSocket's is to be
-        sent.
+        Its answer has been sent then, and the response that is returned says nothing:
+        this is for those who send what they get as it is. A WebSocket's is to be sent.
 
         Raises:
             Exception: what the app raised before its answer was complete.
@@ -123,8 +124,9 @@ class AsgiApp:
         if exchange is None:
             raise _unconnected()
         if request.is_websocket and self._websockets:
-            return await self._websocket(request, exchange)
-        return await answer_directly(self._app, self._http_scope(request), exchange)
+            return self._websocket(request, exchange)
+        scope = http_scope(request, self._root_path, self._state)
+        return answer_directly(self._app, scope, exchange)
 
     async def __call__(self, request: Request) -> Response:
         """Return the answer to a request, for middlewares and others to look at.
@@ -142,28 +144,17 @@ class AsgiApp:
             raise _unconnected()
         if request.is_websocket and self._websockets:
             return await self._websocket(request, exchange)
-        scope = self._http_scope(request)
+        scope = http_scope(request, self._root_path, self._state)
         return await HttpConversation(exchange).run(self._app, scope)
-
-    def _http_scope(self, request: Request) -> Scope:
-        scope = http_scope(request, self._root_path)
-        self._complete(scope, "http.response.trailers")
-        return scope
 
     async def _websocket(self, request: Request, exchange: Exchange) -> Response:
         options = self._options
         answer = shake_hands(request, options)
         if not isinstance(answer, Acceptance):
             return refused(answer)  # no valid handshake: the app is not asked
-        scope = websocket_scope(request, self._root_path)
-        self._complete(scope, "websocket.http.response")
+        scope = websocket_scope(request, self._root_path, self._state)
         conversation = WebSocketConversation(exchange, request, options, answer)
         return await conversation.run(self._app, scope)
-
-    def _complete(self, scope: Scope, extension: str) -> None:
-        scope["extensions"][extension] = {}
-        if self._state is not None:
-            scope["state"] = self._state.copy()
 
 
 def _unconnected() -> RuntimeError:

@@ -9,11 +9,11 @@ raises is lost: the handler's task raises it, or it is logged here.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tako.asgi.apps.handover import Handover
-from tako.asgi.apps.responding import Responding
+from tako.asgi.apps.responding import KINDS, Responding, Stage
 from tako.asgi.protocol import App, Receive, Scope, Send, is_farewell
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
@@ -56,9 +56,9 @@ class Conversation:
 
     __slots__ = ("_exchange", "_handover", "_task")
 
-    def __init__(self, exchange: Exchange, prefix: str = "http.response.") -> None:
+    def __init__(self, exchange: Exchange, kinds: Mapping[Stage, str] = KINDS) -> None:
         self._exchange = exchange
-        self._handover = Handover(exchange, prefix)
+        self._handover = Handover(exchange, kinds)
         self._task: Task | None = None
 
     async def _call(
@@ -74,7 +74,6 @@ class Conversation:
         Cancel safety: safe; the app is cancelled.
         """
         handover = self._handover
-        handover.watch_client()
         spawn = self._exchange.connection.runtime.spawn
         self._task = spawn(self._run, app, scope, receive, send)
         await self._until(lambda: decided() or handover.ended)

@@ -20,8 +20,14 @@ from tako.core.callbacks import Uncancelled
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.http.headers import Headers
-from tako.http.response import Response
-from tako.server.pipeline import ResponseWriter, call_back
+from tako.server.pipeline import (
+    begin_response,
+    call_back,
+    end_response,
+    send_chunk,
+    send_response,
+)
+from tako.server.whole import send_whole
 
 
 # A task is not cancelled if its client leaves: ASGI has an event for that
@@ -31,39 +37,42 @@ _KEPT = Uncancelled()
 class Direct(Responding):
     """Writes to the exchange, in whose task the app runs."""
 
-    __slots__ = ("_writer", "response", "settled")
+    __slots__ = ("settled",)
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange)
+        Responding.__init__(self, exchange)  # ``super()`` makes an object
         exchange.task = _KEPT
-        self._writer = ResponseWriter(exchange)
-        self.response: Response | None = None
-        """What was sent, its body only as long as it is needed."""
         self.settled: bool = False
         """The answer is complete, and the exchange has ended."""
 
-    async def _pass_whole(self, response: Response) -> None:
-        exchange, body = self.exchange, response.body
-        self.response = response
+    def _pass_at_once(self, data: bytes) -> bool:
+        if not send_whole(self.exchange, self._status, self._fields, data):
+            return False
+        self._settle(complete=True)
+        return True
+
+    async def _pass_whole(self, data: bytes) -> None:
+        exchange = self.exchange
         try:
-            complete = await self._writer.write(response)
+            complete = await send_response(exchange, self._response(data))
         except exchange.connection.runtime.cancelled:
             # The app does not want to wait any longer; what it sent is sent
-            if exchange.head_sent and isinstance(body, bytes):
-                self._send_rest(body[exchange.bytes_sent :], end=True)
-                self._settle(complete=exchange.bytes_sent == len(body))
+            if exchange.head_sent:
+                self._send_rest(data[exchange.bytes_sent :], end=True)
+                exchange.body.discard()
+                self._settle(complete=exchange.bytes_sent == len(data))
             raise
         self._settle(complete=complete)
 
-    async def _pass_head(self, response: Response) -> None:
-        self.response = response
-        self.unwanted: bool = not await self._writer.begin(response)
+    async def _pass_head(self) -> None:
+        wanted = await begin_response(self.exchange, self._response(b""))
+        self.unwanted: bool = not wanted
 
     async def _pass_chunk(self, data: bytes) -> None:
         exchange = self.exchange
         before = exchange.bytes_sent
         try:
-            await self._writer.chunk(data)
+            await send_chunk(exchange, data)
         except exchange.connection.runtime.cancelled:
             self._send_rest(data[exchange.bytes_sent - before :], end=False)
             raise
@@ -72,7 +81,8 @@ class Direct(Responding):
             raise ClientDisconnectedError(msg)
 
     def _pass_end(self, trailers: Headers | None) -> None:
-        complete = self.unwanted or self._writer.end(trailers)
+        complete = self.unwanted or end_response(self.exchange, trailers)
+        self.exchange.body.discard()
         self._settle(complete=complete)
 
     def _send_rest(self, data: bytes, *, end: bool) -> None:
@@ -87,17 +97,11 @@ class Direct(Responding):
         """End the exchange, now that its answer has ended."""
         self.settled = True
         exchange = self.exchange
-        exchange.body.discard()
         try:
-            self._call_back(complete=complete)
+            if exchange.end_callbacks:
+                call_back(exchange, self._status, complete)
         finally:
             exchange.connection.answered(exchange)
-
-    def _call_back(self, *, complete: bool) -> None:
-        response = self.response
-        if response is not None:
-            response.body = b""
-            call_back(self.exchange, response.status, complete)
 
     def cut(self, code: ErrorCode) -> None:
         """End an answer that the app has not completed; a no-op if it has not begun."""
@@ -106,4 +110,4 @@ class Direct(Responding):
         exchange = self.exchange
         if exchange.head_sent:
             exchange.reset(code)
-            self._call_back(complete=False)
+            call_back(exchange, self._status, complete=False)

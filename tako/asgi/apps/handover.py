@@ -16,16 +16,16 @@ for what they need:
 Invariant: ``_handed`` holds at most one chunk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
-from tako.asgi.apps.responding import Responding
+from tako.asgi.apps.responding import KINDS, Responding, Stage
 from tako.asgi.protocol import ClientDisconnectedError
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers
-from tako.http.response import Response
+from tako.http.response import Body, Response
 
 
 class Handover(Responding):
@@ -33,8 +33,8 @@ class Handover(Responding):
 
     __slots__ = ("_handed", "_result", "_taken", "decided", "ended", "error")
 
-    def __init__(self, exchange: Exchange, prefix: str = "http.response.") -> None:
-        super().__init__(exchange, prefix)
+    def __init__(self, exchange: Exchange, kinds: Mapping[Stage, str] = KINDS) -> None:
+        super().__init__(exchange, kinds)
         exchange.task = None
         self._result: Response | None = None
         self._handed: bytes | None = None
@@ -54,15 +54,15 @@ class Handover(Responding):
         self.error = error
         self.wake()
 
-    async def _pass_whole(self, response: Response) -> None:
-        self._decide(response)
+    def _pass_at_once(self, data: bytes) -> bool:
+        self._decide(data)
+        return True
 
-    async def _pass_head(self, response: Response) -> None:
-        response.body = BodyStream(self)
-        self._decide(response)
+    async def _pass_head(self) -> None:
+        self._decide(BodyStream(self))
 
-    def _decide(self, response: Response) -> None:
-        self._result = response
+    def _decide(self, body: Body) -> None:
+        self._result = self._response(body)
         self.decided = True
         self.wake()
 

@@ -4,57 +4,23 @@ Theory of operation. Where nothing is between the app and the server that wants 
 the answer, the app runs in the exchange's task and writes to the wire itself
 (``answer_directly``). In a router an answer is a ``Response``, for middlewares, error
 handlers and timeouts to look at: ``HttpConversation`` makes one, with the app in a task
-of its own. ``Direct`` and ``Handover`` say how; ``RequestBody`` is the same for both.
+of its own. ``Direct`` and ``Handover`` say how.
 """
 
 from tako.asgi.apps.conversation import Conversation, judged
 from tako.asgi.apps.direct import Direct
-from tako.asgi.apps.responding import Responding
-from tako.asgi.protocol import App, Event, Scope
+from tako.asgi.protocol import App, Scope
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
-from tako.errors import Disconnected, LocalProtocolError, RemoteProtocolError
+from tako.errors import LocalProtocolError
 from tako.http.response import Response
 
 
-class RequestBody:
-    """The request half of a conversation with an app."""
-
-    __slots__ = ("_read", "_responding")
-
-    def __init__(self, responding: Responding) -> None:
-        self._responding = responding
-        self._read = False
-
-    async def receive(self) -> Event:
-        """Return the next part of the body, or ``http.disconnect``.
-
-        Cancel safety: safe; nothing is lost.
-        """
-        responding = self._responding
-        if self._read or responding.stage == "complete":
-            await responding.until(
-                lambda: responding.left or responding.stage == "complete"
-            )
-            return {"type": "http.disconnect"}
-        body = responding.exchange.body
-        if body.exhausted:  # there is none, usually
-            self._read = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        responding.reading += 1
-        try:
-            chunk = await body.next_chunk()
-        except (Disconnected, RemoteProtocolError):
-            responding.client_gone()
-            return {"type": "http.disconnect"}
-        finally:
-            responding.reading -= 1
-        self._read = not chunk or body.exhausted
-        return {"type": "http.request", "body": chunk, "more_body": not self._read}
+_SENT = Response()  # in place of one that was sent: none looks at it
 
 
 async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Response:
-    """Have ``app`` answer ``exchange``; return what it has sent, without the body.
+    """Have ``app`` answer ``exchange``, whose head is sent then.
 
     Raises:
         Exception: what the app raised before its answer was complete, or what is wrong
@@ -63,9 +29,8 @@ async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Respons
     Cancel safety: safe; the app is cancelled.
     """
     direct = Direct(exchange)
-    direct.watch_client()
     try:
-        await app(scope, RequestBody(direct).receive, direct.send)
+        await app(scope, direct.receive, direct.send)
     except Exception as error:
         failure = judged(direct, error, scope, complete=direct.settled)
         if failure is not None:
@@ -80,9 +45,8 @@ async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Respons
             raise RuntimeError(msg) from error
         direct.cut(ErrorCode.CANCEL)
         raise
-    response = direct.response
-    if direct.settled and response is not None:
-        return response
+    if direct.settled:
+        return _SENT
     if direct.left:
         # One that only half-closed is told that there is no answer, or no more of it
         direct.cut(ErrorCode.CANCEL)
@@ -110,8 +74,9 @@ class HttpConversation(Conversation):
         Cancel safety: safe; the app is cancelled.
         """
         handover = self._handover
-        receive = RequestBody(handover).receive
-        await self._call(app, scope, receive, handover.send, lambda: handover.decided)
+        await self._call(
+            app, scope, handover.receive, handover.send, lambda: handover.decided
+        )
         if handover.decided:
             return handover.response()
         return self._no_answer()

@@ -1,16 +1,18 @@
-"""``Responding``: the response that an ASGI app sends, event by event.
+"""``Responding``: what an ASGI app receives and sends, event by event.
 
 Theory of operation. The app's ``send`` comes here: *start* -> *body*... -> (*trailers*
 ->) *complete*. What ASGI does not allow at a point is an ``EventError`` there, in the
 app. A response whose first body event is the last is passed on whole; any other as a
 head, chunks and an end. Where to is a subclass's to say: ``Direct`` writes to the wire,
-``Handover`` gives a ``Response`` to the handler's task.
+``Handover`` gives a ``Response`` to the handler's task. ``receive`` reads the request's
+body; once that has been read, or the response is complete, it waits for the client to
+leave.
 
 A client that leaves does not cancel an app: ASGI tells it, by a disconnect event and by
-an ``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach
-(``watch_client``). The event comes when the client has ended its direction of the
-connection: hardly one that does so is still there. But some read on, so ``send`` goes
-on until it is certain.
+an ``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach,
+and the body tells what the client does (``BodySink.watcher``). The event comes when the
+client has ended its direction of the connection: hardly one that does so is still
+there. But some read on, so ``send`` goes on until it is certain.
 
 Invariants: once the client is gone ``send`` raises ``ClientDisconnectedError``; once
 the body is not wanted (HEAD, 204, a middleware that answers in another way) what the
@@ -18,20 +20,20 @@ app sends is dropped, and it is not made to wait. Of two tasks of an app that se
 once the second waits for the first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from tako.asgi.fields import Fields, checked_fields
 from tako.asgi.protocol import (
     ClientDisconnectedError,
     Event,
     EventError,
-    checked_fields,
     unexpected,
 )
 from tako.core.seams import Exchange
-from tako.errors import Disconnected
+from tako.errors import Disconnected, RemoteProtocolError
 from tako.http.headers import Headers
-from tako.http.response import Response
+from tako.http.response import Body, Response
 
 
 if TYPE_CHECKING:
@@ -41,16 +43,27 @@ if TYPE_CHECKING:
 Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
 
 
+def kinds_of(prefix: str) -> Mapping[Stage, str]:
+    """Return the type of the event that is due in each stage."""
+    due: tuple[Stage, ...] = ("start", "body", "trailers")
+    return {stage: prefix + stage for stage in due}
+
+
+KINDS = kinds_of("http.response.")
+
+
 class Responding:
-    """The response half of a conversation with an app; a base class."""
+    """What a conversation with an app does on the app's side; a base class."""
 
     __slots__ = (
         "_begun",
         "_checkpoint",
+        "_fields",
         "_in_parts",
-        "_prefix",
-        "_response",
+        "_kinds",
+        "_read",
         "_sending",
+        "_status",
         "_trailer_fields",
         "changed",
         "exchange",
@@ -60,22 +73,24 @@ class Responding:
         "unwanted",
     )
 
-    def __init__(self, exchange: Exchange, prefix: str = "http.response.") -> None:
+    def __init__(self, exchange: Exchange, kinds: Mapping[Stage, str] = KINDS) -> None:
         """Expect a response.
 
         Args:
             exchange: the request.
-            prefix: what the types of the events begin with.
+            kinds: the types of the events.
         """
         self.exchange: Exchange = exchange
-        self._prefix = prefix
-        self._response: Response | None = None
+        self._kinds = kinds
+        self._status = 0
+        self._fields: Fields = ()
         self._trailer_fields: Headers | None = None  # the response's, if it has any
         self._checkpoint = exchange.connection.runtime.checkpoint
         # The length of an answer to HEAD is the one that the app says
         self._in_parts = exchange.request.method == "HEAD"  # whatever its events say
         self._begun = False  # the head was passed on, and parts follow
         self._sending = False  # a chunk is on its way
+        self._read = False  # the request's body, to its end
         self.changed: Signal | None = None
         """Set when one of the attributes below changes; made when first needed."""
         self.stage: Stage = "start"
@@ -86,6 +101,9 @@ class Responding:
         """The rest of the body is dropped."""
         self.reading: int = 0
         """How many tasks of the app wait for the request's body."""
+        exchange.body.watcher = self
+        if exchange.over:
+            self.client_gone()
 
     # What the app calls ------------------------------------------------------------
 
@@ -99,28 +117,63 @@ class Responding:
 
         Cancel safety: a chunk that was taken is sent.
         """
+        waited = False
+        if self._takes(event):
+            pass
+        elif self.stage == "complete":
+            await self._pass_whole(_data(event))
+            self._completed()
+        else:
+            waited = await self._body(event)
+        if self._checkpoint is not None and not waited:
+            await self._checkpoint()
+
+    def _takes(self, event: Event) -> bool:
+        """Take an event if that can be done without waiting; tell whether it was.
+
+        If not, it is a part of a body or, where *complete* was entered, all of one.
+        """
         if self.gone:
             msg = "the client is gone"
             raise ClientDisconnectedError(msg)
         stage = self.stage
-        if event["type"] != self._prefix + stage:
-            raise unexpected(event, self._expected())
-        waited = False
+        if event["type"] != self._kinds.get(stage):
+            raise unexpected(event, self._kinds.get(stage, "nothing more"))
         if stage == "start":
             self._start(event)
         elif stage == "trailers":
             self._trailers(event)
-        elif self._begun or event.get("more_body") or self._in_parts:
-            waited = await self._body(event)
+        elif self._begun or self._in_parts or event.get("more_body"):
+            return False
         else:
             self._enter("complete")
-            await self._pass_whole(self._taken_response(_data(event)))
+            if not self._pass_at_once(_data(event)):
+                return False
             self._completed()
-        if self._checkpoint is not None and not waited:
-            await self._checkpoint()
+        return True
 
-    def _expected(self) -> str:
-        return "nothing more" if self.stage == "complete" else self._prefix + self.stage
+    async def receive(self) -> Event:
+        """Return the next part of the request's body, or ``http.disconnect``.
+
+        Cancel safety: safe; nothing is lost.
+        """
+        if self._read or self.stage == "complete":
+            await self.until(lambda: self.left or self.stage == "complete")
+            return {"type": "http.disconnect"}
+        body = self.exchange.body
+        if body.exhausted:  # there is none, usually
+            self._read = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        self.reading += 1
+        try:
+            chunk = await body.next_chunk()
+        except (Disconnected, RemoteProtocolError):
+            self.client_gone()
+            return {"type": "http.disconnect"}
+        finally:
+            self.reading -= 1
+        self._read = not chunk or body.exhausted
+        return {"type": "http.request", "body": chunk, "more_body": not self._read}
 
     def _start(self, event: Event) -> None:
         status = event["status"]
@@ -128,12 +181,11 @@ class Responding:
             # RFC 9110 §15.2: an interim response is no answer; above, three digits
             msg = f"{status!r} is no status of a response: it is from 200 to 999"
             raise EventError(msg)
-        response = Response(status)
-        response.headers.raw = checked_fields(event.get("headers", ()))
+        self._fields = checked_fields(event.get("headers", ()))
+        self._status = status
         if event.get("trailers"):
-            response.trailers = self._trailer_fields = Headers()
+            self._trailer_fields = Headers()
             self._in_parts = True
-        self._response = response
         self.stage = "body"
 
     async def _body(self, event: Event) -> bool:
@@ -141,7 +193,7 @@ class Responding:
         data = _data(event)
         if not self._begun:
             self._begun = True
-            await self._pass_head(self._taken_response(b""))
+            await self._pass_head()
         if data:
             await self._chunk(data)
         if not event.get("more_body"):
@@ -151,15 +203,14 @@ class Responding:
                 self._end()
         return bool(data)
 
-    def _taken_response(self, body: bytes) -> Response:
+    def _response(self, body: Body) -> Response:
         """Return the response that was begun; it is not kept.
 
         No frame that waits may hold it, either: who drops it lets go of the app.
         """
-        response, self._response = self._response, None
-        if response is None:
-            msg = "the response has not begun, or has been taken"
-            raise RuntimeError(msg)
+        response = Response(self._status)
+        response.headers.raw += self._fields
+        response.trailers = self._trailer_fields
         response.body = body
         return response
 
@@ -199,11 +250,15 @@ class Responding:
 
     # Where it goes -----------------------------------------------------------------
 
-    async def _pass_whole(self, response: Response) -> None:
-        """Pass on a response with its body."""
+    def _pass_at_once(self, data: bytes) -> bool:
+        """Pass on a response with its body if that needs no wait; tell if it was."""
         raise NotImplementedError
 
-    async def _pass_head(self, response: Response) -> None:
+    async def _pass_whole(self, data: bytes) -> None:
+        """Pass on a response with its body where ``_pass_at_once`` did not."""
+        raise NotImplementedError
+
+    async def _pass_head(self) -> None:
         """Pass on a response whose body follows in chunks."""
         raise NotImplementedError
 
@@ -221,19 +276,14 @@ class Responding:
 
     # What the client does ----------------------------------------------------------
 
-    def watch_client(self) -> None:
-        """Note from now on when the client leaves, which no longer cancels us."""
-        exchange = self.exchange
-        body = exchange.body
-        body.on_leave = self.wake
-        body.on_disconnect = self.client_gone
-        if exchange.over:
-            self.client_gone()
-
     @property
     def left(self) -> bool:
         """The client will send nothing more; it may still read."""
         return self.gone or self.exchange.body.left
+
+    def client_left(self) -> None:
+        """Look again: ``left`` has become true."""
+        self.wake()
 
     def client_gone(self) -> None:
         """Nothing can be sent any more."""

@@ -13,14 +13,14 @@ dropped, or the client has left, it gets a disconnect.
 from collections.abc import Awaitable
 
 from tako.asgi.apps.conversation import Conversation
+from tako.asgi.apps.responding import kinds_of
+from tako.asgi.fields import checked_fields, is_hop_by_hop
 from tako.asgi.protocol import (
     App,
     ClientDisconnectedError,
     Event,
     EventError,
     Scope,
-    checked_fields,
-    is_hop_by_hop,
     unexpected,
 )
 from tako.asgi.scope import offered_subprotocols
@@ -36,6 +36,7 @@ from tako.ws.responder import accepted
 from tako.ws.websocket import WebSocket
 
 
+_REFUSAL = kinds_of("websocket.http.response.")
 _OURS = frozenset(
     {
         b"sec-websocket-accept",
@@ -74,7 +75,7 @@ class WebSocketConversation(Conversation):
             options: those of the WebSocket.
             answer: the handshake's, without a subprotocol.
         """
-        super().__init__(exchange, "websocket.http.response.")
+        super().__init__(exchange, _REFUSAL)
         self._request = request
         self._options = options
         self._answer = answer

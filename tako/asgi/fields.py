@@ -1,0 +1,48 @@
+"""Fields at the border to an app: those that it sends, those that it is not shown."""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from tako.http.headers import Headers, RawHeader
+from tako.http.response_fields import SECRET
+
+
+Fields: TypeAlias = tuple[RawHeader, ...]
+
+_LARGEST_KNOWN = 1024  # bytes
+_MOST_KNOWN = 256
+_known: dict[Fields, Fields] = {}
+
+_HANDSHAKE = frozenset({b"connection", b"upgrade", b"sec-websocket-key"})
+
+
+def checked_fields(fields: Iterable[RawHeader]) -> Fields:
+    """Return an app's headers, ``(name, value)`` pairs of bytes, as they are sent.
+
+    An app sends the same few lists again and again: small ones are known again.
+
+    Raises:
+        ValueError: a name is no token, or a value cannot be sent.
+    """
+    key = tuple(fields)
+    try:
+        known = _known.get(key)
+    except TypeError:  # lists, or a bytearray
+        return _checked(key)
+    if known is None:
+        known = _checked(key)
+        size = sum([len(name) + len(value) for name, value in known])
+        if size <= _LARGEST_KNOWN and SECRET.isdisjoint([name for name, _ in known]):
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[key] = known
+    return known
+
+
+def _checked(fields: Fields) -> Fields:
+    return tuple(Headers([(bytes(name), bytes(value)) for name, value in fields]).raw)
+
+
+def is_hop_by_hop(field: RawHeader) -> bool:
+    """Tell whether a field belongs to the WebSocket handshake of one connection."""
+    return field[0] in _HANDSHAKE

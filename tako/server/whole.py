@@ -1,0 +1,36 @@
+"""``send_whole``: the response that leaves at once, as most do."""
+
+from collections.abc import Sequence
+
+from tako.core.seams import Exchange
+from tako.http.headers import RawHeader
+from tako.http.response_fields import WITHOUT_BODY
+
+
+PIECE = 64 * 1024
+"""Bytes of a body that are queued at a time."""
+
+
+def send_whole(
+    exchange: Exchange, status: int, headers: Sequence[RawHeader], body: object
+) -> bool:
+    """Send a response if it needs no rule of its own and no wait; tell whether it did.
+
+    If not, it is ``pipeline.send_response`` that sends it: nothing is done.
+
+    Raises:
+        LocalProtocolError: the response contradicts itself.
+    """
+    if (
+        not isinstance(body, bytes)
+        or len(body) > PIECE
+        or status < 200
+        or status in WITHOUT_BODY
+        or exchange.request.method == "HEAD"
+        or (status >= 400 and exchange.error_delay)
+    ):
+        return False
+    exchange.send_response(status, headers, body)
+    exchange.bytes_sent += len(body)
+    exchange.body.discard()
+    return True
