@@ -27,6 +27,7 @@ GROUP = "tako"  # the library of all is tako__mypyc; beside each module lies a s
 MODULES = [
     f"tako/{folder}/{name}.py"
     for folder, names in {
+        "asgi": "fields scope",
         "core": "deadlines error_code exchange_of half_closed late_loop loop min_rate "
         "response_state role seams states turn",
         "h1": "backpressure engine exchange head_parser request_body request_head "
@@ -35,7 +36,7 @@ MODULES = [
         "preface reader request_head response_head rules settings slow_streams stream",
         "http": "date grammar media_type pieces request_head response_fields",
         "routing": "path_table",
-        "server": "connection engines heartbeat linger undecided",
+        "server": "connection engines heartbeat linger undecided whole",
         "tls": "pipe server_pipe",
         "ws": "assembly codec conversation handshake keep_alive origin",
     }.items()
