@@ -81,6 +81,10 @@ class Sink(Protocol):
         ...
 
 
+PIECE = 64 * 1024
+"""Bytes of a body that are queued at a time, and fit where several peers wait."""
+
+
 class Exchange(Protocol):
     """One request and its answer, on either wire.
 
@@ -131,6 +135,14 @@ class Exchange(Protocol):
 
         0 on HTTP/1.1, and where no body is due. Over HTTP/2 some clients fail if the
         error comes before they have sent a small body (curl 7.88 hangs).
+        """
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How large a body may be that is sent in one piece, in bytes.
+
+        Where it is not copied on its way, nothing is gained by sending it in several.
         """
         ...
 

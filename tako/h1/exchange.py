@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
+from tako.core.seams import PIECE
 from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h1.response_head import (
@@ -56,6 +57,7 @@ _NEXT: dict[ResponseState, frozenset[ResponseState]] = {
     ResponseState.CUT_OFF: frozenset(),
 }
 _SENT = "the response head was sent already"
+_AT_ONCE = 1 << 20  # bytes: a third of a millisecond's work of the kernel's at most
 _OVER = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
 # Used for every request; CPython 3.13 looks up members of an enum slowly.
 _BODY, _ENDED, _CUT_OFF = ResponseState.BODY, ResponseState.ENDED, ResponseState.CUT_OFF
@@ -154,6 +156,11 @@ class H1Exchange:
     error_delay: float = 0.0
     """0: on HTTP/1.1 an error need not wait; see ``seams.Exchange``."""
 
+    @property
+    def at_once(self) -> int:
+        """Much where the transport gets what is queued: only TLS makes a copy."""
+        return PIECE if self.connection.conn_info.tls is not None else _AT_ONCE
+
     def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``. Cancel safety: safe."""
         return self.body.writable_again()
@@ -203,6 +210,10 @@ class H1Exchange:
             msg = f"content-length is {length}, but the body has {size} bytes"
             raise LocalProtocolError(msg)
         self._send_head(head, Framing.LENGTH, size)
+        if size > PIECE:  # the head leaves alone: what leaves with another is copied
+            self.connection.flush()
+            if self.cut_off:
+                return
         if body:
             self._out.append(body)
         self._end()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
-from tako.core.seams import Connection
+from tako.core.seams import PIECE, Connection
 from tako.core.states import check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
@@ -153,6 +153,9 @@ class H2Exchange(H2Stream):
             return 0.0
         settled = self.peer_ended or self.awaits_handler or self.closed
         return 0.0 if settled else _ERROR_DELAY
+
+    at_once: int = PIECE
+    """A piece: frames are copies of it; see ``seams.Exchange``."""
 
     def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``. Cancel safety: safe."""

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Exchange
+from tako.core.seams import PIECE, Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
@@ -26,7 +26,7 @@ from tako.http.response import Response
 from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
 from tako.server.heartbeat import HeartbeatTimer
-from tako.server.whole import PIECE, send_whole
+from tako.server.whole import send_whole
 
 
 _logger = logging.getLogger("tako.server")

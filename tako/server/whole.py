@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 
-from tako.core.seams import Exchange
+from tako.core.seams import PIECE, Exchange
 from tako.http.headers import RawHeader
 from tako.http.response_fields import WITHOUT_BODY
-
-
-PIECE = 64 * 1024
-"""Bytes of a body that are queued at a time."""
 
 
 def send_whole(
@@ -23,7 +19,7 @@ def send_whole(
     """
     if (
         not isinstance(body, bytes)
-        or len(body) > PIECE
+        or (len(body) > PIECE and not _leaves_at_once(exchange, len(body)))
         or status < 200
         or status in WITHOUT_BODY
         or exchange.request.method == "HEAD"
@@ -32,5 +28,11 @@ def send_whole(
         return False
     exchange.send_response(status, headers, body)
     exchange.bytes_sent += len(body)
+    if len(body) > PIECE:
+        exchange.flush()  # now: with its head, where the transport can do that
     exchange.body.discard()
     return True
+
+
+def _leaves_at_once(exchange: Exchange, size: int) -> bool:
+    return size <= exchange.at_once and exchange.writable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import Sink
+from tako.core.seams import PIECE, Sink
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import EndCallback, Request
@@ -29,6 +29,7 @@ class FakeExchange:
         self.sink: Sink = self.body
         self.task: Task | None = None
         self.error_delay = 0.0
+        self.at_once = PIECE
         self.tunnel = False
         self.bytes_sent = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()

@@ -382,7 +382,7 @@ class TestRoom:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        body, left = b"a" * 100 * KIB, pieces
+        body, left = b"a" * 1040 * KIB, pieces
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             with contextlib.suppress(Cancelled):

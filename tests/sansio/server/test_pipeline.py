@@ -67,6 +67,21 @@ class TestBytes:
         assert not exchange.resets
         assert "content-length" in caplog.text
 
+    def test_a_body_that_may_leave_at_once_is_queued_as_it_is(self) -> None:
+        exchange, body = FakeExchange(), bytes(200 * KIB)
+        exchange.at_once = len(body)
+        task = start(Response(200, body=body), exchange)
+        assert exchange.pieces == [body]
+        assert exchange.pieces[0] is body
+        assert task.done
+
+    def test_it_waits_for_room_as_any_other(self) -> None:
+        exchange, body = FakeExchange(), bytes(200 * KIB)
+        exchange.at_once, exchange.writable = len(body), False
+        task = start(Response(200, body=body), exchange)
+        assert len(exchange.take()) == 64 * KIB
+        assert not task.done
+
     def test_a_large_body_is_queued_in_pieces_and_waits_for_room(self) -> None:
         exchange = FakeExchange()
         exchange.writable = False
