@@ -29,7 +29,7 @@ MODULES = [
     for folder, names in {
         "asgi": "fields scope",
         "core": "deadlines error_code exchange_of half_closed late_loop loop min_rate "
-        "response_state role seams states turn",
+        "request_body response_state role seams states turn",
         "h1": "backpressure engine exchange head_parser request_body request_head "
         "response_head tunnel",
         "h2": "closed_streams engine exchange flow_control frames hpack lifecycle "

@@ -12,17 +12,15 @@ each other, and without the cut each request would wait for the garbage collecto
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
+from tako.core import body_waits
+from tako.core.loop import Runtime, Signal
 from tako.core.seams import Exchange
 from tako.core.writable import Writable
 from tako.errors import Disconnected, TakoError
 from tako.http.pieces import Piece, keep
-
-
-if TYPE_CHECKING:
-    from tako.core.loop import Signal
 
 
 class Watcher(Protocol):
@@ -52,9 +50,9 @@ class BodySink:
         "_gone",
         "_on_first_read",
         "_readable",
-        "_runtime",
         "_writable",
         "left",
+        "runtime",
         "taken",
         "trailers",
         "watcher",
@@ -71,7 +69,7 @@ class BodySink:
                 ``100 Continue`` (RFC 9110 §10.1.1).
         """
         self._exchange: Exchange | None = exchange
-        self._runtime = exchange.connection.runtime
+        self.runtime: Runtime = exchange.connection.runtime
         self._on_first_read = on_first_read
         self._chunks: deque[Piece] | None = None  # few requests have a body
         self._complete = False
@@ -150,7 +148,11 @@ class BodySink:
         self._exchange = self._writable = None
         self._on_first_read = self.watcher = None
 
-    async def next_chunk(self) -> bytes:
+    # What is waited for ------------------------------------------------------------
+    #
+    # No coroutine is in here, so that this can be compiled: ``body_waits`` has them.
+
+    def next_chunk(self) -> Coroutine[Any, Any, bytes]:
         """Return the next chunk, ``b""`` at the end.
 
         Raises:
@@ -159,58 +161,77 @@ class BodySink:
 
         Cancel safety: safe; no chunk is lost.
         """
-        checkpoint = self._runtime.checkpoint
-        if checkpoint is not None and self._chunks:
-            await checkpoint()
-        while not self._chunks:
-            if self._complete:
-                return b""
+        return body_waits.next_chunk(self)
+
+    def arrived(self, timeout: float) -> Coroutine[Any, Any, None]:
+        """Wait at most ``timeout`` seconds until the body is complete, or has failed.
+
+        Cancel safety: safe.
+        """
+        return body_waits.arrived(self, timeout)
+
+    def until_left(self) -> Coroutine[Any, Any, None]:
+        """Wait until ``left``.
+
+        Cancel safety: safe.
+        """
+        return body_waits.until_left(self)
+
+    def writable_again(self) -> Coroutine[Any, Any, None]:
+        """Wait until the exchange takes more output, or is over.
+
+        Cancel safety: safe.
+        """
+        return body_waits.writable_again(self)
+
+    @property
+    def waits(self) -> bool:
+        """There are bytes to be read."""
+        return bool(self._chunks)
+
+    @property
+    def settled(self) -> bool:
+        """The body is complete, or has failed."""
+        return self._complete or self._error is not None
+
+    def take(self) -> bytes | None:
+        """Return the next chunk, ``b""`` at the end; ``None``: it is to be waited for.
+
+        Raises: as ``next_chunk``.
+        """
+        if not self._chunks:
             if self._error is not None:
                 raise _fresh(self._error)
-            if self._on_first_read is not None:
-                self._on_first_read()
-                self._on_first_read = None
-            if self._readable is None:
-                self._readable = self._runtime.signal()
-            await self._readable.wait()
+            return b"" if self._complete else None
         chunk = bytes(self._chunks.popleft())  # itself, unless it was joined
         self.taken += len(chunk)
         self._credit(len(chunk))
         return chunk
 
-    async def arrived(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds until the body is complete, or has failed.
+    def wanted(self) -> Signal:
+        """Ask for the body, once; return what is set when more of it has arrived."""
+        if self._on_first_read is not None:
+            self._on_first_read()
+            self._on_first_read = None
+        return self.arrival()
 
-        Cancel safety: safe.
-        """
+    def arrival(self) -> Signal:
+        """Return what is set when more of the body has arrived, or its end."""
         if self._readable is None:
-            self._readable = self._runtime.signal()
-        while not self._complete and self._error is None:
-            if not await self._readable.wait(timeout):
-                return
+            self._readable = self.runtime.signal()
+        return self._readable
 
-    async def until_left(self) -> None:
-        """Wait until ``left``.
+    def departure(self) -> Signal:
+        """Return what is set when the client leaves."""
+        if self._gone is None:
+            self._gone = self.runtime.signal()
+        return self._gone
 
-        Cancel safety: safe.
-        """
-        checkpoint = self._runtime.checkpoint
-        if checkpoint is not None and self.left:
-            await checkpoint()
-        while not self.left:
-            if self._gone is None:
-                self._gone = self._runtime.signal()
-            await self._gone.wait()
-
-    async def writable_again(self) -> None:
-        """Wait until the exchange takes more output, or is over.
-
-        Cancel safety: safe.
-        """
+    def room(self) -> Writable | None:
+        """Return what waits for room; ``None``: the exchange is over."""
         if self._writable is None and self._exchange is not None:
-            self._writable = Writable(self._exchange, self._runtime)
-        if self._writable is not None:
-            await self._writable.wait()
+            self._writable = Writable(self._exchange, self.runtime)
+        return self._writable
 
     def _credit(self, size: int) -> None:
         if self._exchange is not None:
