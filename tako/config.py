@@ -347,6 +347,17 @@ class ServerConfig(WireConfig):
     reset it: most such clients are gone. An answer that goes on reaching its client
     has no limit. ``None``: wait for ever."""
 
+    tcp_keep_alive_idle: int | None = count(60, 1, 32_767, none=True)
+    """Seconds of silence on a TCP connection before its kernel asks the peer's: finds
+    hosts that are gone, for event streams and long answers. ``None``: never, unless the
+    system does so anyway."""
+
+    tcp_keep_alive_interval: int = count(10, 1, 32_767)
+    """Seconds between two such questions."""
+
+    tcp_keep_alive_count: int = count(6, 1, 127)
+    """Questions without an answer before the connection is lost."""
+
     h2_max_requests: int = count(100_000, 1, 2**30)
     """Requests on one HTTP/2 connection before a graceful GOAWAY."""
 

@@ -44,6 +44,7 @@ from tako.server.handshakes import Handshakes
 from tako.server.listener import Listener, address_of
 from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
+from tako.server.tcp_keep_alive import keep_alive
 from tako.server.undecided import SharedTransport, Undecided
 from tako.tls.certificates import TlsSettings
 
@@ -219,6 +220,8 @@ class Service:
         Cancel safety: cancelling aborts every connection at once.
         """
         spawn = self._runtime.spawn
+        for sock in self._listener.sockets:
+            keep_alive(sock, self._config)
         beside = [spawn(self._accept, sock) for sock in self._listener.sockets]
         if self._tls is not None:
             beside.append(spawn(watch_certificates, self._runtime, self._tls))
