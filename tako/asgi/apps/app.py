@@ -15,7 +15,7 @@ from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Response
 from tako.ws.handshake import Acceptance, shake_hands
-from tako.ws.options import Deflate, WsOptions
+from tako.ws.options import Deflate, WsKeepAlive, WsOptions
 from tako.ws.responder import refused
 
 
@@ -37,6 +37,8 @@ class AsgiApp:
             ``ServerConfig.h2_enable_connect_protocol`` off as well.
         compression: allow permessage-deflate; ``None``: off.
         max_message_size: most bytes of a received WebSocket message; ``None``: 16 MiB.
+        keep_alive: how to find out that a WebSocket's client is gone, with ``auto``;
+            ``None``: as ``ServerConfig`` says.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -54,6 +56,7 @@ class AsgiApp:
         websockets: bool = True,
         compression: Deflate | None = None,
         max_message_size: int | None = None,
+        keep_alive: WsKeepAlive | None = None,
     ) -> None:
         if not callable(app):
             msg = f"AsgiApp takes an ASGI app, not {type(app).__name__}"
@@ -66,7 +69,9 @@ class AsgiApp:
         self._mode: Mode = checked_mode(lifespan)
         self._websockets = websockets
         self._options = WsOptions().replaced(
-            compression=compression, max_message_size=max_message_size
+            compression=compression,
+            max_message_size=max_message_size,
+            keep_alive=keep_alive,
         )
         self._state: dict[str, Any] | None = None
 
