@@ -250,6 +250,11 @@ class Tunnel(Protocol):
         """Whether more output is welcome; a writer waits while not (and not over)."""
         ...
 
+    @property
+    def listening(self) -> bool:
+        """Whether the peer can send: we read, and it has credit."""
+        ...
+
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends, beginning with what waits.
 
@@ -387,6 +392,11 @@ class Connection(Protocol):
     @property
     def writable(self) -> bool:
         """The transport takes output without buffering too much of it."""
+        ...
+
+    @property
+    def reading(self) -> bool:
+        """What the peer sends is read; no reason to pause is given."""
         ...
 
     def time(self) -> float:

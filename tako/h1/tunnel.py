@@ -48,6 +48,11 @@ class H1Tunnel:
         """Whether more output is welcome."""
         return self.connection.writable
 
+    @property
+    def listening(self) -> bool:
+        """Whether the peer can send: we read."""
+        return self.connection.reading
+
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
         if self._exchange.cut_off:

@@ -293,6 +293,11 @@ class H2Stream:
         output.send_two(self, head, payload)
         return True
 
+    @property
+    def listening(self) -> bool:
+        """Whether the peer can send: we read, and its window is open."""
+        return self.window > 0 and self.connection.reading
+
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
         self.sink = sink

@@ -290,6 +290,11 @@ class TcpConnection:
 
     # What the engine and the exchanges call (``seams.Connection``) -----------------
 
+    @property
+    def reading(self) -> bool:
+        """What the peer sends is read."""
+        return not self._pauses
+
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued, see the flush rule above."""
         if soon:

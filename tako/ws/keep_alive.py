@@ -4,7 +4,8 @@ Theory of operation. One deadline and no task. It is set to the moment when the 
 will have been silent for ``ping_interval``. After a Ping it is set to the next moment
 at which something can be decided: another Ping is due, or ``pong_timeout`` has passed.
 Any bytes that arrive show that the peer is alive: RFC 6455 §5.5.2 asks for a Pong, but
-data proves as much.
+data proves as much. Where the peer cannot send, because the session does not read what
+came before, its silence proves nothing.
 
 Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """
@@ -57,6 +58,8 @@ class KeepAlive:
         if not self._conversation.can_send:
             return  # closing has begun: another deadline watches over it
         now = self._connection.time()
+        if not self._conversation.tunnel.listening:
+            self.heard()
         pinged, timeout = self._pinged, self._timeout
         if pinged is not None and timeout is not None:
             if now < pinged + timeout:

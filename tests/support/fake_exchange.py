@@ -55,6 +55,7 @@ class FakeExchange:
         self.head_sent = False
         self.gone = False
         self.writable = True
+        self.listening = True
         self.resets: list[ErrorCode] = []
         self.credit = 0
         self.flushes: list[bool] = []

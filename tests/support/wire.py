@@ -284,6 +284,10 @@ class FakeConnection:
         elif self.engine is not None:
             self.sent += self.engine.data_to_send()
 
+    @property
+    def reading(self) -> bool:
+        return not self.pauses
+
     def delivery(self) -> tuple[int, int] | None:
         return self.delivered
 

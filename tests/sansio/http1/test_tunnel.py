@@ -67,6 +67,17 @@ def opened(sink: Sink, config: ServerConfig | None = None) -> H1Peer:
     return peer
 
 
+def test_it_listens_while_it_is_read() -> None:
+    sink = Sink(hungry=False)
+    peer = opened(sink, ServerConfig(read_buffer=1024))
+    assert sink.tunnel.listening
+    peer.send(bytes(1000))
+    peer.send(bytes(1000))
+    assert not sink.tunnel.listening
+    sink.tunnel.consumed(2000)
+    assert sink.tunnel.listening
+
+
 # RFC 9110 §7.8: the switch
 
 

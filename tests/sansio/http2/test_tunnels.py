@@ -7,6 +7,7 @@ import pytest
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
+from tako.core.seams import Pause
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE
 from tako.native.loops import encode_frame as native_frame
@@ -308,6 +309,25 @@ class TestTunnel:  # RFC 8441 §5, RFC 9113 §8.5
             return peer.frames(), exchange.send_window, exchange.outbox.size
 
         assert sent(as_frame=True) == sent(as_frame=False)
+
+    def test_it_listens_while_it_is_read_and_its_window_is_open(
+        self, make: Make
+    ) -> None:
+        peer = make(config=ServerConfig(h2_initial_window_size=10))
+        exchange = peer.request(1, CONNECT, end=False)
+        sink = RecordingSink(exchange, greedy=False)
+        tunnel = exchange.open_tunnel(200, [])
+        tunnel.receive_into(sink)
+        assert tunnel.listening
+        peer.connection.pauses = Pause.UNSENT
+        assert not tunnel.listening
+        peer.connection.pauses = 0
+        peer.send(data(1, b"x" * 9))
+        assert tunnel.listening
+        peer.send(data(1, b"x"))
+        assert not tunnel.listening
+        tunnel.consumed(10)
+        assert tunnel.listening
 
     def test_tunnels_do_not_mix(self, peer: Peer) -> None:
         sinks = [peer.tunnel(i)[1] for i in (1, 3, 5)]

@@ -875,6 +875,19 @@ class TestKeepAlive:
         assert talk.exchange.resets == [ErrorCode.CANCEL]
         talk.idle()
 
+    def test_a_peer_that_cannot_send_is_not_judged(self) -> None:
+        talk = keeping(ping_interval=20, pong_timeout=10)
+        talk.at_deadline(20)
+        assert talk.sent() == plain(PING, b"tako 1")
+        talk.exchange.listening = False  # its Pong is behind what is not read
+        talk.connection.runtime.advance(10_000)
+        assert talk.sent() == b""
+        talk.exchange.listening = True
+        talk.connection.runtime.advance(15)
+        assert talk.sent() == plain(PING, b"tako 2")
+        talk.connection.runtime.advance(10)
+        assert talk.ws.close_code == 1006
+
     def test_a_timeout_longer_than_the_interval_is_waited_for(self) -> None:
         talk = keeping(ping_interval=5, pong_timeout=60)
         talk.connection.runtime.advance(5)
