@@ -347,6 +347,15 @@ class ServerConfig(WireConfig):
     reset it: most such clients are gone. An answer that goes on reaching its client
     has no limit. ``None``: wait for ever."""
 
+    ws_ping_interval: OptionalSeconds = OptionalSeconds(20.0)
+    """Seconds without a byte from the peer of a WebSocket before it is asked whether it
+    is there: by a Ping, or by one HTTP/2 PING for all of a connection, which a proxy
+    answers itself. The keep-alive of a route goes before. ``None``: never."""
+
+    ws_ping_timeout: OptionalSeconds = OptionalSeconds(20.0)
+    """Seconds without a byte from the peer, once it was asked, before it is lost: code
+    1006. Both are up to a tenth of the shorter one late. ``None``: never."""
+
     tcp_keep_alive_idle: int | None = count(60, 1, 32_767, none=True)
     """Seconds of silence on a TCP connection before its kernel asks the peer's: finds
     hosts that are gone, for event streams and long answers. ``None``: never, unless the

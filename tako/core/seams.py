@@ -85,6 +85,22 @@ PIECE = 64 * 1024
 """Bytes of a body that are queued at a time, and fit where several peers wait."""
 
 
+class Watched(Protocol):
+    """What is at the end of a tunnel whose peer may be gone without a FIN.
+
+    Told by the engine, after as much silence as ``ws_ping_interval`` and
+    ``ws_ping_timeout`` say.
+    """
+
+    def ask(self) -> None:
+        """Ask the peer for a sign of life; HTTP/2 asks by itself."""
+        ...
+
+    def lose(self) -> None:
+        """Take the peer for dead; a no-op once closing has begun."""
+        ...
+
+
 class Exchange(Protocol):
     """One request and its answer, on either wire.
 
@@ -255,6 +271,13 @@ class Tunnel(Protocol):
         """Whether the peer can send: we read, and it has credit."""
         ...
 
+    def watch(self, watched: Watched) -> None:
+        """Have ``watched`` told when the peer is silent for long.
+
+        Called at most once, and before ``receive_into``.
+        """
+        ...
+
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends, beginning with what waits.
 
@@ -363,6 +386,14 @@ class Engine(Protocol):
 
     def wake_writers(self) -> None:
         """Wake the writers of all exchanges: ``Connection.writable`` became true."""
+        ...
+
+    def peer_silent(self) -> bool:
+        """Ask the peer for a sign of life if a tunnel is watched; tell whether."""
+        ...
+
+    def peer_dead(self) -> None:
+        """Give the peer up: it was asked, and still nothing came from it."""
         ...
 
     def shut_down(self) -> None:

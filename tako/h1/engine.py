@@ -25,7 +25,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Connection, ServerConnection, Sink
+from tako.core.seams import Connection, ServerConnection, Sink, Watched
 from tako.core.states import check_transition
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.backpressure import MAX_WAITING, BodyRate, ReadGate
@@ -163,6 +163,7 @@ class H1Engine:
         phase: what received bytes mean.
         scheme: the scheme of requests, unless one names its own and is trusted.
         trace: whether changes of state are logged; decided once, by the log level.
+        watched: the end of the tunnel, if its peer is to be asked when it is silent.
     """
 
     __slots__ = (
@@ -191,6 +192,7 @@ class H1Engine:
         "phase",
         "scheme",
         "trace",
+        "watched",
     )
 
     def __init__(self, connection: ServerConnection) -> None:
@@ -212,6 +214,7 @@ class H1Engine:
         self._tunnel: H1Tunnel | None = None
         self._sink: Sink | None = None  # of the tunnel
         self._inbox: Inbox | None = None  # of the tunnel
+        self.watched: Watched | None = None
         self._drain_left = 0
         self._draining = False
         self._eof = False
@@ -232,7 +235,7 @@ class H1Engine:
             self.half_closed = phase is H1Phase.HALF_CLOSED
             self.closing = phase is H1Phase.CLOSING
             self.backlog = False
-            self._body = self._sink = self._inbox = None
+            self._body = self._sink = self._inbox = self.watched = None
             self._head.take_all()
             if self._tunnel is not None:
                 self._tunnel.over = True
@@ -617,6 +620,18 @@ class H1Engine:
             self.close()
         else:
             self._enter(H1Phase.HALF_CLOSED)
+
+    def peer_silent(self) -> bool:
+        """Ask the peer of a watched tunnel for a sign of life; tell whether."""
+        if self.watched is None:
+            return False
+        self.watched.ask()
+        return True
+
+    def peer_dead(self) -> None:
+        """Give up the peer of a watched tunnel; see ``seams.Engine``."""
+        if self.watched is not None:
+            self.watched.lose()
 
     def consumed(self, size: int) -> None:
         """Count ``size`` bytes that the application has taken of body or tunnel."""

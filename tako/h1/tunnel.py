@@ -9,7 +9,7 @@ be sent any more. Tunnel and exchange refer to each other through the sink alone
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import ServerConnection, Sink
+from tako.core.seams import ServerConnection, Sink, Watched
 from tako.errors import Disconnected, LocalProtocolError
 from tako.native.loops import Inbox, encode_frame
 
@@ -52,6 +52,11 @@ class H1Tunnel:
     def listening(self) -> bool:
         """Whether the peer can send: we read."""
         return self.connection.reading
+
+    def watch(self, watched: Watched) -> None:
+        """Have ``watched`` told when the peer is silent; see ``seams.Tunnel``."""
+        if not self.over:
+            self._engine.watched = watched
 
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""

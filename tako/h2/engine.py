@@ -193,6 +193,24 @@ class H2Engine:
             if exchange.writable:
                 exchange.sink.wake_writer()
 
+    def peer_silent(self) -> bool:
+        """Ask the peer once for all of its watched tunnels; tell whether.
+
+        Its end of the connection answers, which may be that of a proxy.
+        """
+        for exchange in self.exchanges.values():
+            if exchange.watched is not None:
+                self._lifecycle.probe()
+                return True
+        return False
+
+    def peer_dead(self) -> None:
+        """Give the peer up, and all of its streams; see ``seams.Engine``."""
+        for exchange in list(self.exchanges.values()):
+            if exchange.watched is not None:
+                exchange.watched.lose()
+        self._lifecycle.give_up(ErrorCode.NO_ERROR)
+
     def shut_down(self) -> None:
         """Begin to drain; see ``seams.Engine``."""
         if self._shutting_down:

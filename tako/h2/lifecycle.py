@@ -234,6 +234,11 @@ class Lifecycle:
         self._close_unless_busy()
         self._connection.flush()
 
+    def give_up(self, code: int) -> None:
+        """End the connection of a peer that does not answer, and all streams."""
+        self.fail(code)
+        self._engine.cut_all()
+
     def stop_timers(self) -> None:
         """Set every deadline off."""
         self._idle_deadline.set(None)
@@ -288,7 +293,7 @@ class Lifecycle:
         self._connection.flush()
 
     def _settings_late(self) -> None:
-        self._give_up(ErrorCode.SETTINGS_TIMEOUT)  # RFC 9113 §6.5.3
+        self.give_up(ErrorCode.SETTINGS_TIMEOUT)  # RFC 9113 §6.5.3
 
     def _silent(self) -> None:
         """Nothing was heard for a while: ask, and end if there is no answer."""
@@ -302,8 +307,4 @@ class Lifecycle:
             self._ping_deadline.set(now + _PING_TIMEOUT)
             self._connection.flush()
         else:
-            self._give_up(ErrorCode.NO_ERROR)
-
-    def _give_up(self, code: int) -> None:
-        self.fail(code)
-        self._engine.cut_all()
+            self._engine.peer_dead()

@@ -20,7 +20,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Connection, Sink
+from tako.core.seams import Connection, Sink, Watched
 from tako.core.states import check_transition
 from tako.errors import Disconnected
 from tako.h2.flow_control import Outbox, Output
@@ -132,6 +132,7 @@ class H2Stream:
         "state",
         "stream_id",
         "tunnel",
+        "watched",
         "window",
     )
 
@@ -167,6 +168,8 @@ class H2Stream:
         self.handler_ended: bool = False
         """The stream outlives its handler."""
         self.tunnel: bool = False
+        self.watched: Watched | None = None
+        """The end of a tunnel, if its peer is to be asked when it is silent."""
         self._fast_path = False
         # Inbound
         self.window: int = engine.receive_window
@@ -298,6 +301,11 @@ class H2Stream:
         """Whether the peer can send: we read, and its window is open."""
         return self.window > 0 and self.connection.reading
 
+    def watch(self, watched: Watched) -> None:
+        """Have ``watched`` told when the peer is silent; see ``seams.Tunnel``."""
+        if not self.closed:
+            self.watched = watched
+
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
         self.sink = sink
@@ -365,6 +373,7 @@ class H2Stream:
     def cut(self) -> None:
         """Note that the stream is gone; nothing is sent or delivered any more."""
         self._enter(_CLOSED)
+        self.watched = None
         self.outbox.clear()
         self._early.clear()
         if self.handler_ended:  # once the sink has been told

@@ -108,6 +108,7 @@ class TcpConnection:
         "_peer",
         "_pipe",
         "_protocol",
+        "_quiet",
         "_running",
         "_timer",
         "_transport",
@@ -115,6 +116,7 @@ class TcpConnection:
         "conn_info",
         "deadlines",
         "flush_due",
+        "heard",
         "output",
         "runtime",
         "state",
@@ -170,6 +172,9 @@ class TcpConnection:
         self.writable: bool = True
         self.flush_due: bool = False
         self.written: int = 0
+        self.heard: bool = True
+        """Bytes have come since the last ``look``; here to cost a read little."""
+        self._quiet = 0  # looks in a row at which none had
         self._handler = handler
         self._engines = engines
         self._protocol = protocol
@@ -215,6 +220,7 @@ class TcpConnection:
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
+        self.heard = True
         if self._closed:
             self._drop(len(data))
             return
@@ -392,6 +398,29 @@ class TcpConnection:
         """The TLS handshake is not complete."""
         return self.state is ConnectionState.HANDSHAKING
 
+    def look(self, silent_at: int, dead_at: int) -> None:
+        """Look whether the peer was heard since the last look; act if it was not.
+
+        While reading is paused nothing is held against it: its bytes may wait unread,
+        and ``OutputWatch`` and ``ReadGate`` find it if it is gone.
+
+        Args:
+            silent_at: looks in vain, in a row, after which the peer is asked.
+            dead_at: those after which it is given up; 0: never, it is asked again.
+        """
+        if self.heard or self._pauses or self._engine is None:
+            self.heard = False
+            self._quiet = 0
+            return
+        self._quiet += 1
+        if self._quiet == silent_at:
+            self._turn(self._ask_peer, self._engine, dead_at)
+            self._flush_now()
+        elif self._quiet == dead_at:
+            self._quiet = 0
+            self._turn(self._engine.peer_dead)
+            self._flush_now()
+
     def shut_down(self) -> None:
         """Drain: a handshake in progress is dropped, an engine finishes what it has."""
         if self._engine is None:
@@ -433,6 +462,10 @@ class TcpConnection:
             self._crashed(error)
         finally:
             self._corked = False
+
+    def _ask_peer(self, engine: Engine, dead_at: int) -> None:
+        if not (engine.peer_silent() and dead_at):
+            self._quiet = 0
 
     def _receive_eof(self) -> None:
         if self._put_off_bytes:

@@ -44,6 +44,7 @@ from tako.server.handshakes import Handshakes
 from tako.server.listener import Listener, address_of
 from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
+from tako.server.silence import SilenceWatch
 from tako.server.tcp_keep_alive import keep_alive
 from tako.server.undecided import SharedTransport, Undecided
 from tako.tls.certificates import TlsSettings
@@ -226,6 +227,7 @@ class Service:
         if self._tls is not None:
             beside.append(spawn(watch_certificates, self._runtime, self._tls))
         loop_watch = LoopWatch(self._runtime)
+        silence = SilenceWatch(self._runtime, self._config, self._connections)
         try:
             while self._accepts and self._error is None:
                 await self._changed.wait()
@@ -243,6 +245,7 @@ class Service:
             loop_watch.stop()
             self._cut()
             await self._runtime.shielded(self._gone)
+            silence.stop()
             self._listener.close()
             self._enter(ServicePhase.DONE)
 

@@ -127,6 +127,9 @@ class Undecided:
     def resume_writing(self) -> None:
         """Do nothing: nothing is written here."""
 
+    def look(self, silent_at: int, dead_at: int) -> None:
+        """Do nothing: silence has a limit of its own here."""
+
     def shut_down(self) -> None:
         """Drain: the peer has not asked for anything yet."""
         self.abort()

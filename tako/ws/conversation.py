@@ -75,6 +75,8 @@ _logger = logging.getLogger("tako.ws")
 
 _END_TIMEOUT = 1.0  # seconds for the peer's end of stream, once both Closes are out
 _PONGS_PER_READ = 16  # further Pings of one read are answered by the latest Pong only
+_ALIVE = b"tako: alive?"  # the Ping of ``ask``; its Pong is not the session's
+_NO_ANSWER = "keepalive timeout"  # the reason of the Close to a peer that is lost
 _CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
 _INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
 
@@ -210,8 +212,10 @@ class Conversation:
         self.readable: Signal = tunnel.connection.runtime.signal()
         self.writable: Writable = Writable(tunnel, tunnel.connection.runtime)
         self._deadline: Deadline | None = None  # of closing; made when first needed
-        watched = options.keep_alive.auto
-        self._keep_alive = KeepAlive(self, options.keep_alive) if watched else None
+        keep_alive = options.keep_alive
+        self._keep_alive: KeepAlive | None = None
+        if keep_alive is not None and keep_alive.auto:
+            self._keep_alive = KeepAlive(self, keep_alive)
         config = tunnel.connection.config
         self._heaviest = max(config.read_buffer, config.h2_initial_window_size)
         self.inbox: Inbox = Inbox(
@@ -223,7 +227,7 @@ class Conversation:
             self._heaviest,
         )
         # ``inbox`` may take what comes: it knows masked frames only
-        self._express = self.inbox.plain = serves and not watched
+        self._express = self.inbox.plain = serves and self._keep_alive is None
 
     # Input, called by the engine -------------------------------------------------
 
@@ -387,12 +391,25 @@ class Conversation:
             self._keep_alive.stop()
         self.send_close(code, _GOING_AWAY[self._role] if code == 1001 else "")
 
-    def lose(self, reason: str) -> None:
-        """Treat the peer as dead: readers get 1006, the peer 1011 and a reset."""
-        if self.end is None:
-            self._end_without_close(Inbound.FAILED, reason)
+    def ask(self) -> None:
+        """Ask the peer for a sign of life, by a Ping of which the session sees nothing.
+
+        On HTTP/2 the engine asks, for all of its tunnels.
+        """
         if self.can_send:
-            self._send_close_frame(1011, reason)
+            self.send_ping(_ALIVE)
+            self.tunnel.flush()
+
+    def lose(self) -> None:
+        """Treat the peer as dead: readers get 1006, the peer 1011 and a reset.
+
+        Not once closing has begun: other deadlines watch over that.
+        """
+        if not self.can_send:
+            return
+        if self.end is None:
+            self._end_without_close(Inbound.FAILED, _NO_ANSWER)
+        self._send_close_frame(1011, _NO_ANSWER)
         self._end_output_first()
         self._wait_for_end()
         self.tunnel.flush()
@@ -487,6 +504,8 @@ class Conversation:
                 pings.append(message.data)
             else:
                 self._pong_came(message.data)
+                if message.data == _ALIVE:
+                    continue
             if self.controls < _CONTROLS_WAITING:
                 self.controls += 1
                 kept.append(message)
@@ -517,6 +536,8 @@ class Conversation:
         sent = self._pings_sent.pop(data, None)
         if sent is not None:
             self.latency = self.tunnel.connection.time() - sent
+            if not self._pings_sent:
+                self._pings_sent.clear()  # an empty dict keeps 180 bytes otherwise
 
     def _close_came(self, message: Message.Close) -> None:
         # RFC 6455 §7.1.5: an empty Close frame is reported as 1005

@@ -7,6 +7,9 @@ Any bytes that arrive show that the peer is alive: RFC 6455 §5.5.2 asks for a P
 data proves as much. Where the peer cannot send, because the session does not read what
 came before, its silence proves nothing.
 
+This is for routes with a ``WsKeepAlive`` of their own. Other peers are looked after by
+the server, for all connections at once (``server.silence``).
+
 Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """
 
@@ -65,7 +68,7 @@ class KeepAlive:
             if now < pinged + timeout:
                 self._deadline.set(pinged + timeout)
             else:
-                self._conversation.lose("keepalive timeout")
+                self._conversation.lose()
             return
         due = (self._heard if pinged is None else pinged) + self._interval
         if now < due:

@@ -28,7 +28,10 @@ def _flag(value: object, name: str) -> None:
 class WsKeepAlive:
     """How to find out that a peer is gone. Durations are seconds or timedeltas.
 
-    Without ``auto`` this is a hint that the session finds in ``ws.keep_alive``.
+    Without ``auto`` this is a hint that the session finds in ``ws.keep_alive``: tako
+    sends no Pings, they are the session's. With it the client itself is asked, also
+    behind a proxy that speaks HTTP/2 with the server. Either takes the place of
+    ``ServerConfig.ws_ping_interval`` and ``ws_ping_timeout`` on its route.
 
     Attributes:
         ping_interval: seconds of silence before a Ping; ``None``: no Pings.
@@ -207,10 +210,10 @@ class WsOptions:
     """Seconds for the handshake's response to be written."""
     max_lifetime: float | None = field(default=None, metadata=_checked(seconds))
     """Seconds that the session may last."""
-    keep_alive: WsKeepAlive = field(
-        default=NO_KEEP_ALIVE, metadata=_checked(_a_keep_alive)
+    keep_alive: WsKeepAlive | None = field(
+        default=None, metadata=_checked(_a_keep_alive)
     )
-    """How to find out that the peer is gone."""
+    """How to find out that the peer is gone; ``None``: as ``ServerConfig`` says."""
     compression: Deflate | None = field(default=None, metadata=_checked(_a_deflate))
     """Allow permessage-deflate; ``None``: off."""
 

@@ -13,7 +13,7 @@ from tako.errors import ConnectionClosed, WsError, consists_of
 from tako.http.request import Request
 from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
-from tako.ws.options import WsKeepAlive, WsOptions
+from tako.ws.options import NO_KEEP_ALIVE, WsKeepAlive, WsOptions
 
 
 _SENDS_PER_TURN = 256  # sends that did not have to wait before other tasks run
@@ -60,8 +60,8 @@ class WebSocket:
 
     @property
     def keep_alive(self) -> WsKeepAlive:
-        """The route's ``WsKeepAlive``."""
-        return self._options.keep_alive
+        """The route's ``WsKeepAlive``; without one its fields are ``None``."""
+        return self._options.keep_alive or NO_KEEP_ALIVE
 
     @property
     def http_version(self) -> Literal["1.1", "2"]:

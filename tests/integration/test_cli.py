@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.support.children import Child, run_child
 from tests.support.hosts import ROOT, Host
+from tests.support.peer import Wire
 from tests.support.peer_io import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import Credentials
@@ -50,6 +51,12 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200})
     body = scope["root_path"].encode() + b"!"
     await send({"type": "http.response.body", "body": body})
+
+async def listening(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        print((await receive()), flush=True)
 
 def make():
     return app
@@ -293,6 +300,18 @@ class TestErrors:
                 r"--drain-timeout takes SECONDS.*",
             ),
             (("--plain", "--max-headers", "0"), r"--max-headers must be from 1.*"),
+            (
+                ("--plain", "--ws-ping-interval", "0"),
+                r"--ws-ping-interval must be a positive number of seconds, not 0.0",
+            ),
+            (
+                ("--plain", "--ws-ping-timeout", "soon"),
+                r"--ws-ping-timeout takes SECONDS, not 'soon'",
+            ),
+            (
+                ("--plain", "--tcp-keep-alive-idle", "0"),
+                r"--tcp-keep-alive-idle must be from 1 to 32767, not 0",
+            ),
             (("--plain", "--alpn", "h3"), r".*alpn.*h3.*"),
             (("--plain", "--accept-backoff", "1"), r"--accept-backoff takes INIT.*"),
             (("--plain", "--runtime", "twisted"), r".*'twisted'.*see tako serve.*"),
@@ -683,6 +702,18 @@ class TestServing:
             with host.connect("h2c") as connection:
                 connection.websocket("/ws").echo("on trio")
             assert "on trio" in host.output()
+
+    @pytest.mark.parametrize("wire", ["h1s", "h2"])
+    def test_a_client_that_vanishes_is_lost(
+        self, folder: Path, credentials: Credentials, wire: Wire
+    ) -> None:
+        options = ("--ws-ping-interval", "0.1", "--ws-ping-timeout", "0.1")
+        with (
+            serving(folder, credentials, "apps:listening", *options) as host,
+            host.connect(wire) as connection,
+        ):
+            connection.websocket("/ws")  # and reads nothing any more
+            host.wait_output("'websocket.disconnect', 'code': 1006")
 
     def test_options_come_from_the_environment(
         self, folder: Path, credentials: Credentials

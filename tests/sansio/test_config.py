@@ -31,6 +31,10 @@ def test_defaults_are_the_documented_ones() -> None:
     assert config.tls_handshake_timeout == 10.0
     assert config.max_proxy_header == 4096
     assert config.accept_backoff == AcceptBackoff(initial=0.005, max=1.0)
+    assert config.ws_ping_interval == config.ws_ping_timeout == 20.0
+    assert config.tcp_keep_alive_idle == 60
+    assert config.tcp_keep_alive_interval == 10
+    assert config.tcp_keep_alive_count == 6
 
 
 @pytest.mark.parametrize(

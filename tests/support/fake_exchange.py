@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
-from tako.core.seams import PIECE, Sink
+from tako.core.seams import PIECE, Sink, Watched
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import EndCallback, Request
@@ -56,6 +56,7 @@ class FakeExchange:
         self.gone = False
         self.writable = True
         self.listening = True
+        self.watched: Watched | None = None
         self.resets: list[ErrorCode] = []
         self.credit = 0
         self.flushes: list[bool] = []
@@ -115,6 +116,9 @@ class FakeExchange:
         self.head_sent = self.tunnel = True
         self.status, self.headers = status, list(headers)
         return self
+
+    def watch(self, watched: Watched) -> None:
+        self.watched = watched
 
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         self.sink, self.inbox = sink, inbox

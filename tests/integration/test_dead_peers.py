@@ -1,0 +1,164 @@
+"""Peers that are gone without a FIN: found by default, by routes and by ASGI apps."""
+
+import contextlib
+import signal
+import socket
+import sys
+from typing import Any, cast
+
+import pytest
+
+from tako import Router, ServerConfig, WsKeepAlive
+from tako.asgi import AsgiApp
+from tests.conftest import Serve
+from tests.support.apps import echo_session, reporting, ws_router
+from tests.support.asgi_apps import Receive, Scope, Send, lifespan_only
+from tests.support.children import Child
+from tests.support.peer_h2 import H2Connection
+from tests.support.peer_io import NEVER, PeerError
+from tests.support.peer_ws import (
+    Opcode,
+    PeerWebSocket,
+    Ping,
+    close_payload,
+    decode_frames,
+)
+from tests.support.server import Reports
+
+
+QUICK = ServerConfig(ws_ping_interval=0.1, ws_ping_timeout=0.1)
+PATIENT = ServerConfig(ws_ping_interval=0.05, ws_ping_timeout=NEVER)
+
+CLIENT = """
+import socket, sys
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+sock.sendall(
+    b"GET /ws HTTP/1.1\\r\\nhost: localhost\\r\\n"
+    b"connection: upgrade\\r\\nupgrade: websocket\\r\\nsec-websocket-version: 13\\r\\n"
+    b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n"
+)
+while data := sock.recv(65_536):
+    if data[0] == 0x89:
+        sock.sendall(bytes([0x8A, 0x80 | data[1], 0, 0, 0, 0]) + data[2:2 + data[1]])
+        print("answered", flush=True)
+"""
+
+
+class EchoApp:
+    """An ASGI app that echoes, and reports how it is told of the end."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan_only(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        event: Any
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": event["text"]})
+        assert event["type"] == "websocket.disconnect"
+        self._reports.put((event["code"], event["reason"]))
+
+
+def served(
+    kind: str, reports: Reports, keep_alive: WsKeepAlive | None = None
+) -> Router:
+    """Return what echoes at ``/ws``, as a tako route or as an ASGI app."""
+    if kind == "route":
+        session = reporting(echo_session, reports)
+        return ws_router(session, keep_alive=keep_alive)
+    return cast("Router", AsgiApp(EchoApp(reports), keep_alive=keep_alive))
+
+
+def last_close(ws: PeerWebSocket) -> bytes:
+    """Read on to the end; return the payload of the last Close."""
+    data = bytes(ws.raw)
+    with contextlib.suppress(PeerError, OSError):
+        while piece := ws.pipe.receive():
+            data += piece
+    return [f for f in decode_frames(data) if f.opcode == Opcode.CLOSE][-1].payload
+
+
+@pytest.mark.parametrize("kind", ["route", "asgi"])
+class TestByDefault:
+    def test_a_client_that_does_nothing_any_more_is_lost(
+        self, serve: Serve, kind: str
+    ) -> None:
+        reports = Reports()
+        with serve(served(kind, reports), QUICK).connect() as connection:
+            ws = connection.websocket("/ws")  # and never reads, so never answers
+            assert reports.get() == (1006, "keepalive timeout")
+            assert last_close(ws) == close_payload(1011, "keepalive timeout")
+
+    def test_a_client_that_answers_lives_on(self, serve: Serve, kind: str) -> None:
+        reports = Reports()
+        with serve(served(kind, reports), PATIENT).connect() as connection:
+            ws = connection.websocket("/ws")
+            asked = 0
+            while asked < 5:
+                if isinstance(connection, H2Connection):
+                    connection.pump()
+                    pings = [f for f in connection.frames if f.type == 6]
+                    asked = len(pings)
+                else:
+                    assert isinstance(ws.receive(), Ping)  # this answers it
+                    asked += 1
+            ws.send("alive")
+            while isinstance(got := ws.receive(), Ping):
+                pass
+            assert got == "alive"
+            assert reports.empty
+            ws.close(1000)
+            assert reports.get()[0] == 1000
+
+
+@pytest.mark.parametrize("kind", ["route", "asgi"])
+def test_what_a_route_says_takes_the_place_of_the_default(
+    serve: Serve, kind: str
+) -> None:
+    reports = Reports()
+    own = WsKeepAlive(0.05, 0.1, auto=True)
+    with serve(served(kind, reports, own), ServerConfig()).connect() as connection:
+        ws = connection.websocket("/ws")
+        assert reports.get() == (1006, "keepalive timeout")
+        assert ws.receive() == Ping(b"tako 1")  # also over HTTP/2: end to end
+
+
+@pytest.mark.parametrize("wire", ["h2", "h2c"])
+def test_all_sockets_of_a_connection_are_lost_at_once(serve: Serve) -> None:
+    reports = Reports()
+    with serve(served("route", reports), QUICK).connect() as connection:
+        assert isinstance(connection, H2Connection)
+        sockets = [connection.websocket("/ws") for _ in range(5)]
+        for _ in sockets:
+            assert reports.get()[0] == 1006
+        with contextlib.suppress(OSError):  # its answer to the PING is late
+            connection.expect_closed()
+        pings = [frame for frame in connection.frames if frame.type == 6]
+        assert len(pings) == 1
+
+
+@pytest.mark.parametrize("wire", ["h1"])
+def test_a_process_that_is_stopped_is_lost(serve: Serve) -> None:
+    reports = Reports()
+    config = ServerConfig(ws_ping_interval=0.1, ws_ping_timeout=2)
+    server = serve(served("route", reports), config)
+    port = str(server.address[1])
+    with Child([sys.executable, "-c", CLIENT, port]) as client:
+        client.wait_line("answered")
+        client.send_signal(signal.SIGSTOP)
+        assert reports.get()[0] == 1006
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures of Linux")
+def test_the_kernel_looks_after_the_other_connections(serve: Serve) -> None:
+    config = ServerConfig(tcp_keep_alive_idle=33)
+    server = serve(ws_router(echo_session), config)
+    with server.connect() as connection:
+        connection.request("GET", "/")
+        (listener,) = server.services[0]._listener.sockets
+        option = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        assert option == 33
