@@ -304,6 +304,7 @@ class Service:
             local = address_of(family, sock.getsockname())
             if family in _TCP:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(sock, self._config, accepted=True)
         except OSError:  # it is gone already
             return None
         connection = self._receiver(address_of(family, address), local)

@@ -9,19 +9,28 @@ _TCP_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
 _IDLE = ("TCP_KEEPIDLE", "TCP_KEEPALIVE")  # Linux and the BSDs; macOS
 
 
-def keep_alive(listener: socket.socket, config: ServerConfig) -> None:
-    """Switch TCP keepalive on for what a listening socket accepts.
+def keep_alive(
+    sock: socket.socket, config: ServerConfig, *, accepted: bool = False
+) -> None:
+    """Switch TCP keepalive on for a socket, and for what it accepts.
 
-    Accepted sockets inherit these options (Linux, BSD, macOS), so this costs nothing
-    for each. What the platform does not have is left at its default.
+    What the platform does not have is left at its default.
+
+    Args:
+        sock: the socket; one of another kind is left alone.
+        config: the figures.
+        accepted: a listening socket has accepted it, so it has inherited the options,
+            unless it was connected before that had them. A look is cheaper.
 
     Raises:
         OSError: the socket is closed.
     """
     idle = config.tcp_keep_alive_idle
-    if idle is None or listener.family not in _TCP_FAMILIES:
+    if idle is None or sock.family not in _TCP_FAMILIES:
         return
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if accepted and sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     interval, count = config.tcp_keep_alive_interval, config.tcp_keep_alive_count
     for names, value in (
         (_IDLE, idle),
@@ -30,4 +39,4 @@ def keep_alive(listener: socket.socket, config: ServerConfig) -> None:
     ):
         option = next((name for name in names if hasattr(socket, name)), None)
         if option is not None:
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

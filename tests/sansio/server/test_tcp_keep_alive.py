@@ -50,6 +50,18 @@ class TestKeepAlive:
         keep_alive(listener, config)
         assert accepted(listener) == (1, 7, 3, 2)
 
+    def test_a_socket_that_was_connected_earlier_gets_it_as_well(
+        self, listener: socket.socket
+    ) -> None:
+        with socket.create_connection(listener.getsockname(), timeout=10):
+            keep_alive(listener, ServerConfig())
+            sock, _ = listener.accept()
+            with sock:
+                assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                keep_alive(sock, ServerConfig(), accepted=True)
+                idle = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                assert idle == 60
+
     def test_it_can_be_left_to_the_system(self, listener: socket.socket) -> None:
         before = accepted(listener)
         keep_alive(listener, ServerConfig(tcp_keep_alive_idle=None))
