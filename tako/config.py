@@ -289,6 +289,15 @@ class WireConfig:
     """How long to wait for a peer's Close (and end of stream); in a shutdown a session
     is cancelled a second after that."""
 
+    ws_ping_interval: OptionalSeconds = OptionalSeconds(20.0)
+    """Seconds without a byte from the peer of a WebSocket before it is asked whether it
+    is there: by a Ping, or by one HTTP/2 PING for all of a connection, which a proxy
+    answers itself. The keep-alive of a route goes before. ``None``: never."""
+
+    ws_ping_timeout: OptionalSeconds = OptionalSeconds(20.0)
+    """Seconds without a byte from the peer, once it was asked, before it is lost: code
+    1006. Both are up to a tenth of the shorter one late. ``None``: never."""
+
     def __post_init__(self) -> None:
         check_counts(self)
         object.__setattr__(self, "alpn", _alpn(self.alpn))
@@ -347,15 +356,6 @@ class ServerConfig(WireConfig):
     reset it: most such clients are gone. An answer that goes on reaching its client
     has no limit. ``None``: wait for ever."""
 
-    ws_ping_interval: OptionalSeconds = OptionalSeconds(20.0)
-    """Seconds without a byte from the peer of a WebSocket before it is asked whether it
-    is there: by a Ping, or by one HTTP/2 PING for all of a connection, which a proxy
-    answers itself. The keep-alive of a route goes before. ``None``: never."""
-
-    ws_ping_timeout: OptionalSeconds = OptionalSeconds(20.0)
-    """Seconds without a byte from the peer, once it was asked, before it is lost: code
-    1006. Both are up to a tenth of the shorter one late. ``None``: never."""
-
     tcp_keep_alive_idle: int | None = count(60, 1, 32_767, none=True)
     """Seconds of silence on a TCP connection before its kernel asks the peer's: finds
     hosts that are gone, for event streams and long answers. ``None``: never, unless the
@@ -365,7 +365,8 @@ class ServerConfig(WireConfig):
     """Seconds between two such questions."""
 
     tcp_keep_alive_count: int = count(6, 1, 127)
-    """Questions without an answer before the connection is lost."""
+    """Questions without an answer before the connection is lost. Output that the peer's
+    kernel does not acknowledge has as long as all of that takes together (Linux)."""
 
     h2_max_requests: int = count(100_000, 1, 2**30)
     """Requests on one HTTP/2 connection before a graceful GOAWAY."""

@@ -174,6 +174,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def unanswered(self, transport: Transport) -> float:
+        """Return for how many seconds the peer's kernel has answered nothing.
+
+        0 where no output is on its way, or a peer that has no room says so, or the
+        kernel does not tell.
+        """
+        ...
+
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer takes no more output: it has reset, or is gone.
 

@@ -164,6 +164,10 @@ class AsyncioRuntime:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
         return kernel.unacknowledged(_fileno(transport))
 
+    def unanswered(self, transport: Transport) -> float:
+        """Return since when the peer of ``transport`` acknowledges nothing."""
+        return kernel.unanswered(_fileno(transport))
+
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer of ``transport`` takes no more output."""
         return kernel.hung_up(_fileno(transport))

@@ -155,6 +155,10 @@ class TrioRuntime:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
         return kernel.unacknowledged(cast("TrioTransport", transport).fileno())
 
+    def unanswered(self, transport: Transport) -> float:
+        """Return since when the peer of ``transport`` acknowledges nothing."""
+        return kernel.unanswered(cast("TrioTransport", transport).fileno())
+
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer of ``transport`` takes no more output."""
         return kernel.hung_up(cast("TrioTransport", transport).fileno())

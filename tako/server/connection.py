@@ -401,6 +401,8 @@ class TcpConnection:
     def look(self, silent_at: int, dead_at: int) -> None:
         """Look whether the peer was heard since the last look; act if it was not.
 
+        Where no tunnel is watched, the kernel is asked about output on its way.
+
         While reading is paused nothing is held against it: its bytes may wait unread,
         and ``OutputWatch`` and ``ReadGate`` find it if it is gone.
 
@@ -464,8 +466,25 @@ class TcpConnection:
             self._corked = False
 
     def _ask_peer(self, engine: Engine, dead_at: int) -> None:
-        if not (engine.peer_silent() and dead_at):
+        """Have ``engine`` ask, or else ask the kernel what it knows."""
+        asked = engine.peer_silent()
+        if not (asked and dead_at):
             self._quiet = 0
+        if not asked and self._unanswered():
+            _logger.debug("connection from %s: no acknowledgement", self._peer)
+            self.abort()
+
+    def _unanswered(self) -> bool:
+        """Tell whether output waits for an acknowledgement for too long.
+
+        TCP keepalive has the same limit, but none of its questions is asked then.
+        """
+        config, transport = self.config, self._transport
+        idle = config.tcp_keep_alive_idle
+        if idle is None or transport is None:
+            return False
+        limit = idle + config.tcp_keep_alive_interval * config.tcp_keep_alive_count
+        return self.runtime.unanswered(transport) >= limit
 
     def _receive_eof(self) -> None:
         if self._put_off_bytes:

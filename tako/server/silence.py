@@ -1,11 +1,13 @@
-"""``SilenceWatch``: finds the peers of WebSockets that are gone without a FIN.
+"""``SilenceWatch``: finds the peers that are gone without a FIN.
 
 Theory of operation. One timer for all connections of a service. At each *look* it
 visits every connection: one that has not received a byte since the last look counts
 that. After as many looks in vain as ``ws_ping_interval`` is long the connection has its
 peer asked, if it carries a tunnel that is to be watched; after as many more as
-``ws_ping_timeout`` is long, it gives the peer up. So a socket costs a flag and a small
-number, and a read sets the flag.
+``ws_ping_timeout`` is long, it gives the peer up. Where there is no such tunnel it asks
+the kernel whether output on its way is still acknowledged: to a host that is gone it
+sends the same again for a quarter of an hour, and TCP keepalive waits for that. So a
+socket costs a flag and a small number, and a read sets the flag.
 
 Ten looks are the shorter of the two times, so each is up to a tenth of that late. Looks
 are counted, not seconds: a loop that was blocked for a minute makes one of them, and
@@ -25,6 +27,7 @@ from tako.server.undecided import Undecided
 
 
 _LOOKS = 10  # in the shorter of the two times
+_UNASKED = 20.0  # seconds of silence before the kernel is asked, where no peer is
 _SLICE = 200  # connections: some milliseconds if each is sent something
 
 
@@ -49,33 +52,30 @@ class SilenceWatch:
         connections: Iterable[TcpConnection | Undecided],
     ) -> None:
         """Begin to look at ``connections``, those of them that are there by then."""
-        interval, timeout = config.ws_ping_interval, config.ws_ping_timeout
+        interval, timeout = config.ws_ping_interval or _UNASKED, config.ws_ping_timeout
         self._runtime = runtime
         self._connections = connections
         self._left: list[TcpConnection | Undecided] = []
-        self._timer: Timer | None = None
-        self._stopped = interval is None
-        if interval is not None:
-            self._step = min(interval, timeout or interval) / _LOOKS
-            self._silent_at = self._looks_in(interval)
-            self._dead_at = 0
-            if timeout is not None:
-                self._dead_at = self._silent_at + self._looks_in(timeout)
-            self._wait()
+        self._stopped = False
+        self._step = min(interval, timeout or interval) / _LOOKS
+        self._silent_at = self._looks_in(interval)
+        self._dead_at = 0
+        if timeout is not None:
+            self._dead_at = self._silent_at + self._looks_in(timeout)
+        self._wait()
 
     def stop(self) -> None:
         """Look no more."""
         self._stopped = True
         self._left.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
 
     def _looks_in(self, seconds: float) -> int:
         return math.ceil(seconds / self._step - 1e-6)
 
     def _wait(self) -> None:
         when = self._runtime.time() + self._step
-        self._timer = self._runtime.call_at(when, self._look)
+        self._timer: Timer = self._runtime.call_at(when, self._look)
 
     def _look(self) -> None:
         self._left = list(self._connections)

@@ -76,7 +76,8 @@ class WebSocketUpgrade:
     def attach(self, tunnel: Tunnel) -> None:
         """Make the conversation that the tunnel's bytes go to."""
         self._conversation = conversation = Conversation(tunnel, self._options)
-        if self._options.keep_alive is None:
+        asks = tunnel.connection.config.ws_ping_interval is not None
+        if asks and self._options.keep_alive is None:
             tunnel.watch(conversation)
         tunnel.receive_into(conversation, conversation.inbox)
 

@@ -4,18 +4,29 @@ import contextlib
 import signal
 import socket
 import sys
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import pytest
 
-from tako import Router, ServerConfig, WsKeepAlive
+import tako
+from tako import (
+    Request,
+    Router,
+    ServerConfig,
+    Sse,
+    SseEvent,
+    WsKeepAlive,
+)
 from tako.asgi import AsgiApp
+from tako.runtime import kernel
 from tests.conftest import Serve
 from tests.support.apps import echo_session, reporting, ws_router
 from tests.support.asgi_apps import Receive, Scope, Send, lifespan_only
 from tests.support.children import Child
 from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import NEVER, PeerError
+from tests.support.peer_io import NEVER, TIMEOUT, Deadline, PeerError, Socket
 from tests.support.peer_ws import (
     Opcode,
     PeerWebSocket,
@@ -23,7 +34,7 @@ from tests.support.peer_ws import (
     close_payload,
     decode_frames,
 )
-from tests.support.server import Reports
+from tests.support.server import Gate, Reports
 
 
 QUICK = ServerConfig(ws_ping_interval=0.1, ws_ping_timeout=0.1)
@@ -151,6 +162,115 @@ def test_a_process_that_is_stopped_is_lost(serve: Serve) -> None:
         client.wait_line("answered")
         client.send_signal(signal.SIGSTOP)
         assert reports.get()[0] == 1006
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a socket filter of Linux")
+class TestVanishedHosts:
+    """A client behind a filter that drops everything: no FIN, no RST, no ACK."""
+
+    CONFIG = ServerConfig(
+        tcp_keep_alive_idle=1,
+        tcp_keep_alive_interval=1,
+        tcp_keep_alive_count=1,
+        ws_ping_interval=0.5,
+        ws_ping_timeout=0.5,
+        send_timeout=NEVER,
+    )
+
+    def test_of_a_long_answer_that_has_not_begun(self, serve: Serve) -> None:
+        reports, gate = Reports(), Gate()
+
+        async def handler(request: Request) -> str:
+            reports.put("begun")
+            try:
+                await gate.wait()
+            finally:
+                reports.put("cancelled")
+            return ""
+
+        router = Router()
+        router.get("/", handler)
+        with serve(router, self.CONFIG).connect() as connection:
+            connection.send_request("GET", "/")
+            assert reports.get() == "begun"
+            connection.socket.vanish()
+            assert reports.get() == "cancelled"
+
+    def test_of_an_event_stream(self, serve: Serve) -> None:
+        reports = Reports()
+
+        async def events() -> AsyncIterator[SseEvent]:
+            try:
+                while True:
+                    yield SseEvent(data="now")
+                    reports.put("sent")
+                    await tako.runtime.sleep(0.1)
+            finally:
+                reports.put("ended")
+
+        router = Router()
+        router.get("/", lambda: Sse.events(events()))
+        with serve(router, self.CONFIG).connect() as connection:
+            connection.send_request("GET", "/")
+            assert reports.get() == "sent"
+            connection.socket.receive()
+            connection.socket.vanish()
+            while reports.get() == "sent":
+                pass
+
+    @pytest.mark.parametrize("kind", ["route", "asgi"])
+    def test_of_a_websocket(self, serve: Serve, kind: str) -> None:
+        reports = Reports()
+        with serve(served(kind, reports), self.CONFIG).connect() as connection:
+            connection.websocket("/ws").echo("here")
+            connection.socket.vanish()
+            assert reports.get()[0] == 1006
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures of Linux")
+class TestWhatTheKernelKnows:
+    @pytest.fixture
+    def pair(self) -> Iterator[tuple[Socket, socket.socket]]:
+        """A client, and the server's end of its connection."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = Socket(listener.getsockname(), receive_buffer=4096)
+            sock, _ = listener.accept()
+            with contextlib.closing(client), sock:
+                yield client, sock
+
+    def test_a_host_that_is_gone_acknowledges_nothing(
+        self, pair: tuple[Socket, socket.socket]
+    ) -> None:
+        client, sock = pair
+        assert kernel.unanswered(sock.fileno()) == 0
+        client.vanish()
+        sock.send(b"x")
+        deadline = Deadline(TIMEOUT)
+        while kernel.unanswered(sock.fileno()) < 0.5:
+            time.sleep(min(0.01, deadline.left()))
+
+    def test_a_host_that_has_no_room_acknowledges_probes(
+        self, pair: tuple[Socket, socket.socket]
+    ) -> None:
+        _, sock = pair
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while sock.send(bytes(65_536)):
+                pass
+        deadline = Deadline(TIMEOUT)
+        while _probes(sock) < 2:
+            time.sleep(min(0.01, deadline.left()))
+        assert kernel.unanswered(sock.fileno()) == 0
+
+    def test_of_other_sockets_it_says_nothing(self) -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            assert kernel.unanswered(sock.fileno()) == 0
+            assert sock.fileno() >= 0
+
+
+def _probes(sock: socket.socket) -> int:
+    """Return how often a window was probed in a row: tcpi_backoff of linux/tcp.h."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[4]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="figures of Linux")

@@ -1,6 +1,7 @@
 """What both wires of the test client share: a socket with deadlines, a response."""
 
 import contextlib
+import ctypes
 import os
 import socket
 import ssl
@@ -11,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeAlias
+
+from tako.runtime import kernel
 
 
 PATIENCE = float(os.environ.get("TAKO_TEST_PATIENCE", "1"))
@@ -23,6 +26,7 @@ NEVER = 100 * TIMEOUT
 """A limit of the server that a test must not wait for: its own is over before."""
 
 READ_SIZE = 65_536
+_SO_ATTACH_FILTER = 26  # socket(7); Python has no name for it
 
 Address: TypeAlias = tuple[str, int]
 HeaderList: TypeAlias = Iterable[tuple[str, str | bytes]]
@@ -190,8 +194,20 @@ class Socket:
         with contextlib.suppress(ssl.SSLError):  # sent; what it reads then is no answer
             self.tls.unwrap()
 
+    def vanish(self) -> None:
+        """Have the kernel drop what arrives, as if this host were gone (Linux).
+
+        What was sent is acknowledged first, or it would be sent again and again.
+        """
+        deadline = Deadline(TIMEOUT)
+        while kernel.unacknowledged(self._socket.fileno()):
+            time.sleep(min(0.01, deadline.left()))  # the kernel does not wake anybody
+        drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+        program = struct.pack("@HP", 1, ctypes.addressof(drop_all))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
     def abort(self) -> None:
-        """Vanish: close with a TCP RST."""
+        """Close with a TCP RST."""
         linger = struct.pack("ii", 1, 0)
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -132,6 +132,7 @@ class FakeRuntime:
         self.tasks: list[FakeTask] = []
         self.current: FakeTask
         self.held = 0  # bytes that the kernel holds for the peer
+        self.unanswered_for = 0.0  # seconds
         self.peer_hung_up = False
         self.fin_waits = False
 
@@ -159,6 +160,9 @@ class FakeRuntime:
 
     def unacknowledged(self, transport: object) -> int:
         return self.held
+
+    def unanswered(self, transport: object) -> float:
+        return self.unanswered_for
 
     def hung_up(self, transport: object) -> bool:
         return self.peer_hung_up

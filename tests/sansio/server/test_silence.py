@@ -1,6 +1,7 @@
 """``SilenceWatch``: peers that are gone without a FIN, on both wires; a fake clock."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -419,6 +420,45 @@ def watch_over(connection: _Counting, runtime: FakeRuntime) -> SilenceWatch:
     return SilenceWatch(runtime, ServerConfig(), [same] * 1000)
 
 
+class TestOutputOnItsWay:
+    """TCP keepalive asks nothing meanwhile; the kernel tells what is acknowledged."""
+
+    @pytest.mark.parametrize(
+        ("config", "limit"),
+        [
+            (CONFIG, 120),
+            (replace(CONFIG, ws_ping_interval=None), 120),
+            (replace(CONFIG, tcp_keep_alive_idle=7, tcp_keep_alive_count=1), 17),
+        ],
+    )
+    def test_what_is_not_acknowledged_in_time_is_lost(
+        self, wire: MemoryWire, config: ServerConfig, limit: float
+    ) -> None:
+        served = Served(wire, config)
+        served.client.request()
+        served.runtime.run_ready()
+        served.runtime.unanswered_for = limit - 0.1
+        served.runtime.advance(LONG)
+        assert not served.client.transport.aborted
+        served.runtime.unanswered_for = limit
+        served.runtime.advance(22)
+        assert served.client.transport.aborted
+        served.runtime.close()
+
+    def test_it_goes_with_tcp_keepalive(self, wire: MemoryWire) -> None:
+        served = Served(wire, replace(CONFIG, tcp_keep_alive_idle=None))
+        served.client.request()
+        served.runtime.unanswered_for = LONG
+        served.runtime.advance(LONG)
+        assert not served.client.transport.aborted
+        served.runtime.close()
+
+    def test_a_watched_tunnel_is_asked_instead(self, served: Served) -> None:
+        served.runtime.unanswered_for = LONG
+        assert served.pass_time(22) == ["ask"]
+        assert not served.client.transport.aborted
+
+
 class TestManyConnections:
     def test_a_look_at_many_lets_others_have_turns(self) -> None:
         runtime, log = FakeRuntime(), list[str]()
@@ -446,9 +486,3 @@ class TestManyConnections:
         watch = watch_over(_Counting(runtime, log, stop), runtime)
         runtime.advance(LONG)
         assert log.count("look") == 200
-
-    def test_switched_off_there_is_no_timer(self) -> None:
-        runtime = FakeRuntime()
-        watch = SilenceWatch(runtime, ServerConfig(ws_ping_interval=None), [])
-        assert runtime.timers == []
-        watch.stop()
