@@ -6,6 +6,7 @@ connection needs, whatever its role; ``ServerConfig`` adds what only a server ha
 """
 
 import dataclasses
+import ipaddress
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -343,6 +344,17 @@ class ServerConfig(WireConfig):
     absolute-form); without it the scheme is that of the connection. For servers that
     only proxies can reach, and only if those set it themselves."""
 
+    forwarded_allow_ips: Sequence[str] | None = ("127.0.0.0/8", "::1", "unix")
+    """Proxies whose ``X-Forwarded-For`` and ``-Proto``, or ``Forwarded``, say where a
+    request comes from: addresses, networks (``10.0.0.0/8``), ``unix`` for what connects
+    to a Unix socket, ``*`` for every peer, of whose fields the last entry counts.
+    ``None``: no proxy."""
+
+    forwarded_host: bool = False
+    """Whether those proxies also name host, port and path prefix
+    (``X-Forwarded-Host``, ``-Port`` and ``-Prefix``, ``host`` of ``Forwarded``). Only
+    where they set or remove each of these fields: many pass on what a client wrote."""
+
     min_rate: int = count(240, 0)
     """Bytes per second that a request body or a blocked response must move at, after
     ``min_rate_grace`` seconds; 0 switches it off."""
@@ -381,6 +393,31 @@ class ServerConfig(WireConfig):
 
     h2_enable_connect_protocol: bool = True
     """Accept WebSockets over HTTP/2 (RFC 8441)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = _peers(self.forwarded_allow_ips, "forwarded_allow_ips")
+        object.__setattr__(self, "forwarded_allow_ips", allowed)
+
+
+def _peers(names: Sequence[str] | None, option: str) -> tuple[str, ...]:
+    """Return the names of peers that are trusted, each of them checked."""
+    if isinstance(names, str):
+        msg = f'{option} takes a sequence of networks: write ("{names}",)'
+        raise ConfigError(msg)
+    allowed = () if names is None else tuple(names)
+    for name in allowed:
+        if name in {"*", "unix"}:
+            continue
+        try:
+            ipaddress.ip_network(name)
+        except ValueError as error:
+            msg = (
+                f'{option} takes addresses, networks ("10.0.0.0/8"), "unix" and "*": '
+                f"{error}"
+            )
+            raise ConfigError(msg) from None
+    return allowed
 
 
 def _alpn(protocols: Sequence[str]) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ def _scope(
             server = (local.host, local.port)
         elif isinstance(local, UnixPeer) and local.path is not None:
             server = (local.path, None)
+        if info.forwarded is not None:  # what the proxy says itself counts
+            root_path = decoded(info.forwarded.prefix) or root_path
         if info.tls is not None:
             extensions["tls"] = tls_extension(info.tls)
     ascii_only = path.isascii()

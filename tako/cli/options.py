@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -35,6 +36,20 @@ class Decorator(Protocol):
 def envvar(option: str) -> str:
     """Return the environment variable of an option: ``--drain-timeout``, say."""
     return "TAKO_" + option.lstrip("-").replace("-", "_").upper()
+
+
+class ListOption(click.Option):
+    """An option for which an empty variable means an empty list, not the default."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return what the option's variable says, ``None`` if it is not set."""
+        return os.environ.get(str(self.envvar))
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """Return the members of a list with commas; ``none`` is an empty one."""
+    members = tuple(part.strip() for part in value.split(",") if part.strip())
+    return () if members == (_OFF,) else members
 
 
 def config_options(command: F) -> F:
@@ -92,6 +107,7 @@ def _option(field: Field, text: str) -> Decorator:
     return click.option(
         flag,
         name,
+        cls=_class(default),
         metavar=_metavar(allowed, default),
         default=None,
         envvar=envvar(flag),
@@ -106,6 +122,10 @@ def _flag(name: str) -> str:
 def _default(field: Field) -> Any:
     """Return a field's default as it reads in a configuration: ``alpn`` is a tuple."""
     return getattr(_DEFAULTS, field.name)
+
+
+def _class(default: object) -> type[click.Option]:
+    return ListOption if isinstance(default, tuple) else click.Option
 
 
 def _metavar(allowed: Range | None, default: Any) -> str:
@@ -139,7 +159,7 @@ def _parsed(name: str, value: Any) -> Any:
             initial, _, most = value.partition(":")
             return AcceptBackoff(initial=float(initial), max=float(most))
         if isinstance(default, tuple):
-            return tuple(part.strip() for part in value.split(","))
+            return listed(value)
         if value.lower() == _OFF:
             return None
         return float(value) if allowed is None else int(value)

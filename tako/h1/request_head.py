@@ -19,10 +19,10 @@ from tako.http.grammar import (
     members,
 )
 from tako.http.headers import RawHeader, with_host
-from tako.http.request_head import HttpVersion, RequestHead
+from tako.http.request_head import FORWARDED, HttpVersion, RequestHead
 
 
-_RELEVANT = frozenset(
+_RELEVANT = FORWARDED | frozenset(
     [
         b"connection",
         b"content-length",
@@ -79,6 +79,7 @@ def check_head(
             and has_token(upgrade, b"websocket")
             and b"upgrade" in options
         ),
+        not FORWARDED.isdisjoint(relevant),
         # RFC 9112 §9.3: "close" beats everything
         b"close" not in options and (version == "1.1" or b"keep-alive" in options),
     )

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from tako.config import ServerConfig, WireConfig
 from tako.http import grammar
 from tako.http.headers import NOT_IN_TRAILERS, RawHeader, with_host
-from tako.http.request_head import RequestHead
+from tako.http.request_head import FORWARDED, RequestHead
 
 
 _PSEUDO: Final = frozenset(
@@ -34,7 +34,9 @@ _MALFORMED_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {
     b"te",
     b"trailer",
 }
-_SPECIAL: Final = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"expect"}
+_SPECIAL: Final = (
+    CONNECTION_SPECIFIC | FORWARDED | {b"te", b"host", b"content-length", b"expect"}
+)
 _SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 # What a pseudo-field's value has around it in HTTP/1.1; others are not there at all
@@ -56,6 +58,7 @@ class _Parts(NamedTuple):
     fields: list[RawHeader]
     content_length: int | None
     expects_continue: bool | None  # ``None``: something else
+    forwarded: bool
 
 
 class Refusal(NamedTuple):
@@ -109,6 +112,7 @@ def _accepted(head: _Parts) -> RequestHead:
         head.content_length,
         bool(head.expects_continue),
         connect,
+        head.forwarded,
     )
 
 
@@ -140,6 +144,7 @@ def _head(pseudo: dict[bytes, bytes], fields: list[RawHeader]) -> _Parts | None:
         fields,
         length,
         expected,
+        not FORWARDED.isdisjoint(special),
     )
 
 

@@ -2,7 +2,13 @@
 
 import enum
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tako.http.request import Request
 
 
 class Carrier(enum.Enum):
@@ -71,21 +77,49 @@ class TlsInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What trusted proxies say about a request; ``ConnInfo.peer`` is then the client.
+
+    Attributes:
+        proxy: the address of the proxy that sent us the request.
+        scheme: ``"http"`` or ``"https"``, as the client used it; ``None``: not said.
+        authority: host and port that the request itself named, where the proxies'
+            took their place; ``None`` elsewhere.
+        prefix: the beginning of the path that the proxies have removed, as in a URL;
+            ``""``: none.
+    """
+
+    proxy: PeerAddr
+    scheme: str | None = None
+    authority: str | None = None
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnInfo:
     """The two ends of a connection, and what it runs over.
 
     Attributes:
-        peer: the client's address.
+        peer: the client's address: that of the connection, or what a trusted proxy
+            says. Its port is 0 where that does not say it, and it is an ``OtherPeer``
+            where the proxy hides it (``"_name"``) or it is not known (``"unknown"``).
         local: our own address.
         transport: the wire, ``UNIX`` for both wires on a Unix socket; h2c is ``HTTP2``
             with ``tls`` unset.
-        tls: what the handshake negotiated, ``None`` on a plain connection.
+        tls: what the handshake with us negotiated, ``None`` on a plain connection.
+        forwarded: what trusted proxies say about this request.
+        believe: for tako itself: adopts what the peer, a trusted proxy, has written
+            into the fields of a request; ``None``: the peer is not trusted.
     """
 
     peer: PeerAddr
     local: PeerAddr
     transport: Carrier
     tls: TlsInfo | None = None
+    forwarded: Forwarded | None = None
+    believe: "Callable[[Request], None] | None" = field(
+        default=None, repr=False, compare=False
+    )
 
 
 def scheme_of(info: ConnInfo) -> str:
@@ -95,3 +129,8 @@ def scheme_of(info: ConnInfo) -> str:
     could claim ``https``. So the name in a request counts with ``trust_scheme`` only.
     """
     return "http" if info.tls is None else "https"
+
+
+def prefix_of(info: ConnInfo | None) -> str:
+    """Return the beginning of the path that proxies say to have removed, or ``""``."""
+    return "" if info is None or info.forwarded is None else info.forwarded.prefix

@@ -191,7 +191,7 @@ class Request:
             conn_info: the connection.
             max_body_size: the default limit of ``body`` and what reads by it, in bytes.
         """
-        return cls(  # by place: by name it takes twice as long
+        request = cls(  # by place: by name it takes twice as long
             head.method,
             head.target,
             Headers.from_raw(list(head.fields)),
@@ -205,6 +205,9 @@ class Request:
             exchange,
             max_body_size,
         )
+        if head.forwarded and conn_info.believe is not None:
+            conn_info.believe(request)
+        return request
 
     @classmethod
     def build(

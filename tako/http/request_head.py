@@ -1,12 +1,24 @@
 """``RequestHead``: a request head that was accepted, on either wire."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from tako.http.headers import RawHeader
 
 
 HttpVersion: TypeAlias = Literal["1.0", "1.1", "2"]
+
+FORWARDED: Final = frozenset(
+    [
+        b"forwarded",  # RFC 7239
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+    ]
+)
+"""Fields in which proxies say where a request comes from; any client can write them."""
 
 
 @dataclass(slots=True)
@@ -23,6 +35,7 @@ class RequestHead:
         length: the body's length; ``None`` if it is not announced.
         expects_continue: the client waits for ``100`` before it sends the body.
         websocket: the client asks for a WebSocket: by Upgrade, or extended CONNECT.
+        forwarded: one of ``FORWARDED`` is among the fields.
         persistent: HTTP/1: the client allows further requests on the connection.
     """
 
@@ -35,6 +48,7 @@ class RequestHead:
     length: int | None
     expects_continue: bool
     websocket: bool
+    forwarded: bool = False
     persistent: bool = True
 
     @property

@@ -25,6 +25,7 @@ from tako.errors import ProxyProtocolError
 from tako.http.conn_info import IpPeer, PeerAddr, UnixPeer
 from tako.proxy import tlv
 from tako.proxy.tlv import ProxyTlsInfo, ProxyTlv
+from tako.proxy.trust import ipv6_text
 
 
 __all__ = [
@@ -266,16 +267,10 @@ def _ipv6(which: str, text: str) -> str:
     try:
         if "%" in text:  # a zone means nothing on another host
             raise ValueError
-        return _ipv6_text(IPv6Address(text))
+        return ipv6_text(IPv6Address(text))
     except ValueError:
         msg = f"bad {which} IP: {text}"
         raise ProxyProtocolError(msg) from None
-
-
-def _ipv6_text(address: IPv6Address) -> str:
-    """Return the text of RFC 5952 §4 and §5, which spells mapped addresses mixed."""
-    mapped = address.ipv4_mapped
-    return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 def _port(which: str, text: str) -> int:
@@ -344,7 +339,7 @@ def _addresses(family: int, data: bytes) -> tuple[PeerAddr | None, PeerAddr | No
         return None, None
     size = 4 if family == 1 else 16
     hosts = [
-        str(IPv4Address(host)) if family == 1 else _ipv6_text(IPv6Address(host))
+        str(IPv4Address(host)) if family == 1 else ipv6_text(IPv6Address(host))
         for host in (data[:size], data[size : 2 * size])
     ]
     source, destination = data[-4:-2], data[-2:]

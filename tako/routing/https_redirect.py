@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from tako.config import positive
 from tako.errors import ConfigError
 from tako.http import grammar
+from tako.http.conn_info import prefix_of
 from tako.http.redirect import Redirect
 from tako.http.request import Request
 from tako.routing.router import Router
@@ -38,7 +39,8 @@ def https_redirect(
         if allowed is not None and host.lower() not in allowed:
             return 421, "host not allowed"  # RFC 9110 §15.5.20
         target = request.target if request.target.startswith("/") else "/"
-        return Redirect.permanent(f"https://{host}{suffix}{target}")
+        prefix = prefix_of(request.conn_info)
+        return Redirect.permanent(f"https://{host}{suffix}{prefix}{target}")
 
     return Router().fallback(redirect)
 

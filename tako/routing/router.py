@@ -17,6 +17,7 @@ from typing import Protocol, Self, TypeAlias, TypeVar, cast, overload
 from tako.config import Duration, seconds
 from tako.errors import ConfigError, RouteConflictError
 from tako.http import grammar
+from tako.http.conn_info import prefix_of
 from tako.http.method import Method
 from tako.http.problem import default_problem_responder
 from tako.http.request import Request
@@ -518,7 +519,9 @@ class Router:
         # As Starlette's Mount: its app's index is at the slash, where links in it lead
         if found is None or not (found[0].redirect_slashes or found[0].mount):
             return None
-        location = f"{other}?{request.query}" if request.query else other
+        location = prefix_of(request.conn_info) + other
+        if request.query:
+            location = f"{location}?{request.query}"
         if location[1:2] in {"/", "\\"}:
             return None  # RFC 3986 §4.2: it would name another host
         return location if location.isascii() and location.isprintable() else None

@@ -41,6 +41,7 @@ from tako.core.seams import Engine, Exchange, Pause
 from tako.core.states import check_transition
 from tako.core.turn import Turn
 from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
+from tako.http.request import Request
 from tako.server.contained import Handler, contained
 from tako.server.detect import Protocol
 from tako.server.engines import Engines
@@ -89,6 +90,7 @@ class TcpConnection:
     """One connection: ``seams.Connection`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
+        "_believe",
         "_closed",
         "_complain",
         "_corked",
@@ -142,6 +144,7 @@ class TcpConnection:
         on_lost: Callable[["TcpConnection"], None],
         complain: Callable[[str, PeerAddr], None] | None = None,
         running: dict[Exchange, Task] | None = None,
+        believe: Callable[[Request], None] | None = None,
     ) -> None:
         """Make a connection without a transport yet.
 
@@ -157,6 +160,7 @@ class TcpConnection:
             on_lost: called once, when the socket is gone.
             complain: called with what to tell the operator about the peer.
             running: holds the exchanges while their handlers run.
+            believe: see ``ConnInfo``.
         """
         self.runtime: Runtime = runtime
         self.config: ServerConfig = config
@@ -188,6 +192,7 @@ class TcpConnection:
         self._on_lost = on_lost
         self._complain = complain  # of peers that speak another protocol
         self._running: dict[Exchange, Task] = {} if running is None else running
+        self._believe = believe
         self._engine: Engine | None = None
         self._transport: Transport | None = None
         self._handshake: Deadline | None = None  # while TLS is negotiated
@@ -612,7 +617,9 @@ class TcpConnection:
         if isinstance(self._local, UnixPeer):
             wire = Carrier.UNIX
         tls = None if self._pipe is None else self._pipe.info
-        self.conn_info = ConnInfo(self._peer, self._local, wire, tls)
+        self.conn_info = ConnInfo(
+            self._peer, self._local, wire, tls, believe=self._believe
+        )
         self._engine = self._engines["h2" if http2 else "http/1.1"](self)
         self._enter(ConnectionState.OPEN)
 

@@ -17,9 +17,18 @@ from tako.tls.certificates import TlsSettings
 async def refuse_misdirected(
     tls: TlsSettings, dispatch: Dispatch, request: Request
 ) -> Response:
-    """Dispatch, unless the request is for a host with another certificate."""
-    info = None if request.conn_info is None else request.conn_info.tls
-    if tls.authority_allowed(info, request.authority):
+    """Dispatch, unless the request is for a host with another certificate.
+
+    A proxy that we trust may name another host than the request itself does: then both
+    must be hosts of the certificate that answered. The connection decides, and no field
+    takes a client past the client authentication of a certificate.
+    """
+    info = request.conn_info
+    negotiated = None if info is None else info.tls
+    forwarded = None if info is None else info.forwarded
+    if tls.authority_allowed(negotiated, request.authority) and (
+        forwarded is None or tls.authority_allowed(negotiated, forwarded.authority)
+    ):
         return await dispatch(request)
     # RFC 9110 §15.5.20: the client is to try again on a connection of its own
     return Response(421, body="Misdirected Request")
@@ -30,17 +39,20 @@ async def redirect_insecure(
 ) -> Response:
     """Dispatch what came over TLS, to us or to our proxy; redirect the rest."""
     info = request.conn_info
-    if info is not None and info.tls is not None:
-        return await dispatch(request)
+    forwarded = None if info is None else info.forwarded
     header = request.extensions.get(ProxyHeader)
-    if header is not None and header.tls is not None and header.tls.encrypted:
-        return await dispatch(request)
-    return await redirect(request)
+    if forwarded is not None and forwarded.scheme is not None:
+        secure = forwarded.scheme == "https"  # what the client used, not its proxies
+    else:
+        secure = (info is not None and info.tls is not None) or (
+            header is not None and header.tls is not None and header.tls.encrypted
+        )
+    return await (dispatch if secure else redirect)(request)
 
 
 async def adopt_client(
     header: ProxyHeader | None, handler: Handler, exchange: Exchange
 ) -> None:
-    """Run an exchange as one with the client that the proxy named."""
+    """Run an exchange as one with the client that the PROXY header named."""
     adopt_header(exchange.request, header)
     await handler(exchange)

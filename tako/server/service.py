@@ -16,6 +16,7 @@ from it; a drain does not cut off a connection that is being attached.
 import enum
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,8 @@ from tako.core.states import check_transition
 from tako.http.conn_info import IpPeer, PeerAddr
 from tako.http.request import Request
 from tako.http.response import Response
+from tako.proxy.forwarded import Forwarders
+from tako.proxy.header import ProxyHeader
 from tako.proxy.policy import ProxyPolicy
 from tako.routing.https_redirect import https_redirect
 from tako.runtime import ServerRuntime
@@ -151,6 +154,9 @@ class Service:
             redirect = https_redirect(endpoint.https_port).dispatch
             dispatch = partial(redirect_insecure, redirect, dispatch)
         self._handler: Handler = partial(run_exchange, dispatch)
+        self._forwarders = Forwarders(
+            config.forwarded_allow_ips or (), host=config.forwarded_host
+        )
         self._connections: set[TcpConnection | Undecided] = set()
         self._running: dict[Exchange, Task] = {}
         self._handshakes = Handshakes(config.max_tls_handshakes)
@@ -347,7 +353,10 @@ class Service:
                 return None
             policy = None
         if policy is None and endpoint.protocol != "any":
-            return self._connection(endpoint.protocol, peer, local, self._handler)
+            believe = self._believes(peer, None)
+            return self._connection(
+                endpoint.protocol, peer, local, self._handler, believe
+            )
         detector = ProtocolDetector(
             self._config, endpoint.protocol, tls=self._tls is not None, policy=policy
         )
@@ -368,11 +377,12 @@ class Service:
     ) -> None:
         """Put a connection in the place of ``undecided``."""
         header, peer, handler = undecided.detector.header, undecided.peer, self._handler
+        believe = self._believes(peer, header)
         if header is not None and isinstance(header.source, IpPeer):
             peer = header.source
         if self._endpoint.proxy is not None:
             handler = partial(adopt_client, header, handler)
-        connection = self._connection(protocol, peer, local, handler)
+        connection = self._connection(protocol, peer, local, handler, believe)
         self._connections.remove(undecided)
         self._connections.add(connection)
         self._handshakes.discard(undecided)
@@ -383,12 +393,27 @@ class Service:
         if undecided.detector.rest:
             connection.data_received(undecided.detector.rest)
 
+    def _believes(
+        self, peer: PeerAddr, header: ProxyHeader | None
+    ) -> Callable[[Request], None] | None:
+        """Return what adopts the fields of a trusted proxy; ``None``: none is trusted.
+
+        Where proxies send PROXY headers, the client that one names is the peer. Without
+        such a client nothing says who has written the fields.
+        """
+        if self._endpoint.proxy is not None:
+            if header is None or not isinstance(header.source, IpPeer):
+                return None
+            peer = header.source
+        return self._forwarders.adopt if self._forwarders.trusts(peer) else None
+
     def _connection(
         self,
         protocol: WireProtocol,
         peer: PeerAddr,
         local: PeerAddr,
         handler: Handler,
+        believe: Callable[[Request], None] | None,
     ) -> TcpConnection:
         return TcpConnection(
             self._runtime,
@@ -402,6 +427,7 @@ class Service:
             on_lost=self._lost,
             complain=self._complain,
             running=self._running,
+            believe=believe,
         )
 
     def _complain(self, complaint: str, peer: PeerAddr) -> None:

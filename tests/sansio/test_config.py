@@ -113,6 +113,30 @@ def test_alpn_keeps_the_order_of_preference_in_a_tuple() -> None:
         ServerConfig(alpn="h2")
 
 
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ("127.0.0.1", r'takes a sequence .*write \("127.0.0.1",\)'),
+        (["10.0.0.1/8"], "takes addresses, networks .*host bits set"),
+        (["localhost"], "takes addresses, networks .*'localhost'"),
+        ([""], "takes addresses, networks"),
+        (["unix:"], "takes addresses, networks"),
+    ],
+)
+def test_what_is_no_proxy_is_refused(names: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"^forwarded_allow_ips {why}"):
+        ServerConfig(forwarded_allow_ips=names)
+
+
+def test_proxies_are_kept_in_a_tuple() -> None:
+    assert ServerConfig().forwarded_allow_ips == ("127.0.0.0/8", "::1", "unix")
+    assert ServerConfig().forwarded_host is False
+    names = ["10.0.0.0/8", "2001:db8::1", "unix", "*"]
+    assert ServerConfig(forwarded_allow_ips=names).forwarded_allow_ips == tuple(names)
+    for nothing in (None, ()):
+        assert ServerConfig(forwarded_allow_ips=nothing).forwarded_allow_ips == ()
+
+
 def test_a_config_is_frozen_and_keyword_only() -> None:
     config = ServerConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):

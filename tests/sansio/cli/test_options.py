@@ -53,6 +53,8 @@ def test_an_option_says_what_the_field_says(
         ("min_rate", "after --min-rate-grace seconds; 0 switches it off."),
         ("accept_backoff", "[default: 0.005:1]"),
         ("alpn", "[default: h2,http/1.1]"),
+        ("forwarded_allow_ips", "[default: 127.0.0.0/8,::1,unix]"),
+        ("forwarded_host", "[default: off]"),
         ("keep_alive", "[default: on]"),
     ],
 )
@@ -90,6 +92,32 @@ def test_what_is_given_becomes_a_config() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("10.0.0.0/8, 192.0.2.1,unix", ("10.0.0.0/8", "192.0.2.1", "unix")),
+        ("*", ("*",)),
+        ("none", ()),
+        ("", ()),
+        (",", ()),
+    ],
+)
+def test_an_empty_list_is_off(text: str, names: tuple[str, ...]) -> None:
+    config = make_config({"forwarded_allow_ips": text})
+    assert config.forwarded_allow_ips == names
+
+
+def test_an_empty_variable_is_an_empty_list(
+    options: dict[str, click.Option], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option = options["forwarded_allow_ips"]
+    context = click.Context(click.Command("serve"))
+    assert option.resolve_envvar_value(context) is None
+    for text in ("", "none", "10.0.0.1"):
+        monkeypatch.setenv("TAKO_FORWARDED_ALLOW_IPS", text)
+        assert option.resolve_envvar_value(context) == text
+
+
+@pytest.mark.parametrize(
     ("name", "value", "error"),
     [
         ("max_headers", "0", "--max-headers must be from 1 to 10000, not 0"),
@@ -99,6 +127,8 @@ def test_what_is_given_becomes_a_config() -> None:
         ("drain_timeout", "0", "--drain-timeout must be a positive number"),
         ("accept_backoff", "1", "--accept-backoff takes INITIAL:MAX, not '1'"),
         ("alpn", "h3", '--alpn takes "h2" and "http/1.1"'),
+        ("alpn", "none", '--alpn takes "h2" and "http/1.1"'),
+        ("forwarded_allow_ips", "x", "--forwarded-allow-ips takes addresses, networks"),
     ],
 )
 def test_what_cannot_work_is_said_in_options(name: str, value: str, error: str) -> None:
