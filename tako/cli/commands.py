@@ -15,7 +15,7 @@ from tako.cli import certs, config_file
 from tako.cli.config_file import ConfigFile
 from tako.cli.console import CliError, described, one_line, say, version, with_fix
 from tako.cli.listeners import keep_from_children
-from tako.cli.options import Decorator, config_options, envvar
+from tako.cli.options import Decorator, ListOption, config_options, envvar
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
 from tako.cli.serve import check, serve_here
@@ -161,6 +161,14 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     type=click.IntRange(min=1),
     default=1024,
     show_default=True,
+)
+@click.option(
+    "--proxy-protocol",
+    cls=ListOption,
+    metavar="LIST",
+    envvar=envvar("--proxy-protocol"),
+    help="Proxies that begin every connection with a PROXY header: addresses, "
+    "networks, unix, or * for all peers. Others are refused. [default: none]",
 )
 @_flag("--access-log", "Log a line for each request, as tako.access.")
 @_text("--log-config", "FILE", "Logging configuration: .json, .toml or .ini.")

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from tako.cli.console import CliError
-from tako.cli.options import is_config_option, shown_default
+from tako.cli.options import ListOption, is_config_option, shown_default
 
 
 NOT_IN_FILES = frozenset({"config", "check", "print_config"})
@@ -189,6 +189,9 @@ def _value(place: str, key: str, value: object, parameter: click.Parameter) -> o
         wanted, right = "true or false", isinstance(value, bool)
     elif parameter.multiple:
         wanted, right, taken = "a text, or a list of texts", is_text, texts
+    elif isinstance(parameter, ListOption):
+        wanted, right = "a text, or a list of texts", is_text
+        taken = ",".join(texts)
     elif is_config_option(parameter):
         wanted, right = "a number, a text or a list of texts", is_text or is_number
         taken = ",".join(texts) if is_text else str(parts[0])

@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeAlias
 from tako.asgi import AsgiApp
 from tako.cli import certs
 from tako.cli.console import CliError, one_line
-from tako.cli.options import make_config
+from tako.cli.options import listed, make_config
 from tako.config import ServerConfig
-from tako.errors import TakoError, TlsConfigError
+from tako.errors import ConfigError, TakoError, TlsConfigError
+from tako.proxy.policy import ProxyPolicy
 from tako.tls.certificates import ClientAuth, ReloadableResolver, TlsCert, TlsLike
 from tako.ws.options import Deflate
 
@@ -48,6 +49,7 @@ class Plan:
         password: opens the keys that are encrypted.
         client_auth: whether clients have to show a certificate.
         config: timeouts and limits.
+        proxy: which peers send PROXY headers; ``None``: none does.
         workers: processes.
         reload_folders: what to watch for changes; empty: nothing.
         app_folder: where modules are looked for.
@@ -69,6 +71,7 @@ class Plan:
     password: str | None
     client_auth: ClientAuth | None
     config: ServerConfig
+    proxy: ProxyPolicy | None
     workers: int
     reload_folders: tuple[Path, ...]
     app_folder: Path
@@ -183,6 +186,7 @@ def read_plan(options: dict[str, Any]) -> Plan:
         password=_password(options["key_password_file"]),
         client_auth=_client_auth(options, wire),
         config=config,
+        proxy=_proxy(options["proxy_protocol"]),
         workers=workers,
         reload_folders=tuple(map(Path, folders)),
         app_folder=folder,
@@ -201,6 +205,19 @@ def read_plan(options: dict[str, Any]) -> Plan:
             "max_message_size": options["ws_max_message_size"],
         },
     )
+
+
+def _proxy(value: str | None) -> ProxyPolicy | None:
+    """Return which peers send PROXY headers."""
+    names = () if value is None else listed(value)
+    try:
+        return ProxyPolicy(names) if names else None
+    except ConfigError as error:
+        msg = (
+            '--proxy-protocol takes addresses, networks ("10.0.0.0/8"), "unix" and '
+            f'"*": {error}'
+        )
+        raise CliError(msg) from error
 
 
 def _wire(options: dict[str, Any]) -> Wire:

@@ -116,6 +116,7 @@ async def _serve(
             router,
             tls=tls,
             protocol=_PROTOCOL[plan.wire],
+            proxy=plan.proxy,
             shutdown=shutdown,
             config=plan.config,
         )

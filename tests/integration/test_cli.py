@@ -314,6 +314,22 @@ class TestErrors:
             ),
             (("--plain", "--alpn", "h3"), r".*alpn.*h3.*"),
             (("--plain", "--accept-backoff", "1"), r"--accept-backoff takes INIT.*"),
+            (
+                ("--plain", "--forwarded-allow-ips", "10.0.0.1/8,unix"),
+                r"--forwarded-allow-ips takes addresses, .*: 10.0.0.1/8 has host.*",
+            ),
+            (
+                ("--plain", "--forwarded-allow-ips", "proxy.test"),
+                r"--forwarded-allow-ips takes .*: 'proxy.test' does not appear to be.*",
+            ),
+            (
+                ("--plain", "--proxy-protocol", "10.0.0.1/8"),
+                r"--proxy-protocol takes .*: '10.0.0.1/8' is no network: .*",
+            ),
+            (
+                ("--plain", "--proxy-protocol", "yes"),
+                r"--proxy-protocol takes .*'yes'.*",
+            ),
             (("--plain", "--runtime", "twisted"), r".*'twisted'.*see tako serve.*"),
             (("--plain", "--runtime", "trio", "--loop", "uvloop"), r"--loop uvloop.*"),
             (("--plain", "--log-config", "none.toml"), r"--log-config none.toml: .*"),

@@ -31,6 +31,7 @@ PLAN = Plan(
     dev_cert=False,
     password=None,
     client_auth=None,
+    proxy=None,
     config=ServerConfig(drain_timeout=10.0),
     workers=1,
     reload_folders=(),
