@@ -194,6 +194,6 @@ def with_host(fields: list[RawHeader], authority: bytes) -> list[RawHeader]:
     authority. So a handler reads from the field the host that the client asked for.
     """
     host = (b"host", authority)
-    if all(name != b"host" for name, _ in fields):
+    if b"host" not in [name for name, _ in fields]:
         return [host, *fields]
     return [host if field[0] == b"host" else field for field in fields]
