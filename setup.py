@@ -32,8 +32,9 @@ MODULES = [
         "request_body response_state role seams states turn",
         "h1": "backpressure engine exchange head_parser request_body request_head "
         "response_head tunnel",
-        "h2": "closed_streams engine exchange flow_control frames hpack lifecycle "
-        "preface reader request_head response_head rules settings slow_streams stream",
+        "h2": "closed_streams engine exchange fields flow_control frames hpack "
+        "lifecycle preface reader request_head response_head rules settings "
+        "slow_streams stream",
         "http": "date grammar media_type pieces request_head response_fields",
         "routing": "path_table",
         "server": "connection engines heartbeat linger undecided whole",

@@ -23,6 +23,7 @@ from tako.core.half_closed import HalfClosed
 from tako.core.seams import Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.exchange import H2Exchange
+from tako.h2.fields import Field
 from tako.h2.flow_control import Output
 from tako.h2.frames import DEFAULT_WINDOW, MAX_STREAM_ID, Setting
 from tako.h2.lifecycle import H2Phase, Lifecycle
@@ -34,7 +35,6 @@ from tako.h2.settings import our_settings
 from tako.h2.slow_streams import LateBodies, Watch
 from tako.h2.stream import Cause, H2Stream
 from tako.http.conn_info import scheme_of
-from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.http.request_head import RequestHead
 from tako.native.loops import Inbox
@@ -99,7 +99,7 @@ class H2Engine:
         self._eof = False
         self._shutting_down = False
         self._requests: list[H2Exchange] = []
-        self._checked: list[RawHeader] | None = None
+        self._checked: list[Field] | None = None
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
         self._output = Output(connection)
@@ -224,7 +224,7 @@ class H2Engine:
     # What the reader says ---------------------------------------------------------
 
     def receive_request(
-        self, stream_id: int, fields: list[RawHeader], *, ended: bool
+        self, stream_id: int, fields: list[Field], *, ended: bool
     ) -> None:
         """Take the head of a request; ``ended``: that is all of it."""
         config = self._connection.config
@@ -263,7 +263,7 @@ class H2Engine:
             self._malformed(exchange, code)
 
     def receive_trailers(
-        self, exchange: H2Exchange, fields: list[RawHeader], *, ended: bool
+        self, exchange: H2Exchange, fields: list[Field], *, ended: bool
     ) -> None:
         """Take the trailers of a request; ``ended``: they end the stream."""
         trailers = check_trailers(fields, self._connection.config)

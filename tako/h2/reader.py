@@ -38,6 +38,7 @@ from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
 from tako.h2 import frames
 from tako.h2.closed_streams import ClosedStreams
+from tako.h2.fields import Field
 from tako.h2.flow_control import Output, ReceiveWindow
 from tako.h2.frames import Setting
 from tako.h2.hpack import FieldDecoder
@@ -52,7 +53,6 @@ from tako.h2.rules import (
 )
 from tako.h2.settings import read_settings
 from tako.h2.stream import H2Stream
-from tako.http.headers import RawHeader
 from tako.native.loops import Inbox, split_frames, take_data
 
 
@@ -436,7 +436,7 @@ class FrameReader:
         else:
             self._engine.receive_trailers(exchange, fields, ended=ended)
 
-    def _decode(self, block: bytes) -> list[RawHeader]:
+    def _decode(self, block: bytes) -> list[Field]:
         try:
             return self._decoder.decode_block(block)
         except OversizedHeaderListError as error:

@@ -8,8 +8,8 @@ import contextlib
 
 from tako.native import pure
 from tako.native.pure import (
+    FieldTable,
     Inbox,
-    decode_huffman,
     encode_data_frame,
     encode_frame,
     scan_frames,
@@ -23,8 +23,8 @@ from tako.native.pure import (
 
 with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
     from tako.native.speedups import (  # type: ignore[assignment]
+        FieldTable,
         Inbox,
-        decode_huffman,
         encode_data_frame,
         encode_frame,
         scan_frames,
@@ -40,8 +40,8 @@ NATIVE: bool = unmask is not pure.unmask
 
 __all__ = [
     "NATIVE",
+    "FieldTable",
     "Inbox",
-    "decode_huffman",
     "encode_data_frame",
     "encode_frame",
     "scan_frames",

@@ -11,9 +11,15 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from hpack import huffman_table
+from hpack import (
+    HPACKDecodingError,
+    InvalidTableIndexError,
+    InvalidTableSizeError,
+    OversizedHeaderListError,
+    huffman_table,
+)
 
 
 _BYTE = [bytes((value,)) for value in range(256)]
@@ -41,6 +47,12 @@ _VALUE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _FIELD_LINE = re.compile(
     b"([" + re.escape(_NAME) + b"]++):([" + re.escape(_VALUE) + b"]*+)\r\n"
 )
+
+TABLE_SIZE = 4096
+"""Bytes of a dynamic table, by default and at most (RFC 9113 §6.5.2)."""
+_SHIFTS = range(0, 35, 7)  # of the octets behind an integer's prefix: five are enough
+
+_Field: TypeAlias = tuple[tuple[bytes, bytes], Any, int]
 
 
 def unmask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
@@ -277,13 +289,144 @@ def _cost(message: Any) -> int:
     return sys.getsizeof(message) if isinstance(message, str) else _CONTROL
 
 
-def decode_huffman(data: bytes) -> bytes:
-    """Return the text of a string in Huffman code (RFC 7541 §5.2).
+class FieldTable:
+    """The tables of one direction of a connection (RFC 7541 §2.3), and their reader.
+
+    A *field* is what ``read`` makes of a name and a value: a tuple of the pair, of
+    whatever the caller wants to know, and of its size (RFC 7541 §4.1). One of a table
+    was read when it entered it.
+
+    Attributes:
+        fields: all by their index, of the dynamic ones the youngest first.
+        repeatable: the last block would mean the same if it came again at once, and
+            has no field that must never be indexed.
+    """
+
+    __slots__ = ("_first", "_max_size", "_read", "_size", "fields", "repeatable")
+
+    def __init__(
+        self, static: list[_Field], read: Callable[[bytes, bytes], _Field]
+    ) -> None:
+        """Begin with an empty dynamic table of the default size.
+
+        Args:
+            static: the static table behind something for the index 0, which none has.
+            read: makes a field of a name and a value.
+        """
+        self.fields: list[_Field] = list(static)
+        self.repeatable: bool = False
+        self._first = len(static)
+        self._read = read
+        self._size = 0
+        self._max_size = TABLE_SIZE
+
+    def decode(self, block: bytes, room: int) -> list[Any]:
+        """Return the fields of a header block.
+
+        Raises:
+            HPACKDecodingError: the block is broken.
+            InvalidTableIndexError: an index has no entry.
+            InvalidTableSizeError: a size update is above the default size.
+            OversizedHeaderListError: the fields are larger than ``room``, in bytes.
+        """
+        self.repeatable = True
+        fields: list[_Field] = []
+        at, end = 0, len(block)
+        while at < end:
+            first = block[at]
+            if first & 0x80:  # RFC 7541 §6.1
+                index, at = _read_integer(block, at, 0x7F)
+                field = self._field(index)
+            elif first & 0xE0 == 0x20:  # RFC 7541 §6.3
+                if fields:  # RFC 7541 §4.2
+                    msg = "a table size update behind a field"
+                    raise HPACKDecodingError(msg)
+                size, at = _read_integer(block, at, 0x1F)
+                self._resize(size)
+                continue
+            else:
+                field, at = self._literal(block, at, first)
+            fields.append(field)
+            room -= field[2]
+            if room < 0:
+                msg = "the header list is too large"
+                raise OversizedHeaderListError(msg)
+        return fields
+
+    def _field(self, index: int) -> _Field:
+        if 0 < index < len(self.fields):
+            return self.fields[index]
+        msg = f"no entry {index} in the tables"
+        raise InvalidTableIndexError(msg)
+
+    def _literal(self, block: bytes, at: int, first: int) -> tuple[_Field, int]:
+        """Return the literal field at ``at`` (RFC 7541 §6.2), and where it ends."""
+        incremental = first & 0x40  # RFC 7541 §6.2.1
+        index, at = _read_integer(block, at, 0x3F if incremental else 0x0F)
+        if index:
+            name = self._field(index)[0][0]
+        else:
+            name, at = _read_string(block, at)
+        value, at = _read_string(block, at)
+        field = self._read(name, value)
+        if incremental:
+            self.repeatable = False
+            self.fields.insert(self._first, field)
+            self._size += field[2]
+            self._evict()
+        elif first & 0x10:  # RFC 7541 §6.2.3
+            self.repeatable = False
+        return field, at
+
+    def _resize(self, size: int) -> None:
+        self.repeatable = False
+        if size > TABLE_SIZE:  # RFC 7541 §6.3
+            msg = "a table size above the limit"
+            raise InvalidTableSizeError(msg)
+        self._max_size = size
+        self._evict()
+
+    def _evict(self) -> None:
+        """Let the oldest entries make room (RFC 7541 §4.3, §4.4)."""
+        while self._size > self._max_size:
+            self._size -= self.fields.pop()[2]
+
+
+def _read_integer(block: bytes, at: int, most: int) -> tuple[int, int]:
+    """Return the integer at ``at`` (RFC 7541 §5.1), and where it ends.
 
     Raises:
-        HPACKDecodingError: ``data`` is no such code, or its padding is wrong.
+        HPACKDecodingError: it has too many octets, or the block ends before it does.
     """
-    return huffman_table.decode_huffman(data)
+    number = block[at] & most if at < len(block) else most
+    at += 1
+    if number < most:
+        return number, at
+    for shift in _SHIFTS:
+        if at >= len(block):
+            break
+        octet = block[at]
+        at += 1
+        number += (octet & 0x7F) << shift
+        if octet < 0x80:
+            return number, at
+    msg = "an integer is broken"
+    raise HPACKDecodingError(msg)
+
+
+def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
+    """Return the string at ``at`` (RFC 7541 §5.2), and where it ends.
+
+    Raises:
+        HPACKDecodingError: the block ends before it does, or it is no Huffman code.
+    """
+    size, start = _read_integer(block, at, 0x7F)
+    end = start + size
+    if end > len(block):
+        msg = "a header block ends too early"
+        raise HPACKDecodingError(msg)
+    text = block[start:end]
+    return huffman_table.decode_huffman(text) if block[at] & 0x80 else text, end
 
 
 class Inbox:

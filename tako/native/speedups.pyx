@@ -10,12 +10,17 @@ from collections import deque
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from sys import getsizeof
 
-from hpack import HPACKDecodingError
+from hpack import (
+    HPACKDecodingError,
+    InvalidTableIndexError,
+    InvalidTableSizeError,
+    OversizedHeaderListError,
+)
 from hpack.huffman_table import (
     HUFFMAN_COMPLETE,
     HUFFMAN_EMIT_SYMBOL,
@@ -24,6 +29,7 @@ from hpack.huffman_table import (
 )
 
 from tako.native.pure import _CONTROL, _NAME, _OBJECT, _SHARE, _VALUE
+from tako.native.pure import TABLE_SIZE as _TABLE_SIZE
 
 
 cdef extern from "Python.h":
@@ -42,6 +48,9 @@ cdef Py_ssize_t SHARE = _SHARE
 cdef Py_ssize_t OBJECT = _OBJECT
 cdef Py_ssize_t CONTROL = _CONTROL
 cdef Py_ssize_t MAX_H2_LENGTH = _MAX_H2_LENGTH
+cdef Py_ssize_t TABLE_SIZE = _TABLE_SIZE
+cdef enum:
+    MOST_FEW = 512
 cdef uint64_t HIGH_BITS = 0x8080808080808080
 
 
@@ -419,18 +428,130 @@ cdef Py_ssize_t expand_huffman(
     return length if size == 0 or STEP_FLAGS[step] & COMPLETE else -1
 
 
-def decode_huffman(bytes data not None):
-    cdef Py_ssize_t size = len(data)
+cdef bytes huffman_text(const unsigned char* source, Py_ssize_t size):
+    cdef unsigned char few[MOST_FEW]
+    cdef unsigned char* target = few
     cdef Py_ssize_t length
-    cdef bytearray text = bytearray(2 * size)  # a step of four bits emits one at most
-    length = expand_huffman(
-        <const unsigned char*>PyBytes_AS_STRING(data),
-        size,
-        <unsigned char*>PyByteArray_AS_STRING(text),
-    )
+    cdef bytearray many
+    if 2 * size > MOST_FEW:  # a step of four bits emits one octet at most
+        many = bytearray(2 * size)
+        target = <unsigned char*>PyByteArray_AS_STRING(many)
+    length = expand_huffman(source, size, target)
     if length < 0:
-        raise HPACKDecodingError("Invalid Huffman string")
-    return bytes(text[:length])
+        raise HPACKDecodingError("a string is no Huffman code")
+    return PyBytes_FromStringAndSize(<const char*>target, length)
+
+
+cdef int64_t read_integer(
+    const unsigned char* data, Py_ssize_t* at, Py_ssize_t end, int most
+) except -1:
+    """Return the integer at ``at``, which moves behind it."""
+    cdef int64_t number
+    cdef int shift
+    cdef unsigned char octet
+    if at[0] < end:
+        number = data[at[0]] & most
+        at[0] += 1
+        if number < most:
+            return number
+        for shift in range(0, 35, 7):
+            if at[0] >= end:
+                break
+            octet = data[at[0]]
+            at[0] += 1
+            number += <int64_t>(octet & 0x7F) << shift
+            if octet < 0x80:
+                return number
+    raise HPACKDecodingError("an integer is broken")
+
+
+cdef bytes read_string(const unsigned char* data, Py_ssize_t* at, Py_ssize_t end):
+    """Return the string at ``at``, which moves behind it."""
+    cdef Py_ssize_t start = at[0]
+    cdef int64_t size = read_integer(data, at, end, 0x7F)
+    cdef bint coded = data[start] >= 0x80  # it is there: it was read
+    if size > end - at[0]:
+        raise HPACKDecodingError("a header block ends too early")
+    start = at[0]
+    at[0] += <Py_ssize_t>size
+    if coded:
+        return huffman_text(data + start, <Py_ssize_t>size)
+    return PyBytes_FromStringAndSize(<const char*>data + start, <Py_ssize_t>size)
+
+
+cdef class FieldTable:
+    cdef readonly list fields
+    cdef readonly bint repeatable
+    cdef object read
+    cdef Py_ssize_t first, size, max_size
+
+    def __init__(self, list static not None, read not None):
+        self.fields = list(static)
+        self.repeatable = False
+        self.first = len(static)
+        self.read = read
+        self.size = 0
+        self.max_size = TABLE_SIZE
+
+    def decode(self, bytes block not None, Py_ssize_t room):
+        cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(block)
+        cdef Py_ssize_t at = 0, end = len(block)
+        cdef list fields = []
+        cdef tuple field
+        self.repeatable = True
+        while at < end:
+            if data[at] >= 0x80:
+                field = self.field(read_integer(data, &at, end, 0x7F))
+            elif data[at] & 0xE0 == 0x20:
+                if fields:
+                    raise HPACKDecodingError("a table size update behind a field")
+                self.resize(read_integer(data, &at, end, 0x1F))
+                continue
+            else:
+                field = self.literal(data, &at, end)
+            fields.append(field)
+            room -= <Py_ssize_t>field[2]
+            if room < 0:
+                raise OversizedHeaderListError("the header list is too large")
+        return fields
+
+    cdef tuple field(self, int64_t index):
+        if 0 < index < len(self.fields):
+            return <tuple?>self.fields[<Py_ssize_t>index]
+        raise InvalidTableIndexError(f"no entry {index} in the tables")
+
+    cdef tuple literal(
+        self, const unsigned char* data, Py_ssize_t* at, Py_ssize_t end
+    ):
+        cdef unsigned char first = data[at[0]]
+        cdef int64_t index = read_integer(data, at, end, 0x3F if first & 0x40 else 0x0F)
+        cdef bytes name
+        cdef tuple field
+        if index:
+            name = self.field(index)[0][0]
+        else:
+            name = read_string(data, at, end)
+        field = self.read(name, read_string(data, at, end))
+        if first & 0x40:
+            self.repeatable = False
+            self.fields.insert(self.first, field)
+            self.size += <Py_ssize_t>field[2]
+            self.evict()
+        elif first & 0x10:
+            self.repeatable = False
+        return field
+
+    cdef int resize(self, int64_t size) except -1:
+        self.repeatable = False
+        if size > TABLE_SIZE:
+            raise InvalidTableSizeError("a table size above the limit")
+        self.max_size = <Py_ssize_t>size
+        return self.evict()
+
+    cdef int evict(self) except -1:
+        while self.size > self.max_size:
+            self.size -= <Py_ssize_t>self.fields.pop()[2]
+        return 0
 
 
 cdef class Inbox:

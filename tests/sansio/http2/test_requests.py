@@ -240,6 +240,28 @@ class TestRefusals:
         assert self.status(peer, [*GET, *most, ("y", "")]) == "431"
         answer(peer.request(5, extra=most))
 
+    @pytest.mark.parametrize(
+        ("crumbs", "cookie"),
+        [
+            (["a=b ", " c=d"], "a=b ;  c=d"),
+            (["", "c=d"], "; c=d"),
+            ([""], ""),
+            ([" a=b"], None),
+            (["a=b", ""], None),
+            (["a=b", "c=d\t"], None),
+            (["a\x00b", "c=d"], None),
+        ],
+    )
+    def test_white_space_is_within_a_cookie_only(
+        self, peer: Peer, crumbs: list[str], cookie: str | None
+    ) -> None:
+        fields = [*GET, *[("cookie", crumb) for crumb in crumbs]]  # RFC 9113 §8.2.1
+        if cookie is None:
+            malformed(peer, fields)
+        else:
+            request = peer.request(1, fields).request
+            assert request.headers.get_all("cookie") == [cookie]
+
     def test_crumbs_of_a_cookie_are_one_field(self, peer: Peer) -> None:
         crumbs = [("cookie", f"c{i}=v") for i in range(180)]  # RFC 9113 §8.2.3
         others = [(f"x{i}", "") for i in range(99)]

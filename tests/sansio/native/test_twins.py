@@ -17,7 +17,9 @@ import pytest
 from hpack import huffman_table
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.table import HeaderTable
 from hypothesis import given, strategies as st
+from hypothesis.strategies import DrawFn
 
 from tako.http.grammar import is_field_value, is_token
 from tako.native import pure as _pure
@@ -531,6 +533,29 @@ huffman_codes = st.binary(max_size=60).map(
 )
 
 
+def field_table(twin: ModuleType) -> Any:
+    """Return a table of fields that know nothing but their pair and their size."""
+
+    def read(name: bytes, value: bytes) -> tuple[tuple[bytes, bytes], None, int]:
+        return (name, value), None, 32 + len(name) + len(value)
+
+    static = [(b"", b""), *HeaderTable.STATIC_TABLE]
+    return twin.FieldTable([read(*field) for field in static], read)
+
+
+def decode_huffman(twin: ModuleType, code: bytes) -> bytes:
+    """Return a value that comes in Huffman code."""
+    size = len(code)
+    head = (
+        bytes([0x80 | size])
+        if size < 127
+        else (bytes([0xFF, size - 127 & 0x7F | 0x80, size - 127 >> 7]))
+    )  # RFC 7541 §5.1
+    ((field, _, _),) = field_table(twin).decode(b"\0\1a" + head + code, 2**30)
+    value: bytes = field[1]
+    return value
+
+
 @given(
     data=st.one_of(
         huffman_codes,
@@ -539,24 +564,102 @@ huffman_codes = st.binary(max_size=60).map(
         st.builds(lambda code, cut: code[:-cut], huffman_codes, st.integers(1, 3)),
     )
 )
-def test_decode_huffman(twin: ModuleType, data: bytes) -> None:
+def test_huffman_codes(twin: ModuleType, data: bytes) -> None:
     try:
         expected = huffman_table.decode_huffman(data)
     except hpack.HPACKDecodingError:
         with pytest.raises(hpack.HPACKDecodingError):
-            twin.decode_huffman(data)
+            decode_huffman(twin, data)
     else:
-        result = twin.decode_huffman(data)
+        result = decode_huffman(twin, data)
         assert result == expected
         assert type(result) is bytes
 
 
 @pytest.mark.parametrize("octet", range(256))
-def test_decode_huffman_knows_every_octet(twin: ModuleType, octet: int) -> None:
+def test_huffman_codes_of_every_octet(twin: ModuleType, octet: int) -> None:
     encoder = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
     for size in range(1, 9):  # each ends elsewhere in its last byte
         text = bytes([octet]) * size
-        assert twin.decode_huffman(encoder.encode(text)) == text
+        assert decode_huffman(twin, encoder.encode(text)) == text
+
+
+@st.composite
+def header_blocks(draw: DrawFn) -> list[bytes]:
+    """Blocks of another implementation, some of them with a few octets changed."""
+    encoder = hpack.Encoder()
+    names = st.sampled_from([b":path", b"cookie", b"x-a", b"x" * 40])
+    fields = st.tuples(names, st.binary(max_size=90), st.booleans())
+    blocks: list[bytes] = []
+    for _ in range(draw(st.integers(1, 12))):
+        if draw(st.integers(0, 5)) == 0:
+            encoder.header_table_size = draw(st.sampled_from([0, 100, 4096]))
+        block = bytearray(
+            encoder.encode(
+                [
+                    hpack.NeverIndexedHeaderTuple(name, value)
+                    if secret
+                    else hpack.HeaderTuple(name, value)
+                    for name, value, secret in draw(st.lists(fields, max_size=8))
+                ],
+                huffman=draw(st.booleans()),
+            )
+        )
+        for _ in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
+            if block:
+                block[draw(st.integers(0, len(block) - 1))] = draw(st.integers(0, 255))
+        blocks.append(bytes(block))
+    return blocks
+
+
+@given(
+    blocks=header_blocks() | st.lists(st.binary(max_size=40), max_size=4),
+    room=st.sampled_from([0, 100, 2**30]),
+)
+def test_decode_says_what_the_library_says(
+    twin: ModuleType, blocks: list[bytes], room: int
+) -> None:
+    table, oracle = field_table(twin), hpack.Decoder(room)
+    for block in blocks:
+        error: type[hpack.HPACKError] | None = None
+        try:
+            fields = oracle.decode(block, raw=True)
+        except hpack.HPACKError as raised:
+            newest = hpack.InvalidTableIndexError
+            error = newest if isinstance(raised, newest) else type(raised)
+        if error is None:
+            assert [f for f, _, _ in table.decode(block, room)] == list(
+                map(tuple, fields)
+            )
+            never = [type(f) is hpack.NeverIndexedHeaderTuple for f in fields]
+            assert not (table.repeatable and any(never))
+        else:
+            with pytest.raises(error):
+                table.decode(block, room)
+        dynamic = [f for f, _, _ in table.fields[62:]]
+        assert dynamic == list(oracle.header_table.dynamic_entries)
+        if error is not None:
+            return
+
+
+@pytest.mark.parametrize(
+    ("block", "repeatable"),
+    [
+        (b"", True),
+        (b"\x82\x04\x02/a\x00\x01a\x01b", True),
+        (b"\x82\x14\x02/a", False),  # never indexed
+        (b"\x82\x44\x02/a", False),  # enters the table
+        (b"\x3f\xe1\x1f\x82", False),  # a size update
+    ],
+)
+def test_a_block_is_repeatable_or_not(
+    twin: ModuleType, block: bytes, repeatable: bool
+) -> None:
+    table = field_table(twin)
+    assert table.repeatable is False
+    for _ in range(2):
+        table.decode(block, 2**30)
+        assert table.repeatable is repeatable
 
 
 def test_nothing_leaks(twin: ModuleType) -> None:
@@ -575,7 +678,10 @@ def test_nothing_leaks(twin: ModuleType) -> None:
             twin.unmask(buffer, b"1234", 1)
             twin.split_frames(buffer)
             twin.split_fields(b"x" * 50_000 + b": " + b"y" * 50_000 + b"\r\n", 0, 9)
-            twin.decode_huffman(bytes(5_000))
+            table = field_table(twin)
+            for _ in range(50):
+                table.decode(b"\x40\x01a" + b"\x7f\x81\x01" + bytes(256), 2**30)
+            decode_huffman(twin, bytes(5_000))
             inbox = twin.Inbox(int, int, 2**30, 10, 0)
             lane = {1: (Stream(2**30), inbox)}
             data = len(frame).to_bytes(3, "big") + b"\0\0\0\0\0\1" + frame
@@ -586,11 +692,13 @@ def test_nothing_leaks(twin: ModuleType) -> None:
                 (twin.encode_frame, 0x81, text + "\ud800"),
                 (twin.scan_frames, buffer, -1, 1, 1),
                 (twin.unmask, buffer, b"123"),
-                (twin.decode_huffman, b"\xff" * 5_000),
+                (decode_huffman, twin, b"\xff" * 5_000),
+                (table.decode, b"\x40\x01a\x03b", 2**30),
+                (table.decode, b"\xbe" * 9, 99),
             ):
                 try:
                     function(*args)
-                except (ValueError, hpack.HPACKDecodingError):
+                except (ValueError, hpack.HPACKError):
                     continue
                 pytest.fail("it should have raised")
 
