@@ -1,7 +1,7 @@
 """``Request``: what a handler is called with (RFC 9110 §6), the same on both wires."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -30,7 +30,7 @@ _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 class BodyReader(Protocol):
     """Where a request's body comes from; ``BodySink`` on a connection."""
 
-    async def next_chunk(self) -> bytes:
+    def next_chunk(self) -> Coroutine[Any, Any, bytes]:
         """Return the next chunk, ``b""`` at the end."""
         ...
 
@@ -43,7 +43,7 @@ class Client(Protocol):
         """The client will send nothing more; see ``Request.disconnected``."""
         ...
 
-    async def until_left(self) -> None:
+    def until_left(self) -> Coroutine[Any, Any, None]:
         """Wait until ``left``."""
         ...
 

@@ -16,7 +16,7 @@ from it; a drain does not cut off a connection that is being attached.
 import enum
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -91,7 +91,9 @@ _NEXT: dict[ServicePhase, frozenset[ServicePhase]] = {
 class Dispatcher(Protocol):
     """A router, as the service sees it."""
 
-    async def dispatch(self, request: Request, *, timer: Any = None) -> Response:
+    def dispatch(
+        self, request: Request, *, timer: Any = None
+    ) -> Coroutine[Any, Any, Response]:
         """Return the response to ``request``."""
         ...
 
