@@ -32,6 +32,7 @@ def http_scope(
         state: what the app's lifespan has left, if that runs.
     """
     scope = _scope(request, root_path, state, "http", "http.response.trailers")
+    scope["extensions"]["http.response.early_hint"] = {}
     scope["scheme"] = request.scheme
     scope["method"] = request.method
     scope["headers"] = request.headers.raw.copy()

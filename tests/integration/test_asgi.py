@@ -251,6 +251,35 @@ class TestHttp:
             if not isinstance(connection, H2Connection):
                 assert response.trailers == [("x-sum", "42")]
 
+    def test_early_hints_come_before_the_response(self, serve: Serve) -> None:
+        reports = Reports()
+
+        async def hint(send: Send, *links: bytes) -> None:
+            await send({"type": "http.response.early_hint", "links": links})
+
+        @with_lifespan
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            assert "http.response.early_hint" in scope["extensions"]
+            await hint(send, b"</a.css>; rel=preload", b"</b.css>; rel=preload")
+            await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+            await hint(send)
+            with pytest.raises(ValueError, match="CR, LF or NUL"):
+                await hint(send, b"</c.css>\r\nx: y")
+            part = {"type": "http.response.body", "body": b"x", "more_body": True}
+            await send(part)
+            await hint(send, b"</late.css>")
+            await send({"type": "http.response.body", "body": b"y"})
+            with pytest.raises(RuntimeError, match="early_hint"):
+                await hint(send, b"</later.css>")
+            reports.put("done")
+
+        with host(serve, app).connect() as connection:
+            response = connection.request("GET", "/")
+            assert (response.status, response.body) == (200, b"xy")
+            assert response.interim == [103, 103]
+            assert reports.get() == "done"
+            assert connection.request("GET", "/").body == b"xy"
+
     def test_background_work_does_not_hold_the_answer_back(self, serve: Serve) -> None:
         gate, reports = Gate(), Reports()
 

@@ -1,12 +1,12 @@
 """``Responding``: what an ASGI app receives and sends, event by event.
 
 Theory of operation. The app's ``send`` comes here: *start* -> *body*... -> (*trailers*
-->) *complete*. What ASGI does not allow at a point is an ``EventError`` there, in the
-app. A response whose first body event is the last is passed on whole; any other as a
-head, chunks and an end. Where to is a subclass's to say: ``Direct`` writes to the wire,
-``Handover`` gives a ``Response`` to the handler's task. ``receive`` reads the request's
-body; once that has been read, or the response is complete, it waits for the client to
-leave.
+->) *complete*, with early hints in between until the head has been passed on. What ASGI
+does not allow at a point is an ``EventError`` there, in the app. A response whose first
+body event is the last is passed on whole; any other as a head, chunks and an end. Where
+to is a subclass's to say: ``Direct`` writes to the wire, ``Handover`` gives a
+``Response`` to the handler's task. ``receive`` reads the request's body; once that has
+been read, or the response is complete, it waits for the client to leave.
 
 A client that leaves does not cancel an app: ASGI tells it, by a disconnect event and by
 an ``OSError`` from ``send``. So the exchange's task is taken out of the engine's reach,
@@ -50,6 +50,7 @@ def kinds_of(prefix: str) -> Mapping[Stage, str]:
 
 
 KINDS = kinds_of("http.response.")
+_HINT = "http.response.early_hint"
 
 
 class Responding:
@@ -138,6 +139,9 @@ class Responding:
             raise ClientDisconnectedError(msg)
         stage = self.stage
         if event["type"] != self._kinds.get(stage):
+            if event["type"] == _HINT and self._may_hint():
+                self._hint(event)
+                return True
             raise unexpected(event, self._kinds.get(stage, "nothing more"))
         if stage == "start":
             self._start(event)
@@ -174,6 +178,21 @@ class Responding:
             self.reading -= 1
         self._read = not chunk or body.exhausted
         return {"type": "http.request", "body": chunk, "more_body": not self._read}
+
+    def _may_hint(self) -> bool:
+        return self._kinds is KINDS and self.stage in {"start", "body"}
+
+    def _hint(self, event: Event) -> None:
+        """Send an early hint (RFC 8297), which is dropped if it is of no use any more.
+
+        That is so once the head has been passed on, or where the client does not read.
+        """
+        links = checked_fields([(b"link", link) for link in event["links"]])
+        exchange = self.exchange
+        late = self._begun or exchange.head_sent or exchange.request.is_websocket
+        if not late and exchange.writable:
+            exchange.send_headers(103, links)
+            exchange.flush()
 
     def _start(self, event: Event) -> None:
         status = event["status"]
