@@ -154,6 +154,15 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "ASGI: largest WebSocket message, in bytes.  [default: 16777216]",
     type=click.IntRange(min=1),
 )
+@click.option(
+    "--allowed-origins",
+    cls=ListOption,
+    metavar="LIST",
+    envvar=envvar("--allowed-origins"),
+    help="ASGI: origins whose pages may open WebSockets; others get 403. "
+    "[default: any]",
+)
+@_text("--uds-mode", "OCTAL", "Permissions of Unix sockets. [default: the umask's]")
 @_text(
     "--backlog",
     "NUMBER",

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from tako import runtime
@@ -14,18 +15,22 @@ from tako.server.listener import Listener, Several, split_address
 from tako.server.systemd import descriptors
 
 
-def bind_all(addresses: tuple[str, ...], backlog: int) -> Listener:
+def bind_all(
+    addresses: tuple[str, ...], backlog: int, unix_mode: int | None
+) -> Listener:
     """Bind every address; all of them or none.
 
     Args:
         addresses: as for ``tako.bind``.
         backlog: connections that the kernel keeps, at each of them.
+        unix_mode: the permissions of the files of Unix sockets; ``None``: the umask's.
 
     Raises:
         CliError: an address has another form, or cannot be bound.
     """
     with contextlib.ExitStack() as undo:
-        listeners = [undo.enter_context(_bind(each, backlog)) for each in addresses]
+        how = partial(bind, backlog=backlog, unix_mode=unix_mode)
+        listeners = [undo.enter_context(_bind(each, how)) for each in addresses]
         undo.pop_all()
     return Several(listeners)
 
@@ -60,10 +65,9 @@ def adopt(numbers: list[int]) -> Listener:
     return Listener([socket.socket(fileno=number) for number in numbers])
 
 
-def _bind(address: str, backlog: int) -> Listener:
-    bound = partial(bind, address, backlog=backlog)
+def _bind(address: str, how: Callable[[str], Awaitable[Listener]]) -> Listener:
     try:
-        listener: Listener = runtime.run(bound, loop="asyncio")
+        listener: Listener = runtime.run(how, address, loop="asyncio")
     except (ValueError, ConfigError) as error:
         msg = f"--bind {address}: {error}"
         raise CliError(msg) from error

@@ -86,7 +86,7 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
             **{name: _parsed(name, value) for name, value in chosen.items()}
         )
     except ConfigError as error:
-        raise CliError(_as_option(str(error), chosen)) from error
+        raise CliError(as_option(str(error), chosen)) from error
 
 
 def _option(field: Field, text: str) -> Decorator:
@@ -170,7 +170,7 @@ def _parsed(name: str, value: Any) -> Any:
         raise CliError(msg) from error
 
 
-def _as_option(text: str, names: Iterable[str]) -> str:
+def as_option(text: str, names: Iterable[str]) -> str:
     """Name options in an error as they are written at the command line."""
     for name in names:
         text = re.sub(rf"\b{name}\b", _flag(name), text)

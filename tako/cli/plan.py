@@ -5,6 +5,7 @@ import json
 import logging
 import logging.config
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from tako.asgi import AsgiApp
 from tako.cli import certs
 from tako.cli.console import CliError, one_line
-from tako.cli.options import listed, make_config
+from tako.cli.options import as_option, listed, make_config
 from tako.config import ServerConfig
 from tako.errors import ConfigError, TakoError, TlsConfigError
 from tako.proxy.policy import ProxyPolicy
@@ -56,6 +57,7 @@ class Plan:
         runtime: ``asyncio`` or ``trio``.
         loop: for asyncio.
         backlog: connections that the kernel keeps for each address.
+        unix_mode: the permissions of Unix sockets' files; ``None``: the umask's.
         access_log: whether to log requests.
         log_config: a file.
         log_level: of the loggers of tako.
@@ -78,6 +80,7 @@ class Plan:
     runtime: str
     loop: str
     backlog: int
+    unix_mode: int | None
     access_log: bool
     log_config: Path | None
     log_level: str
@@ -135,7 +138,7 @@ class Plan:
         try:
             return AsgiApp(app, **self.asgi)
         except TakoError as error:
-            raise CliError(str(error)) from error
+            raise CliError(as_option(str(error), self.asgi)) from error
 
     def set_up_logging(self) -> None:
         """Configure ``logging``, once in each process.
@@ -193,6 +196,7 @@ def read_plan(options: dict[str, Any]) -> Plan:
         runtime=options["runtime"],
         loop=options["loop"],
         backlog=options["backlog"],
+        unix_mode=_mode(options["uds_mode"]),
         access_log=options["access_log"],
         log_config=Path(options["log_config"]) if options["log_config"] else None,
         log_level=options["log_level"],
@@ -203,6 +207,7 @@ def read_plan(options: dict[str, Any]) -> Plan:
             "websockets": options["websockets"],
             "compression": Deflate() if options["compression"] else None,
             "max_message_size": options["ws_max_message_size"],
+            "allowed_origins": _origins(options["allowed_origins"]),
         },
     )
 
@@ -218,6 +223,20 @@ def _proxy(value: str | None) -> ProxyPolicy | None:
             f'"*": {error}'
         )
         raise CliError(msg) from error
+
+
+def _mode(value: str | None) -> int | None:
+    """Return permissions that are written as ``chmod`` has them."""
+    if value is None:
+        return None
+    if not re.fullmatch("0?[0-7]{3}", value):
+        msg = f"--uds-mode takes permissions in octal, as in 660, not {value!r}"
+        raise CliError(msg)
+    return int(value, 8)
+
+
+def _origins(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else listed(value)
 
 
 def _wire(options: dict[str, Any]) -> Wire:

@@ -62,7 +62,7 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
     if isinstance(target.router, Router):
         target.router.prepare()
     listener = (
-        listeners.bind_all(plan.binds, plan.backlog)
+        listeners.bind_all(plan.binds, plan.backlog, plan.unix_mode)
         if worker is None
         else worker.listener
     )

@@ -83,7 +83,7 @@ def supervise(plan: Plan, watch: Watch | None) -> int:
         CliError: an address cannot be bound.
     """
     plan.set_up_logging()
-    with listeners.bind_all(plan.binds, plan.backlog) as listener:
+    with listeners.bind_all(plan.binds, plan.backlog, plan.unix_mode) as listener:
         return Supervisor(plan, listener).run(watch)
 
 

@@ -32,6 +32,7 @@ async def bind(
     backlog: int = 1024,
     reuse_port: bool = False,
     port_fallback: bool | Prompt = False,
+    unix_mode: int | None = None,
 ) -> Listener:
     """Bind and listen.
 
@@ -55,6 +56,8 @@ async def bind(
         reuse_port: let several processes share the port (SO_REUSEPORT).
         port_fallback: if the port is taken, ask on the terminal whether to try the next
             one. A function asks instead of ``input``; it runs in a thread.
+        unix_mode: the permissions of a Unix socket's file, such as ``0o660``; ``None``:
+            what the umask leaves. Without meaning for other addresses.
 
     Raises:
         ValueError: the address has another form, or an option is for TCP only.
@@ -77,7 +80,8 @@ async def bind(
         await runtime.sleep(0)
         if address.startswith(_FD):
             return inherited(address.removeprefix(_FD))
-        return bind_unix(address.removeprefix(_UNIX), backlog=backlog)
+        path = address.removeprefix(_UNIX)
+        return bind_unix(path, backlog=backlog, mode=unix_mode)
     host, port = split_address(address) if isinstance(address, str) else address
     if port_fallback:
         ask = input if port_fallback is True else port_fallback

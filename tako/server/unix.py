@@ -31,12 +31,13 @@ class UnixListener(Listener):
             os.unlink(path)
 
 
-def bind_unix(name: str, *, backlog: int) -> Listener:
+def bind_unix(name: str, *, backlog: int, mode: int | None = None) -> Listener:
     """Bind a Unix socket and listen.
 
     Args:
         name: a path, or ``"@name"``; see ``bind``.
         backlog: connections that the kernel keeps for the server to accept.
+        mode: the permissions of the file; ``None``: what the umask leaves.
 
     Raises:
         ValueError: ``name`` is empty.
@@ -50,15 +51,17 @@ def bind_unix(name: str, *, backlog: int) -> Listener:
         if sys.platform != "linux":
             msg = f"cannot listen on {name}: abstract Unix sockets are Linux's"
             raise OSError(errno.EOPNOTSUPP, msg)
-        return UnixListener(_listen(name, "\0" + name[1:], backlog), None)
+        return UnixListener(_listen(name, "\0" + name[1:], backlog, None), None)
     _make_room(name)
-    return UnixListener(_listen(name, name, backlog), name)
+    return UnixListener(_listen(name, name, backlog, mode), name)
 
 
-def _listen(name: str, address: str, backlog: int) -> socket.socket:
+def _listen(name: str, address: str, backlog: int, mode: int | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(address)
+        if mode is not None:  # until it listens it cannot be connected to
+            os.chmod(address, mode)
         sock.listen(backlog)
     except OSError as error:
         sock.close()

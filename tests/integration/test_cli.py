@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from tests.support.children import Child, run_child
 from tests.support.hosts import ROOT, Host
 from tests.support.peer import Wire
 from tests.support.peer_io import TIMEOUT
+from tests.support.peer_ws import HandshakeRefusedError
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 
@@ -334,7 +336,7 @@ class TestErrors:
             (("--plain", "--runtime", "trio", "--loop", "uvloop"), r"--loop uvloop.*"),
             (("--plain", "--log-config", "none.toml"), r"--log-config none.toml: .*"),
             (("--plain", "--reload-dir", "no-such"), r"--reload-dir no-such: .*"),
-            (("--plain", "--root-path", "x"), r"root_path begins with '/'.*"),
+            (("--plain", "--root-path", "x"), r"--root-path begins with '/'.*"),
             (("--bogus",), r"No such option.*--bogus.*"),
         ],
     )
@@ -648,6 +650,10 @@ class TestCertificates:
             ),
             (("--plain", "--backlog", "0"), "Invalid value for '--backlog': .*"),
             (
+                ("--plain", "--uds-mode", "888"),
+                "--uds-mode takes permissions in octal, as in 660, not '888'",
+            ),
+            (
                 ("--plain", "--ws-max-message-size", "0"),
                 "Invalid value for '--ws-max-message-size': .*",
             ),
@@ -658,6 +664,38 @@ class TestCertificates:
     ) -> None:
         done = run(folder, "serve", "apps:router", *options, XDG_DATA_HOME=str(folder))
         assert re.fullmatch(said, error_of(done))
+
+
+class TestSecurityOptions:
+    def test_origins_that_may_open_websockets(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        options = ("--allowed-origins", "https://a.test, https://b.test")
+        with serving(folder, credentials, "apps:listening", *options) as host:
+            for wire in ("h1s", "h2"):
+                with host.connect(wire) as connection:
+                    origin = [("origin", "https://b.test")]
+                    connection.websocket("/ws", headers=origin).close()
+                with host.connect(wire) as connection:
+                    origin = [("origin", "https://c.test")]
+                    with pytest.raises(HandshakeRefusedError) as refused:
+                        connection.websocket("/ws", headers=origin)
+                    assert refused.value.response.status == 403
+
+    def test_a_malformed_origin_is_said(self, folder: Path) -> None:
+        options = ("--plain", "--bind", "127.0.0.1:0", "--allowed-origins", "a.test")
+        error = error_of(run(folder, "serve", "apps:app", *options))
+        assert error.startswith("--allowed-origins: 'a.test' is not an origin")
+
+    @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
+    def test_the_permissions_of_a_unix_socket(
+        self, folder: Path, credentials: Credentials, workers: tuple[str, ...]
+    ) -> None:
+        path = folder / "x.sock"
+        options = ("--plain", "--bind", f"unix:{path}", "--uds-mode", "606", *workers)
+        with serving(folder, credentials, "apps:router", *options) as host:
+            host.wait_output(f"unix:{path}")
+            assert stat.S_IMODE(path.stat().st_mode) == 0o606
 
 
 class TestServing:

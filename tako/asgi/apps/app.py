@@ -1,6 +1,6 @@
 """``AsgiApp``: an ASGI 3 app as a handler, or in place of a router."""
 
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ class AsgiApp:
         max_message_size: most bytes of a received WebSocket message; ``None``: 16 MiB.
         keep_alive: how to find out that a WebSocket's client is gone, with ``auto``;
             ``None``: as ``ServerConfig`` says.
+        allowed_origins: origins whose pages may open WebSockets; others, and requests
+            without an origin, get 403. ``None``: any.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -57,6 +59,7 @@ class AsgiApp:
         compression: Deflate | None = None,
         max_message_size: int | None = None,
         keep_alive: WsKeepAlive | None = None,
+        allowed_origins: Iterable[str] | None = None,
     ) -> None:
         if not callable(app):
             msg = f"AsgiApp takes an ASGI app, not {type(app).__name__}"
@@ -72,6 +75,7 @@ class AsgiApp:
             compression=compression,
             max_message_size=max_message_size,
             keep_alive=keep_alive,
+            allowed_origins=allowed_origins,
         )
         self._state: dict[str, Any] | None = None
 

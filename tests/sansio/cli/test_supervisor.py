@@ -39,6 +39,7 @@ PLAN = Plan(
     runtime="asyncio",
     loop="asyncio",
     backlog=1024,
+    unix_mode=None,
     access_log=False,
     log_config=None,
     log_level="info",
