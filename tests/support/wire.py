@@ -345,6 +345,10 @@ class FakeTransport:
         self.written += data
         self.writes += 1
 
+    def writelines(self, pieces: list[bytes]) -> None:
+        """Take pieces as one write, as uvloop's transports do."""
+        self.write(b"".join(pieces))
+
     def take(self) -> bytes:
         data = bytes(self.written)
         self.written.clear()
