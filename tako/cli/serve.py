@@ -61,6 +61,8 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
     target = load(plan.target, plan.app_folder, plan.wrap)
     if isinstance(target.router, Router):
         target.router.prepare()
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # before clients can be there
+        signal.signal(number, partial(_signalled, resolvers))
     listener = (
         listeners.bind_all(plan.binds, plan.backlog, plan.unix_mode)
         if worker is None
@@ -74,8 +76,6 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
             worker.tell_ready(target.kind)
 
     router = Served(target, started, access_log=plan.access_log)
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, partial(_signalled, resolvers))
     try:
         loop = plan.loop if plan.runtime == "asyncio" else "auto"
         runtime.run(
