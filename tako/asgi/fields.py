@@ -1,7 +1,7 @@
 """Fields at the border to an app: those that it sends, those that it is not shown."""
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tako.http.headers import Headers, RawHeader
 from tako.http.response_fields import SECRET
@@ -16,15 +16,18 @@ _known: dict[Fields, Fields] = {}
 _HANDSHAKE = frozenset({b"connection", b"upgrade", b"sec-websocket-key"})
 
 
-def checked_fields(fields: Iterable[RawHeader]) -> Fields:
-    """Return an app's headers, ``(name, value)`` pairs of bytes, as they are sent.
+def checked_fields(fields: Iterable[Any]) -> Fields:
+    """Return an app's headers, as they are sent.
+
+    A field is a pair of bytes, of whatever types: compiled code would insist on those
+    of an annotation.
 
     An app sends the same few lists again and again: small ones are known again.
 
     Raises:
         ValueError: a name is no token, or a value cannot be sent.
     """
-    key = tuple(fields)
+    key: tuple[Any, ...] = tuple(fields)
     try:
         known = _known.get(key)
     except TypeError:  # lists, or a bytearray
@@ -39,7 +42,7 @@ def checked_fields(fields: Iterable[RawHeader]) -> Fields:
     return known
 
 
-def _checked(fields: Fields) -> Fields:
+def _checked(fields: tuple[Any, ...]) -> Fields:
     return tuple(Headers([(bytes(name), bytes(value)) for name, value in fields]).raw)
 
 
