@@ -33,8 +33,6 @@ HAS_PRIORITY = 0x20
 HEAD = struct.Struct(">HBBBI")
 """A frame header: length in 16 + 8 bits, type, flags, stream id."""
 
-_MEDIUM_HEAD = struct.Struct(">BBH")  # of a WebSocket frame (RFC 6455 §5.2)
-_LARGE_HEAD = struct.Struct(">BBQ")
 _ONE = struct.Struct(">HBBBII")
 _TWO = struct.Struct(">HBBBIII")
 
@@ -70,10 +68,3 @@ def rst_stream(stream_id: int, code: int) -> bytes:
 def goaway(last_stream_id: int, code: int) -> bytes:
     """Return a GOAWAY frame without debug data (RFC 9113 §6.8)."""
     return _TWO.pack(0, 8, GOAWAY, 0, 0, last_stream_id, code)
-
-
-def frame_head(first_byte: int, size: int) -> bytes:
-    """Return the head of a WebSocket frame of more than 125 bytes (RFC 6455 §5.2)."""
-    if size < 1 << 16:
-        return _MEDIUM_HEAD.pack(first_byte, 126, size)
-    return _LARGE_HEAD.pack(first_byte, 127, size)

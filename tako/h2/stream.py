@@ -24,9 +24,9 @@ from tako.core.seams import Connection, Sink, Watched
 from tako.core.states import check_transition
 from tako.errors import Disconnected
 from tako.h2.flow_control import Outbox, Output
-from tako.h2.frames import HEAD, frame_head, window_update
+from tako.h2.frames import HEAD, window_update
 from tako.h2.hpack import encode
-from tako.native.loops import Inbox, encode_data_frame, encode_frame
+from tako.native.loops import Inbox, encode_data_frame, encode_frame, frame_head
 
 
 if TYPE_CHECKING:
@@ -233,16 +233,11 @@ class H2Stream:
         Cheaper than ``Outbox.add`` and ``send_turn``, which it must equal: where all
         windows are open no other stream waits for its turn. (http-h2, h2-64k)
         """
-        size, output, outbox = len(data), self._output, self.outbox
-        if (
-            outbox.size
-            or size > self.send_window
-            or size > output.send_window
-            or not self.connection.writable
-        ):
+        size = len(data)
+        if not self._has_room(size):
             return False
-        outbox.taken += size
-        output.send_data(self, data, end=end)
+        self.outbox.taken += size
+        self._output.send_data(self, data, end=end)
         if end:
             self._output_ended()
         return True
@@ -282,19 +277,22 @@ class H2Stream:
         """
         if type(payload) is not bytes or len(payload) < _SMALL:
             return False
-        output, outbox = self._output, self.outbox
         head = frame_head(first_byte, len(payload))
         size = len(head) + len(payload)
-        if (
-            outbox.size
-            or size > self.send_window
-            or size > output.send_window
-            or not self.connection.writable
-        ):
+        if not self._has_room(size):
             return False
-        outbox.taken += size
-        output.send_two(self, head, payload)
+        self.outbox.taken += size
+        self._output.send_two(self, head, payload)
         return True
+
+    def _has_room(self, size: int) -> bool:
+        """Tell whether ``size`` bytes may leave at once: nothing waits before them."""
+        return (
+            not self.outbox.size
+            and size <= self.send_window
+            and size <= self._output.send_window
+            and self.connection.writable
+        )
 
     @property
     def listening(self) -> bool:

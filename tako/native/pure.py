@@ -173,14 +173,16 @@ def encode_frame(
     """
     if isinstance(payload, str):
         payload = payload.encode()
-    size = len(payload)
+    return frame_head(first_byte, len(payload)) + payload
+
+
+def frame_head(first_byte: int, size: int) -> bytes:
+    """Return the head of an unmasked frame with a payload of ``size`` bytes."""
     if size < 126:
-        return _BYTE[first_byte] + _BYTE[size] + payload
+        return _BYTE[first_byte] + _BYTE[size]
     if size < 1 << 16:
-        head = _BYTE[first_byte] + b"\x7e" + size.to_bytes(2, "big")
-    else:
-        head = _BYTE[first_byte] + b"\x7f" + size.to_bytes(8, "big")
-    return head + payload
+        return _BYTE[first_byte] + b"\x7e" + size.to_bytes(2, "big")
+    return _BYTE[first_byte] + b"\x7f" + size.to_bytes(8, "big")
 
 
 def encode_data_frame(
