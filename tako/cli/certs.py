@@ -1,6 +1,5 @@
 """The local authority of this user, and certificates at the command line."""
 
-import ipaddress
 import os
 import socket
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from tako.cli.console import CliError, with_fix
 from tako.errors import TlsConfigError
 from tako.tls import dev
+from tako.tls.sources import is_address
 
 
 _RENEW = 14  # days before it expires
@@ -32,15 +32,7 @@ def host_names(path: Path) -> list[str]:
     Raises:
         CliError: it cannot be read, or has no certificate in it.
     """
-    return [name for name in facts(path)[0].names if not _is_address(name)]
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return [name for name in facts(path)[0].names if not is_address(name)]
 
 
 def data_folder() -> Path:

@@ -154,13 +154,11 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "ASGI: largest WebSocket message, in bytes.  [default: 16777216]",
     type=click.IntRange(min=1),
 )
-@click.option(
+@_text(
     "--allowed-origins",
+    "LIST",
+    "ASGI: origins whose pages may open WebSockets; others get 403. [default: any]",
     cls=ListOption,
-    metavar="LIST",
-    envvar=envvar("--allowed-origins"),
-    help="ASGI: origins whose pages may open WebSockets; others get 403. "
-    "[default: any]",
 )
 @_text("--uds-mode", "OCTAL", "Permissions of Unix sockets. [default: the umask's]")
 @_text(
@@ -171,13 +169,12 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     default=1024,
     show_default=True,
 )
-@click.option(
+@_text(
     "--proxy-protocol",
-    cls=ListOption,
-    metavar="LIST",
-    envvar=envvar("--proxy-protocol"),
-    help="Proxies that begin every connection with a PROXY header: addresses, "
+    "LIST",
+    "Proxies that begin every connection with a PROXY header: addresses, "
     "networks, unix, or * for all peers. Others are refused. [default: none]",
+    cls=ListOption,
 )
 @_flag("--access-log", "Log a line for each request, as tako.access.")
 @_text("--log-config", "FILE", "Logging configuration: .json, .toml or .ini.")

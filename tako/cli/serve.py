@@ -58,9 +58,7 @@ def serve_here(plan: Plan, worker: Worker | None) -> None:
         plan = dataclasses.replace(plan, config=config)
     resolvers = plan.resolvers()
     tls = plan.tls(resolvers)
-    target = load(plan.target, plan.app_folder, plan.wrap)
-    if isinstance(target.router, Router):
-        target.router.prepare()
+    target = _loaded(plan)
     for number in (signal.SIGHUP, signal.SIGUSR1):  # before clients can be there
         signal.signal(number, partial(_signalled, resolvers))
     listener = (
@@ -96,10 +94,15 @@ def check(plan: Plan) -> str:
     listeners.check(plan.binds)
     if tls := plan.tls(plan.resolvers()):
         TlsSettings(tls, plan.config.alpn)
+    return _loaded(plan).kind
+
+
+def _loaded(plan: Plan) -> Target:
+    """Import what is to be served; a router finds its mistakes now."""
     target = load(plan.target, plan.app_folder, plan.wrap)
     if isinstance(target.router, Router):
         target.router.prepare()
-    return target.kind
+    return target
 
 
 async def _serve(

@@ -340,7 +340,7 @@ class _Asked:
 
     def answer(self, sni: str | None) -> Answer | None:
         # RFC 6066 §3: literal addresses are not permitted as names
-        found: Any = self._resolve(None if sni and _is_address(sni) else sni)
+        found: Any = self._resolve(None if sni and is_address(sni) else sni)
         if isinstance(found, ssl.SSLContext):
             prepare(found, self._alpn, self._auth)
             return Answer(found, found)
@@ -438,7 +438,8 @@ def _checked_name(name: str) -> str:
     return host
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Tell whether ``name`` is an IP address, which is no server name (RFC 6066 §3)."""
     try:
         ip_address(name)
     except ValueError:
