@@ -86,10 +86,10 @@ def _tunnels(size: int) -> tuple[Peer, list[Conversation]]:
     return peer, conversations
 
 
-def streams(size: int) -> Work:
+def streams(size: int, behind: bytes = b"") -> Work:
     """Messages to and from WebSockets of one HTTP/2 connection, on each in turn."""
     peer, conversations = _tunnels(size)
-    reads = [data(2 * i + 1, _MESSAGE) for i in range(size)]
+    reads = [data(2 * i + 1, _MESSAGE) + behind for i in range(size)]
     turns = cycle(zip(reads, conversations, strict=True))
 
     def work(units: int) -> None:
@@ -104,19 +104,7 @@ def streams(size: int) -> Work:
 
 def windows(size: int) -> Work:
     """The same, with an update of the connection's window behind each message."""
-    peer, conversations = _tunnels(size)
-    update = window_update(0, 1)
-    reads = [data(2 * i + 1, _MESSAGE) + update for i in range(size)]
-    turns = cycle(zip(reads, conversations, strict=True))
-
-    def work(units: int) -> None:
-        for read, conversation in islice(turns, units):
-            peer.engine.receive_data(read)
-            conversation.take()
-            conversation.send_message(0x82, b"pong", soon=False)
-            peer.connection.sent.clear()
-
-    return work
+    return streams(size, window_update(0, 1))
 
 
 def routes(size: int) -> Work:
