@@ -7,6 +7,7 @@ this module adds only tasks, signals, timers and accepting.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
 from collections.abc import (
@@ -21,64 +22,16 @@ from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import Any, cast
 
-from tako.core.late_loop import PatientTimer
 from tako.core.loop import AsyncFunction, Receiver, Task, Timer, Transport
 from tako.runtime import kernel, signals
+from tako.runtime.asyncio_signal import AsyncioSignal
+from tako.runtime.backend import Address
 
 
 _logger = logging.getLogger("tako.server")
 
 _PATIENCE = 3  # seconds, and times, that tasks are cancelled at the end
 _WRITE_HIGH = 64 * 1024  # bytes unsent before writers wait
-
-
-class AsyncioSignal:
-    """``loop.Signal`` on futures; nearly always one task waits, or none."""
-
-    __slots__ = ("_loop", "_others", "_waiter")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[bool] | None = None
-        self._others: set[asyncio.Future[bool]] | None = None  # made when first needed
-
-    def set(self) -> None:
-        """Wake every task that waits now."""
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(True)
-        if self._others:
-            for other in list(self._others):
-                if not other.done():
-                    other.set_result(True)
-
-    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
-        """Wait for the next ``set``. Cancel safety: safe."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        if self._waiter is None or self._waiter.done():
-            self._waiter = waiter
-        else:
-            if self._others is None:
-                self._others = set()
-            self._others.add(waiter)
-            waiter.add_done_callback(self._others.discard)
-        return waiter if timeout is None else self._wait(waiter, timeout)
-
-    async def _wait(self, waiter: asyncio.Future[bool], timeout: float) -> bool:
-        # A late loop may have what was waited for unread: uvloop looks at timers first
-        timer = PatientTimer(self._loop, partial(_expire, waiter))
-        timer.set(self._loop.time() + timeout)
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-
-
-def _expire(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
 
 
 class _Task(asyncio.Task[object]):
@@ -139,12 +92,16 @@ class AsyncioRuntime:
 
         def begin(self, function: AsyncFunction, *args: object) -> Task:
             """Run ``function(*args)`` as ``spawn`` does, its first step at once."""
-            coroutine = _coroutine(function(*args))
-            task = _Task(coroutine, loop=self._loop, eager_start=True)
+            coroutine = function(*args)
+            if not isinstance(coroutine, CoroutineType):
+                coroutine = _awaited(coroutine)
+            # ``Any``, for what ``cast`` says is said at each request
+            # It has begun, however early it is cancelled: no need for a ``_Task``
+            task: Any = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
             if not task.done():
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            return cast("Task", task)
+            return task  # type: ignore[no-any-return]
 
     else:
         begin = spawn
@@ -160,6 +117,11 @@ class AsyncioRuntime:
         else:
             transport.write(b"".join(pieces))
 
+    def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
+        """Send bytes of a file, those that the socket takes at once without a copy."""
+        fd = _fileno(transport)
+        return kernel.send_file(transport, fd, file, offset, size)
+
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
         return kernel.unacknowledged(_fileno(transport))
@@ -167,6 +129,10 @@ class AsyncioRuntime:
     def unanswered(self, transport: Transport) -> float:
         """Return since when the peer of ``transport`` acknowledges nothing."""
         return kernel.unanswered(_fileno(transport))
+
+    def round_trip(self, transport: Transport) -> float | None:
+        """Return the seconds of a round trip to the peer of ``transport``."""
+        return kernel.round_trip(_fileno(transport))
 
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer of ``transport`` takes no more output."""
@@ -189,6 +155,34 @@ class AsyncioRuntime:
                 await ready
             finally:
                 self._loop.remove_reader(listener.fileno())
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """Return the addresses of a host. Cancel safety: safe."""
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(int(family), address) for family, _, _, _, address in found]
+
+    async def dial(self, address: Address) -> socket.socket:
+        """Return a socket that is connected. Cancel safety: safe."""
+        sock = kernel.new_socket(address[0])
+        try:
+            await self._loop.sock_connect(sock, address[1])
+        except OSError as error:
+            sock.close()
+            if error.errno is None:
+                raise
+            # asyncio's own text does not say what is wrong; this is trio's
+            text = f"Error connecting to {address[1]!r}: {os.strerror(error.errno)}"
+            raise OSError(error.errno, text) from None
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def keep(self) -> None:
+        """Do nothing: tasks belong to the loop."""
+
+    def give_back(self) -> None:
+        """Do nothing: tasks belong to the loop."""
 
     async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Let the loop serve ``sock`` with ``connection``."""
@@ -289,6 +283,11 @@ def _ready(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+async def borrow() -> AsyncioRuntime:
+    """Provide a runtime whose tasks belong to the loop."""
+    return AsyncioRuntime()
+
+
 @contextlib.asynccontextmanager
 async def open_runtime() -> AsyncGenerator[AsyncioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
@@ -325,6 +324,7 @@ async def beside(function: AsyncFunction) -> AsyncGenerator[Callable[[], None], 
         if asked and await _withdrawn(block) > before:
             raise asyncio.CancelledError
     finally:
+        asked = True  # the block is at its end
         task.cancel()
         await _ended(task)
 
@@ -368,10 +368,41 @@ def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
         yield wait
 
 
-def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
+def caller() -> Callable[[Callable[[], object]], object]:
+    """Return what has this loop call a function soon, from any thread."""
+    return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def tasks() -> dict[object, Any]:
+    """Return every task of this loop with its coroutine."""
+    return {task: task.get_coro() for task in asyncio.all_tasks()}
+
+
+class _FastLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop with a clock that is some seconds fast."""
+
+    def __init__(self, ahead: Callable[[], float]) -> None:
+        self._ahead = ahead
+        super().__init__()
+
+    def time(self) -> float:
+        return super().time() + self._ahead()
+
+
+def run(
+    main: AsyncFunction,
+    args: tuple[object, ...],
+    loop: str,
+    ahead: Callable[[], float] | None = None,
+) -> object:
     """Run ``main(*args)`` on a new loop: ``auto``, ``asyncio`` or ``uvloop``."""
-    factory = None
-    if loop != "asyncio":
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if ahead is not None:
+        if loop != "asyncio":
+            msg = f"the clock of loop={loop!r} cannot be moved, that of 'asyncio' can"
+            raise ValueError(msg)
+        factory = partial(_FastLoop, ahead)
+    elif loop != "asyncio":
         try:
             import uvloop
         except ImportError:

@@ -4,14 +4,16 @@ A backend is a *module* of this package, ``asyncio_loop`` or ``trio_loop``, seen
 object of type ``Backend``; ``current()`` finds it. It opens runtimes, and has what a
 program needs before it opens one. A runtime has three layers: ``loop.Runtime`` is what
 connections see, ``OpenRuntime`` what its owner needs in either role, and
-``ServerRuntime`` accepts; the verbs of a client belong beside that.
+``ServerRuntime`` accepts; ``ClientRuntime`` dials. A client's is borrowed: it lives for
+as long as a connection does, whatever becomes of the task that has opened that.
 """
 
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol
+from time import monotonic
+from typing import Any, Protocol, TypeAlias
 
 from tako.core.loop import AsyncFunction, Receiver, Runtime, Signal
 
@@ -68,6 +70,45 @@ class ServerRuntime(OpenRuntime, Protocol):
         ...
 
 
+Socket: TypeAlias = socket.socket
+"""A socket, for code that only hands it on."""
+
+Address: TypeAlias = tuple[int, Any]
+"""Where to connect to: a family, and an address as ``socket`` has it."""
+
+
+class ClientRuntime(OpenRuntime, Protocol):
+    """A runtime that can also dial; made by ``Backend.borrow``."""
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """Return the addresses of a host, in the order of the system.
+
+        Cancel safety: safe.
+
+        Raises:
+            OSError: it has none.
+        """
+        ...
+
+    async def dial(self, address: Address) -> socket.socket:
+        """Return a socket that is connected to ``address``.
+
+        Cancel safety: safe; the socket is closed.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        ...
+
+    def keep(self) -> None:
+        """Need the runtime once more, as if it was borrowed again."""
+        ...
+
+    def give_back(self) -> None:
+        """Need the runtime no longer; called once for each ``borrow`` and ``keep``."""
+        ...
+
+
 class Backend(Protocol):
     """A module of this package, seen as an object."""
 
@@ -75,6 +116,13 @@ class Backend(Protocol):
         """Provide a runtime; at its end the tasks are cancelled and have ended.
 
         Tasks that go on although they are cancelled are logged as an error.
+        """
+        ...
+
+    async def borrow(self) -> ClientRuntime:
+        """Provide a runtime until ``give_back``, in whichever task that is called.
+
+        Its tasks must let no exception escape: they run in no scope of the caller's.
         """
         ...
 
@@ -108,9 +156,44 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, main: AsyncFunction, args: tuple[object, ...], loop: str) -> Any:
-        """Run ``main(*args)`` to its end."""
+    def caller(self) -> Callable[[Callable[[], object]], object]:
+        """Return what has this loop call a function soon, from any thread.
+
+        It raises ``RuntimeError`` once the loop has ended.
+        """
         ...
+
+    def tasks(self) -> dict[object, Any]:
+        """Return every task of this loop with its coroutine; the caller's, too."""
+        ...
+
+    def run(
+        self,
+        main: AsyncFunction,
+        args: tuple[object, ...],
+        loop: str,
+        ahead: Callable[[], float] | None = None,
+    ) -> Any:
+        """Run ``main(*args)`` to its end; the loop's clock is ``ahead()`` s fast.
+
+        Raises:
+            ValueError: there is no such loop, or its clock cannot be moved.
+        """
+        ...
+
+
+__all__ = [
+    "Address",
+    "Backend",
+    "ClientRuntime",
+    "OpenRuntime",
+    "ServerRuntime",
+    "Socket",
+    "backend",
+    "current",
+    "monotonic",
+    "sleep",
+]
 
 
 def current() -> Backend:

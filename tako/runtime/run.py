@@ -50,6 +50,13 @@ def run(
     Raises:
         RuntimeError: the runtime or the loop asked for is not installed.
         ValueError: there is no such runtime or loop.
+
+    Example::
+
+        async def main() -> None:
+            await tako.serve("127.0.0.1:8080", router)
+
+        tako.run(main)
     """
     if loop not in {"auto", "asyncio", "uvloop"}:
         msg = f'loop is "auto", "asyncio" or "uvloop", not {loop!r}'

@@ -11,6 +11,9 @@ default action, so that a shell sees 128 and its number. The kernel does that fo
 signal that came; the other of the two still comes here, since Python drops, with a
 mere warning, what was pending when its handler became the default one.
 
+A process that another one ends by force (``first_only``) ignores the next signals: more
+than one may come from those who end it.
+
 Invariants: the handlers are ours while ``_waiting`` has an entry and after *come*;
 between the look at ``_come`` and the note of it nothing is called, so of two handlers'
 runs, however close, one sees the other. A signal that comes again before its handler
@@ -36,6 +39,7 @@ Raises ``RuntimeError`` if that loop is over.
 _waiting: list[Callable[[], None]] = []
 _before: dict[int, Any] = {}  # the handlers that were there; empty: they are not ours
 _come = False
+_first_only = False
 _loop: object = None  # on which they wait
 _post: Post | None = None
 
@@ -81,6 +85,12 @@ def given_back() -> Generator[None, None, None]:
             _give_back()
 
 
+def first_only() -> None:
+    """Ignore signals after the first, from now on: a supervisor kills this process."""
+    global _first_only  # noqa: PLW0603 - as all here, of the process
+    _first_only = True
+
+
 def come() -> bool:
     """Tell whether the first signal has come, so that the next one ends the process."""
     return _come
@@ -107,9 +117,12 @@ def _handle(number: int, _: object) -> None:
     """Take a signal, between any two bytecodes of the main thread."""
     global _come  # noqa: PLW0603
     if _come:
+        if _first_only:
+            return
         _end_by(number)
     _come = True
-    signal.signal(number, signal.SIG_DFL)
+    if not _first_only:
+        signal.signal(number, signal.SIG_DFL)
     if _post is not None:
         try:
             _post(_received)

@@ -17,14 +17,16 @@ import heapq
 import logging
 import math
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 import trio
 
 from tako.core.loop import AsyncFunction, Receiver, Transport
 from tako.runtime import kernel, signals
+from tako.runtime.backend import Address
 from tako.runtime.trio_transport import TrioTransport
 
 
@@ -103,6 +105,7 @@ class TrioRuntime:
         self._earlier = TrioSignal()
         self._helpers = trio.CancelScope(shield=True)
         self._helping = False
+        self.home: _Home | None = None
 
     def spawn(self, function: AsyncFunction, *args: object) -> trio.CancelScope:
         """Run ``function(*args)`` in a task and a cancel scope of its own."""
@@ -151,6 +154,11 @@ class TrioRuntime:
         """Send ``pieces``, joined."""
         transport.write(b"".join(pieces))
 
+    def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
+        """Send bytes of a file, those that the socket takes at once without a copy."""
+        fd = cast("TrioTransport", transport).fileno()
+        return kernel.send_file(transport, fd, file, offset, size)
+
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes the kernel holds for the peer of ``transport``."""
         return kernel.unacknowledged(cast("TrioTransport", transport).fileno())
@@ -158,6 +166,10 @@ class TrioRuntime:
     def unanswered(self, transport: Transport) -> float:
         """Return since when the peer of ``transport`` acknowledges nothing."""
         return kernel.unanswered(cast("TrioTransport", transport).fileno())
+
+    def round_trip(self, transport: Transport) -> float | None:
+        """Return the seconds of a round trip to the peer of ``transport``."""
+        return kernel.round_trip(cast("TrioTransport", transport).fileno())
 
     def hung_up(self, transport: Transport) -> bool:
         """Tell whether the peer of ``transport`` takes no more output."""
@@ -175,6 +187,31 @@ class TrioRuntime:
                 return listener.accept()
             except BlockingIOError:  # another process was faster
                 continue
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """Return the addresses of a host. Cancel safety: safe."""
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(int(family), address) for family, _, _, _, address in found]
+
+    async def dial(self, address: Address) -> socket.socket:
+        """Return a socket that is connected. Cancel safety: safe."""
+        sock = kernel.new_socket(address[0])
+        try:
+            await trio.socket.from_stdlib_socket(sock).connect(address[1])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def keep(self) -> None:
+        """Need the runtime once more; see ``borrow``."""
+        if self.home is not None:
+            self.home.users += 1
+
+    def give_back(self) -> None:
+        """Need the runtime no longer; see ``borrow``."""
+        if self.home is not None:
+            self.home.left()
 
     async def attach(self, sock: socket.socket, connection: Receiver) -> None:
         """Serve ``sock`` with ``connection``."""
@@ -292,6 +329,66 @@ def _call(callback: Callable[[], object]) -> None:
         _logger.exception("a callback failed")
 
 
+class _Home:
+    """The runtime that the clients of a run of trio borrow, in a system task.
+
+    A nursery of the caller's would be neater, but cannot be left before what was
+    opened in it: an iteration that is broken off would break it.
+    """
+
+    def __init__(self) -> None:
+        self.runtime: TrioRuntime | None = None
+        self.users: int = 0
+        self._begun = trio.Event()
+        self._unused = trio.Event()
+
+    async def enter(self) -> TrioRuntime:
+        """Count a user."""
+        self.users += 1
+        try:
+            while self.runtime is None:
+                await self._begun.wait()
+        except BaseException:
+            self.left()
+            raise
+        return self.runtime
+
+    def left(self) -> None:
+        """Count a user less; the last one ends the runtime."""
+        self.users -= 1
+        if not self.users:
+            if _home.get() is self:
+                _home.set(None)
+            self._unused.set()
+
+    async def run(self) -> None:
+        """Be the runtime until it is unused; let no exception end the program."""
+        try:
+            async with _open_nursery() as nursery:
+                self.runtime = TrioRuntime(nursery)
+                self.runtime.home = self
+                self._begun.set()
+                try:
+                    await self._unused.wait()
+                finally:
+                    await self.runtime.stop()
+        except Exception:
+            _logger.exception("a task of a client failed")
+
+
+_home: trio.lowlevel.RunVar[_Home | None] = trio.lowlevel.RunVar("tako.home", None)
+
+
+async def borrow() -> TrioRuntime:
+    """Provide the runtime of this run's clients; it ends with the last of them."""
+    home = _home.get()
+    if home is None:
+        home = _Home()
+        _home.set(home)
+        trio.lowlevel.spawn_system_task(home.run)
+    return await home.enter()
+
+
 @contextlib.asynccontextmanager
 async def open_runtime() -> AsyncGenerator[TrioRuntime, None]:
     """Provide a runtime; when the block ends its tasks are cancelled and have ended."""
@@ -358,9 +455,49 @@ def interrupts() -> Generator[Callable[[], Awaitable[None]], None, None]:
         yield come.wait
 
 
-def run(main: AsyncFunction, args: tuple[object, ...], loop: str) -> object:
+def caller() -> Callable[[Callable[[], object]], object]:
+    """Return what has this loop call a function soon, from any thread."""
+    return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+def tasks() -> dict[object, Any]:
+    """Return every task of this loop with its coroutine, trio's own ones, too."""
+    found: dict[object, Any] = {}
+    unseen = [trio.lowlevel.current_root_task()]
+    while unseen:
+        task = unseen.pop()
+        if task is not None:
+            found[task] = task.coro
+            for nursery in task.child_nurseries:
+                unseen += nursery.child_tasks
+    return found
+
+
+class _FastClock(trio.abc.Clock):
+    """A clock that is some seconds fast."""
+
+    def __init__(self, ahead: Callable[[], float]) -> None:
+        self._ahead = ahead
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return time.monotonic() + self._ahead()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - self.current_time()
+
+
+def run(
+    main: AsyncFunction,
+    args: tuple[object, ...],
+    loop: str,
+    ahead: Callable[[], float] | None = None,
+) -> object:
     """Run ``main(*args)`` to its end; trio has one loop, ``loop`` must be ``auto``."""
     if loop != "auto":
         msg = f"loop={loop!r} is for asyncio; trio brings its own"
         raise ValueError(msg)
-    return trio.run(main, *args)
+    clock = None if ahead is None else _FastClock(ahead)
+    return trio.run(main, *args, clock=clock)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tako.runtime.trio_loop import TrioRuntime
 
 _READ = 64 * 1024
-_WRITE_HIGH, _WRITE_LOW = 64 * 1024, 16 * 1024
+_WRITE_HIGH = 64 * 1024
 
 
 class TrioTransport:
@@ -32,6 +32,7 @@ class TrioTransport:
         "_connection",
         "_eof",
         "_full",
+        "_high",
         "_lost",
         "_nursery",
         "_paused",
@@ -56,6 +57,7 @@ class TrioTransport:
         self._resumed = runtime.signal()
         self._paused = False
         self._full = False  # pause_writing was called
+        self._high = _WRITE_HIGH
         self._writing = False  # the writer task runs
         self._eof = False  # FIN is to follow the buffer
         self._closing = False
@@ -80,7 +82,7 @@ class TrioTransport:
             return
         self._buffer += data if sent == 0 else memoryview(data)[sent:]
         self._start_writer()
-        if len(self._buffer) > _WRITE_HIGH and not self._full:
+        if len(self._buffer) > self._high and not self._full:
             self._full = True
             self._connection.pause_writing()
 
@@ -93,7 +95,8 @@ class TrioTransport:
         return len(self._buffer)
 
     def set_write_buffer_limits(self, high: int | None = None, /) -> None:
-        """Do nothing: this buffer takes no more memory than the bytes it counts."""
+        """Call ``pause_writing`` above ``high`` bytes, from the next write on."""
+        self._high = _WRITE_HIGH if high is None else high
 
     def write_eof(self) -> None:
         """Send FIN once the buffer is empty."""
@@ -124,7 +127,7 @@ class TrioTransport:
                 except (BlockingIOError, InterruptedError):
                     continue
                 del buffer[:sent]
-                if self._full and len(buffer) <= _WRITE_LOW:
+                if self._full and len(buffer) <= self._high >> 2:
                     self._full = False
                     self._connection.resume_writing()
         except trio.ClosedResourceError:
@@ -185,6 +188,9 @@ class TrioTransport:
                     return
         except trio.ClosedResourceError:
             return
+        except trio.Cancelled:  # the runtime ends, and with it what would be told
+            self._sock.close()
+            raise
         except OSError as error:
             self._lose(error)
 
