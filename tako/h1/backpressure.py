@@ -21,7 +21,7 @@ deadline of the rate is set exactly while it is *running*.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tako.core.callbacks import nothing
 from tako.core.seams import Connection, Pause, ServerConnection
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tako.core.deadlines import Deadline
 
 
-MAX_WAITING = 64 * 1024  # bytes behind a request that is being answered
-_TICK = 1.0  # seconds between questions to the kernel
+MAX_WAITING: Final = 64 * 1024  # bytes behind a request that is being answered
+_TICK: Final = 1.0  # seconds between questions to the kernel
 
 
 class BodyRate:

@@ -23,12 +23,16 @@ refused is cut off first.
 import enum
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from tako.core.counters import hit
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Connection, ServerConnection, Sink, Watched
-from tako.core.states import check_transition
+from tako.core.seams import Connection, ServerConnection, Sink
+from tako.core.states import CHECKED, check_transition
+from tako.core.views import EngineView
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.backpressure import MAX_WAITING, BodyRate, ReadGate
+from tako.h1.endpoint import H1Endpoint
 from tako.h1.exchange import H1Exchange
 from tako.h1.head_parser import HeadBuffer
 from tako.h1.request_body import ChunkedBody, LengthBody, RequestBody
@@ -39,10 +43,10 @@ from tako.http.request_head import RequestHead
 from tako.native.loops import Inbox
 
 
-MAX_DRAINED = 64 * 1024  # bytes of a body that no handler wants
-_LAST_HEAD = 1.0  # seconds for a request on its way when the server drains
+MAX_DRAINED: Final = 64 * 1024  # bytes of a body that no handler wants
+_LAST_HEAD: Final = 1.0  # seconds for a request on its way when the server drains
 
-_logger = logging.getLogger("tako.h1")
+_logger: Final = logging.getLogger("tako.h1")
 
 
 class H1Phase(enum.IntEnum):
@@ -70,7 +74,7 @@ class H1Phase(enum.IntEnum):
     """Dropped: nothing more is queued; the connection closes once all is written."""
 
 
-_NEXT: dict[H1Phase, frozenset[H1Phase]] = {
+_NEXT: Final[dict[H1Phase, frozenset[H1Phase]]] = {
     H1Phase.FIRST_HEAD: frozenset({H1Phase.BODY, H1Phase.BUSY, H1Phase.CLOSING}),
     H1Phase.HEAD: frozenset({H1Phase.BODY, H1Phase.BUSY, H1Phase.CLOSING}),
     H1Phase.HEAD_OR_FRAME: frozenset({H1Phase.BODY, H1Phase.BUSY, H1Phase.CLOSING}),
@@ -86,10 +90,12 @@ _NEXT: dict[H1Phase, frozenset[H1Phase]] = {
     H1Phase.HALF_CLOSED: frozenset({H1Phase.CLOSING}),
     H1Phase.CLOSING: frozenset(),
 }
-_DEAF = frozenset({H1Phase.LAST_ANSWER, H1Phase.HALF_CLOSED, H1Phase.CLOSING})
+_DEAF: Final = frozenset({H1Phase.LAST_ANSWER, H1Phase.HALF_CLOSED, H1Phase.CLOSING})
 # Used for every request; CPython 3.13 looks up members of an enum slowly.
-_HEAD, _BODY, _BUSY = H1Phase.HEAD, H1Phase.BODY, H1Phase.BUSY
-_HEAD_OR_FRAME = H1Phase.HEAD_OR_FRAME
+_HEAD: Final = H1Phase.HEAD
+_BODY: Final = H1Phase.BODY
+_BUSY: Final = H1Phase.BUSY
+_HEAD_OR_FRAME: Final = H1Phase.HEAD_OR_FRAME
 
 
 class HeadClock:
@@ -147,7 +153,7 @@ class HeadClock:
         )
 
 
-class H1Engine:
+class H1Engine(H1Endpoint):
     """HTTP/1.1 on one connection; implements ``seams.Engine``.
 
     Args:
@@ -156,14 +162,13 @@ class H1Engine:
     Attributes:
         backlog: complete input may wait; call ``receive_data(b"")``.
         closing: nothing more will be queued; close once all is written.
+        complaint: see ``seams.Engine``.
         half_closed: once all is written, send close_notify and FIN but go on reading
             until the peer's end (RFC 6455 §7.1.1).
-        complaint: see ``seams.Engine``.
         keeps_alive: the connection may carry another request.
         phase: what received bytes mean.
         scheme: the scheme of requests, unless one names its own and is trusted.
         trace: whether changes of state are logged; decided once, by the log level.
-        watched: the end of the tunnel, if its peer is to be asked when it is silent.
     """
 
     __slots__ = (
@@ -175,29 +180,24 @@ class H1Engine:
         "_draining",
         "_eof",
         "_exchange",
-        "_gate",
         "_head",
-        "_inbox",
-        "_out",
         "_rate",
-        "_sink",
         "_tunnel",
+        "_tunnels_end",
         "_watch",
         "backlog",
         "closing",
         "complaint",
-        "connection",
         "half_closed",
         "keeps_alive",
         "phase",
         "scheme",
         "trace",
-        "watched",
     )
 
     def __init__(self, connection: ServerConnection) -> None:
+        super().__init__(connection)
         config = connection.config
-        self.connection: ServerConnection = connection
         self.phase: H1Phase = H1Phase.FIRST_HEAD
         self.backlog: bool = False
         self.closing: bool = False
@@ -208,15 +208,12 @@ class H1Engine:
         self._deaf = False  # received bytes are dropped
         self._config = config
         self._head = HeadBuffer(config)
-        self._out: list[bytes | memoryview] = []
         self._exchange: H1Exchange | None = None
         self._body: RequestBody | None = None
         self._tunnel: H1Tunnel | None = None
-        self._sink: Sink | None = None  # of the tunnel
-        self._inbox: Inbox | None = None  # of the tunnel
-        self.watched: Watched | None = None
         self._drain_left = 0
         self._draining = False
+        self._tunnels_end = False  # they are told to, as soon as they are there
         self._eof = False
         self.trace: bool = _logger.isEnabledFor(logging.DEBUG)
         self._rate = BodyRate(connection, self._body_too_slow)
@@ -225,7 +222,7 @@ class H1Engine:
         self._watch: HalfClosed[H1Exchange] | None = None  # made at FIN
 
     def _enter(self, phase: H1Phase) -> None:
-        if __debug__ and phase not in _NEXT[self.phase]:  # a call less per phase
+        if CHECKED and phase not in _NEXT[self.phase]:  # a call less per phase
             check_transition(_NEXT, self.phase, phase)
         if self.trace:
             _logger.debug("%#x: phase %s -> %s", id(self), self.phase.name, phase.name)
@@ -235,7 +232,8 @@ class H1Engine:
             self.half_closed = phase is H1Phase.HALF_CLOSED
             self.closing = phase is H1Phase.CLOSING
             self.backlog = False
-            self._body = self._sink = self._inbox = self.watched = None
+            self._body = None
+            self._forget_tunnel()
             self._head.take_all()
             if self._tunnel is not None:
                 self._tunnel.over = True
@@ -394,6 +392,7 @@ class H1Engine:
         if self._head.is_tls:  # RFC 8446 §5.1: a TLS client would not read an answer
             self.complaint = "TLS on a port for plain HTTP/1.1"
         else:
+            hit(self.connection.counters.refused, fault.status)
             head_only = head_only or self._head.data.startswith(b"HEAD ")
             self._out.append(refusal(fault, head_only=head_only))
         self.close()
@@ -479,16 +478,11 @@ class H1Engine:
             self._watch.close()
             self._watch = None
 
-    # ------------------------------------------------------------------- sending
+    def describe(self) -> EngineView:
+        """Return the phase; see ``seams.Engine``."""
+        return EngineView(phase=self.phase.name)
 
-    def data_to_send(self) -> bytes | memoryview:
-        """Return what is queued for the peer and forget it."""
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
+    # ------------------------------------------------------------------- sending
 
     def wake_writers(self) -> None:
         """Wake the writers of the exchange: the transport takes output again."""
@@ -573,13 +567,15 @@ class H1Engine:
             self._rate.stop()
             self._gate.stop()
 
-    def shut_down(self) -> None:
+    def shut_down(self, *, tunnels: bool = True) -> None:
         """Begin to drain: finish the current exchange, begin no other.
 
         A client that has just connected, or is in the middle of a head, cannot know: it
-        is answered if its request comes soon, with ``Connection: close``.
+        is answered if its request comes soon, with ``Connection: close`` (RFC 9112
+        §9.6). ``tunnels``: see ``seams.Engine``.
         """
         self._draining = True
+        self._tunnels_end = self._tunnels_end or tunnels
         self.keeps_alive = False
         exchange = self._exchange
         if exchange is None:
@@ -588,7 +584,8 @@ class H1Engine:
             else:
                 self.close()  # RFC 9112 §9.5: idle ones may be closed at any time
         elif exchange.tunnel:
-            exchange.sink.shut_down()
+            if tunnels:
+                exchange.sink.shut_down()
         elif self.phase is not _BODY:
             self._close_if_last(exchange)
 
@@ -610,7 +607,7 @@ class H1Engine:
             self._gate.settle()
         if self._eof:
             sink.deliver_eof()
-        if self._draining:
+        if self._tunnels_end:
             sink.shut_down()
 
     def tunnel_ended(self) -> None:
@@ -621,25 +618,6 @@ class H1Engine:
         else:
             self._enter(H1Phase.HALF_CLOSED)
 
-    def peer_silent(self) -> bool:
-        """Ask the peer of a watched tunnel for a sign of life; tell whether."""
-        if self.watched is None:
-            return False
-        self.watched.ask()
-        return True
-
-    def peer_dead(self) -> None:
-        """Give up the peer of a watched tunnel; see ``seams.Engine``."""
-        if self.watched is not None:
-            self.watched.lose()
-
-    def consumed(self, size: int) -> None:
-        """Count ``size`` bytes that the application has taken of body or tunnel."""
-        gate = self._gate
-        gate.unread -= size
-        if gate.body_shut:
-            gate.settle()
-
     # ---------------------------------------------------------------------- time
 
     def _head_too_slow(self) -> None:
@@ -647,6 +625,7 @@ class H1Engine:
             self._clock.expect()  # not parsed yet: the server is late
             return
         if self._head.data and not self.backlog:  # RFC 9110 §15.5.9
+            hit(self.connection.counters.limits, "head_time")
             self._refuse(HttpError(408, "Request head took too long"))
         else:
             self.close()
@@ -654,6 +633,7 @@ class H1Engine:
 
     def _body_too_slow(self) -> None:
         if self._exchange is not None and self._body is not None:
+            hit(self.connection.counters.limits, "body_rate")
             fault = HttpError(408, "Request body took too long")
             self._fail_body(self._exchange, fault)
         self.connection.flush()

@@ -12,13 +12,14 @@ exchange that is cut off.
 
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
 from tako.core.seams import PIECE
-from tako.core.states import check_transition
+from tako.core.states import CHECKED, check_transition
+from tako.core.views import StreamView
 from tako.errors import LocalProtocolError
 from tako.h1.response_head import (
     CONTINUE,
@@ -33,8 +34,8 @@ from tako.h1.response_head import (
 )
 from tako.h1.tunnel import H1Tunnel
 from tako.http.headers import RawHeader
-from tako.http.request import EndCallback, Request
 from tako.http.request_head import RequestHead
+from tako.http.request_of import request_of
 from tako.http.response_fields import WITHOUT_BODY, ResponseFields, read_fields
 
 
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
     from tako.core.loop import Task
     from tako.core.seams import ServerConnection, Sink
     from tako.h1.engine import H1Engine
+    from tako.http.request import Request
+    from tako.http.request_facts import EndCallback
 
 
-_logger = logging.getLogger("tako.h1")
+_logger: Final = logging.getLogger("tako.h1")
 
 
-_NEXT: dict[ResponseState, frozenset[ResponseState]] = {
+_NEXT: Final[dict[ResponseState, frozenset[ResponseState]]] = {
     ResponseState.NO_HEAD: frozenset(
         {ResponseState.BODY, ResponseState.SWITCHED, ResponseState.CUT_OFF}
     ),
@@ -56,11 +59,15 @@ _NEXT: dict[ResponseState, frozenset[ResponseState]] = {
     ResponseState.ENDED: frozenset({ResponseState.CUT_OFF}),
     ResponseState.CUT_OFF: frozenset(),
 }
-_SENT = "the response head was sent already"
-_AT_ONCE = 1 << 20  # bytes: a third of a millisecond's work of the kernel's at most
-_OVER = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
+_SENT: Final = "the response head was sent already"
+_AT_ONCE: Final = (
+    1 << 20
+)  # bytes: a third of a millisecond's work of the kernel's at most
+_OVER: Final = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
 # Used for every request; CPython 3.13 looks up members of an enum slowly.
-_BODY, _ENDED, _CUT_OFF = ResponseState.BODY, ResponseState.ENDED, ResponseState.CUT_OFF
+_BODY: Final = ResponseState.BODY
+_ENDED: Final = ResponseState.ENDED
+_CUT_OFF: Final = ResponseState.CUT_OFF
 
 
 class H1Exchange:
@@ -73,6 +80,7 @@ class H1Exchange:
         "_left",
         "_out",
         "_probed",
+        "began",
         "body",
         "bytes_sent",
         "connection",
@@ -86,6 +94,7 @@ class H1Exchange:
         "request",
         "sink",
         "state",
+        "status",
         "task",
         "tunnel",
     )
@@ -123,19 +132,21 @@ class H1Exchange:
         scheme, config = engine.scheme, self.connection.config
         if head.scheme is not None and config.trust_scheme:
             scheme = head.scheme
+        self.began: float = 0.0
+        self.status: int = 499
         self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
-        self.request: Request = Request.from_head(
+        self.request: Request = request_of(
             head,
             self,
             self.body,
-            scheme=scheme,
-            conn_info=self.connection.conn_info,
-            max_body_size=config.max_body_size,
+            scheme,
+            self.connection.conn_info,
+            config.max_body_size,
         )
 
     def _enter(self, state: ResponseState) -> None:
-        if __debug__ and state not in _NEXT[self.state]:  # a call less per state
+        if CHECKED and state not in _NEXT[self.state]:  # a call less per state
             check_transition(_NEXT, self.state, state)
         if self._engine.trace:
             _logger.debug(
@@ -220,6 +231,7 @@ class H1Exchange:
 
     def _send_head(self, head: FinalHead, framing: Framing, length: int | None) -> None:
         """Queue a final head."""
+        self.status = head.status
         version, said = self.head.version, head.said
         self.persistent = persistent = self._stays_open(said, framing)
         self._out += (
@@ -287,6 +299,17 @@ class H1Exchange:
             if self._framing is Framing.CHUNKED:
                 self._out.append(b"0\r\n\r\n")
             self._end()
+
+    def send_file(self, file: int, offset: int, size: int) -> int:
+        """Send bytes of a file without a copy; see ``seams.Exchange``.
+
+        Not in chunks: of one that is begun the size is promised, and files shrink.
+        """
+        if self.state is not _BODY or self._framing is not Framing.LENGTH:
+            return 0
+        sent = self.connection.send_file(file, offset, min(size, self._left))
+        self._left -= sent
+        return sent
 
     def _check_data(self, data: bytes | memoryview, *, end: bool) -> None:
         if self.state is not _BODY:
@@ -399,6 +422,10 @@ class H1Exchange:
         """Make everything here a no-op: the peer or the connection is gone."""
         if not self.cut_off:
             self._enter(_CUT_OFF)
+
+    def describe(self) -> StreamView:
+        """Return how far the response is; see ``seams.Exchange``."""
+        return StreamView(stream=0, state=self.state.name)
 
     def ended(self) -> None:
         """Note that the handler has ended; see ``seams.Exchange``."""

@@ -3,10 +3,11 @@
 Theory of operation. ``HeadBuffer`` holds what was received and not interpreted yet: a
 head that is still arriving, requests behind the one being answered, or the first bytes
 of a WebSocket. ``take`` cuts one head off its front. A complete head is normally read
-in one pass, by an expression for the request line and a loop of ``tako.native`` for the
-fields. Where these stop before the end of the head, or it is still incomplete, lines
-are judged one by one in the order of the stream. So limits and faults show as early as
-they can, and with the same verdict however the bytes were split.
+in one pass, by ``tako.native``, which also tells whether it is a usual one: then the
+rules for others need not be asked. Where that stops before the end of the head, or it
+is still incomplete, lines are judged one by one in the order of the stream. So limits
+and faults show as early as they can, and with the same verdict however the bytes were
+split.
 
 What a head means depends on its bytes alone, so one that is the same as the one before
 (a client that polls, a probe) is not looked at again.
@@ -16,50 +17,54 @@ contains no complete head.
 """
 
 import re
+from typing import Final
 
 from tako.config import WireConfig
 from tako.errors import HttpError
-from tako.h1.request_head import check_head
+from tako.h1.request_head import check_head, usual_head
 from tako.http.grammar import MAX_METHOD, TCHAR
-from tako.http.request_head import HttpVersion, RequestHead
-from tako.native.loops import split_fields
+from tako.http.request_head import RequestHead
+from tako.native.loops import split_fields, split_head
 
 
-_REQUEST_LINE = re.compile(  # RFC 9112 §3
-    rb"(" + TCHAR + rb"++) ([\x21-\x7e]++) HTTP/(1\.[01])\r\n"
-)
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
-_METHOD = re.compile(TCHAR + rb"++")
-_TARGET = re.compile(rb"[\x21-\x7e]++")
-_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_OFFENCE = re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, always
-    rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\r)[^\n]|(?<!\r)\n"
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*+")
+_METHOD: Final = re.compile(TCHAR + rb"++")
+_TARGET: Final = re.compile(rb"[\x21-\x7e]++")
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_OFFENCE: Final = (
+    re.compile(  # RFC 9110 §5.5; RFC 9112 §2.2: lines end with CR LF, always
+        rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\r)[^\n]|(?<!\r)\n"
+    )
 )
 
 # RFC 9112 §5.1 has HTAB behind a value left out, too, but there are recipients that
 # leave only spaces out. To them this coding is unknown, and the body another request.
-_TAB_BEHIND_CODING = re.compile(rb"(?i)\ntransfer-encoding:[^\r]*\t *+\r")
+_TAB_BEHIND_CODING: Final = re.compile(rb"(?i)\ntransfer-encoding:[^\r]*\t *+\r")
 
-_MAX_REMEMBERED = 2048  # bytes of a head that is kept to compare the next one with
-_TLS_HANDSHAKE = b"\x16"  # RFC 8446 §5.1: the type of a ClientHello's record
+_MAX_REMEMBERED: Final = 2048  # bytes of a head that the next one is compared with
+_TLS_HANDSHAKE: Final = b"\x16"  # RFC 8446 §5.1: the type of a ClientHello's record
 
 
 class HeadBuffer:
     """Received bytes that wait, and the request heads among them."""
 
     __slots__ = (
-        "_config",
         "_fields",
         "_last",
         "_last_raw",
         "_line",
+        "_max_fields",
+        "_max_size",
+        "_max_target",
         "_scanned",
         "_skipped",
         "data",
     )
 
     def __init__(self, config: WireConfig) -> None:
-        self._config = config
+        self._max_fields: int = config.max_headers
+        self._max_size: int = config.max_header_bytes
+        self._max_target: int = config.max_target_bytes
         self._last_raw = b""
         self._last: RequestHead | None = None
         self.data: bytearray = bytearray()
@@ -128,19 +133,15 @@ class HeadBuffer:
         return head
 
     def _parse(self, raw: bytes, end: int) -> RequestHead:
-        config = self._config
-        line = None
-        if end + self._skipped <= config.max_header_bytes:
-            line = _REQUEST_LINE.match(raw)
-        if line is not None:
-            method, target, version = line.groups()
-            fields, stop = split_fields(raw, line.end(), config.max_headers)
-            if (
-                stop == end - 2  # RFC 9112 §2.1: an empty line ends the fields
-                and len(method) <= MAX_METHOD
-                and len(target) <= config.max_target_bytes
-            ):
-                head = check_head(method, target, _version(version), fields)
+        split = None
+        if end + self._skipped <= self._max_size:
+            split = split_head(raw, self._max_fields)
+        if split is not None:
+            method, target, version, fields, usual = split
+            if len(method) <= MAX_METHOD and len(target) <= self._max_target:
+                if usual is not None:
+                    return usual_head(method, target, fields, usual)
+                head = check_head(method.encode(), target.encode(), version, fields)
                 if head.length is None and _TAB_BEHIND_CODING.search(raw):
                     raise HttpError(400, "Malformed Transfer-Encoding")
                 return head
@@ -152,14 +153,14 @@ class HeadBuffer:
         """Look for a fault in the bytes before ``stop``, complete lines or not."""
         data = self.data
         # beyond the limit the answer is 431, whatever is there
-        stop = min(stop, self._config.max_header_bytes + 1)
+        stop = min(stop, self._max_size + 1)
         offence = _OFFENCE.search(data, self._scanned, stop)
         sound = stop if offence is None else offence.start()
         while (eol := data.find(b"\n", max(self._line, self._scanned), sound)) >= 0:
             self._judge_line(bytes(data[self._line : eol + 1]))
             self._line = eol + 1
         if not self._line:
-            most = self._config.max_target_bytes + 2 * MAX_METHOD
+            most = self._max_target + 2 * MAX_METHOD
             self._judge_target(bytes(data[: min(sound, most)]))
         self._judge_size(sound)
         if offence is not None:
@@ -173,13 +174,13 @@ class HeadBuffer:
             return
         self._judge_size(self._line + len(line))
         self._fields += 1
-        if self._fields > self._config.max_headers:
+        if self._fields > self._max_fields:
             raise HttpError(431, "Too many header fields")  # RFC 6585 §5
         if split_fields(line, 0, 1)[1] != len(line):
             raise HttpError(400, "Malformed header field")
 
     def _judge_size(self, size: int) -> None:
-        if size + self._skipped > self._config.max_header_bytes:
+        if size + self._skipped > self._max_size:
             raise HttpError(431, "Request head too large")  # RFC 6585 §5
 
     def _judge_target(self, line: bytes) -> None:
@@ -187,12 +188,8 @@ class HeadBuffer:
         method, _, rest = line.partition(b" ")
         if len(method) > MAX_METHOD + 2:  # there may be no space at all
             raise HttpError(400, "Malformed request line")
-        if len(rest.partition(b" ")[0].rstrip()) > self._config.max_target_bytes:
+        if len(rest.partition(b" ")[0].rstrip()) > self._max_target:
             raise HttpError(414, "Request target too long")  # RFC 9112 §3
-
-
-def _version(number: bytes) -> HttpVersion:
-    return "1.1" if number == b"1.1" else "1.0"
 
 
 def _check_request_line(line: bytes) -> None:

@@ -8,7 +8,7 @@ or grows too long.
 """
 
 import re
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tako.config import WireConfig
 from tako.core.turn import Turn, endless
@@ -17,22 +17,24 @@ from tako.http.grammar import FIELD_CHAR, TCHAR
 from tako.http.headers import NOT_IN_TRAILERS, RawHeader
 
 
-MAX_CHUNK_LINE = 256
-MAX_EXTENSIONS = 4 * 1024  # per body
-MAX_TRAILERS = 8 * 1024
+MAX_CHUNK_LINE: Final = 256
+MAX_EXTENSIONS: Final = 4 * 1024  # per body
+MAX_TRAILERS: Final = 8 * 1024
 
 # A chunk for each 32 bytes and 64 for each read are free, and ``max_tiny_chunks`` more:
 # a client that writes byte by byte, but slowly, is served.
-_TINY = 32  # bytes of data that a chunk head is worth
-_CHUNKS_PER_READ = 64
-_BATCH = 64  # chunks between looks at the turn
-_BATCH_COST = 24
+_TINY: Final = 32  # bytes of data that a chunk head is worth
+_CHUNKS_PER_READ: Final = 64
+_BATCH: Final = 64  # chunks between looks at the turn
+_BATCH_COST: Final = 24
 
-_EXTENSION = rb"(;" + FIELD_CHAR + rb"*+)?"  # RFC 9112 §7.1.1: read and ignored
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
+_EXTENSION: Final = rb"(;" + FIELD_CHAR + rb"*+)?"  # RFC 9112 §7.1.1: read and ignored
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
 # the CR LF that ends a chunk's data is matched with the size line that must follow it
-_NEXT_SIZE_LINE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
-_TRAILER = re.compile(rb"(" + TCHAR + rb"++):[\t ]*+(" + FIELD_CHAR + rb"*+)\r\n")
+_NEXT_SIZE_LINE: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})" + _EXTENSION + rb"\r\n")
+_TRAILER: Final = re.compile(
+    rb"(" + TCHAR + rb"++):[\t ]*+(" + FIELD_CHAR + rb"*+)\r\n"
+)
 
 
 class LengthBody:

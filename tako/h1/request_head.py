@@ -8,6 +8,7 @@ Every function raises ``HttpError`` with the status and the text of the answer.
 """
 
 import re
+from typing import Final, TypeAlias
 
 from tako.errors import HttpError
 from tako.http.grammar import (
@@ -18,11 +19,11 @@ from tako.http.grammar import (
     is_path,
     members,
 )
-from tako.http.headers import RawHeader, with_host
-from tako.http.request_head import FORWARDED, HttpVersion, RequestHead
+from tako.http.headers import RawHeader
+from tako.http.request_head import FORWARDED, HttpVersion, RequestHead, with_host
 
 
-_RELEVANT = FORWARDED | frozenset(
+_RELEVANT: Final = FORWARDED | frozenset(
     [
         b"connection",
         b"content-length",
@@ -32,10 +33,33 @@ _RELEVANT = FORWARDED | frozenset(
         b"upgrade",
     ]
 )
-_ABSOLUTE = re.compile(rb"(?i:(https?))://([^/?#]*)(.*)", re.DOTALL)
+_ABSOLUTE: Final = re.compile(rb"(?i:(https?))://([^/?#]*)(.*)", re.DOTALL)
 
-_Fields = dict[bytes, list[bytes]]
-_NONE: list[bytes] = []
+_Fields: TypeAlias = dict[bytes, list[bytes]]
+_NONE: Final[list[bytes]] = []
+
+
+def usual_head(
+    method: str, target: str, fields: list[RawHeader], usual: tuple[str, int, bool]
+) -> RequestHead:
+    """Return what a head means that is usual, see ``native.pure.split_head``.
+
+    That is what ``check_head`` would return.
+    """
+    host, length, forwarded = usual
+    return RequestHead(  # as below
+        method,
+        target,
+        "1.1",
+        fields,
+        host,
+        None,
+        length,
+        False,
+        False,
+        forwarded,
+        True,
+    )
 
 
 def check_head(
@@ -49,7 +73,10 @@ def check_head(
     relevant: _Fields = {}
     for name, value in fields:
         if name in _RELEVANT:
-            relevant.setdefault(name, []).append(value)
+            if name in relevant:
+                relevant[name].append(value)
+            else:
+                relevant[name] = [value]
     host = _host(relevant.get(b"host", _NONE), version)
     path, authority, scheme = _target(method, target)
     if authority is None:

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tako.errors import HttpError, LocalProtocolError
 from tako.http.date import http_date
@@ -17,12 +17,12 @@ from tako.http.response_fields import (
 )
 
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
 
-CONTINUE = _STATUS_LINES[100] + b"\r\n"
+CONTINUE: Final = _STATUS_LINES[100] + b"\r\n"
 
 
 class Framing(enum.Enum):

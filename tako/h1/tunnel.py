@@ -9,8 +9,10 @@ be sent any more. Tunnel and exchange refer to each other through the sink alone
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import ServerConnection, Sink, Watched
+from tako.core.seams import Sink
+from tako.core.shared_frame import SharedFrame
 from tako.errors import Disconnected, LocalProtocolError
+from tako.h1.endpoint import H1Pipe
 from tako.native.loops import Inbox, encode_frame
 
 
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
     from tako.h1.exchange import H1Exchange
 
 
-class H1Tunnel:
+class H1Tunnel(H1Pipe["H1Engine"]):
     """A byte pipe to the peer; implements ``seams.Tunnel``."""
 
-    __slots__ = ("_engine", "_exchange", "_out", "connection", "over")
+    __slots__ = ("_exchange",)
 
     def __init__(
         self,
@@ -37,26 +39,8 @@ class H1Tunnel:
             exchange: the request; the tunnel of one that is cut off is over.
             out: where output is queued.
         """
-        self._engine = engine
+        super().__init__(engine, out, over=exchange.cut_off)
         self._exchange = exchange
-        self._out = out
-        self.connection: ServerConnection = engine.connection
-        self.over: bool = exchange.cut_off
-
-    @property
-    def writable(self) -> bool:
-        """Whether more output is welcome."""
-        return self.connection.writable
-
-    @property
-    def listening(self) -> bool:
-        """Whether the peer can send: we read."""
-        return self.connection.reading
-
-    def watch(self, watched: Watched) -> None:
-        """Have ``watched`` told when the peer is silent; see ``seams.Tunnel``."""
-        if not self.over:
-            self._engine.watched = watched
 
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
@@ -78,6 +62,20 @@ class H1Tunnel:
             connection.flush(soon=soon)
         return connection.writable
 
+    def send_shared(self, frame: SharedFrame, soon: bool) -> bool:
+        """Queue a frame and flush it, if there is room; see ``seams.Tunnel``."""
+        if self.over:
+            return False
+        connection = self.connection
+        if not (soon or self._out) and connection.write(frame.data):
+            return True
+        if not connection.writable:
+            return False
+        self._out.append(frame.data)
+        if not connection.flush_due:
+            connection.flush(soon=True)
+        return True
+
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Queue bytes; ``end``: then FIN. See ``seams.Tunnel``."""
         if self.over:
@@ -93,18 +91,9 @@ class H1Tunnel:
             msg = "data after the end of the tunnel"
             raise LocalProtocolError(msg)
 
-    def consumed(self, size: int) -> None:
-        """Give credit for ``size`` bytes; see ``seams.Tunnel``."""
-        if not self.over:
-            self._engine.consumed(size)
-
     def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Cut the connection off; see ``seams.Tunnel``."""
         self._exchange.reset(code)
-
-    def flush(self, *, soon: bool = False) -> None:
-        """Write what is queued; see ``seams.Tunnel``."""
-        self.connection.flush(soon=soon)
 
     def cancel_at(self, when: float) -> None:
         """Cancel the handler at ``when``; see ``seams.Tunnel``."""

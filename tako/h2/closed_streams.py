@@ -7,9 +7,10 @@ older ones count as never opened.
 """
 
 from collections import deque
+from typing import Final
 
 
-_REMEMBERED = 1024  # streams that were reset, and as many that ended
+_REMEMBERED: Final = 1024  # streams that were reset, and as many that ended
 
 
 class ClosedStreams:

@@ -16,16 +16,18 @@ Invariants: ``exchanges`` holds exactly the streams that are open or half-closed
 ``_running`` <= ``h2_max_concurrent_streams``; after ``closing`` nothing is queued.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Final
 
+from tako.core.counters import hit
 from tako.core.error_code import ErrorCode
 from tako.core.half_closed import HalfClosed
 from tako.core.seams import Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
+from tako.h2.endpoint import H2Endpoint
 from tako.h2.exchange import H2Exchange
 from tako.h2.fields import Field
-from tako.h2.flow_control import Output
-from tako.h2.frames import DEFAULT_WINDOW, MAX_STREAM_ID, Setting
+from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.lifecycle import H2Phase, Lifecycle
 from tako.h2.preface import ClientPreface
 from tako.h2.reader import FrameReader
@@ -35,45 +37,40 @@ from tako.h2.settings import our_settings
 from tako.h2.slow_streams import LateBodies, Watch
 from tako.h2.stream import Cause, H2Stream
 from tako.http.conn_info import scheme_of
-from tako.http.request import Request
 from tako.http.request_head import RequestHead
+from tako.http.request_of import request_of
 from tako.native.loops import Inbox
 
 
-_RESET_REFILL = 30  # seconds in which the bucket of resets fills up
+_RESET_REFILL: Final = 30  # seconds in which the bucket of resets fills up
 
-_COMPLETE = Cause.COMPLETE  # cheaper than by its class
-_SENDS_RESET = frozenset({Cause.RESET_BY_US, Cause.MALFORMED, Cause.FAULT, Cause.SLOW})
-_COUNTED = frozenset({Cause.RESET_BY_PEER, Cause.MALFORMED, Cause.FAULT})
-_CANCELS = frozenset({Cause.RESET_BY_PEER, Cause.FAULT, Cause.SLOW, Cause.LOST})
+_COMPLETE: Final = Cause.COMPLETE  # cheaper than by its class
+_SENDS_RESET: Final = frozenset(
+    {Cause.RESET_BY_US, Cause.MALFORMED, Cause.FAULT, Cause.SLOW}
+)
+_COUNTED: Final = frozenset({Cause.RESET_BY_PEER, Cause.MALFORMED, Cause.FAULT})
+_CANCELS: Final = frozenset({Cause.RESET_BY_PEER, Cause.FAULT, Cause.SLOW, Cause.LOST})
 
 
-class H2Engine:
+class H2Engine(H2Endpoint[H2Exchange]):
     """HTTP/2 for one connection; implements ``seams.Engine``."""
 
     __slots__ = (
         "_checked",
-        "_connection",
+        "_counters",
         "_eof",
         "_half_closed_watch",
         "_head",
         "_late_bodies",
         "_lifecycle",
-        "_output",
         "_preface",
-        "_reader",
         "_requests",
         "_resets",
         "_running",
         "_scheme",
         "_shutting_down",
+        "_tunnels_end",
         "_watch",
-        "backlog",
-        "closing",
-        "exchanges",
-        "half_closed",
-        "receive_window",
-        "streams_seen",
     )
 
     def __init__(self, connection: ServerConnection, *, lane: bool = True) -> None:
@@ -83,26 +80,18 @@ class H2Engine:
             connection: the connection.
             lane: whether DATA of tunnels bypasses the engine; only speed depends on it.
         """
-        self._connection = connection
-        self.backlog: bool = False
-        self.closing: bool = False
-        self.half_closed: bool = False
-        self.exchanges: dict[int, H2Exchange] = {}
-        self.streams_seen: int = 0
-        # RFC 9113 §6.9.3: until the client has acknowledged our settings
-        wanted = connection.config.h2_initial_window_size
-        self.receive_window: int = max(wanted, DEFAULT_WINDOW)
-        """What the client may send on a new stream, in bytes."""
+        super().__init__(connection)
+        self._counters = connection.counters
         self._running = 0
         trusted = connection.config.trust_scheme
         self._scheme = None if trusted else scheme_of(connection.conn_info)
         self._eof = False
         self._shutting_down = False
+        self._tunnels_end = False  # they are told to, as soon as they are there
         self._requests: list[H2Exchange] = []
         self._checked: list[Field] | None = None
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
-        self._output = Output(connection)
         self._output.frames.append(our_settings(connection.config))
         self._preface = ClientPreface(connection.conn_info)
         self._reader = FrameReader(self, connection, self._output, lane=lane)
@@ -119,7 +108,7 @@ class H2Engine:
         self._lifecycle.heard()
         if not self._preface.complete:
             data = self._behind_preface(data)
-        self.backlog = self._reader.receive_data(data)
+        self.read(data)
         if self._eof and not self.backlog:
             self._all_received()
         if not self._requests:
@@ -182,17 +171,6 @@ class H2Engine:
             self._half_closed_watch.close()
             self._half_closed_watch = None
 
-    def data_to_send(self) -> bytes:
-        """Return what is queued; see ``seams.Engine``."""
-        return self._output.take()
-
-    def wake_writers(self) -> None:
-        """Send what waited for the transport, and let the exchanges' writers go on."""
-        self._output.pump()
-        for exchange in list(self.exchanges.values()):
-            if exchange.writable:
-                exchange.sink.wake_writer()
-
     def peer_silent(self) -> bool:
         """Ask the peer once for all of its watched tunnels; tell whether.
 
@@ -211,15 +189,21 @@ class H2Engine:
                 exchange.watched.lose()
         self._lifecycle.give_up(ErrorCode.NO_ERROR)
 
-    def shut_down(self) -> None:
-        """Begin to drain; see ``seams.Engine``."""
-        if self._shutting_down:
-            return
-        self._shutting_down = True
-        self._late_bodies.end()
-        # WebSockets say goodbye before GOAWAY: some clients drop them when they see it
-        self.say_goodbye()
-        self._lifecycle.begin_drain()
+    def shut_down(self, *, tunnels: bool = True) -> None:
+        """Begin to drain; see ``seams.Engine``.
+
+        Streams that the client opened before it knew of the GOAWAY go on, tunnels among
+        them (RFC 9113 §6.8).
+        """
+        begins, self._shutting_down = not self._shutting_down, True
+        if begins:
+            self._late_bodies.end()
+        if tunnels and not self._tunnels_end:
+            # before GOAWAY: some clients drop their WebSockets when they see it
+            self._tunnels_end = True
+            self.say_goodbye()
+        if begins:
+            self._lifecycle.begin_drain()
 
     # What the reader says ---------------------------------------------------------
 
@@ -229,8 +213,9 @@ class H2Engine:
         """Take the head of a request; ``ended``: that is all of it."""
         config = self._connection.config
         most = config.h2_max_concurrent_streams
-        self.streams_seen += 1
-        if self.streams_seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
+        seen = self.count_stream()
+        self._counters.http2.streams += 1
+        if seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
             self._lifecycle.begin_drain()
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
             # RFC 9113 §5.1.2, §6.8, §8.7: the client may try again elsewhere or later
@@ -290,31 +275,7 @@ class H2Engine:
     def settings_acknowledged(self) -> None:
         """Our settings are in force, on open streams as well (RFC 9113 §6.9.2)."""
         self._lifecycle.settings_acknowledged()
-        size = self._connection.config.h2_initial_window_size
-        change, self.receive_window = size - self.receive_window, size
-        for exchange in self.exchanges.values():
-            exchange.window += change
-
-    def settings_changed(self, settings: dict[Setting, int]) -> None:
-        """The client's settings are in force, on open streams as well.
-
-        Those that are not named stay. No stream's window becomes too large.
-        """
-        output = self._output
-        if (size := settings.get(Setting.MAX_FRAME_SIZE)) is not None:
-            output.limit_frames(size)
-        if (size := settings.get(Setting.INITIAL_WINDOW_SIZE)) is not None:
-            change, output.stream_window = size - output.stream_window, size
-            for exchange in self.exchanges.values():
-                exchange.send_window += change
-            self._send(self.exchanges.values())
-
-    def window_opened(self, exchange: H2Exchange | None) -> None:
-        """Let those send that waited for a window: of a stream, or the connection's."""
-        if exchange is not None:
-            self._send((exchange,))
-        else:  # which may be often: those that wait for it alone are in the queue
-            self._output.pump()
+        super().settings_acknowledged()
 
     def receive_goaway(self, last_stream: int, code: int, debug: bytes) -> None:
         """Take the client's GOAWAY: it will open no more streams (RFC 9113 §6.8).
@@ -337,8 +298,7 @@ class H2Engine:
 
     def fail(self, code: int) -> None:
         """End the connection with an error (RFC 9113 §5.4.1)."""
-        self._reader.stop()
-        self.backlog = False
+        self.stop_reading()
         self._lifecycle.fail(code)
         self._cut_incomplete()
 
@@ -346,8 +306,8 @@ class H2Engine:
 
     def tunnel_opened(self, exchange: H2Stream, inbox: Inbox | None) -> None:
         """Put an accepted tunnel on the express lane."""
-        self._reader.open_lane(exchange, inbox)
-        if self._shutting_down:
+        super().tunnel_opened(exchange, inbox)
+        if self._tunnels_end:
             exchange.sink.shut_down()
 
     def end_stream(self, stream: H2Stream, cause: Cause, code: int = 0) -> None:
@@ -379,6 +339,9 @@ class H2Engine:
             self._lifecycle.stream_closed()
             return
         exchange.cut_off()
+        orderly = cause is Cause.RESET_BY_US and not code
+        name = "no_error" if orderly else cause.name.lower()
+        hit(self._counters.stream_resets, name)
         by_peer = cause is Cause.RESET_BY_PEER
         self._reader.stream_reset(stream_id, by_peer=by_peer)
         self._lifecycle.stream_closed()
@@ -404,6 +367,11 @@ class H2Engine:
         """Watch that the output of an exchange, which waits, is taken in time."""
         self._watch.start()
 
+    @property
+    def phase_name(self) -> str:
+        """How far the connection is from its end, in a word."""
+        return self._lifecycle.phase.name
+
     # What the lifecycle asks ------------------------------------------------------
 
     @property
@@ -413,9 +381,7 @@ class H2Engine:
 
     def close(self) -> None:
         """Let the connection close once all is written."""
-        self._reader.stop()
-        self.backlog = False
-        self.closing = True
+        self.stop()
 
     def say_goodbye(self) -> None:
         """Let every tunnel say goodbye to the client."""
@@ -440,6 +406,7 @@ class H2Engine:
 
     def _refuse(self, stream_id: int, refusal: Refusal, *, ended: bool) -> None:
         """Answer without a handler; counted, since the client may know our limits."""
+        hit(self._counters.refused, refusal.status)
         self._count_reset()
         if self._lifecycle.phase is H2Phase.LINGERING:
             self._reject(stream_id, ErrorCode.REFUSED_STREAM)
@@ -462,13 +429,13 @@ class H2Engine:
         if not ended and head.expects_continue:
             exchange.expect_continue()
         exchange.expected = head.length
-        exchange.request = Request.from_head(
+        exchange.request = request_of(
             head,
             exchange,
             exchange.body,
-            scheme=self._scheme or head.scheme or "http",
-            conn_info=self._connection.conn_info,
-            max_body_size=self._connection.config.max_body_size,
+            self._scheme or head.scheme or "http",
+            self._connection.conn_info,
+            self._connection.config.max_body_size,
         )
         self._running += 1
         self._requests.append(exchange)
@@ -484,6 +451,8 @@ class H2Engine:
 
     def _reject(self, stream_id: int, code: int) -> None:
         """Reset a stream that never became an exchange."""
+        refused = code == ErrorCode.REFUSED_STREAM
+        hit(self._counters.stream_resets, "refused" if refused else "rejected")
         self._output.reset(stream_id, code)
         self._reader.stream_reset(stream_id, by_peer=False)
 
@@ -512,6 +481,7 @@ class H2Engine:
     def _count_reset(self) -> None:
         if self._resets.spend(1, self._connection.time()):
             return
+        hit(self._counters.limits, "stream_resets")
         if self._lifecycle.phase >= H2Phase.CALMING:
             self.fail(ErrorCode.ENHANCE_YOUR_CALM)
             self.cut_all()
@@ -520,10 +490,5 @@ class H2Engine:
             self._lifecycle.calm_down()
 
     def _too_slow(self, exchange: H2Exchange) -> None:
+        hit(self._counters.limits, "stream_rate")
         self.end_stream(exchange, Cause.SLOW, ErrorCode.CANCEL)
-
-    def _send(self, candidates: Iterable[H2Exchange]) -> None:
-        for exchange in candidates:
-            if exchange.outbox.size:
-                self._output.enqueue(exchange)
-        self._output.pump()

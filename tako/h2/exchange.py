@@ -14,13 +14,13 @@ Invariant: once ``over``, or while the end waits for its window, the response is
 
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
 from tako.core.seams import PIECE, Connection
-from tako.core.states import check_transition
+from tako.core.states import CHECKED, check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
 from tako.h2.hpack import encode_field
@@ -28,18 +28,19 @@ from tako.h2.response_head import encoded_head, interim_head, text_head, tunnel_
 from tako.h2.stream import Cause, H2Stream, StreamState
 from tako.http.headers import RawHeader
 from tako.http.pieces import keep
-from tako.http.request import EndCallback, Request
+from tako.http.request import Request
 from tako.http.response_fields import NO_CONTENT, WITHOUT_BODY, read_fields
 
 
 if TYPE_CHECKING:
     from tako.core.loop import Task
     from tako.h2.engine import H2Engine
+    from tako.http.request_facts import EndCallback
 
 
-_logger = logging.getLogger("tako.h2")
+_logger: Final = logging.getLogger("tako.h2")
 
-_NEXT: dict[ResponseState, frozenset[ResponseState]] = {
+_NEXT: Final[dict[ResponseState, frozenset[ResponseState]]] = {
     ResponseState.NO_HEAD: frozenset(
         {
             ResponseState.BODY,
@@ -55,11 +56,13 @@ _NEXT: dict[ResponseState, frozenset[ResponseState]] = {
 }
 
 # Cheaper than by their class
-_NO_HEAD, _BODY = ResponseState.NO_HEAD, ResponseState.BODY
-_SWITCHED, _ENDED = ResponseState.SWITCHED, ResponseState.ENDED
-_CUT_OFF = ResponseState.CUT_OFF
-_HALF_CLOSED_REMOTE = StreamState.HALF_CLOSED_REMOTE
-_ERROR_DELAY = 0.05  # seconds, see ``seams.Exchange.error_delay``
+_NO_HEAD: Final = ResponseState.NO_HEAD
+_BODY: Final = ResponseState.BODY
+_SWITCHED: Final = ResponseState.SWITCHED
+_ENDED: Final = ResponseState.ENDED
+_CUT_OFF: Final = ResponseState.CUT_OFF
+_HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
+_ERROR_DELAY: Final = 0.05  # seconds, see ``seams.Exchange.error_delay``
 
 
 class H2Exchange(H2Stream):
@@ -69,6 +72,7 @@ class H2Exchange(H2Stream):
         "_awaits_continue",
         "_body_left",
         "_head_only",
+        "began",
         "body",
         "bytes_sent",
         "connect",
@@ -78,6 +82,7 @@ class H2Exchange(H2Stream):
         "received",
         "request",
         "response",
+        "status",
         "task",
     )
 
@@ -117,12 +122,14 @@ class H2Exchange(H2Stream):
         self.expected: int | None = None  # content-length of the request
         self.received: int = 0
         self._body_left: int | None = None  # of the response, by its content-length
+        self.began: float = 0.0
+        self.status: int = 499
         self.bytes_sent: int = 0
         self.end_callbacks: tuple[EndCallback, ...] = ()
 
     def _enter_response(self, state: ResponseState) -> None:
         """Change the state of the response, and the flags that derive from it."""
-        if __debug__ and state not in _NEXT[self.response]:  # a call less per state
+        if CHECKED and state not in _NEXT[self.response]:  # a call less per state
             check_transition(_NEXT, self.response, state)
         self.response = state
         if state is not _CUT_OFF:
@@ -188,6 +195,7 @@ class H2Exchange(H2Stream):
             raise LocalProtocolError(msg)
         else:
             self._body_left = length
+        self.status = status
         self._enter_response(_ENDED if end else _BODY)
         self._output.send_headers(self.stream_id, block, end=end)
         if end:
@@ -216,6 +224,7 @@ class H2Exchange(H2Stream):
         elif length != len(body):
             msg = f"content-length is {length}, but the body has {len(body)} bytes"
             raise LocalProtocolError(msg)
+        self.status = status
         self._enter_response(_ENDED)
         output = self._output
         if not body:
@@ -229,6 +238,7 @@ class H2Exchange(H2Stream):
 
     def answer(self, status: int, body: bytes = b"") -> None:
         """Send a whole response of the engine's own; drop what a handler sends."""
+        self.status = status
         self._enter_response(_BODY)
         self._enter_response(_CUT_OFF)
         end = self._head_only or not body
@@ -258,6 +268,10 @@ class H2Exchange(H2Stream):
         if end:
             self._enter_response(_ENDED)
         self._queue(data, end=end)
+
+    def send_file(self, file: int, offset: int, size: int) -> int:
+        """Return 0: frames are copies of what they carry; see ``seams.Exchange``."""
+        return 0
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers and end the response; see ``seams.Exchange``."""

@@ -6,7 +6,6 @@ together is for ``request_head.py``.
 """
 
 import enum
-import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -15,7 +14,7 @@ from tako.http.headers import RawHeader
 from tako.http.request_head import FORWARDED
 
 
-_SIZE = 32  # RFC 7541 §4.1: bytes that a field counts beside its name and its value
+_SIZE: Final = 32  # RFC 7541 §4.1: bytes that a field counts beside its text
 
 
 class FieldKind(enum.IntEnum):
@@ -45,19 +44,12 @@ CONNECTION_SPECIFIC: Final = frozenset(  # RFC 9113 §8.2.2
         b"upgrade",
     }
 )
-_CRUMB = re.compile(grammar.FIELD_CHAR + rb"*")
-
 _PLAIN: Final = FieldKind.PLAIN  # cheaper than by its class
 _MALFORMED: Final = FieldKind.MALFORMED
 
 
 def _is_te(value: bytes) -> bool:
     return value.lower() == b"trailers"  # RFC 9113 §8.2.2
-
-
-def _is_crumb(value: bytes) -> bool:
-    """Tell whether ``value`` may be part of a cookie: white space only within it."""
-    return _CRUMB.fullmatch(value) is not None
 
 
 def _is_length(value: bytes) -> bool:
@@ -72,7 +64,7 @@ _RULES: Final[dict[bytes, _Rule]] = {
     b":authority": (FieldKind.PSEUDO, grammar.is_authority),
     b":path": (FieldKind.PSEUDO, None),
     b":protocol": (FieldKind.PSEUDO, None),
-    b"cookie": (FieldKind.CRUMB, _is_crumb),
+    b"cookie": (FieldKind.CRUMB, grammar.is_field_content),
     b"te": (_PLAIN, _is_te),
     b"host": (FieldKind.RULED, grammar.is_field_value),
     b"content-length": (FieldKind.RULED, _is_length),

@@ -18,19 +18,20 @@ size; no window grows above 2^31-1.
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tako.config import WireConfig
 from tako.core.seams import Connection
 from tako.h2.frames import (
     CONTINUATION,
     DATA,
+    DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     HEAD,
     HEADERS,
-    MAX_FRAME_SIZE,
+    LARGE_FRAME_SIZE,
     MAX_WINDOW,
     frame,
     rst_stream,
@@ -44,11 +45,10 @@ if TYPE_CHECKING:
     from tako.h2.stream import H2Stream
 
 
-_logger = logging.getLogger("tako.h2")
+_logger: Final = logging.getLogger("tako.h2")
 
 
-_CONNECTION_WINDOW = 1 << 20
-_LARGEST_FRAME = 65_536  # of ours, even if the peer takes more: others want their turn
+_CONNECTION_WINDOW: Final = 1 << 20
 
 
 class ReceiveWindow:
@@ -147,7 +147,7 @@ class Output:
         self.mark: int = connection.config.h2_max_send_buf_size
         self.frames: list[Piece] = []
         """What is to be sent, in order."""
-        self.frame_size: int = MAX_FRAME_SIZE
+        self.frame_size: int = DEFAULT_FRAME_SIZE
         """The largest payload that is sent in one frame."""
         self.send_window: int = DEFAULT_WINDOW
         """Bytes that the peer has room for on the connection."""
@@ -189,7 +189,7 @@ class Output:
 
     def limit_frames(self, size: int) -> None:
         """Send no payload larger than ``size`` bytes, which the peer may change."""
-        self.frame_size = min(size, _LARGEST_FRAME)
+        self.frame_size = min(size, LARGE_FRAME_SIZE)
 
     def send_headers(self, stream_id: int, block: bytes, *, end: bool = False) -> None:
         """Send HEADERS, and CONTINUATION if need be: a response head or trailers."""

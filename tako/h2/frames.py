@@ -5,36 +5,42 @@
 
 import enum
 import struct
+from typing import Final
 
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of a client (RFC 9113 §3.4)
-MAX_FRAME_SIZE = 16_384  # what we allow the peer: the protocol's minimum and default
-MAX_STREAM_ID = 2**31 - 1
-MAX_WINDOW = 2**31 - 1  # RFC 9113 §6.9.1
-DEFAULT_WINDOW = 65_535  # RFC 9113 §6.9.2
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of a client (RFC 9113 §3.4)
+DEFAULT_FRAME_SIZE: Final = 16_384  # RFC 9113 §6.5.2; what a server of ours allows
+LARGE_FRAME_SIZE: Final = 65_536 + 14
+"""What a client of ours allows, and the most that we send at once, as others wait.
 
-DATA = 0x0
-HEADERS = 0x1
-PRIORITY = 0x2
-RST_STREAM = 0x3
-SETTINGS = 0x4
-PUSH_PROMISE = 0x5
-PING = 0x6
-GOAWAY = 0x7
-WINDOW_UPDATE = 0x8
-CONTINUATION = 0x9
+64 KiB of a message with the head of its WebSocket frame (RFC 6455 §5.2).
+"""
+MAX_STREAM_ID: Final = 2**31 - 1
+MAX_WINDOW: Final = 2**31 - 1  # RFC 9113 §6.9.1
+DEFAULT_WINDOW: Final = 65_535  # RFC 9113 §6.9.2
 
-ACK = 0x1
-END_STREAM = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-HAS_PRIORITY = 0x20
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
 
-HEAD = struct.Struct(">HBBBI")
+ACK: Final = 0x1
+END_STREAM: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+HAS_PRIORITY: Final = 0x20
+
+HEAD: Final = struct.Struct(">HBBBI")
 """A frame header: length in 16 + 8 bits, type, flags, stream id."""
 
-_ONE = struct.Struct(">HBBBII")
-_TWO = struct.Struct(">HBBBIII")
+_ONE: Final = struct.Struct(">HBBBII")
+_TWO: Final = struct.Struct(">HBBBIII")
 
 
 class Setting(enum.IntEnum):

@@ -17,6 +17,7 @@ the peer may change its limit as it likes: ``NO_TABLE``.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from hpack.table import HeaderTable
 
@@ -26,28 +27,28 @@ from tako.http.response_fields import SECRET
 from tako.native.loops import FieldTable
 
 
-_INDEXED = 0x80  # RFC 7541 §6.1
-_NOT_INDEXED = 0x00  # RFC 7541 §6.2.2
-_NEVER_INDEXED = 0x10  # RFC 7541 §6.2.3
-_SIZE_UPDATE = 0x20  # RFC 7541 §6.3
-NO_TABLE = bytes([_SIZE_UPDATE])
+_INDEXED: Final = 0x80  # RFC 7541 §6.1
+_NOT_INDEXED: Final = 0x00  # RFC 7541 §6.2.2
+_NEVER_INDEXED: Final = 0x10  # RFC 7541 §6.2.3
+_SIZE_UPDATE: Final = 0x20  # RFC 7541 §6.3
+NO_TABLE: Final = bytes([_SIZE_UPDATE])
 """What comes before our first block: the table's size is 0."""
 
 
-_LARGEST_KEPT = 64  # bytes of a field whose encoding is kept
-_MOST_KEPT = 512
+_LARGEST_KEPT: Final = 64  # bytes of a field whose encoding is kept
+_MOST_KEPT: Final = 512
 
-_LARGEST_BLOCK = 4096  # bytes of a received block that is kept, for each connection
+_LARGEST_BLOCK: Final = 4096  # bytes of a received block that a connection keeps
 
-_STATIC_TABLE = tuple(HeaderTable.STATIC_TABLE)  # RFC 7541 appendix A
-_READ_STATIC = [read_field(*field) for field in ((b"", b""), *_STATIC_TABLE)]
-_STATIC = list(enumerate(_STATIC_TABLE, 1))
-_STATIC_FIELDS = {
+_STATIC_TABLE: Final = tuple(HeaderTable.STATIC_TABLE)  # RFC 7541 appendix A
+_READ_STATIC: Final = [read_field(*field) for field in ((b"", b""), *_STATIC_TABLE)]
+_STATIC: Final = list(enumerate(_STATIC_TABLE, 1))
+_STATIC_FIELDS: Final = {
     (name, value): bytes([_INDEXED | index]) for index, (name, value) in _STATIC
 }
-_STATIC_NAMES = {name: index for index, (name, _) in reversed(_STATIC)}
+_STATIC_NAMES: Final = {name: index for index, (name, _) in reversed(_STATIC)}
 
-_kept: dict[RawHeader, bytes] = dict(_STATIC_FIELDS)
+_kept: Final[dict[RawHeader, bytes]] = dict(_STATIC_FIELDS)
 
 
 class FieldDecoder:
@@ -64,6 +65,11 @@ class FieldDecoder:
         self.table: FieldTable = FieldTable(_READ_STATIC, read_field)
         self._last_block: bytes | None = None
         self._last_fields: list[Field] = []
+
+    @property
+    def fields(self) -> tuple[RawHeader, ...]:
+        """The dynamic table (RFC 7541 §2.3.2), the youngest first."""
+        return tuple(field[0] for field in self.table.fields[len(_READ_STATIC) :])
 
     def decode_block(self, block: bytes) -> list[Field]:
         """Return the fields of a block; the same list if it is the same block again.

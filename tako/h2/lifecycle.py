@@ -14,12 +14,13 @@ before it; once *lost* the engine is not called.
 
 import enum
 import logging
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from tako.config import WireConfig
+from tako.core.counters import hit
 from tako.core.error_code import ErrorCode
 from tako.core.seams import ServerConnection
-from tako.core.states import check_transition
+from tako.core.states import CHECKED, check_transition
 from tako.h2 import frames
 from tako.h2.flow_control import Output
 from tako.h2.frames import MAX_STREAM_ID
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
     from tako.h2.engine import H2Engine
 
 
-_logger = logging.getLogger("tako.h2")
+_logger: Final = logging.getLogger("tako.h2")
 
-_IDLE_TIMEOUT = 75.0  # where the configuration sets none
-_DRAIN_TIMEOUT = 1.0  # for the round trip between the two GOAWAYs
-_LINGER = 1.0  # for answers after a connection error
-_LINGER_CALM = 5.0  # the same where the peer was only too busy
-_PING_TIMEOUT = 20.0  # for the answer to a keep-alive PING
+_IDLE_TIMEOUT: Final = 75.0  # where the configuration sets none
+_DRAIN_TIMEOUT: Final = 1.0  # for the round trip between the two GOAWAYs
+_LINGER: Final = 1.0  # for answers after a connection error
+_LINGER_CALM: Final = 5.0  # the same where the peer was only too busy
+_PING_TIMEOUT: Final = 20.0  # for the answer to a keep-alive PING
 
-_DRAIN_PING = b"drained?"
-_ALIVE_PING = b"alive?\0\0"
+_DRAIN_PING: Final = b"drained?"
+_ALIVE_PING: Final = b"alive?\0\0"
 
 
 class H2Phase(enum.IntEnum):
@@ -60,7 +61,7 @@ class H2Phase(enum.IntEnum):
     """The transport is gone."""
 
 
-_NEXT: dict[H2Phase, frozenset[H2Phase]] = {
+_NEXT: Final[dict[H2Phase, frozenset[H2Phase]]] = {
     H2Phase.SERVING: frozenset(
         {
             H2Phase.DRAINING,
@@ -137,7 +138,7 @@ class Lifecycle:
 
     def _enter(self, phase: H2Phase) -> None:
         """Change the phase, and the flag that derives from it."""
-        if __debug__:
+        if CHECKED:
             check_transition(_NEXT, self.phase, phase)
         self.phase = phase
         self.refusing = phase >= H2Phase.REFUSING
@@ -215,6 +216,7 @@ class Lifecycle:
     def calm_down(self) -> None:
         """Accept nothing new, and give what is open some seconds."""
         self._enter(H2Phase.CALMING)
+        self._count_fault(ErrorCode.ENHANCE_YOUR_CALM)
         self._goaway(ErrorCode.ENHANCE_YOUR_CALM)
         timeout = self._connection.config.h2_reset_drain_timeout
         self._end_deadline.set(self._connection.time() + timeout)
@@ -226,6 +228,7 @@ class Lifecycle:
         if self.phase >= H2Phase.LINGERING:
             return
         self._enter(H2Phase.LINGERING)
+        self._count_fault(code)
         self.stop_timers()
         self._goaway(code)
         calm = code == ErrorCode.ENHANCE_YOUR_CALM
@@ -261,6 +264,10 @@ class Lifecycle:
 
     # Inside -----------------------------------------------------------------------
 
+    def _count_fault(self, code: int) -> None:
+        if code != ErrorCode.NO_ERROR:
+            hit(self._connection.counters.faults, ErrorCode(code).name)
+
     def _goaway(self, code: int) -> None:
         # RFC 9113 §6.8: it never grows; what came after the last one was refused
         last = min(self._last_stream, self._engine.last_stream_id)
@@ -293,6 +300,7 @@ class Lifecycle:
         self._connection.flush()
 
     def _settings_late(self) -> None:
+        hit(self._connection.counters.limits, "settings_time")
         self.give_up(ErrorCode.SETTINGS_TIMEOUT)  # RFC 9113 §6.5.3
 
     def _silent(self) -> None:

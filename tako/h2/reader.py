@@ -22,7 +22,7 @@ open; ``ClosedStreams`` remembers what was closed, and how. What arrives for a c
 stream is answered here: the engine never sees it.
 
 A frame that breaks the connection raises ``ConnectionFault``, which never leaves
-the reader: ``receive_data`` turns it into ``H2Engine.fail`` and reads nothing any more.
+the reader: ``receive_data`` turns it into ``H2Endpoint.fail`` and reads nothing more.
 
 Invariants: ``_rest`` holds at most one incomplete frame, or input that was put off; it
 is empty while ``_left``, the bytes to come of a DATA frame in progress, is not 0, but
@@ -30,12 +30,14 @@ for input that was put off.
 """
 
 import struct
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from hpack import HPACKError, OversizedHeaderListError
 
+from tako.core.counters import hit
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection
+from tako.core.views import Place
 from tako.h2 import frames
 from tako.h2.closed_streams import ClosedStreams
 from tako.h2.fields import Field
@@ -57,34 +59,38 @@ from tako.native.loops import Inbox, split_frames, take_data
 
 
 if TYPE_CHECKING:
-    from tako.h2.engine import H2Engine
-    from tako.h2.exchange import H2Exchange
+    from tako.h2.endpoint import H2Endpoint
+
+S = TypeVar("S", bound=H2Stream)
 
 
-_BATCH = 16  # frames that are cut off the input at a time
-_LANE = 256  # frames of the express lane before that
-_LARGE = 4096  # bytes of a DATA frame from which its parts are handed on
+_BATCH: Final = 16  # frames that are cut off the input at a time
+_LANE: Final = 256  # frames of the express lane before that
+_LARGE: Final = 4096  # bytes of a DATA frame from which its parts are handed on
 
 # Units of ``Turn``
-_LANE_COST = 128  # of many bytes on the express lane
-_FRAME_COST = 8
-_HEADERS_COST = 32
-_BLOCK_SHIFT = 2  # bytes of a header block, to the power of two, for another unit
-_STREAMS_SHIFT = 3  # streams that a frame concerns, to the power of two, likewise
-_NO_TUNNEL: tuple[None, None] = (None, None)
+_MANY: Final = 16_384  # bytes
+_LANE_COST: Final = 128  # of that many on the express lane
+_FRAME_COST: Final = 8
+_HEADERS_COST: Final = 32
+_BLOCK_SHIFT: Final = 2  # bytes of a header block for another unit, as a power of two
+_STREAMS_SHIFT: Final = 3  # streams that a frame concerns, likewise
+_NO_TUNNEL: Final[tuple[None, None]] = (None, None)
 
-_BLOCK_TIMEOUT = 10.0
-_SETTINGS_ENTRIES = 32
-_SETTINGS_COST = 10
-_CONTROL_FRAMES = 1000  # tokens
-_CONTROL_RATE = 100  # tokens a second
+_BLOCK_TIMEOUT: Final = 10.0
+_SETTINGS_ENTRIES: Final = 32
+_SETTINGS_COST: Final = 10
+_CONTROL_FRAMES: Final = 1000  # tokens
+_CONTROL_RATE: Final = 100  # tokens a second
 
-_NOT_WHEN_IDLE = frozenset({frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE})
-_FOR_ALL = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
-_GOAWAY = struct.Struct(">II")  # RFC 9113 §6.8
+_NOT_WHEN_IDLE: Final = frozenset(
+    {frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE}
+)
+_FOR_ALL: Final = frozenset({frames.SETTINGS, frames.WINDOW_UPDATE})  # on stream 0
+_GOAWAY: Final = struct.Struct(">II")  # RFC 9113 §6.8
 
 
-class FrameReader:
+class FrameReader(Generic[S]):
     """Reads frames for one connection."""
 
     # For the compiler: ``close`` deletes it
@@ -99,6 +105,7 @@ class FrameReader:
         "_ends",
         "_engine",
         "_express",
+        "_frame_size",
         "_lane",
         "_left",
         "_need",
@@ -115,10 +122,11 @@ class FrameReader:
 
     def __init__(
         self,
-        engine: "H2Engine",
+        engine: "H2Endpoint[S]",
         connection: Connection,
         output: Output,
         *,
+        frame_size: int = frames.DEFAULT_FRAME_SIZE,
         lane: bool = True,
     ) -> None:
         """Make the reader of a new connection.
@@ -127,19 +135,22 @@ class FrameReader:
             engine: the engine.
             connection: the connection.
             output: where answers go.
+            frame_size: the largest payload that our SETTINGS allow, in bytes. In force
+                at once: until the peer has them it keeps to the default.
             lane: whether tunnels bypass the engine.
         """
         self._engine = engine
         self._connection = connection
         self._turn = connection.turn
         self._output = output
+        self._frame_size = frame_size
         self._decoder = FieldDecoder(decoded_size(connection.config))
         self._express = lane
         self._lane: dict[int, tuple[H2Stream, Inbox | None]] = {}
         self._rest = bytearray()
         self._need = 0
         self._left = 0
-        self._receiving: H2Exchange | None = None  # takes it, unless it is dropped
+        self._receiving: S | None = None  # takes it, unless it is dropped
         self._ends = False  # the frame in progress has END_STREAM
         self._settings_seen = False
         self._window = ReceiveWindow(connection.config)
@@ -151,7 +162,7 @@ class FrameReader:
         self._block = HeaderBlock(decoded_size(connection.config))
         self._deadline = connection.deadlines.new(self._block_late)
         self.last_stream_id: int = 0
-        """The last stream that the peer has opened."""
+        """The last stream that was opened, by the client; an engine of one sets it."""
         self.stopped: bool = False
         """Nothing is read any more."""
 
@@ -168,6 +179,8 @@ class FrameReader:
         try:
             put_off = self._read(self._unread(data) if self._rest else data)
         except ConnectionFault as fault:
+            if fault.limit:
+                hit(self._connection.counters.limits, fault.limit)
             self.stop()
             self._engine.fail(fault.code)
             return False
@@ -180,6 +193,7 @@ class FrameReader:
         """Read nothing any more."""
         self.stopped = True
         self._rest.clear()
+        self._block.clear()
         self._left = 0
         self._receiving = None
         self._lane.clear()
@@ -190,6 +204,21 @@ class FrameReader:
         self.stop()
         self._deadline.close()
         del self._engine  # what has stopped does not call it
+
+    @property
+    def receive_window(self) -> int:
+        """Bytes that the peer may send on the connection."""
+        return self._window.left
+
+    def place(self) -> Place:
+        """Return where received bytes stand; see ``seams.Engine``."""
+        stream = 0 if self._receiving is None else self._receiving.stream_id
+        return Place(
+            left=self._left,
+            held=bytes(self._rest),
+            stream=stream,
+            fields=self._decoder.fields,
+        )
 
     def open_lane(self, exchange: H2Stream, inbox: Inbox | None) -> None:
         """Let DATA of an accepted tunnel bypass the engine."""
@@ -218,29 +247,33 @@ class FrameReader:
         rest.clear()
         return data
 
-    def _read(self, data: bytes) -> bool:
+    def _read(self, data: bytes) -> bool:  # noqa: C901 - one loop, for its speed
         lane, window, block, turn = self._lane, self._window, self._block, self._turn
+        most = self._frame_size
         position = self._receive_part(data) if self._left else 0
         while not self.stopped:
             if lane and not block.stream_id:
                 position, window.left = take_data(
-                    data, position, window.left, lane, frames.MAX_FRAME_SIZE, _LANE
+                    data, position, window.left, lane, most, _LANE
                 )
-                if position > frames.MAX_FRAME_SIZE:
+                if position > _MANY:
                     turn.spend(_LANE_COST)
-            batch, position = split_frames(
-                data, position, frames.MAX_FRAME_SIZE, _BATCH
-            )
+            batch, position = split_frames(data, position, most, _BATCH)
+            taken = 0
             for kind, flags, stream_id, start, stop in batch:
                 payload = data[start:stop]
-                if kind or flags or not self._tunnel(stream_id, payload):
+                taken = self._tunnel(kind | flags, stream_id, payload)
+                if not taken:
                     if not turn.spend(self._cost(kind, stream_id, stop - start)):
                         return self._put_off(data, start - frames.HEAD.size)
                     self._check(kind, flags, stream_id, stop - start)
                     self._receive(kind, flags, stream_id, payload)
                     if self.stopped:
                         return False
-            if len(batch) < _BATCH:
+                elif taken > 1:  # what follows may be whole messages again
+                    position = stop
+                    break
+            if taken < 2 and len(batch) < _BATCH:
                 self._keep(data, position)
                 return False
             if not turn.spend(_BATCH):
@@ -260,22 +293,33 @@ class FrameReader:
         self._rest += memoryview(data)[position:]
         return bool(self._rest)
 
-    def _tunnel(self, stream_id: int, payload: bytes) -> bool:
+    def _tunnel(self, special: int, stream_id: int, payload: bytes) -> int:
         """Take DATA without flags past the engine, if it is for an accepted tunnel.
+
+        ``special``: 0 if it is such DATA.
 
         Cheaper than ``_data``, which it must equal; ``take_data`` does the same for
         whole messages, and costs least (tests/benchmarks/h2_engine.py).
+
+        Returns:
+            0 if it is not; 2 if a message ends that an earlier frame began; else 1.
         """
-        exchange, _ = self._lane.get(stream_id, _NO_TUNNEL)
+        exchange, inbox = self._lane.get(stream_id, _NO_TUNNEL)
         size = len(payload)
-        if exchange is None or not 0 < size <= exchange.window or self._block.stream_id:
-            return False
+        if (
+            special
+            or exchange is None
+            or not 0 < size <= exchange.window
+            or self._block.stream_id
+        ):
+            return 0
         if size > self._window.left:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)
         exchange.window -= size
         self._window.left -= size
+        within = inbox is not None and not inbox.plain
         exchange.sink.deliver(payload)
-        return True
+        return 2 if within and inbox is not None and inbox.plain else 1
 
     def _keep(self, data: bytes, position: int) -> None:
         """Keep the beginning of a frame, if its header promises nothing forbidden."""
@@ -339,6 +383,7 @@ class FrameReader:
         return len(part)
 
     def _block_late(self) -> None:
+        hit(self._connection.counters.limits, "head_time")
         self.stop()
         self._engine.fail(ErrorCode.ENHANCE_YOUR_CALM)
 
@@ -346,7 +391,7 @@ class FrameReader:
 
     def _check(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         """Judge a frame by its header; nothing changes, so it may be judged again."""
-        check_header(kind, flags, stream_id, length)
+        check_header(kind, flags, stream_id, length, self._frame_size)
         if not self._settings_seen and (
             kind != frames.SETTINGS or flags & frames.ACK
         ):  # RFC 9113 §3.4
@@ -360,7 +405,7 @@ class FrameReader:
 
     def _spend(self, tokens: int = 1) -> None:
         if not self._budget.spend(tokens, self._connection.time()):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "frames")
 
     # Receiving --------------------------------------------------------------------
 
@@ -440,7 +485,8 @@ class FrameReader:
         try:
             return self._decoder.decode_block(block)
         except OversizedHeaderListError as error:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM) from error
+            fault = ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header_list")
+            raise fault from error
         except HPACKError as error:  # RFC 9113 §4.3
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR) from error
 
@@ -448,7 +494,7 @@ class FrameReader:
         if not self._window_updates.spend(
             self._engine.streams_seen, self._output.data_frames
         ):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "window_updates")
         increment = int.from_bytes(payload) & frames.MAX_WINDOW  # RFC 9113 §6.9
         if not stream_id:
             if not increment:  # RFC 9113 §6.9
@@ -485,7 +531,7 @@ class FrameReader:
             return
         self._spend(_SETTINGS_COST)
         if len(payload) > 6 * _SETTINGS_ENTRIES:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "settings")
         entries = read_settings(payload)
         self._check_windows(entries)
         self._output.frames.append(frames.frame(frames.SETTINGS, frames.ACK, 0))

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from tako.config import ServerConfig, WireConfig
 from tako.h2.fields import CONNECTION_SPECIFIC, Field, FieldKind
 from tako.http import grammar
-from tako.http.headers import NOT_IN_TRAILERS, RawHeader, with_host
-from tako.http.request_head import FORWARDED, RequestHead
+from tako.http.headers import NOT_IN_TRAILERS, RawHeader
+from tako.http.request_head import FORWARDED, RequestHead, with_host
 
 
 # In trailers these speak of the message's framing or routing, which stands already
@@ -25,7 +25,9 @@ _MALFORMED_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {
 _SINGLE: Final = (b"host", b"content-length")  # at most once (RFC 9110 §7.2, §8.6)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 # What a pseudo-field's value has around it in HTTP/1.1; others are not there at all
-_ON_HTTP_1: Final = ((b":method", 1), (b":path", 11), (b":authority", 8))
+_AROUND_METHOD: Final = len(" ")
+_AROUND_PATH: Final = len(" HTTP/1.1\r\n")
+_AROUND_AUTHORITY: Final = len("Host: \r\n")
 # RFC 7541 §4.1: 32 bytes for each field; in HTTP/1.1 it is 4, for ": " and CRLF
 _LISTED: Final = 32
 _LESS_IN_LINES: Final = _LISTED - 4
@@ -62,7 +64,8 @@ class _Section:
         """All but the pseudo-fields."""
         self.malformed: bool = False
         pseudo, own = self.pseudo, self.fields
-        size_of_pseudo = size_of_own = crumbs = 0
+        size_of_pseudo = size_of_own = at = 0
+        crumbs: list[bytes] = []
         for field, kind, size in fields:
             # RFC 9113 §8.3: each once, all before the others
             if kind is _PSEUDO and not own:
@@ -72,15 +75,22 @@ class _Section:
                 pseudo[name] = value
                 size_of_pseudo += size
                 continue
-            if kind is _CRUMB:
-                crumbs += 1
+            size_of_own += size
+            if kind is _CRUMB:  # RFC 9113 §8.2.3: one field, where the first was
+                crumbs.append(field[1])
+                if len(crumbs) > 1:
+                    size_of_own -= _CRUMB_JOINED
+                    continue
+                at = len(own)
             elif kind is not _PLAIN:
                 self._check(kind, *field)
             own.append(field)
-            size_of_own += size
         if crumbs:
-            self._join_cookies()
-            size_of_own -= _CRUMB_JOINED * (crumbs - 1)
+            cookie = b"; ".join(crumbs)
+            if cookie != cookie.strip(b" \t"):  # RFC 9113 §8.2.1
+                self.malformed = True
+            if len(crumbs) > 1:
+                own[at] = (b"cookie", cookie)
         self.listed: int = size_of_own + size_of_pseudo
         """The size as RFC 9113 §6.5.2 counts it."""
         self.lines: int = 2 + size_of_own - _LESS_IN_LINES * len(self.fields)
@@ -92,18 +102,6 @@ class _Section:
             self.malformed = True
         self.ruled[name] = value
 
-    def _join_cookies(self) -> None:
-        """Make one field of the crumbs (RFC 9113 §8.2.3), where the first was."""
-        crumbs = [value for name, value in self.fields if name == b"cookie"]
-        cookie = b"; ".join(crumbs)
-        if cookie != cookie.strip(b" \t"):  # RFC 9113 §8.2.1
-            self.malformed = True
-        if len(crumbs) > 1:
-            at = [name for name, _ in self.fields].index(b"cookie")
-            own = [field for field in self.fields if field[0] != b"cookie"]
-            own.insert(at, (b"cookie", cookie))
-            self.fields = own
-
 
 def check_head(
     fields: list[Field], config: ServerConfig
@@ -111,16 +109,19 @@ def check_head(
     """Check a request's header section."""
     section = _Section(fields)
     pseudo, ruled, own = section.pseudo, section.ruled, section.fields
-    lines = section.lines
-    for name, around in _ON_HTTP_1:
-        if name in pseudo:
-            lines += len(pseudo[name]) + around
+    method, path = pseudo.get(b":method"), pseudo.get(b":path")
+    named, lines = pseudo.get(b":authority"), section.lines
+    if method is not None:
+        lines += len(method) + _AROUND_METHOD
+    if path is not None:
+        lines += len(path) + _AROUND_PATH
+    if named is not None:
+        lines += len(named) + _AROUND_AUTHORITY
     if _too_large(len(own), section.listed, lines, config):
         return Refusal(431)  # RFC 6585 §5
     authority = _authority(pseudo, ruled)
-    if section.malformed or b":method" not in pseudo or authority is None:
+    if section.malformed or method is None or authority is None:
         return None
-    method = pseudo[b":method"]
     length = int(ruled[b"content-length"]) if b"content-length" in ruled else None
     refusal = _check_method(method, pseudo, length, config)
     if refusal is not _ACCEPTED:

@@ -7,7 +7,7 @@ date goes in anew.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tako.h2.hpack import encode, encode_field
 from tako.http.date import http_date
@@ -28,7 +28,7 @@ class _Head(NamedTuple):
     length: int | None
 
 
-_kept: dict[HeadKey, _Head] = {}
+_kept: Final[dict[HeadKey, _Head]] = {}
 
 
 def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int | None]:

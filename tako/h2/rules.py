@@ -12,17 +12,19 @@ A rule that is broken raises ``ConnectionFault``.
 Invariant: ``HeaderBlock.stream_id`` is not zero exactly while CONTINUATION is expected.
 """
 
+from typing import Final
+
 from tako.config import WireConfig
 from tako.core.error_code import ErrorCode
 from tako.h2 import frames
 
 
-_LENGTHS = {  # RFC 9113 §6.4, §6.7, §6.9
+_LENGTHS: Final = {  # RFC 9113 §6.4, §6.7, §6.9
     frames.RST_STREAM: 4,
     frames.PING: 8,
     frames.WINDOW_UPDATE: 4,
 }
-_ON_STREAM = frozenset(
+_ON_STREAM: Final = frozenset(
     {
         frames.DATA,
         frames.PRIORITY,
@@ -30,27 +32,31 @@ _ON_STREAM = frozenset(
         frames.CONTINUATION,
     }
 )
-_ON_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
+_ON_CONNECTION: Final = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
-_CONTINUATIONS = 8  # at least; as many as the limit in bytes takes
-_SIZE_UPDATES = 2  # RFC 7541 §4.2: at most two are ever needed
+_CONTINUATIONS: Final = 8  # at least; as many as the limit in bytes takes
+_SIZE_UPDATES: Final = 2  # RFC 7541 §4.2: at most two are ever needed
 
 
 class ConnectionFault(Exception):  # noqa: N818 - the peer's error, and data here
     """A connection error (RFC 9113 §5.4.1); never leaves the reader."""
 
-    def __init__(self, code: ErrorCode) -> None:
+    def __init__(self, code: ErrorCode, limit: str = "") -> None:
+        """Make one; ``limit``: the name of the limit that was hit, for counters."""
         super().__init__(code.name)
         self.code = code
+        self.limit = limit
 
 
-def check_header(kind: int, flags: int, stream_id: int, length: int) -> None:
+def check_header(kind: int, flags: int, stream_id: int, length: int, most: int) -> None:
     """Check what a frame's header promises, before any of the payload is buffered.
+
+    ``most``: the largest payload that was allowed to the peer, in bytes.
 
     Raises:
         ConnectionFault: the frame is too large, too small, or on the wrong stream.
     """
-    if length > frames.MAX_FRAME_SIZE:  # RFC 9113 §4.2
+    if length > most:  # RFC 9113 §4.2
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR)
     if kind == frames.HEADERS:
         if not stream_id & 1:  # RFC 9113 §5.1.1, §6.2
@@ -98,7 +104,7 @@ class HeaderBlock:
     def __init__(self, limit: int) -> None:
         """Make an empty one; ``limit``: the largest block, in bytes, compressed."""
         self._limit = limit
-        self._most_parts = 1 + max(_CONTINUATIONS, limit // frames.MAX_FRAME_SIZE)
+        self._most_parts = 1 + max(_CONTINUATIONS, limit // frames.DEFAULT_FRAME_SIZE)
         self._parts: list[bytes] = []
         self._size = 0
         self.stream_id: int = 0
@@ -107,6 +113,11 @@ class HeaderBlock:
         """END_STREAM, if HEADERS had it."""
         self.self_dependent: bool = False
         """HEADERS made the stream depend on itself."""
+
+    def clear(self) -> None:
+        """Forget the block: nothing more is read."""
+        self._parts = []
+        self.stream_id = self._size = 0
 
     def check(self, kind: int, stream_id: int, length: int) -> None:
         """Judge the header of a frame by the block that is open.
@@ -122,11 +133,11 @@ class HeaderBlock:
                 self._size + length > self._limit
                 or len(self._parts) >= self._most_parts
             ):
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header_block")
         elif kind == frames.CONTINUATION:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR)
         elif kind == frames.HEADERS and length > self._limit:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM)
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header_block")
 
     def begin(self, flags: int, stream_id: int, payload: bytes) -> bytes | None:
         """Take a HEADERS frame; return the block if that is all of it.
@@ -170,8 +181,7 @@ class HeaderBlock:
         if not flags & frames.END_HEADERS:
             return None
         block = b"".join(self._parts)
-        self._parts = []
-        self.stream_id = self._size = 0
+        self.clear()
         return _checked(block)
 
 

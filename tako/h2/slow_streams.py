@@ -22,6 +22,7 @@ Invariant: ``LateBodies`` waits only for streams that are not closed.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from tako.core.callbacks import nothing
 from tako.core.error_code import ErrorCode
@@ -31,8 +32,8 @@ from tako.h2.exchange import H2Exchange
 from tako.h2.stream import H2Stream
 
 
-_NEVER = float("inf")
-_LATE_BODY = 0.5  # seconds for the rest of a body, after the answer
+_NEVER: Final = float("inf")
+_LATE_BODY: Final = 0.5  # seconds for the rest of a body, after the answer
 
 
 class _Watched:

@@ -17,11 +17,13 @@ peer has sent: then ``window`` is negative (RFC 9113 §6.9.2).
 
 import enum
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Connection, Sink, Watched
-from tako.core.states import check_transition
+from tako.core.shared_frame import SharedFrame
+from tako.core.states import CHECKED, check_transition
+from tako.core.views import StreamView
 from tako.errors import Disconnected
 from tako.h2.flow_control import Outbox, Output
 from tako.h2.frames import HEAD, window_update
@@ -30,15 +32,15 @@ from tako.native.loops import Inbox, encode_data_frame, encode_frame, frame_head
 
 
 if TYPE_CHECKING:
-    from tako.h2.engine import H2Engine
+    from tako.h2.endpoint import H2Endpoint
     from tako.http.headers import RawHeader
     from tako.http.pieces import Piece
 
 
-_logger = logging.getLogger("tako.h2")
+_logger: Final = logging.getLogger("tako.h2")
 
-_HEAD_SIZE = HEAD.size
-_SMALL = 4096  # characters: with its head such a frame fits into one DATA frame
+_HEAD_SIZE: Final = HEAD.size
+_SMALL: Final = 4096  # characters: with its head such a frame fits into one DATA frame
 
 
 # RFC 9113 §5.1, without the states of push:
@@ -68,7 +70,7 @@ class StreamState(enum.IntEnum):
     """Both sides have ended, one has reset the stream, or the connection is lost."""
 
 
-_NEXT: dict[StreamState, frozenset[StreamState]] = {
+_NEXT: Final[dict[StreamState, frozenset[StreamState]]] = {
     StreamState.OPEN: frozenset(
         {
             StreamState.HALF_CLOSED_LOCAL,
@@ -82,14 +84,14 @@ _NEXT: dict[StreamState, frozenset[StreamState]] = {
 }
 
 # A member costs a lookup of 25 ns through its class (CPython 3.13)
-_OPEN = StreamState.OPEN
-_HALF_CLOSED_LOCAL = StreamState.HALF_CLOSED_LOCAL
-_HALF_CLOSED_REMOTE = StreamState.HALF_CLOSED_REMOTE
-_CLOSED = StreamState.CLOSED
+_OPEN: Final = StreamState.OPEN
+_HALF_CLOSED_LOCAL: Final = StreamState.HALF_CLOSED_LOCAL
+_HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
+_CLOSED: Final = StreamState.CLOSED
 
 
 class Cause(enum.IntEnum):
-    """Why a stream is closed; ``H2Engine.end_stream`` says what each leads to."""
+    """Why a stream is closed; ``end_stream`` of an engine says what each leads to."""
 
     COMPLETE = 0
     """Both sides have sent END_STREAM."""
@@ -146,12 +148,12 @@ class H2Stream:
 
     def __init__(
         self,
-        engine: "H2Engine",
+        engine: "H2Endpoint[Any]",
         connection: Connection,
         output: Output,
         stream_id: int,
     ) -> None:
-        """Make a stream that the peer has just opened.
+        """Make a stream that was just opened.
 
         Args:
             engine: the engine.
@@ -186,7 +188,7 @@ class H2Stream:
 
     def _enter(self, state: StreamState) -> None:
         """Change the state, and the flags that derive from it."""
-        if __debug__ and state not in _NEXT[self.state]:  # a call less per state
+        if CHECKED and state not in _NEXT[self.state]:  # a call less per state
             check_transition(_NEXT, self.state, state)
         self.state = state
         if state is _HALF_CLOSED_REMOTE:
@@ -270,6 +272,39 @@ class H2Stream:
         self.flush(soon=soon)
         return self.writable
 
+    def send_shared(self, frame: SharedFrame, soon: bool) -> bool:
+        """Queue a frame and flush it, if there is room; see ``seams.Tunnel``."""
+        # A small one is copied behind its head, which costs less than two pieces
+        if self._fast_path and len(frame.payload) < _SMALL and not self.outbox.size:
+            data = encode_data_frame(self.stream_id, frame.first_byte, frame.payload)
+            if self.put(data, len(data) - _HEAD_SIZE):
+                return True
+        if self.over or not self.writable:
+            return False
+        self.send_data(frame.data)
+        self.flush(soon=soon)
+        return True
+
+    def put(self, frame: bytes, size: int) -> bool:
+        """Queue a whole DATA frame of ``size`` bytes; ``False``: there is no room.
+
+        Nothing may wait before it: what ``send_frame`` does here, for others.
+        """
+        connection, output = self.connection, self._output
+        if not (
+            size <= self.send_window
+            and size <= output.send_window
+            and connection.writable
+        ):
+            return False
+        self.send_window -= size
+        output.send_window -= size
+        output.data_frames += 1
+        output.frames.append(frame)
+        if not connection.flush_due:
+            connection.flush(soon=True)
+        return True
+
     def _send_large(self, first_byte: int, payload: str | bytes) -> bool:
         """Send a large frame without a copy of it, if nothing waits and there is room.
 
@@ -304,9 +339,13 @@ class H2Stream:
         if not self.closed:
             self.watched = watched
 
+    def deliver_to(self, sink: Sink) -> None:
+        """Let what comes from now on go to ``sink``."""
+        self.sink = sink
+
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
-        self.sink = sink
+        self.deliver_to(sink)
         if self.over:
             sink.deliver_eof(Disconnected())
             return
@@ -343,6 +382,16 @@ class H2Stream:
         the others are due as well. One write for 25 streams instead of 25 (h2-small).
         """
         self.connection.flush(soon=True)
+
+    def describe(self) -> StreamView:
+        """Return the state, and the windows; see ``seams.Exchange``."""
+        return StreamView(
+            stream=self.stream_id,
+            state=self.state.name,
+            queued=self.outbox.size,
+            send_window=self.send_window,
+            receive_window=self.window,
+        )
 
     # Engine to network ------------------------------------------------------------
 

@@ -17,7 +17,6 @@ class Carrier(enum.Enum):
     HTTP1 = "http1"
     HTTP2 = "http2"
     UNIX = "unix"
-    TCP = "tcp"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,10 @@ class HttpDate:
             self._format(second)
         return self._text
 
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return self._clock()
+
     def line(self) -> bytes:
         """Return the whole field line of HTTP/1.1."""
         second = int(self._clock())

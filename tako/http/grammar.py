@@ -1,7 +1,8 @@
 """The grammar of RFC 9110 and RFC 3986 that both wires hold a request to.
 
-One place for the rules, so that HTTP/1.1 and HTTP/2 accept the same requests. Every
-check is one regular-expression match on bytes and none of them raises.
+One place for the rules, so that HTTP/1.1 and HTTP/2 accept the same requests. None of
+the checks raises. Whether each byte of a value is allowed is asked of a table: a match
+of a regular expression takes three times as long.
 """
 
 import re
@@ -17,34 +18,47 @@ LOWER_TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9a-z]"
 FIELD_CHAR: Final = rb"[\t\x20-\x7e\x80-\xff]"
 """A character of a field value, white space among them (RFC 9110 §5.5)."""
 
-FIELD_VALUE: Final = (
-    rb"(?:[\x21-\x7e\x80-\xff](?:" + FIELD_CHAR + rb"*[\x21-\x7e\x80-\xff])?)?"
-)
-"""A field value without white space around it, perhaps empty (RFC 9110 §5.5)."""
 
-_TOKEN = re.compile(TCHAR + rb"+")
-_LOWER_NAME = re.compile(LOWER_TCHAR + rb"+")
-_VALUE = re.compile(FIELD_VALUE)
-_PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")
-_AUTHORITY = re.compile(
-    rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+\])(?::([0-9]*))?"
-)
-_MAX_DIGITS = 19  # of a number that 64 bits hold
+def _marks(character: bytes) -> bytes:
+    """Return a table for ``bytes.translate``: NUL for what is not ``character``."""
+    one = re.compile(character, re.DOTALL)
+    every = [bytes([byte]) for byte in range(256)]
+    return bytes([one.fullmatch(byte) is not None for byte in every])
 
-MAX_METHOD = 64
+
+_TCHARS: Final = _marks(TCHAR)
+_LOWER_TCHARS: Final = _marks(LOWER_TCHAR)
+_FIELD_CHARS: Final = _marks(FIELD_CHAR)
+_PATH_CHARS: Final = _marks(rb"[\x21\x22\x24-\x7e]")
+_REG_NAME: Final = rb"[0-9A-Za-z\-._~!$&'()*+,;=%]"  # RFC 3986 §3.2.2
+_REG_NAME_CHARS: Final = _marks(_REG_NAME)
+_AUTHORITY: Final = re.compile(
+    rb"(?:"
+    + _REG_NAME
+    + rb"+|\[[0-9A-Fa-f:.]+\]"
+    + rb"|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+\])(?::([0-9]*))?"
+)
+_MAX_DIGITS: Final = 19  # of a number that 64 bits hold
+
+MAX_METHOD: Final = 64
 """Bytes of the longest method that is served, on both wires."""
 
-_MAX_PORT = 65535
+_MAX_PORT: Final = 65535
 
 
 def is_token(value: bytes) -> bool:
     """Tell whether ``value`` is a token (RFC 9110 §5.6.2): a method, a field name."""
-    return _TOKEN.fullmatch(value) is not None
+    return bool(value) and 0 not in value.translate(_TCHARS)
 
 
 def is_lower_name(name: bytes) -> bool:
     """Tell whether ``name`` is a field name in lower case (RFC 9113 §8.2.1)."""
-    return _LOWER_NAME.fullmatch(name) is not None
+    return bool(name) and 0 not in name.translate(_LOWER_TCHARS)
+
+
+def is_field_content(value: bytes) -> bool:
+    """Tell whether ``value`` may be part of a field value (RFC 9110 §5.5)."""
+    return 0 not in value.translate(_FIELD_CHARS)
 
 
 def is_field_value(value: bytes) -> bool:
@@ -53,7 +67,10 @@ def is_field_value(value: bytes) -> bool:
     RFC 9110 §5.5. Stricter than RFC 9113 §8.2.1 in one respect: other control
     characters are refused too, as RFC 9110 §5.5 allows.
     """
-    return _VALUE.fullmatch(value) is not None
+    if not value:
+        return True
+    # Of what is up to 0x20 only HTAB and SP may be part of one
+    return value[0] > 0x20 and value[-1] > 0x20 and is_field_content(value)
 
 
 def is_path(target: bytes) -> bool:
@@ -61,11 +78,14 @@ def is_path(target: bytes) -> bool:
 
     No fragment, white space, control character or byte above 0x7e (RFC 9112 §3.2.1).
     """
-    return _PATH.fullmatch(target) is not None
+    # 0x2f is a slash
+    return bool(target) and target[0] == 0x2F and 0 not in target.translate(_PATH_CHARS)
 
 
 def is_authority(value: bytes) -> bool:
     """Tell whether ``value`` is ``host [ ":" port ]``, no userinfo (RFC 9110 §7.2)."""
+    if value and 0 not in value.translate(_REG_NAME_CHARS):
+        return True  # as most: a name, no port
     match = _AUTHORITY.fullmatch(value)
     return match is not None and int(match[1] or b"0") <= _MAX_PORT
 

@@ -13,10 +13,6 @@ from tako.http.grammar import TCHAR
 
 
 RawHeader: TypeAlias = tuple[bytes, bytes]
-HeadersLike: TypeAlias = (
-    "Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
-)
-
 NOT_IN_TRAILERS = frozenset(
     [
         b"authorization",
@@ -75,6 +71,12 @@ class Headers:
 
     Raises:
         ValueError: a name is not a token, or a value contains CR, LF or NUL.
+
+    Example::
+
+        headers = Headers({"Content-Type": "text/plain"})
+        headers.add("set-cookie", "a=1")
+        assert headers["content-type"] == "text/plain"
     """
 
     __slots__ = ("raw",)
@@ -82,7 +84,7 @@ class Headers:
     raw: list[RawHeader]
     """The fields in order, as bytes; names in lower case."""
 
-    def __init__(self, fields: HeadersLike = ()) -> None:
+    def __init__(self, fields: "HeadersLike" = ()) -> None:
         if isinstance(fields, Headers):
             self.raw = list(fields.raw)
             return
@@ -187,13 +189,7 @@ class Headers:
         return f"Headers({self.items()!r})"
 
 
-def with_host(fields: list[RawHeader], authority: bytes) -> list[RawHeader]:
-    """Return ``fields`` with ``host`` saying ``authority``: where it was, else first.
-
-    For engines. RFC 9112 §3.2.2: a received Host is ignored where the target has an
-    authority. So a handler reads from the field the host that the client asked for.
-    """
-    host = (b"host", authority)
-    if b"host" not in [name for name, _ in fields]:
-        return [host, *fields]
-    return [host if field[0] == b"host" else field for field in fields]
+HeadersLike: TypeAlias = (
+    Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
+)
+"""What ``Headers`` are made of."""

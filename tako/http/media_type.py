@@ -1,15 +1,16 @@
 """Media types (RFC 9110 §8.3), and bodies read by them: text and URL-encoded forms."""
 
 import re
+from typing import Final
 from urllib.parse import parse_qs
 
 from tako.errors import HttpError
 from tako.http.headers import Headers
 
 
-_MAX_FIELDS = 1000
+_MAX_FIELDS: Final = 1000
 # Not everything that Python can decode: some of its codecs take quadratic time.
-_CHARSETS = frozenset(
+_CHARSETS: Final = frozenset(
     [
         "utf-8",
         "utf8",
@@ -34,7 +35,7 @@ _CHARSETS = frozenset(
         "big5",
     ]
 )
-_CHARSET = re.compile(r';\s*charset="?([^\s";]+)', re.IGNORECASE)
+_CHARSET: Final = re.compile(r';\s*charset="?([^\s";]+)', re.IGNORECASE)
 
 
 def essence(headers: Headers) -> str:

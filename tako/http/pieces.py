@@ -6,13 +6,13 @@ body has no more), and small ones behind them are joined.
 """
 
 from collections.abc import MutableSequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 Piece: TypeAlias = bytes | bytearray | memoryview
 
-_SEPARATE = 16  # pieces that stay as they came
-_LARGE = 4096  # bytes from which a piece is never copied
+_SEPARATE: Final = 16  # pieces that stay as they came
+_LARGE: Final = 4096  # bytes from which a piece is never copied
 
 
 def keep(pieces: MutableSequence[Piece], data: bytes | memoryview) -> None:

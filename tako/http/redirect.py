@@ -31,6 +31,10 @@ class Redirect:
 
     Raises:
         ValueError: the status is another one, or a header or a cookie cannot be sent.
+
+    Example::
+
+        return Redirect.see_other("/rooms/7")
     """
 
     __slots__ = ("headers", "location", "status")

@@ -1,12 +1,10 @@
 """``Request``: what a handler is called with (RFC 9110 §6), the same on both wires."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 
-from tako.config import DEFAULT_MAX_BODY
 from tako.errors import HttpError
 from tako.http import grammar
 from tako.http.conn_info import ConnInfo
@@ -14,48 +12,19 @@ from tako.http.headers import Headers, HeadersLike
 from tako.http.media_type import decode_text, essence, parse_fields
 from tako.http.multipart import Multipart, open_multipart
 from tako.http.pieces import Piece, keep
-from tako.http.request_head import HttpVersion, RequestHead
+from tako.http.request_facts import BodyReader, Client, EndCallback, RequestFacts
+from tako.http.request_head import HttpVersion
 from tako.http.state import MissingState, TypeMap, find_state
 
-
-EndCallback: TypeAlias = Callable[[int, bool], None]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 _UNSET: Any = object()
-_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-
-
-class BodyReader(Protocol):
-    """Where a request's body comes from; ``BodySink`` on a connection."""
-
-    def next_chunk(self) -> Coroutine[Any, Any, bytes]:
-        """Return the next chunk, ``b""`` at the end."""
-        ...
-
-
-class Client(Protocol):
-    """Whether the client has left; ``BodySink`` on a connection."""
-
-    @property
-    def left(self) -> bool:
-        """The client will send nothing more; see ``Request.disconnected``."""
-        ...
-
-    def until_left(self) -> Coroutine[Any, Any, None]:
-        """Wait until ``left``."""
-        ...
 
 
 class Body(BodyReader, Client, Protocol):
     """A body that comes over a connection, with the client that sends it."""
-
-
-class Exchange(Protocol):
-    """What a request needs of the exchange that carries it; see ``core.seams``."""
-
-    end_callbacks: tuple[EndCallback, ...]
 
 
 class Extensions(TypeMap):
@@ -77,7 +46,7 @@ class _BytesReader:
         return data
 
 
-class Request:
+class Request(RequestFacts):
     """One HTTP request.
 
     Engines construct it; tests use ``Request.build``.
@@ -101,113 +70,15 @@ class Request:
         raw_path_params: the path parameters as received, not decoded.
         states: where ``state`` looks, in this order; set by a router.
         exchange: for tako itself: ``core.exchange_of`` says what it is.
+
+    Example::
+
+        async def greet(request: Request) -> Response:
+            data = await request.json()
+            return Response.json({"hello": data["name"]})
     """
 
-    __slots__ = (
-        "_body",
-        "_body_taken",
-        "_client",
-        "_extensions",
-        "_path_params",
-        "_query_multi",
-        "authority",
-        "body_reader",
-        "conn_info",
-        "exchange",
-        "headers",
-        "http_version",
-        "is_websocket",
-        "matched_path",
-        "max_body_size",
-        "method",
-        "path",
-        "protocol",
-        "query",
-        "raw_path_params",
-        "scheme",
-        "states",
-        "target",
-    )
-
-    path: str
-    query: str
-
-    def __init__(  # noqa: PLR0917 - see from_head
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        http_version: HttpVersion = "1.1",
-        scheme: str = "http",
-        authority: str | None = None,
-        protocol: str | None = None,
-        body_reader: BodyReader | None = None,
-        conn_info: ConnInfo | None = None,
-        client: Client | None = None,
-        exchange: Exchange | None = None,
-        max_body_size: int | None = DEFAULT_MAX_BODY,
-    ) -> None:
-        self.method: str = method
-        self.target: str = target
-        self.path, _, self.query = target.partition("?")
-        self.headers: Headers = headers
-        self.http_version = http_version
-        self.scheme: str = scheme
-        self.authority: str | None = authority
-        self.protocol: str | None = protocol
-        self.is_websocket: bool = protocol == "websocket"
-        self.body_reader: BodyReader | None = body_reader
-        self.conn_info: ConnInfo | None = conn_info
-        self.max_body_size: int | None = max_body_size
-        self.matched_path: str | None = None
-        self.raw_path_params: Mapping[str, str] = _NO_PARAMS
-        self.states: tuple[TypeMap, ...] = ()
-        self._path_params: Mapping[str, str] | None = None
-        self._query_multi: dict[str, list[str]] | None = None
-        self._extensions: Extensions | None = None
-        self._body: bytes | None = None
-        self._body_taken = False
-        self._client = client
-        self.exchange: Exchange | None = exchange
-
-    @classmethod
-    def from_head(
-        cls,
-        head: RequestHead,
-        exchange: Exchange,
-        body: Body,
-        *,
-        scheme: str,
-        conn_info: ConnInfo,
-        max_body_size: int | None,
-    ) -> "Request":
-        """Return the request that ``head`` begins; both wires call it.
-
-        Args:
-            head: what the client asks for.
-            exchange: what carries the request.
-            body: where its body comes from, and whether its client has left.
-            scheme: ``"http"`` or ``"https"``.
-            conn_info: the connection.
-            max_body_size: the default limit of ``body`` and what reads by it, in bytes.
-        """
-        request = cls(  # by place: by name it takes twice as long
-            head.method,
-            head.target,
-            Headers.from_raw(list(head.fields)),
-            head.version,
-            scheme,
-            head.authority,
-            "websocket" if head.websocket else None,
-            body,
-            conn_info,
-            body,
-            exchange,
-            max_body_size,
-        )
-        if head.forwarded and conn_info.believe is not None:
-            conn_info.believe(request)
-        return request
+    __slots__ = ()
 
     @classmethod
     def build(
@@ -305,12 +176,13 @@ class Request:
     @property
     def extensions(self) -> Extensions:
         """Facts attached by the connection, by middleware, or by a test."""
-        if self._extensions is None:
-            self._extensions = Extensions()
+        found: Extensions | None = self._extensions
+        if found is None:
+            found = self._extensions = Extensions()
             if self.conn_info is not None:
-                self._extensions.insert(self.conn_info)
-                self._extensions.insert(self.conn_info.peer)
-        return self._extensions
+                found.insert(self.conn_info)
+                found.insert(self.conn_info.peer)
+        return found
 
     @property
     def disconnected(self) -> bool:
@@ -338,18 +210,6 @@ class Request:
             msg = "the request has no connection: there is no client that could leave"
             raise RuntimeError(msg)
         await self._client.until_left()
-
-    def match(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        states: tuple[TypeMap, ...],
-    ) -> None:
-        """Set what depends on the route that was found; for routers."""
-        self.matched_path = path
-        self.raw_path_params = params
-        self._path_params = None
-        self.states = states
 
     def state(self, key: type[T], default: D = _UNSET) -> T | D:
         """Return the value that ``Router.with_state`` stored.

@@ -40,6 +40,11 @@ class Response:
         headers: the response's ``Headers``.
         body: bytes or an iterable of bytes.
         trailers: fields to send after the body, if any.
+
+    Example::
+
+        Response(200, {"content-type": "text/css"}, b"body { margin: 0 }")
+        Response.json({"id": 7}, 201)
     """
 
     __slots__ = ("body", "headers", "status", "trailers")
@@ -66,7 +71,7 @@ class Response:
             self.body = body
         elif isinstance(body, str):
             self.body = body.encode()
-            if self.headers.get_raw(b"content-type") is None:
+            if not headers or self.headers.get_raw(b"content-type") is None:
                 self.headers.raw.append(_TEXT)
         elif isinstance(body, (bytes, bytearray, memoryview)):
             self.body = bytes(body)

@@ -6,15 +6,14 @@ or to the connection, is not an error: it is read here, and each wire uses what 
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from tako.errors import LocalProtocolError
 from tako.http.grammar import content_length, has_token, is_field_value, is_lower_name
 from tako.http.headers import RawHeader
 
 
-# Fields that the engine decides on: the hop-by-hop ones (RFC 9110 §7.6.1) and framing.
-_OURS = frozenset(
+OF_THE_SERVER: Final = frozenset(
     [
         b"connection",
         b"content-length",
@@ -25,22 +24,23 @@ _OURS = frozenset(
         b"upgrade",
     ]
 )
+"""Fields that the engine decides on: the hop-by-hop ones (RFC 9110 §7.6.1), framing."""
 
-WITHOUT_BODY = frozenset({204, 205, 304})
+WITHOUT_BODY: Final = frozenset({204, 205, 304})
 """Statuses of answers that have no body (RFC 9110 §15.3.5, §15.3.6, §15.4.5)."""
 
-NO_CONTENT = WITHOUT_BODY - {205}
+NO_CONTENT: Final = WITHOUT_BODY - {205}
 """Those that end with their head (RFC 9110 §6.4.1); a 205 has a length of 0."""
 
-SECRET = frozenset({b"set-cookie", b"www-authenticate"})
+SECRET: Final = frozenset({b"set-cookie", b"www-authenticate"})
 """Fields that no cache keeps, ours or of an intermediary (RFC 7541 §7.1.3)."""
 
-_LARGEST_KNOWN = 64  # bytes
-_MOST_KNOWN = 512
-_known: dict[RawHeader, bytes] = {}  # fields that passed, with their lines
+_LARGEST_KNOWN: Final = 64  # bytes
+_MOST_KNOWN: Final = 512
+_known: Final[dict[RawHeader, bytes]] = {}  # fields that passed, with their lines
 
-_MOST_KEPT = 256  # heads, for each wire
-_LARGEST_KEPT = 512  # bytes of one
+_MOST_KEPT: Final = 256  # heads, for each wire
+_LARGEST_KEPT: Final = 512  # bytes of one
 
 HeadKey: TypeAlias = tuple[int, tuple[RawHeader, ...]]
 """The status and the fields of a head, by which it is known again."""
@@ -108,7 +108,7 @@ def read_fields(status: int, headers: Sequence[RawHeader]) -> ResponseFields:
     said = ResponseFields()
     own, lines = said.own, said.lines
     for field in headers:
-        if field[0] in _OURS:
+        if field[0] in OF_THE_SERVER:
             said.take(*field)
         else:
             own.append(field)

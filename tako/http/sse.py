@@ -143,6 +143,16 @@ class Sse:
 
     Raises:
         ConfigError: ``keep_alive`` is not positive.
+
+    Example::
+
+        async def ticks(request: Request) -> Sse:
+            async def events() -> AsyncIterator[SseEvent]:
+                for number in range(10):
+                    yield SseEvent(str(number), id=str(number))
+                    await tako.sleep(1)
+
+            return Sse.events(events(), keep_alive=15)
     """
 
     __slots__ = ("_encode", "_heartbeat", "_stream")

@@ -5,13 +5,14 @@ masked (RFC 6455 §5.3), those of a server are not; HTTP/2 frames have heads of 
 bytes (RFC 9113 §4.1).
 """
 
+import os
 import re
 import string
 import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from hpack import (
     HPACKDecodingError,
@@ -35,6 +36,7 @@ _SMALL_HEAD = struct.Struct("<BBI")  # first byte, mask bit and length, masking 
 _REPEAT = [int.from_bytes((b"\1\0\0\0" * 32)[:size], "little") for size in range(126)]
 _LOW_BYTES = [(1 << 8 * size) - 1 for size in range(126)]
 
+_POOL = 4096  # bytes of masking keys that are asked of the system at a time
 _SHARE = 16 * 1024  # bytes held from which each message gives its share back
 _OBJECT = 64  # bytes that a small message costs beside its content
 _CONTROL = 256  # bytes that a control message costs at most
@@ -48,11 +50,47 @@ _FIELD_LINE = re.compile(
     b"([" + re.escape(_NAME) + b"]++):([" + re.escape(_VALUE) + b"]*+)\r\n"
 )
 
+_REQUEST_LINE = re.compile(  # RFC 9112 §3
+    b"([" + re.escape(_NAME) + rb"]++) ([\x21-\x7e]++) HTTP/(1\.[01])\r\n"
+)
+_PATH = bytes((0x21, 0x22, *range(0x24, 0x7F)))  # RFC 9112 §3.2.1: no fragment
+# RFC 3986 §3.2.2: a name or an IPv4 address
+_REG_NAME = b"-._~!$&'()*+,;=%" + (string.digits + string.ascii_letters).encode()
+_ORIGIN_FORM = re.compile(rf"/[{re.escape(_PATH.decode())}]*+")
+_HOST_PORT = re.compile(b"[" + re.escape(_REG_NAME) + rb"]++(?::([0-9]{0,5}))?")
+_MAX_PORT = 65535
+_MAX_DIGITS = 18  # of a number that 64 bits hold, whatever the digits are
+_FORWARDED = frozenset(
+    [
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+    ]
+)
+_RULED = _FORWARDED | frozenset(
+    [
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
+"""Fields of a request that mean something to its receiver."""
+
 TABLE_SIZE = 4096
 """Bytes of a dynamic table, by default and at most (RFC 9113 §6.5.2)."""
 _SHIFTS = range(0, 35, 7)  # of the octets behind an integer's prefix: five are enough
 
 _Field: TypeAlias = tuple[tuple[bytes, bytes], Any, int]
+
+Version: TypeAlias = Literal["1.0", "1.1"]
+Usual: TypeAlias = tuple[str, int, bool]
+"""What a usual head says: its host, the length of its body, whether it is forwarded."""
 
 
 def unmask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
@@ -147,12 +185,53 @@ def scan_frames(
     return messages, start
 
 
-def _large_frame_end(buffer: bytes | bytearray, start: int, max_payload: int) -> int:
+def scan_unmasked_frames(
+    buffer: bytes | bytearray, start: int, max_payload: int, limit: int
+) -> tuple[list[Any], int]:
+    """Do what ``scan_frames`` does, with frames of a server: masked ones are not taken.
+
+    Raises:
+        ValueError: ``start`` is outside of ``buffer``.
+    """
+    messages: list[str | bytes] = []
+    end = len(buffer)
+    if not 0 <= start <= end:
+        msg = "start is outside of the buffer"
+        raise ValueError(msg)
+    while end - start >= 2 and len(messages) < limit:
+        first, size = buffer[start], buffer[start + 1]  # RFC 6455 §5.2
+        if (first != 0x81 and first != 0x82) or size >= 0x80:  # noqa: PLR1714 - no set
+            break
+        if size < 126:
+            at = start + 2
+            stop = at + size
+            if stop > end or size > max_payload:
+                break
+        else:
+            stop = _large_frame_end(buffer, start, max_payload, 0)
+            if not stop:
+                break
+            at = start + (4 if size == 126 else 10)
+        data = bytes(buffer[at:stop])
+        if first == 0x82:
+            messages.append(data)
+        else:
+            try:
+                messages.append(data.decode())
+            except UnicodeDecodeError:
+                break
+        start = stop
+    return messages, start
+
+
+def _large_frame_end(
+    buffer: bytes | bytearray, start: int, max_payload: int, key_size: int = 4
+) -> int:
     """Return where a frame with a 16- or 64-bit length ends; 0: do not take it."""
     width, least = (2, 126) if buffer[start + 1] & 1 == 0 else (8, 1 << 16)
     at = start + 2 + width
     size = int.from_bytes(buffer[start + 2 : at], "big")
-    stop = at + 4 + size
+    stop = at + key_size + size
     # RFC 6455 §5.2: the minimal number of bytes MUST be used, the top bit MUST be 0
     if size < least or size >> 63 or size > max_payload or stop > len(buffer):
         return 0
@@ -196,12 +275,78 @@ def encode_data_frame(
         UnicodeEncodeError: ``payload`` is text with a surrogate in it.
         ValueError: the frame is longer than HTTP/2 can express.
     """
-    frame = encode_frame(first_byte, payload)
+    return _in_data(stream_id, encode_frame(first_byte, payload))
+
+
+def _in_data(stream_id: int, frame: bytes) -> bytes:
     size = len(frame)
     if size > _MAX_H2_LENGTH:
         msg = "the frame is too long for HTTP/2"
         raise ValueError(msg)
     return _FRAME_HEAD.pack(size >> 8, size & 0xFF, 0, 0, stream_id) + frame
+
+
+class _Keys:
+    """Masking keys: random bytes of the system, which a call for each would cost 1 us.
+
+    RFC 6455 §5.3: a key must be fresh and unpredictable; so a process that was forked
+    forgets those that its parent has, too.
+    """
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._next = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.drop)
+
+    def drop(self) -> None:
+        """Forget all keys."""
+        self._pool, self._next = b"", 0
+
+    def take(self) -> bytes:
+        """Return a key that no other frame has."""
+        at = self._next
+        if at == len(self._pool):
+            self._pool, at = os.urandom(_POOL), 0
+        self._next = at + 4
+        return self._pool[at : at + 4]
+
+
+_keys = _Keys()
+drop_keys: Callable[[], None] = _keys.drop
+"""Forget the masking keys that are held; done at a fork."""
+
+
+def encode_masked_frame(
+    first_byte: int, payload: str | bytes | bytearray | memoryview
+) -> bytes:
+    """Return a frame as a client sends it, with a masking key of its own.
+
+    Args:
+        first_byte: FIN, reserved bits and opcode.
+        payload: text is encoded as UTF-8; a memoryview must be one of bytes.
+
+    Raises:
+        UnicodeEncodeError: ``payload`` is text with a surrogate in it.
+    """
+    if isinstance(payload, str):
+        payload = payload.encode()
+    head = bytearray(frame_head(first_byte, len(payload)))
+    head[1] |= 0x80
+    key = _keys.take()
+    return b"".join((head, key, unmask(payload, key)))
+
+
+def encode_masked_data_frame(
+    stream_id: int, first_byte: int, payload: str | bytes | bytearray | memoryview
+) -> bytes:
+    """Return what ``encode_masked_frame`` does, inside one DATA frame without flags.
+
+    Raises:
+        UnicodeEncodeError: ``payload`` is text with a surrogate in it.
+        ValueError: the frame is longer than HTTP/2 can express.
+    """
+    return _in_data(stream_id, encode_masked_frame(first_byte, payload))
 
 
 def split_frames(
@@ -275,6 +420,62 @@ def split_fields(
         fields.append((line[1].lower(), line[2].strip(b" \t")))
         start = line.end()
     return fields, start
+
+
+def split_head(
+    head: bytes, limit: int
+) -> tuple[str, str, Version, list[tuple[bytes, bytes]], Usual | None] | None:
+    """Split the head of a request; tell what it means if it is a usual one.
+
+    A usual one is of HTTP/1.1, has its target in origin-form and one Host, which is a
+    name, perhaps with a port. Of the other fields in ``_RULED`` it has none but those
+    in ``_FORWARDED``, ``Connection: keep-alive`` and one ``Content-Length``, a number.
+
+    Args:
+        head: the head of a request, with its empty line at the end.
+        limit: how many fields to take at most.
+
+    Returns:
+        method, target and version; the fields as ``split_fields`` has them; and for a
+        usual head what Host says, the length of the body, and whether a field is in
+        ``_FORWARDED``. ``None`` if the request line or a field is not sound, there are
+        too many fields, or something is behind the empty line.
+    """
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        return None
+    fields, stop = split_fields(head, line.end(), limit)
+    if head[stop:] != b"\r\n":
+        return None
+    method, target = line[1].decode(), line[2].decode()
+    version: Version = "1.1" if line[3] == b"1.1" else "1.0"
+    usual: Usual | None = None
+    if version == "1.1" and method != "CONNECT" and _ORIGIN_FORM.fullmatch(target):
+        usual = _usual(fields)
+    return method, target, version, fields, usual
+
+
+def _usual(fields: list[tuple[bytes, bytes]]) -> Usual | None:
+    host: bytes | None = None
+    length: int | None = None
+    forwarded = False
+    for name, value in fields:
+        if name not in _RULED:
+            continue
+        if name == b"host" and host is None:
+            match = _HOST_PORT.fullmatch(value)
+            if match is None or int(match[1] or b"0") > _MAX_PORT:
+                return None
+            host = value
+        elif name == b"content-length" and length is None:
+            if not value.isdigit() or len(value) > _MAX_DIGITS:
+                return None
+            length = int(value)
+        elif name in _FORWARDED:
+            forwarded = True
+        elif name != b"connection" or value.lower() != b"keep-alive":
+            return None
+    return None if host is None else (host.decode(), length or 0, forwarded)
 
 
 def weigh(messages: Iterable[Any]) -> int:
@@ -440,6 +641,7 @@ class Inbox:
     Attributes:
         messages: those that wait.
         weight: what they cost in memory, see ``weigh``; 0 while none waits.
+        received: how many messages were ever put here.
         held: how many bytes of credit came with them.
         least: how many bytes of credit need not be given back.
         plain: bytes may be taken: nothing that came before waits to be decoded.
@@ -455,8 +657,11 @@ class Inbox:
         "least",
         "messages",
         "plain",
+        "received",
         "weight",
     )
+
+    _scan = staticmethod(scan_frames)
 
     def __init__(
         self,
@@ -479,6 +684,7 @@ class Inbox:
         """
         self.messages: deque[Any] = deque()
         self.weight: int = 0
+        self.received: int = 0
         self.held: int = 0
         self.plain: bool = True
         self._wake = wake
@@ -493,7 +699,7 @@ class Inbox:
         if not self.plain or not data or self.weight >= self._heaviest:
             return False
         room = self._most - len(self.messages)
-        found, stop = scan_frames(data, 0, self._max_payload, room)
+        found, stop = self._scan(data, 0, self._max_payload, room)
         if stop != len(data):
             return False
         self.put(found)
@@ -504,6 +710,7 @@ class Inbox:
     def put(self, messages: list[Any]) -> None:
         """Append messages that were decoded elsewhere, whatever they weigh."""
         self.messages += messages
+        self.received += len(messages)
         self.weight += weigh(messages)
 
     def clear(self) -> None:
@@ -527,6 +734,14 @@ class Inbox:
         return message
 
 
+class UnmaskedInbox(Inbox):
+    """An ``Inbox`` for the frames of a server."""
+
+    __slots__ = ()
+
+    _scan = staticmethod(scan_unmasked_frames)
+
+
 class _Stream(Protocol):
     window: int  # bytes that the peer may send
 
@@ -542,7 +757,8 @@ def take_data(
     """Take plain DATA frames (RFC 9113 §6.1) off the front of ``buffer``.
 
     Stops at the first frame that is not for an ``Inbox``, does not fit into the
-    windows, or is not whole messages; the caller decides about it.
+    windows, or is neither whole messages nor the beginning of one that ends with one of
+    the frames behind it; the caller decides about it.
 
     Args:
         buffer: HTTP/2 frames.
@@ -572,10 +788,53 @@ def take_data(
         stream, inbox = lane.get(stream_id & 0x7FFFFFFF, (None, None))
         if stream is None or inbox is None or size > stream.window:
             break
-        if not inbox.take(buffer[at : at + size]):
-            break
-        stream.window -= size
-        left -= size
-        start = at + size
-        limit -= 1
+        whole, frames = buffer[at : at + size], 1
+        if not inbox.take(whole):
+            if not inbox.plain:
+                break
+            room = min(left, stream.window)
+            whole, frames = _spread(buffer, start, room, max_length, limit)
+            if not frames or not inbox.take(whole):
+                break
+        stream.window -= len(whole)
+        left -= len(whole)
+        start += 9 * frames + len(whole)
+        limit -= frames
     return start, left
+
+
+def _spread(
+    buffer: bytes, start: int, room: int, max_length: int, limit: int
+) -> tuple[bytes, int]:
+    """Return the one message that begins at ``start``, and how many frames it fills.
+
+    0: none, unless it ends with a later frame of the same stream, all that is between
+    is the same, and all of it is here. ``room``: how large it may be, in bytes.
+    """
+    unpack, end = _FRAME_HEAD.unpack_from, len(buffer)
+    got = buffer[start + 1] << 8 | buffer[start + 2] | buffer[start] << 16
+    head = start + 9
+    if got < 14 or buffer[head] not in b"\x81\x82":
+        return b"", 0
+    size, position = buffer[head + 1] & 0x7F, 2
+    if size > 125:
+        position = 4 if size == 126 else 10
+        size = int.from_bytes(buffer[head + 2 : head + position])
+    size += position + (4 if buffer[head + 1] & 0x80 else 0)
+    if not got < size <= room:
+        return b"", 0
+    parts = [buffer[head : head + got]]
+    at = head + got
+    while got < size:
+        if end - at < 9 or len(parts) >= limit:
+            return b"", 0
+        high, low, kind, flags, _ = unpack(buffer, at)
+        length = high << 8 | low
+        if kind or flags or not 0 < length <= min(max_length, end - at - 9):
+            return b"", 0
+        if buffer[at + 5 : at + 9] != buffer[start + 5 : start + 9]:
+            return b"", 0
+        parts.append(buffer[at + 9 : at + 9 + length])
+        got += length
+        at += 9 + length
+    return (b"".join(parts), len(parts)) if got == size else (b"", 0)

@@ -2,16 +2,28 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tako.native.pure import Usual, Version
+
 def unmask(
     data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0
 ) -> bytes: ...
 def scan_frames(
     buffer: bytes | bytearray, start: int, max_payload: int, limit: int
 ) -> tuple[list[Any], int]: ...
+def scan_unmasked_frames(
+    buffer: bytes | bytearray, start: int, max_payload: int, limit: int
+) -> tuple[list[Any], int]: ...
+def drop_keys() -> None: ...
 def encode_frame(
     first_byte: int, payload: str | bytes | bytearray | memoryview
 ) -> bytes: ...
 def encode_data_frame(
+    stream_id: int, first_byte: int, payload: str | bytes | bytearray | memoryview
+) -> bytes: ...
+def encode_masked_frame(
+    first_byte: int, payload: str | bytes | bytearray | memoryview
+) -> bytes: ...
+def encode_masked_data_frame(
     stream_id: int, first_byte: int, payload: str | bytes | bytearray | memoryview
 ) -> bytes: ...
 def split_frames(
@@ -23,6 +35,9 @@ def split_frames(
 def split_fields(
     head: bytes, start: int, limit: int
 ) -> tuple[list[tuple[bytes, bytes]], int]: ...
+def split_head(
+    head: bytes, limit: int
+) -> tuple[str, str, Version, list[tuple[bytes, bytes]], Usual | None] | None: ...
 def weigh(messages: Iterable[Any]) -> int: ...
 
 class FieldTable:
@@ -36,6 +51,7 @@ class FieldTable:
 class Inbox:
     messages: deque[Any]
     weight: int
+    received: int
     held: int
     least: int
     plain: bool
@@ -52,6 +68,8 @@ class Inbox:
     def clear(self) -> None: ...
     def take(self, data: bytes) -> bool: ...
     def pop(self) -> Any: ...
+
+class UnmaskedInbox(Inbox): ...
 
 def take_data(
     buffer: bytes,

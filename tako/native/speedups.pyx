@@ -5,13 +5,14 @@ Every read is bounded by the length of a buffer that is locked while it is read
 (``Py_buffer``); payloads are copied once, unmasked on the way.
 """
 
+import os
 from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from sys import getsizeof
 
@@ -28,7 +29,9 @@ from hpack.huffman_table import (
     HUFFMAN_TABLE,
 )
 
-from tako.native.pure import _CONTROL, _NAME, _OBJECT, _SHARE, _VALUE
+from tako.native.pure import _CONTROL, _NAME, _OBJECT, _POOL, _SHARE, _VALUE
+from tako.native.pure import _FORWARDED, _MAX_PORT, _PATH, _REG_NAME, _RULED
+from tako.native.pure import _MAX_DIGITS as _DIGITS
 from tako.native.pure import TABLE_SIZE as _TABLE_SIZE
 
 
@@ -44,6 +47,7 @@ cdef extern from "Python.h":
 
 _MAX_H2_LENGTH = (1 << 24) - 1
 
+cdef Py_ssize_t POOL = _POOL
 cdef Py_ssize_t SHARE = _SHARE
 cdef Py_ssize_t OBJECT = _OBJECT
 cdef Py_ssize_t CONTROL = _CONTROL
@@ -128,7 +132,59 @@ cdef Py_ssize_t long_size(
     return <Py_ssize_t>size
 
 
+cdef object next_message(
+    const unsigned char* data,
+    Py_ssize_t end,
+    Py_ssize_t* start,
+    Py_ssize_t max_payload,
+):
+    """Return the masked message at ``start``, which moves behind it; ``None``: none."""
+    cdef Py_ssize_t at, size
+    cdef unsigned char first
+    cdef object message
+    if end - start[0] < 6:
+        return None
+    first = data[start[0]]
+    if (first != 0x81 and first != 0x82) or data[start[0] + 1] < 0x80:
+        return None
+    size = data[start[0] + 1] & 0x7F
+    at = start[0] + 2
+    if size > 125:
+        at += 2 if size == 126 else 8
+        size = long_size(data + start[0] + 2, end - start[0] - 2, <int>size)
+    # Written so that no sum can overflow: size may be anything up to 2**63 - 1.
+    if size < 0 or size > max_payload or end - at < 4 or size > end - at - 4:
+        return None
+    if first == 0x82:
+        message = unmasked_bytes(data + at + 4, size, data + at)
+    else:
+        try:
+            message = unmasked_text(data + at + 4, size, data + at)
+        except UnicodeDecodeError:
+            return None
+    start[0] = at + 4 + size
+    return message
+
+
 cdef Py_ssize_t scan(
+    const unsigned char* data,
+    Py_ssize_t end,
+    Py_ssize_t start,
+    Py_ssize_t max_payload,
+    Py_ssize_t limit,
+    list messages,
+) except -1:
+    cdef Py_ssize_t found
+    cdef object message
+    for found in range(limit):
+        message = next_message(data, end, &start, max_payload)
+        if message is None:
+            break
+        messages.append(message)
+    return start
+
+
+cdef Py_ssize_t scan_unmasked(
     const unsigned char* data,
     Py_ssize_t end,
     Py_ssize_t start,
@@ -138,27 +194,28 @@ cdef Py_ssize_t scan(
 ) except -1:
     cdef Py_ssize_t at, size, found = 0
     cdef unsigned char first
-    while end - start >= 6 and found < limit:
+    while end - start >= 2 and found < limit:
         first = data[start]
-        if (first != 0x81 and first != 0x82) or data[start + 1] < 0x80:
+        if (first != 0x81 and first != 0x82) or data[start + 1] >= 0x80:
             break
-        size = data[start + 1] & 0x7F
+        size = data[start + 1]
         at = start + 2
         if size > 125:
             at += 2 if size == 126 else 8
             size = long_size(data + start + 2, end - start - 2, <int>size)
-        # Written so that no sum can overflow: size may be anything up to 2**63 - 1.
-        if size < 0 or size > max_payload or end - at < 4 or size > end - at - 4:
+        if size < 0 or size > max_payload or end < at or size > end - at:
             break
         if first == 0x82:
-            messages.append(unmasked_bytes(data + at + 4, size, data + at))
+            messages.append(PyBytes_FromStringAndSize(<const char*>data + at, size))
         else:
             try:
-                messages.append(unmasked_text(data + at + 4, size, data + at))
+                messages.append(
+                    PyUnicode_DecodeUTF8(<const char*>data + at, size, NULL)
+                )
             except UnicodeDecodeError:
                 break
         found += 1
-        start = at + 4 + size
+        start = at + size
     return start
 
 
@@ -192,12 +249,25 @@ cdef unsigned char* write_head(
     return target + 10
 
 
+cdef inline unsigned char* write_data_head(
+    unsigned char* target, Py_ssize_t size, uint32_t stream_id
+) noexcept nogil:
+    """Write the head of a DATA frame without flags; return where its payload goes."""
+    cdef int index
+    for index in range(3):
+        target[index] = <unsigned char>(size >> (16 - 8 * index) & 0xFF)
+    target[3] = 0  # DATA
+    target[4] = 0  # no flags
+    for index in range(4):
+        target[5 + index] = <unsigned char>(stream_id >> (24 - 8 * index) & 0xFF)
+    return target + 9
+
+
 cdef bytes frame(
     const void* payload, Py_ssize_t size, unsigned char first_byte, uint32_t stream_id
 ):
     """Return a frame, inside a DATA frame unless ``stream_id`` is 0."""
     cdef Py_ssize_t inner = head_size(size) + size
-    cdef int index
     cdef bytes result
     cdef unsigned char* target
     if stream_id == 0:
@@ -208,17 +278,77 @@ cdef bytes frame(
             raise ValueError("the frame is too long for HTTP/2")
         result = PyBytes_FromStringAndSize(NULL, 9 + inner)
         target = <unsigned char*>PyBytes_AS_STRING(result)
-        for index in range(3):
-            target[index] = <unsigned char>(inner >> (16 - 8 * index) & 0xFF)
-        target[3] = 0  # DATA
-        target[4] = 0  # no flags
-        for index in range(4):
-            target[5 + index] = <unsigned char>(stream_id >> (24 - 8 * index) & 0xFF)
-        target += 9
+        target = write_data_head(target, inner, stream_id)
     target = write_head(target, first_byte, size)
     if size:
         memcpy(target, payload, <size_t>size)
     return result
+
+
+cdef bytes KEYS = b""  # random bytes, of which those before NEXT_KEY were used
+cdef Py_ssize_t NEXT_KEY = 0
+
+
+def drop_keys():
+    global KEYS, NEXT_KEY
+    KEYS, NEXT_KEY = b"", 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=drop_keys)
+
+
+cdef int take_key(unsigned char* key) except -1:
+    """Take a key that no other frame has."""
+    global KEYS, NEXT_KEY
+    if NEXT_KEY == len(KEYS):
+        KEYS, NEXT_KEY = os.urandom(POOL), 0
+    memcpy(key, PyBytes_AS_STRING(KEYS) + NEXT_KEY, 4)
+    NEXT_KEY += 4
+    return 0
+
+
+cdef bytes masked_frame(
+    const void* payload, Py_ssize_t size, unsigned char first_byte, uint32_t stream_id
+):
+    """Return what ``frame`` does, masked."""
+    cdef Py_ssize_t inner = head_size(size) + 4 + size
+    cdef unsigned char key[4]
+    cdef bytes result
+    cdef unsigned char* target
+    if stream_id != 0 and inner > MAX_H2_LENGTH:
+        raise ValueError("the frame is too long for HTTP/2")
+    take_key(key)
+    result = PyBytes_FromStringAndSize(NULL, inner + (9 if stream_id else 0))
+    target = <unsigned char*>PyBytes_AS_STRING(result)
+    if stream_id != 0:
+        target = write_data_head(target, inner, stream_id)
+    write_head(target, first_byte, size)
+    target[1] |= 0x80
+    target += head_size(size)
+    memcpy(target, key, 4)
+    xor_into(target + 4, <const unsigned char*>payload, size, key)
+    return result
+
+
+cdef bytes encoded_masked(
+    object payload, unsigned char first_byte, uint32_t stream_id
+):
+    cdef Py_buffer view
+    if isinstance(payload, str):
+        if PyUnicode_IS_ASCII(payload):
+            return masked_frame(
+                PyUnicode_DATA(payload),
+                PyUnicode_GET_LENGTH(payload),
+                first_byte,
+                stream_id,
+            )
+        payload = PyUnicode_AsUTF8String(payload)
+    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+    try:
+        return masked_frame(view.buf, view.len, first_byte, stream_id)
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef bytes encoded(object payload, unsigned char first_byte, uint32_t stream_id):
@@ -254,15 +384,20 @@ def unmask(data, bytes mask not None, Py_ssize_t offset=0):
         PyBuffer_Release(&view)
 
 
-def scan_frames(
-    buffer, Py_ssize_t start, Py_ssize_t max_payload, Py_ssize_t limit
+ctypedef Py_ssize_t (*Scan)(
+    const unsigned char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, list
+) except -1
+
+
+cdef tuple scanned(
+    Scan frames, buffer, Py_ssize_t start, Py_ssize_t max_payload, Py_ssize_t limit
 ):
     cdef Py_buffer view
     cdef list messages = []
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     try:
         check_start(start, view.len)
-        start = scan(
+        start = frames(
             <const unsigned char*>view.buf,
             view.len,
             start,
@@ -275,12 +410,34 @@ def scan_frames(
     return messages, start
 
 
+def scan_frames(
+    buffer, Py_ssize_t start, Py_ssize_t max_payload, Py_ssize_t limit
+):
+    return scanned(scan, buffer, start, max_payload, limit)
+
+
+def scan_unmasked_frames(
+    buffer, Py_ssize_t start, Py_ssize_t max_payload, Py_ssize_t limit
+):
+    return scanned(scan_unmasked, buffer, start, max_payload, limit)
+
+
 def encode_frame(unsigned char first_byte, payload):
     return encoded(payload, first_byte, 0)
 
 
 def encode_data_frame(uint32_t stream_id, unsigned char first_byte, payload):
     return encoded(payload, first_byte, stream_id)
+
+
+def encode_masked_frame(unsigned char first_byte, payload):
+    return encoded_masked(payload, first_byte, 0)
+
+
+def encode_masked_data_frame(
+    uint32_t stream_id, unsigned char first_byte, payload
+):
+    return encoded_masked(payload, first_byte, stream_id)
 
 
 def split_frames(
@@ -314,18 +471,49 @@ def split_frames(
 # What each byte of a field line may be: of a name, in lower case; of a value. Else 0.
 cdef unsigned char IN_NAME[256]
 cdef unsigned char IN_VALUE[256]
+# What each byte of a request target may be: of any form 1, of a path 3. Else 0.
+cdef unsigned char IN_TARGET[256]
+cdef unsigned char IN_HOST[256]
 
 for _byte in range(256):
     IN_NAME[_byte] = bytes((_byte,)).lower()[0] if _byte in _NAME else 0
     IN_VALUE[_byte] = _byte in _VALUE
+    IN_TARGET[_byte] = 3 if _byte in _PATH else 0x21 <= _byte <= 0x7E
+    IN_HOST[_byte] = _byte in _REG_NAME
+
+cdef enum:
+    NAMES = 256
+    LONGEST_NAME = 32
+
+# Names of fields, each where ``name_slot`` puts it: most requests have the same few
+cdef list KNOWN = [b""] * NAMES
+
+
+cdef inline int name_slot(unsigned char first, unsigned char last, Py_ssize_t size):
+    return <int>((first * 31 + last * 17 + size * 7) & (NAMES - 1))
 
 
 cdef bytes lowered(const unsigned char* source, Py_ssize_t size):
-    cdef bytes name = PyBytes_FromStringAndSize(NULL, size)
-    cdef unsigned char* target = <unsigned char*>PyBytes_AS_STRING(name)
-    cdef Py_ssize_t index
+    """Return a name, which is not empty, in lower case."""
+    cdef bytes name
+    cdef unsigned char* target
+    cdef Py_ssize_t index = 0
+    cdef int slot = 0
+    if size <= LONGEST_NAME:
+        slot = name_slot(IN_NAME[source[0]], IN_NAME[source[size - 1]], size)
+        name = <bytes>KNOWN[slot]
+        if len(name) == size:
+            target = <unsigned char*>PyBytes_AS_STRING(name)
+            while index < size and target[index] == IN_NAME[source[index]]:
+                index += 1
+            if index == size:
+                return name
+    name = PyBytes_FromStringAndSize(NULL, size)
+    target = <unsigned char*>PyBytes_AS_STRING(name)
     for index in range(size):
         target[index] = IN_NAME[source[index]]
+    if size <= LONGEST_NAME:
+        KNOWN[slot] = name
     return name
 
 
@@ -338,12 +526,15 @@ cdef bytes stripped(const unsigned char* source, Py_ssize_t size):
     return PyBytes_FromStringAndSize(<const char*>source, size)
 
 
-def split_fields(bytes head not None, Py_ssize_t start, Py_ssize_t limit):
-    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(head)
-    cdef Py_ssize_t end = len(head)
+cdef Py_ssize_t take_fields(
+    const unsigned char* data,
+    Py_ssize_t end,
+    Py_ssize_t start,
+    Py_ssize_t limit,
+    list fields,
+) except -1:
+    """Take field lines; return where the first line not taken begins."""
     cdef Py_ssize_t at, colon
-    cdef list fields = []
-    check_start(start, end)
     while limit > 0:
         at = start
         while at < end and IN_NAME[data[at]]:
@@ -364,7 +555,139 @@ def split_fields(bytes head not None, Py_ssize_t start, Py_ssize_t limit):
         )
         start = at + 2
         limit -= 1
+    return start
+
+
+def split_fields(bytes head not None, Py_ssize_t start, Py_ssize_t limit):
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(head)
+    cdef Py_ssize_t end = len(head)
+    cdef list fields = []
+    check_start(start, end)
+    start = take_fields(data, end, start, limit, fields)
     return fields, start
+
+
+cdef enum:
+    HOST = 1
+    CONTENT_LENGTH
+    CONNECTION
+    FORWARDED
+    OTHER
+
+cdef dict KINDS = {name: FORWARDED if name in _FORWARDED else OTHER for name in _RULED}
+KINDS.update({b"host": HOST, b"content-length": CONTENT_LENGTH})
+KINDS[b"connection"] = CONNECTION
+cdef unsigned char RULED[NAMES]  # whether a name in KINDS has this slot
+
+for _name in KINDS:
+    RULED[name_slot(_name[0], _name[-1], len(_name))] = 1
+
+cdef Py_ssize_t MAX_DIGITS = _DIGITS
+cdef Py_ssize_t MAX_PORT = _MAX_PORT
+
+
+cdef bint is_host(bytes value):
+    """Tell whether this is a name, perhaps with a port of five digits at most."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t at = 0, end = len(value), port = 0
+    while at < end and IN_HOST[data[at]]:
+        at += 1
+    if at == 0 or at == end:
+        return at > 0
+    if data[at] != 0x3A or end - at > 6:
+        return False
+    at += 1
+    while at < end and 0x30 <= data[at] <= 0x39:
+        port = 10 * port + data[at] - 0x30
+        at += 1
+    return at == end and port <= MAX_PORT
+
+
+cdef int64_t length_of(bytes value):
+    """Return the number that this spells, -1 if it is none or has too many digits."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t at, end = len(value)
+    cdef int64_t length = 0
+    if end == 0 or end > MAX_DIGITS:
+        return -1
+    for at in range(end):
+        if data[at] < 0x30 or data[at] > 0x39:
+            return -1
+        length = 10 * length + data[at] - 0x30
+    return length
+
+
+cdef tuple usual(list fields):
+    cdef bytes host = None
+    cdef bytes name, value
+    cdef const unsigned char* letters
+    cdef int64_t length = -1
+    cdef bint forwarded = False
+    cdef Py_ssize_t size
+    cdef int kind
+    for name, value in fields:
+        letters = <const unsigned char*>PyBytes_AS_STRING(name)
+        size = len(name)
+        if not RULED[name_slot(letters[0], letters[size - 1], size)]:
+            continue
+        kind = KINDS.get(name, 0)
+        if kind == 0:
+            continue
+        if kind == HOST and host is None and is_host(value):
+            host = value
+        elif kind == CONTENT_LENGTH and length < 0:
+            length = length_of(value)
+            if length < 0:
+                return None
+        elif kind == FORWARDED:
+            forwarded = True
+        elif kind != CONNECTION or value.lower() != b"keep-alive":
+            return None
+    if host is None:
+        return None
+    return host.decode("ascii"), length if length > 0 else 0, forwarded
+
+
+cdef inline str ascii_text(const unsigned char* source, Py_ssize_t size):
+    """Return bytes below 128 as text."""
+    cdef str text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(text), source, size)
+    return text
+
+
+def split_head(bytes head not None, Py_ssize_t limit):
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(head)
+    cdef Py_ssize_t end = len(head), at = 0, space, version
+    cdef unsigned char form
+    cdef list fields = []
+    cdef str method, target
+    while at < end and IN_NAME[data[at]]:
+        at += 1
+    if at == 0 or at == end or data[at] != 0x20:
+        return None
+    space = at
+    at += 1
+    form = 3 if at < end and data[at] == 0x2F else 1
+    while at < end and IN_TARGET[data[at]]:
+        form &= IN_TARGET[data[at]]
+        at += 1
+    version = at
+    if version == space + 1 or end - version < 11:
+        return None
+    if memcmp(data + version, b" HTTP/1.", 8) or not 0x30 <= data[version + 8] <= 0x31:
+        return None
+    if data[version + 9] != 0x0D or data[version + 10] != 0x0A:
+        return None
+    at = take_fields(data, end, version + 11, limit, fields)
+    if end - at != 2 or data[at] != 0x0D or data[at + 1] != 0x0A:
+        return None
+    method = ascii_text(data, space)
+    target = ascii_text(data + space + 1, version - space - 1)
+    if data[version + 8] == 0x30:
+        return method, target, "1.0", fields, None
+    if form == 1 or method == "CONNECT":
+        return method, target, "1.1", fields, None
+    return method, target, "1.1", fields, usual(fields)
 
 
 cdef Py_ssize_t cost(object message) except -1:
@@ -556,7 +879,7 @@ cdef class FieldTable:
 
 cdef class Inbox:
     cdef readonly object messages
-    cdef readonly Py_ssize_t weight
+    cdef readonly Py_ssize_t weight, received
     cdef public Py_ssize_t held
     cdef public bint plain
     cdef object append, popleft, wake, consumed
@@ -587,6 +910,7 @@ cdef class Inbox:
 
     def put(self, list messages not None):
         self.messages.extend(messages)
+        self.received += len(messages)
         self.weight += weigh(messages)
 
     def clear(self):
@@ -606,17 +930,25 @@ cdef class Inbox:
         return message
 
     cdef bint take_part(self, const unsigned char* data, Py_ssize_t size) except -1:
-        cdef list found = []
-        cdef Py_ssize_t room
+        cdef list found
+        cdef Py_ssize_t room, at = 0
+        cdef object first
         if not self.plain or size == 0 or self.weight >= self.heaviest:
             return False
         room = self.most - len(self.messages)
-        if scan(data, size, 0, self.max_payload, room, found) != size:
+        if room <= 0:
             return False
-        if len(found) == 1:
-            self.append(found[0])
-            self.weight += cost(found[0])
+        first = next_message(data, size, &at, self.max_payload)
+        if first is None:
+            return False
+        if at == size:
+            self.append(first)
+            self.received += 1
+            self.weight += cost(first)
         else:
+            found = [first]
+            if scan(data, size, at, self.max_payload, room - 1, found) != size:
+                return False
             self.put(found)
         self.held += size
         self.wake()
@@ -631,6 +963,83 @@ cdef class Inbox:
             PyBuffer_Release(&view)
 
 
+cdef class UnmaskedInbox(Inbox):
+    cdef bint take_part(self, const unsigned char* data, Py_ssize_t size) except -1:
+        cdef list found = []
+        cdef Py_ssize_t room
+        if not self.plain or size == 0 or self.weight >= self.heaviest:
+            return False
+        room = self.most - len(self.messages)
+        if scan_unmasked(data, size, 0, self.max_payload, room, found) != size:
+            return False
+        self.put(found)
+        self.held += size
+        self.wake()
+        return True
+
+
+cdef Py_ssize_t spread(
+    const unsigned char* at,
+    Py_ssize_t end,
+    Py_ssize_t room,
+    Py_ssize_t max_length,
+    Py_ssize_t limit,
+    Py_ssize_t* frames,
+) noexcept:
+    """Return how large the one message is that begins ``at`` and ends a later frame.
+
+    0: it does not; see ``pure._spread``.
+    """
+    cdef const unsigned char* head = at + 9
+    cdef const unsigned char* next
+    cdef Py_ssize_t got, length, size, offset, position
+    got = <Py_ssize_t>at[0] << 16 | <Py_ssize_t>at[1] << 8 | at[2]
+    if got < 14 or head[0] != 0x81 and head[0] != 0x82:
+        return 0
+    size = head[1] & 0x7F
+    position = 2
+    if size == 126:
+        size = <Py_ssize_t>head[2] << 8 | head[3]
+        position = 4
+    elif size == 127:
+        if head[2] | head[3] | head[4] | head[5]:
+            return 0
+        size = <Py_ssize_t>head[6] << 24 | <Py_ssize_t>head[7] << 16
+        size |= <Py_ssize_t>head[8] << 8 | head[9]
+        position = 10
+    size += position + (4 if head[1] & 0x80 else 0)
+    if size <= got or size > room:
+        return 0
+    frames[0] = 1
+    offset = 9 + got
+    while got < size:
+        if end - offset < 9 or frames[0] >= limit:
+            return 0
+        next = at + offset
+        length = <Py_ssize_t>next[0] << 16 | <Py_ssize_t>next[1] << 8 | next[2]
+        if next[3] or next[4] or length == 0 or length > max_length:
+            return 0
+        if length > end - offset - 9 or memcmp(next + 5, at + 5, 4):
+            return 0
+        got += length
+        offset += 9 + length
+        frames[0] += 1
+    return size if got == size else 0
+
+
+cdef bytes joined(const unsigned char* at, Py_ssize_t size):
+    """Return the payloads of DATA frames, ``size`` bytes of them together."""
+    cdef bytes whole = PyBytes_FromStringAndSize(NULL, size)
+    cdef char* to = PyBytes_AS_STRING(whole)
+    cdef Py_ssize_t got = 0, length
+    while got < size:
+        length = <Py_ssize_t>at[0] << 16 | <Py_ssize_t>at[1] << 8 | at[2]
+        memcpy(to + got, at + 9, length)
+        got += length
+        at += 9 + length
+    return whole
+
+
 def take_data(
     buffer,
     Py_ssize_t start,
@@ -641,10 +1050,11 @@ def take_data(
 ):
     cdef Py_buffer view
     cdef const unsigned char* at
-    cdef Py_ssize_t length, window
+    cdef Py_ssize_t length, window, frames
     cdef uint32_t stream_id
     cdef tuple entry
     cdef Inbox inbox
+    cdef bytes whole
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     try:
         check_start(start, view.len)
@@ -662,12 +1072,26 @@ def take_data(
                 break
             stream, inbox = entry
             window = stream.window
-            if length > window or not inbox.take_part(at + 9, length):
+            frames = 1
+            if length > window:
                 break
+            if not inbox.take_part(at + 9, length):
+                if not inbox.plain:
+                    break
+                length = spread(
+                    at, view.len - start, min(left, window), max_length, limit, &frames
+                )
+                if length == 0:
+                    break
+                whole = joined(at, length)
+                if not inbox.take_part(
+                    <const unsigned char*>PyBytes_AS_STRING(whole), length
+                ):
+                    break
             stream.window = window - length
             left -= length
-            start += 9 + length
-            limit -= 1
+            start += 9 * frames + length
+            limit -= frames
     finally:
         PyBuffer_Release(&view)
     return start, left

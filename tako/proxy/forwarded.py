@@ -28,9 +28,9 @@ from typing import Final, NamedTuple
 
 from tako.http.conn_info import ConnInfo, Forwarded, IpPeer, OtherPeer, PeerAddr
 from tako.http.grammar import is_authority
-from tako.http.headers import Headers, with_host
+from tako.http.headers import Headers
 from tako.http.request import Request
-from tako.http.request_head import FORWARDED
+from tako.http.request_head import FORWARDED, with_host
 from tako.proxy.trust import Network, TrustedPeers, ipv6_text
 
 

@@ -12,7 +12,6 @@ from typing import Final
 ALPN: Final = 0x01
 AUTHORITY: Final = 0x02
 CRC32C: Final = 0x03
-NOOP: Final = 0x04
 UNIQUE_ID: Final = 0x05
 SSL: Final = 0x20
 NETNS: Final = 0x30

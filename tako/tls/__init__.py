@@ -3,6 +3,7 @@
 A pair of files needs nothing of this: ``tako.serve_tls(address, router, cert, key)``.
 """
 
+from tako.tls.acme import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Acme
 from tako.tls.certificates import (
     ClientAuth,
     ReloadableResolver,
@@ -14,6 +15,9 @@ from tako.tls.certificates import (
 
 
 __all__ = [
+    "LETS_ENCRYPT",
+    "LETS_ENCRYPT_STAGING",
+    "Acme",
     "ClientAuth",
     "ReloadableResolver",
     "TlsCert",

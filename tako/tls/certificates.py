@@ -8,12 +8,12 @@ afterwards which authorities may be asked for on that connection.
 import os
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
 from tako.errors import TlsConfigError
 from tako.http.conn_info import TlsInfo
+from tako.tls.acme import Acme, AcmeCertificate, AcmeFiles
 from tako.tls.context import (
     CertAuthority,
     ClientAuth,
@@ -21,7 +21,15 @@ from tako.tls.context import (
     ReloadableResolver,
     check_server_context,
 )
-from tako.tls.files import HINT, FilePath, Password, load_certs, load_key
+from tako.tls.files import (
+    HINT,
+    FilePath,
+    Password,
+    expiry_of,
+    load_certs,
+    load_key,
+    make_keylog,
+)
 from tako.tls.sources import (
     Answer,
     Choice,
@@ -50,10 +58,10 @@ __all__ = [
 ]
 
 TlsLike: TypeAlias = Union[
-    "TlsCert", ssl.SSLContext, LeafCert, tuple[FilePath, FilePath]
+    "TlsCert", Acme, ssl.SSLContext, LeafCert, tuple[FilePath, FilePath]
 ]
-"""What is taken for certificates: a ``TlsCert``, an ``ssl.SSLContext`` of your own, a
-``trustme.LeafCert``, or the paths of a PEM chain and its key."""
+"""What is taken for certificates: a ``TlsCert``, an ``Acme``, an ``ssl.SSLContext`` of
+your own, a ``trustme.LeafCert``, or the paths of a PEM chain and its key."""
 
 Selector: TypeAlias = Callable[[str | None], TlsLike | None]
 """Returns the certificate for a server name (``None``: there was none), or refuses."""
@@ -179,8 +187,7 @@ class TlsCert:
         if not callable(resolve):
             msg = f"resolver takes a callable, not {type(resolve).__name__}"
             raise TlsConfigError(msg)
-        as_source = partial(as_cert, name="the return value of a resolver")
-        return TlsCert(Resolver(resolve, as_source), client_auth)
+        return TlsCert(Resolver(resolve, _resolved), client_auth)
 
     @classmethod
     def sni(
@@ -214,6 +221,14 @@ class TlsCert:
         """Whether one context answers every handshake, for any server name."""
         return self._source.single
 
+    @property
+    def ordered(self) -> bool:
+        """Whether an ``Acme`` is part of it."""
+        source = self._source
+        if isinstance(source, NameMap):
+            return any(isinstance(it, TlsCert) and it.ordered for it in source.sources)
+        return isinstance(source, AcmeFiles)
+
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None = None) -> Choice:
         """Load everything; for ``TlsSettings``.
 
@@ -239,6 +254,8 @@ def as_cert(value: Any, name: str = "tls") -> TlsCert:
     """
     if isinstance(value, TlsCert):
         return value
+    if isinstance(value, Acme):
+        return TlsCert(AcmeFiles(value), value.client_auth)
     if isinstance(value, ssl.SSLContext):
         return TlsCert.context(value)
     if isinstance(value, LeafCert):
@@ -249,10 +266,23 @@ def as_cert(value: Any, name: str = "tls") -> TlsCert:
         case _:
             pass
     msg = (
-        f"{name} takes a TlsCert, an ssl.SSLContext, a trustme.LeafCert or the paths "
-        f"(cert, key), not {type(value).__name__}{_advice(value)}"
+        f"{name} takes a TlsCert, an Acme, an ssl.SSLContext, a trustme.LeafCert or "
+        f"the paths (cert, key), not {type(value).__name__}{_advice(value)}"
     )
     raise TlsConfigError(msg)
+
+
+def _resolved(found: Any) -> TlsCert:
+    """Return what a resolver has chosen.
+
+    Raises:
+        TlsConfigError: it is none of ``TlsLike``, or would have to be ordered first.
+    """
+    cert = as_cert(found, "the return value of a resolver")
+    if cert.ordered:
+        msg = "a resolver cannot return an Acme: give it as tls= or to TlsCert.sni"
+        raise TlsConfigError(msg)
+    return cert
 
 
 def _advice(given: Any) -> str:
@@ -271,16 +301,27 @@ def _advice(given: Any) -> str:
 
 
 class TlsSettings:
-    """A ``TlsCert`` made ready for one listener."""
+    """A ``TlsCert`` made ready for one listener.
 
-    __slots__ = ("_choice", "_offers", "alpn")
+    Attributes:
+        alpn: the protocols to offer, in order of preference.
+        ordered: the certificates among them that an authority issues to us.
+    """
 
-    def __init__(self, cert: TlsLike, alpn: Sequence[str] = ("h2", "http/1.1")) -> None:
+    __slots__ = ("_choice", "_keylog", "_offers", "alpn", "ordered")
+
+    def __init__(
+        self,
+        cert: TlsLike,
+        alpn: Sequence[str] = ("h2", "http/1.1"),
+        keylog: str | None = None,
+    ) -> None:
         """Load the certificates.
 
         Args:
             cert: where they come from.
             alpn: the protocols to offer, in order of preference.
+            keylog: a file to which the secrets of connections are appended.
 
         Raises:
             TlsConfigError: something cannot be used.
@@ -291,6 +332,14 @@ class TlsSettings:
             raise TlsConfigError(msg)
         self._offers = frozenset(name.encode() for name in self.alpn)
         self._choice = as_cert(cert).ready(self.alpn)
+        self.ordered: tuple[AcmeCertificate, ...] = tuple(
+            each
+            for each in self._choice.reloadables()
+            if isinstance(each, AcmeCertificate)
+        )
+        self._keylog = keylog
+        if keylog is not None:
+            make_keylog(keylog)
 
     def answer(self, sni: str | None) -> Answer | None:
         """Return what a handshake is answered with, ``None`` to refuse it.
@@ -298,11 +347,35 @@ class TlsSettings:
         Raises:
             Exception: whatever the application's resolver raises.
         """
-        return self._choice.answer(sni)
+        answer = self._choice.answer(sni)
+        if self._keylog is not None and answer is not None:
+            context = answer.context  # a new one after a reload
+            if context.keylog_filename != self._keylog:
+                context.keylog_filename = self._keylog
+        return answer
+
+    def challenge(self, sni: str | None) -> ssl.SSLContext | None:
+        """Return what answers an authority that looks at a name; ``None``: it may not.
+
+        Raises:
+            TlsConfigError: the file of the challenge cannot be used.
+        """
+        for each in self.ordered:
+            if sni is not None and (context := each.challenge(sni)) is not None:
+                return context
+        return None
 
     def reloadables(self) -> Iterable[Reloadable]:
         """Return what to load again when its files change."""
         return self._choice.reloadables()
+
+    def expiry(self) -> float | None:
+        """Return when the first of the certificates expires, in seconds since 1970.
+
+        ``None``: tako has loaded none of them itself.
+        """
+        found = (expiry_of(context) for context in self._choice.contexts())
+        return min((it for it in found if it is not None), default=None)
 
     def shares_protocol(self, offered: Sequence[bytes]) -> bool:
         """Tell whether a client's ALPN list has a protocol of ours."""

@@ -13,19 +13,22 @@ is looked at a fixed number of times, however small the pieces are.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 
-LIMIT = 64 * 1024
+LIMIT: Final = 64 * 1024
 """The most bytes, records included, that a ClientHello may take (usual: 2 KiB)."""
 
-_MAX_RECORDS = 1024  # that a ClientHello may be cut into; a large one takes two
-_RECORD_HEADER = 5
-_HANDSHAKE_HEADER = 4
-_MAX_FRAGMENT = 1 << 14  # RFC 8446 §5.1: TLSPlaintext.length MUST NOT exceed 2^14
-_HANDSHAKE = 22  # RFC 8446 §5.1: ContentType.handshake
-_CLIENT_HELLO = 1  # RFC 8446 §4: HandshakeType.client_hello
-_SERVER_NAME = 0  # RFC 6066 §3: ExtensionType, and NameType.host_name
-_ALPN = 16  # RFC 7301 §3.1: ExtensionType
+_MAX_RECORDS: Final = 1024  # that a ClientHello may be cut into; a large one takes two
+_RECORD_HEADER: Final = 5
+_HANDSHAKE_HEADER: Final = 4
+_MAX_FRAGMENT: Final = (
+    1 << 14
+)  # RFC 8446 §5.1: TLSPlaintext.length MUST NOT exceed 2^14
+_HANDSHAKE: Final = 22  # RFC 8446 §5.1: ContentType.handshake
+_CLIENT_HELLO: Final = 1  # RFC 8446 §4: HandshakeType.client_hello
+_SERVER_NAME: Final = 0  # RFC 6066 §3: ExtensionType, and NameType.host_name
+_ALPN: Final = 16  # RFC 7301 §3.1: ExtensionType
 
 
 class Alert(IntEnum):

@@ -7,7 +7,6 @@ needs ``trustme``, which ``tako-server[cli]`` brings; reading them does not.
 """
 
 import datetime
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tako.errors import TlsConfigError
 from tako.tls.context import pem_context
 from tako.tls.files import FilePath, load_certs
+from tako.tls.replace import replace
 
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class CertFacts:
         key: the kind of its key.
         expires: when it expires, in UTC.
         days_left: whole days until then, negative if that is past.
+        begins: when it becomes valid, in UTC.
+        begun: whether it has.
     """
 
     names: tuple[str, ...]
@@ -50,9 +52,14 @@ class CertFacts:
     key: str
     expires: datetime.datetime
     days_left: int
+    begins: datetime.datetime
+    begun: bool
 
     def __str__(self) -> str:
         when = f"{self.expires:%Y-%m-%d}"
+        if not self.begun:
+            since = f"{self.begins:%Y-%m-%d %H:%M}"
+            return f"{', '.join(self.names)}; NOT VALID before {since} UTC"
         if self.days_left < 0:
             return f"{', '.join(self.names)}; EXPIRED on {when}"
         return f"{', '.join(self.names)}; expires {when}, {self.days_left} days left"
@@ -68,13 +75,15 @@ def facts(path: FilePath) -> list[CertFacts]:
 
 
 def _facts(cert: x509.Certificate) -> CertFacts:
-    expires = cert.not_valid_after_utc
+    expires, begins, now = cert.not_valid_after_utc, cert.not_valid_before_utc, _now()
     return CertFacts(
         _names(cert),
         cert.issuer.rfc4514_string() or "no name",
         _key(cert),
         expires,
-        (expires - _now()).days,
+        (expires - now).days,
+        begins,
+        begins <= now,
     )
 
 
@@ -111,8 +120,8 @@ def kept_authority(folder: Path, machine: str) -> "trustme.CA":
         return _read_authority(cert, key)
     authority = _new_authority("tako local authority", machine[:64])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _replace(key, authority.private_key_pem.bytes(), private=True)
-    _replace(cert, authority.cert_pem.bytes(), private=False)
+    replace(key, authority.private_key_pem.bytes(), private=True)
+    replace(cert, authority.cert_pem.bytes(), private=False)
     return authority
 
 
@@ -154,7 +163,7 @@ def write_set(folder: Path, names: Sequence[str], client: str | None) -> list[Pa
     """
     authority = _new_authority("tako development", None)
     write_server(authority, folder, names)
-    _replace(folder / "ca.pem", authority.cert_pem.bytes(), private=False)
+    replace(folder / "ca.pem", authority.cert_pem.bytes(), private=False)
     for name in _CLIENT_FILES:  # those of another authority would only mislead
         (folder / name).unlink(missing_ok=True)
     if client is not None:
@@ -226,20 +235,8 @@ def _new_authority(organization: str, unit: str | None) -> "trustme.CA":
 
 def _write(leaf: "trustme.LeafCert", cert: Path, key: Path) -> None:
     chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-    _replace(key, leaf.private_key_pem.bytes(), private=True)
-    _replace(cert, chain, private=False)
-
-
-def _replace(path: Path, data: bytes, *, private: bool) -> None:
-    """Write ``data`` beside ``path`` and move it there: readers see old or new."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    # the mode is given at creation: at no time can other users open a key
-    mode = 0o600 if private else 0o644
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(handle, "wb") as file:
-        file.write(data)
-    fresh.replace(path)
+    replace(key, leaf.private_key_pem.bytes(), private=True)
+    replace(cert, chain, private=False)
 
 
 def _now() -> datetime.datetime:

@@ -4,6 +4,8 @@ What cannot be used raises ``TlsConfigError``, with the path of the file in its 
 It runs when a listener is made or reloaded, never for a connection.
 """
 
+import contextlib
+import logging
 import os
 import re
 import secrets
@@ -12,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,6 +31,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tako.errors import TlsConfigError
 
+
+_logger = logging.getLogger("tako.tls")
+
+_expiry: WeakKeyDictionary[ssl.SSLContext, float] = WeakKeyDictionary()
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Password: TypeAlias = str | bytes
@@ -87,13 +94,14 @@ def load_pem_chain(
     _load(context, chain, _key_in(keys, f"'{_show(key)}'", password), names)
 
 
-def load_pem_bytes(context: ssl.SSLContext, pem: bytes) -> None:
+def load_pem_bytes(
+    context: ssl.SSLContext, pem: bytes, name: str = "PEM bytes"
+) -> None:
     """Load a chain and its key, in PEM one behind the other, into ``context``.
 
     Raises:
-        TlsConfigError: see ``load_pem_chain``.
+        TlsConfigError: see ``load_pem_chain``; it calls them ``name``.
     """
-    name = "PEM bytes"
     _load(context, _certs_in(pem, name), _key_in(pem, name, None), f"certs in {name}")
 
 
@@ -130,6 +138,14 @@ def parse_roots(source: bytes | FilePath) -> bytes:
     except ValueError as error:
         msg = f"failed to parse client CA certs from {name}: {error}"
         raise TlsConfigError(msg) from error
+
+
+def expiry_of(context: ssl.SSLContext) -> float | None:
+    """Return when the certificate of a context expires, in seconds since the epoch.
+
+    ``None``: tako has loaded none into it.
+    """
+    return _expiry.get(context)
 
 
 def file_stamp(path: FilePath) -> Stamp:
@@ -169,6 +185,10 @@ def _load(
     except OSError as error:
         msg = f"{names} cannot be handed to OpenSSL by a temporary file: {error}"
         raise TlsConfigError(msg) from error
+    # OpenSSL has taken what this parser may not: then its end is not known
+    with contextlib.suppress(ValueError, OverflowError):
+        leaf = x509.load_der_x509_certificate(chain[0])
+        _expiry[context] = leaf.not_valid_after_utc.timestamp()
 
 
 def _load_by_file(context: ssl.SSLContext, pem: bytes, secret: str) -> None:
@@ -256,6 +276,25 @@ def _key_in(data: bytes, name: str, password: Password | None) -> bytes:
         msg = f"bad private key in {name}: {error}"
         raise TlsConfigError(msg) from error
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def make_keylog(path: FilePath) -> None:
+    """Make the file that secrets of connections are appended to, if there is none.
+
+    Raises:
+        TlsConfigError: it cannot be written.
+    """
+    try:
+        # the owner alone: who can read it can read what was sent
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+    except OSError as error:
+        msg = f"keylog '{_show(path)}' cannot be written: {error.strerror}"
+        raise TlsConfigError(msg) from error
+    _logger.warning(
+        "Secrets of TLS connections are written to %s: who can read it can read "
+        "what they carry",
+        _show(path),
+    )
 
 
 def _der_certs(data: bytes) -> list[bytes]:

@@ -24,7 +24,7 @@ ever.
 
 import ssl
 from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from tako.core.turn import Turn, endless
 from tako.errors import LocalProtocolError
@@ -34,19 +34,19 @@ from tako.http.conn_info import TlsInfo
 _Read: TypeAlias = Callable[[int], bytes]
 _Write: TypeAlias = Callable[[bytes | memoryview], int]
 
-_RECORD = 16 * 1024  # RFC 8446 §5.1: no record carries more plaintext than this
-_SLICE = 32 * 1024
-_HEAD = 5  # bytes of a record before its content: type, version, length
-_CONTENT_TYPES = range(20, 24)  # RFC 8446 §5.1
-_EXPANSION = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
-MAX_IDLE = 32
+_RECORD: Final = 16 * 1024  # RFC 8446 §5.1: no record carries more plaintext than this
+_SLICE: Final = 32 * 1024
+_HEAD: Final = 5  # bytes of a record before its content: type, version, length
+_CONTENT_TYPES: Final = range(20, 24)  # RFC 8446 §5.1
+_EXPANSION: Final = 2048  # RFC 5246 §6.2.3; RFC 8446 §5.2 allows 256
+MAX_IDLE: Final = 32
 """The most records without data, less those with data since, by default."""
 
 # Units of ``Turn``
-_BATCH = 16  # records in between
-_BATCH_COST = 128
-_IDLE_COST = 32  # an exception, and for a KeyUpdate new keys
-_HANDSHAKE_COST = 64
+_BATCH: Final = 16  # records in between
+_BATCH_COST: Final = 128
+_IDLE_COST: Final = 32  # an exception, and for a KeyUpdate new keys
+_HANDSHAKE_COST: Final = 64
 
 
 class TlsPipe:
@@ -162,6 +162,30 @@ class TlsPipe:
         self._answered_by = answered_by
         if not server_side:
             self._handshake(b"")
+
+    def _show_end(self, pipe: "TlsPipe") -> None:
+        """Have the end of ``pipe`` be that of this one, which goes through it."""
+        self.error = self.error or pipe.error
+        self.cause = self.cause or pipe.cause
+        self.peer_closed = self.peer_closed or pipe.peer_closed
+
+    def _show(
+        self,
+        error: str | None,
+        alpn: str | None,
+        info: TlsInfo | None,
+        *,
+        backlog: bool,
+        established: bool,
+        truncated: bool,
+    ) -> None:
+        """Say what holds of the pipes that this one goes through."""
+        self.error = self.error or error
+        self.alpn, self.info = alpn, info
+        self.ended = self.failed or self.peer_closed
+        self.backlog = backlog and not self.failed
+        self.established = established and not self.failed
+        self.truncated = truncated
 
     @property
     def failed(self) -> bool:

@@ -6,12 +6,20 @@ then does OpenSSL get an object and the bytes. So a context is never switched in
 handshake (ALPN, versions and client authentication are those of the context that was
 picked), and a peer that sends nothing, or no TLS, costs next to nothing. Refusals are
 plaintext alerts.
+
+An authority that looks at a name (RFC 8737) gets a handshake with a certificate for
+that, and then the end: such a connection fails as soon as its handshake is complete, so
+that nothing above the pipe ever sees it.
 """
 
 import logging
+import ssl
+from typing import Final
 
 from tako.core.turn import Turn
+from tako.errors import TlsConfigError
 from tako.http.date import http_date
+from tako.tls.acme import CHALLENGE_ALPN
 from tako.tls.certificates import TlsSettings
 from tako.tls.client_hello import (
     Alert,
@@ -22,13 +30,16 @@ from tako.tls.client_hello import (
 from tako.tls.pipe import MAX_IDLE, TlsPipe
 
 
-logger: logging.Logger = logging.getLogger("tako.tls")
+logger: Final[logging.Logger] = logging.getLogger("tako.tls")
+
+# RFC 8737 §3: the authority offers this, and nothing else
+_CHALLENGE: Final = (CHALLENGE_ALPN.encode(),)
 
 
 class ServerTlsPipe(TlsPipe):
     """The server's side of one TLS connection."""
 
-    __slots__ = ("_reader", "_settings")
+    __slots__ = ("_challenged", "_reader", "_settings")
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class ServerTlsPipe(TlsPipe):
         super().__init__(turn, max_idle=max_idle)
         self._settings = tls
         self._reader: ClientHelloReader | None = ClientHelloReader()
+        self._challenged = False  # by an authority that looks at a name
 
     def _receive_early(self, ciphertext: bytes) -> bytes:
         if self._reader is not None:
@@ -70,6 +82,8 @@ class ServerTlsPipe(TlsPipe):
 
     def _choose(self, hello: ClientHello) -> None:
         """Begin with the context that answers ``hello``, or refuse."""
+        if hello.alpn == _CHALLENGE and self._meet_challenge(hello.sni):
+            return
         if hello.alpn is not None and not self._settings.shares_protocol(hello.alpn):
             # RFC 7301 §3.2: no protocol in common SHALL be a fatal alert; OpenSSL, as
             # Python drives it, would go on without ALPN
@@ -94,6 +108,27 @@ class ServerTlsPipe(TlsPipe):
             # RFC 6066 §3: a name that the server does not know MAY be a fatal alert
             text = f"no certificate for the server name {hello.sni!r}"
             self._refuse(text, Alert.UNRECOGNIZED_NAME)
+
+    def _meet_challenge(self, sni: str | None) -> bool:
+        """Begin with the context of a challenge, if there is one under way."""
+        try:
+            context = self._settings.challenge(sni)
+        except TlsConfigError as error:
+            logger.error("the ACME challenge for %r: %s", sni, error)  # noqa: TRY400 - its text says it all
+            return False
+        if context is None:
+            return False
+        self._challenged = True
+        self.begin(context, server_side=True, sni=sni)
+        return True
+
+    def _establish(self, ssl_object: ssl.SSLObject) -> None:
+        super()._establish(ssl_object)
+        if self._challenged:
+            self.close_notify()
+            self.established = False
+            # RFC 8737 §3: the connection ends with the handshake, without data
+            self._fail("it was an ACME challenge, which has been answered")
 
     def _refuse(
         self, text: str, alert: Alert | None, cause: Exception | None = None

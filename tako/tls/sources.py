@@ -62,6 +62,10 @@ class Choice(Protocol):
         """Return what can be loaded again while the listener runs."""
         ...
 
+    def contexts(self) -> Iterable[ssl.SSLContext]:
+        """Return what answers handshakes now, as far as it is known."""
+        ...
+
 
 class Reloadable(Protocol):
     """Something that was loaded from files."""
@@ -195,6 +199,9 @@ class _Loaded:
     def reloadables(self) -> Iterable[Reloadable]:
         return (self,) if self._paths else ()
 
+    def contexts(self) -> Iterable[ssl.SSLContext]:
+        return (self._context,)
+
     def changed(self) -> bool:
         return self._stamps != tuple(map(file_stamp, self._paths))
 
@@ -242,6 +249,9 @@ class _Prepared:
 
     def reloadables(self) -> Iterable[Reloadable]:
         return ()
+
+    def contexts(self) -> Iterable[ssl.SSLContext]:
+        return (self._context,)
 
 
 class Resolver:
@@ -304,6 +314,9 @@ class _Replaceable:
     def reloadables(self) -> Iterable[Reloadable]:
         return (self,)
 
+    def contexts(self) -> Iterable[ssl.SSLContext]:
+        return (self._resolver(None),)
+
     def _roots(self) -> tuple[tuple[FilePath, Stamp], ...]:
         return tuple((path, file_stamp(path)) for path, _ in self._stamps)
 
@@ -355,8 +368,14 @@ class _Asked:
             choice = known[found] = source.ready(self._alpn, self._auth)
         return choice
 
+    def _choices(self) -> list[Choice]:
+        return [*self._objects.values(), *self._pairs.values()]
+
+    def contexts(self) -> Iterable[ssl.SSLContext]:
+        return [each for choice in self._choices() for each in choice.contexts()]
+
     def reloadables(self) -> Iterable[Reloadable]:
-        choices = [*self._objects.values(), *self._pairs.values()]
+        choices = self._choices()
         found = [each for choice in choices for each in choice.reloadables()]
         if isinstance(self._resolve, ReloadableResolver):  # a subclass
             found.append(self._resolve)
@@ -375,8 +394,14 @@ class NameMap:
         if not certs:
             msg = "TlsCert.sni takes at least one name"
             raise TlsConfigError(msg)
-        self._certs = {_checked_name(name): cert for name, cert in certs.items()}
+        self._certs = {checked_name(name): cert for name, cert in certs.items()}
         self._default = default
+
+    @property
+    def sources(self) -> Iterable[Source]:
+        """The certificates, the default among them."""
+        found = list(self._certs.values())
+        return found if self._default is None else [*found, self._default]
 
     def ready(self, alpn: tuple[str, ...], auth: ClientAuth | None) -> Choice:
         """Load all certificates; what is given for several names is loaded once."""
@@ -427,9 +452,16 @@ class _Named:
     def reloadables(self) -> Iterable[Reloadable]:
         return [each for choice in self._choices for each in choice.reloadables()]
 
+    def contexts(self) -> Iterable[ssl.SSLContext]:
+        return [each for choice in self._choices for each in choice.contexts()]
 
-def _checked_name(name: str) -> str:
-    """Return a name in the form that it is looked up by."""
+
+def checked_name(name: str) -> str:
+    """Return a name in the form that it is looked up by.
+
+    Raises:
+        TlsConfigError: it cannot be a host name.
+    """
     host = name.lower().rstrip(".")
     plain = host.removeprefix("*.")
     if not plain or not plain.isascii() or not set(plain).isdisjoint("* :/"):

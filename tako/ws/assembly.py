@@ -6,7 +6,7 @@ part to the next: fragments, size, UTF-8.
 """
 
 import codecs
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tako.errors import InvalidUtf8, WsError
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tako.ws.deflate import Inflater
 
 
-_MAX_FRAGMENTS = 16_384
+_MAX_FRAGMENTS: Final = 16_384
 """Frames of one message."""
-_SMALL_FRAGMENT = 32  # bytes; any number of larger ones is taken
-_LARGE_PART = 4096  # bytes from which a part is kept as it is, to be copied only once
-_MAX_EMPTY_FRAGMENTS = 1024
+_SMALL_FRAGMENT: Final = 32  # bytes; any number of larger ones is taken
+_LARGE_PART: Final = 4096  # bytes from which a part is kept as it is, and copied once
+_MAX_EMPTY_FRAGMENTS: Final = 1024
 """Continuation frames of one message that carry nothing."""
 
 

@@ -42,15 +42,17 @@ empty; every deadline ends in a state from which nothing is waited for.
 
 import enum
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from tako.core.counters import hit
 from tako.core.error_code import ErrorCode
 from tako.core.role import Role
 from tako.core.seams import Tunnel
-from tako.core.states import check_transition
+from tako.core.states import CHECKED, check_transition
+from tako.core.views import Place, SocketView
 from tako.core.writable import Writable
 from tako.errors import ConnectionClosed, Disconnected, WsError
-from tako.native.loops import Inbox
+from tako.native.loops import Inbox, UnmaskedInbox
 from tako.ws.codec import (
     Codec,
     Encode,
@@ -64,24 +66,26 @@ from tako.ws.deflate import Deflater, Inflater
 from tako.ws.keep_alive import KeepAlive
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsOptions
+from tako.ws.shared import Shared
 
 
 if TYPE_CHECKING:
     from tako.core.deadlines import Deadline
     from tako.core.loop import Signal
+    from tako.ws.relay import ConversationRelay
 
 
-_logger = logging.getLogger("tako.ws")
+_logger: Final = logging.getLogger("tako.ws")
 
-_END_TIMEOUT = 1.0  # seconds for the peer's end of stream, once both Closes are out
-_PONGS_PER_READ = 16  # further Pings of one read are answered by the latest Pong only
-_ALIVE = b"tako: alive?"  # the Ping of ``ask``; its Pong is not the session's
-_NO_ANSWER = "keepalive timeout"  # the reason of the Close to a peer that is lost
-_CONTROLS_WAITING = 64  # Pings and Pongs kept for a session that does not read
-_INBOX_MESSAGES = 1024  # complete messages waiting before decoding stops
+_END_TIMEOUT: Final = 1.0  # seconds for the peer's end of stream, after both Closes
+_PONGS_PER_READ: Final = 16  # other Pings of a read share the latest Pong
+_ALIVE: Final = b"tako: alive?"  # the Ping of ``ask``; its Pong is not the session's
+_NO_ANSWER: Final = "keepalive timeout"  # the reason of the Close to a lost peer
+_CONTROLS_WAITING: Final = 64  # Pings and Pongs kept for a session that does not read
+_INBOX_MESSAGES: Final = 1024  # complete messages waiting before decoding stops
 
-_GOING_AWAY = {role: f"{role.value} shutting down" for role in Role}
-_RSV1 = 0x40  # RFC 7692 §6: the message is compressed
+_GOING_AWAY: Final = {role: f"{role.value} shutting down" for role in Role}
+_RSV1: Final = 0x40  # RFC 7692 §6: the message is compressed
 
 
 class Inbound(enum.IntEnum):
@@ -97,7 +101,7 @@ class Inbound(enum.IntEnum):
     """Nothing: its Close was decoded, perhaps behind messages that had to wait."""
 
 
-_NEXT_INBOUND: dict[Inbound, frozenset[Inbound]] = {
+_NEXT_INBOUND: Final[dict[Inbound, frozenset[Inbound]]] = {
     Inbound.OPEN: frozenset({Inbound.FAILED, Inbound.ENDED, Inbound.CLOSE_SEEN}),
     Inbound.FAILED: frozenset({Inbound.CLOSE_SEEN}),
     Inbound.ENDED: frozenset({Inbound.FAILED, Inbound.CLOSE_SEEN}),
@@ -118,7 +122,7 @@ class Outbound(enum.IntEnum):
     """Nothing, and nothing is waited for."""
 
 
-_NEXT_OUTBOUND: dict[Outbound, frozenset[Outbound]] = {
+_NEXT_OUTBOUND: Final[dict[Outbound, frozenset[Outbound]]] = {
     Outbound.OPEN: frozenset({Outbound.CLOSE_SENT, Outbound.ENDED, Outbound.OVER}),
     Outbound.CLOSE_SENT: frozenset({Outbound.ENDED, Outbound.OVER}),
     Outbound.ENDED: frozenset({Outbound.OVER}),
@@ -132,9 +136,14 @@ class Conversation:
     Attributes:
         can_send: the output is open.
         direct: it is, and ``Tunnel.send_frame`` does all that a frame needs.
+        peer_first: the peer's Close came before ours was sent.
+        since: when it began, by the clock of the connection.
+        relays: what sends here by ``send_shared``, and is told when there is room, and
+            when closing begins. While ``direct`` it may have the tunnel send.
     """
 
     __slots__ = (
+        "_close_timeout",
         "_codec",
         "_deadline",
         "_deflater",
@@ -145,7 +154,8 @@ class Conversation:
         "_heaviest",
         "_keep_alive",
         "_late_pong",
-        "_masks",
+        "_measured",
+        "_no_data",
         "_pings_sent",
         "_role",
         "_shut_down",
@@ -165,19 +175,30 @@ class Conversation:
         "inbox",
         "latency",
         "outbound",
+        "peer_first",
         "readable",
+        "relays",
         "sent_code",
+        "since",
         "tunnel",
         "writable",
     )
 
+    peer_first: bool
+    relays: "tuple[ConversationRelay[Any, Any], ...]"
+
     def __init__(
-        self, tunnel: Tunnel, options: WsOptions, role: Role = Role.SERVER
+        self,
+        tunnel: Tunnel,
+        options: WsOptions,
+        role: Role = Role.SERVER,
+        close_timeout: float | None = None,
     ) -> None:
         self.tunnel: Tunnel = tunnel
+        self.since: float = tunnel.connection.time()
         self._role = role
         serves = role is Role.SERVER
-        self._masks = not serves  # RFC 6455 §5.1
+        # RFC 6455 §5.1; the tunnel of a client does the same in ``send_frame``
         self._encode: Encode = encode_frame if serves else encode_masked_frame
         deflate = options.deflate
         self._codec = Codec(
@@ -190,12 +211,12 @@ class Conversation:
         self._turn = tunnel.connection.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
-        self._uncredited = 0
+        self._uncredited = self._no_data = 0  # bytes; messages in the inbox, ever
         self.controls: int = 0  # Pings and Pongs in the inbox
-        self._discarding = False  # the session is over, or only waits for the end
-        self._shut_down = False
-        self._waits = False  # for the next turn, to go on decoding
-        self._eof_due = False  # behind what is not decoded
+        # Discarding: the session is over, or only waits for the end
+        self._discarding = self._shut_down = self.peer_first = self._measured = False
+        self.relays = ()
+        self._waits = self._eof_due = False  # for the next turn; behind what is left
         self.sent_code: int = 1006
         self._pings_sent: dict[bytes, float] = {}
         self._late_pong: bytes | None = None  # waits for room, or the read's end
@@ -203,22 +224,25 @@ class Conversation:
         self.inbound: Inbound = Inbound.OPEN
         self.outbound: Outbound = Outbound.OPEN
         self.can_send: bool = True
-        self.direct: bool = serves and deflate is None
+        self.direct: bool = deflate is None
         self.close_code: int | None = None
         self.close_reason: str = ""
         self.end: WsError | None = None
         self.error: WsError | None = None
         self.latency: float | None = None
         self.readable: Signal = tunnel.connection.runtime.signal()
-        self.writable: Writable = Writable(tunnel, tunnel.connection.runtime)
+        self.writable: Writable = Writable(
+            tunnel, tunnel.connection.runtime, tunnel.connection.counters.socket_waits
+        )
         self._deadline: Deadline | None = None  # of closing; made when first needed
         keep_alive = options.keep_alive
         self._keep_alive: KeepAlive | None = None
         if keep_alive is not None and keep_alive.auto:
             self._keep_alive = KeepAlive(self, keep_alive)
         config = tunnel.connection.config
+        self._close_timeout = close_timeout or config.ws_close_timeout
         self._heaviest = max(config.read_buffer, config.h2_initial_window_size)
-        self.inbox: Inbox = Inbox(
+        self.inbox: Inbox = (Inbox if serves else UnmaskedInbox)(
             self.readable.set,
             tunnel.consumed,
             min(options.max_frame_size, options.max_message_size),
@@ -226,8 +250,8 @@ class Conversation:
             min(config.read_buffer, config.h2_initial_window_size) >> 5,
             self._heaviest,
         )
-        # ``inbox`` may take what comes: it knows masked frames only
-        self._express = self.inbox.plain = serves and self._keep_alive is None
+        # ``inbox`` may take what comes
+        self._express = self.inbox.plain = self._keep_alive is None
 
     # Input, called by the engine -------------------------------------------------
 
@@ -250,7 +274,7 @@ class Conversation:
             self._eof_due = True
             return
         if self.end is None:
-            self._end_without_close(Inbound.ENDED)
+            self._end_without_close(Inbound.ENDED, str(error or ""))
         if self.outbound is Outbound.OVER:
             return
         if isinstance(error, Disconnected):
@@ -266,6 +290,8 @@ class Conversation:
     def wake_writer(self) -> None:
         """Wake the writers: output is welcome again, or the tunnel is over."""
         self.writable.wake()
+        for relay in self.relays:
+            relay.wake()
         if self._late_pong is not None:
             # not from inside the engine, which is about to go on sending
             self.tunnel.connection.runtime.call_soon(self._answer_late)
@@ -278,12 +304,38 @@ class Conversation:
         self.go_away()
         # This reaches a session that waits for something other than its peer.
         connection = self.tunnel.connection
-        most = connection.config.ws_close_timeout + _END_TIMEOUT
+        most = self._close_timeout + _END_TIMEOUT
         self.tunnel.cancel_at(connection.time() + most)
 
     def go_away(self) -> None:
         """Tell the peer that this end goes away (RFC 6455 §7.4.1: 1001)."""
         self.send_close(1001, _GOING_AWAY[self._role])
+
+    # Looking on ------------------------------------------------------------------
+
+    def describe(self) -> SocketView:
+        """Return what there is to see of it now."""
+        code: int | None = None
+        if not self.can_send:
+            code = self.sent_code if self.close_code is None else self.close_code
+        peer = Role.CLIENT if self._role is Role.SERVER else Role.SERVER
+        first = peer if self.peer_first else self._role
+        return SocketView(
+            since=self.since,
+            inbound=self.inbound.name,
+            outbound=self.outbound.name,
+            waiting=len(self.inbox.messages),
+            weight=self.inbox.weight,
+            latency=self.latency,
+            compressed=self._deflater is not None,
+            code=code,
+            by="" if self.sent_code == 1006 else first.value,
+            reason=self.close_reason,
+        )
+
+    def place(self) -> Place:
+        """Return where the bytes of the peer stand, between two reads."""
+        return self._codec.place()
 
     # Reading, called by the session ----------------------------------------------
 
@@ -302,8 +354,13 @@ class Conversation:
             self.control_taken(message)
         return message
 
+    @property
+    def messages_received(self) -> int:
+        """Data messages that were put into the inbox."""
+        return self.inbox.received - self._no_data
+
     def control_taken(self, message: AnyMessage) -> None:
-        """Count a message that was taken while Pings or Pongs were in the inbox."""
+        """Count a message that was taken, if it is a Ping or a Pong."""
         if isinstance(message, Message.Ping):
             if len(self.answered) >= _CONTROLS_WAITING:
                 del self.answered[0]
@@ -337,11 +394,22 @@ class Conversation:
             data = payload.encode() if isinstance(payload, str) else payload
             payload = self._deflater.deflate(data)
             first_byte |= _RSV1
-        if not self._masks:
-            return self.tunnel.send_frame(first_byte, payload, soon=soon)
-        self.tunnel.send_data(self._encode(first_byte, payload))
-        self.tunnel.flush(soon=soon)
-        return self.tunnel.writable
+        return self.tunnel.send_frame(first_byte, payload, soon=soon)
+
+    def send_shared(self, message: Shared, soon: bool) -> bool:
+        """Send a message that others get, too; ``False``: there is no room for now.
+
+        Nothing was sent then: ``relays`` hear of room. Never so once closing has begun.
+        """
+        if self.direct:
+            return self.tunnel.send_shared(message, soon)
+        deflater = self._deflater
+        if not self.can_send or deflater is None:
+            return False
+        params = deflater.shareable
+        if params is None or len(message.payload) < self._threshold:
+            return self.tunnel.send_shared(message, soon)
+        return self.tunnel.send_shared(message.deflated(params), soon)
 
     def send_ping(self, data: bytes) -> None:
         """Queue a Ping, timed for ``latency``; raises as ``send_message`` does."""
@@ -407,12 +475,21 @@ class Conversation:
         """
         if not self.can_send:
             return
+        hit(self.tunnel.connection.counters.limits, "silence")
         if self.end is None:
             self._end_without_close(Inbound.FAILED, _NO_ANSWER)
         self._send_close_frame(1011, _NO_ANSWER)
         self._end_output_first()
         self._wait_for_end()
         self.tunnel.flush()
+
+    def measured(self, seconds: float) -> None:
+        """Take the latency of the connection, unless a Ping has told that of the peer.
+
+        HTTP/2 only: a proxy may end the connection.
+        """
+        if not self._measured:
+            self.latency = seconds
 
     # Inside ------------------------------------------------------------------------
 
@@ -496,6 +573,7 @@ class Conversation:
                 kept.append(message)
                 continue
             if isinstance(message, Message.Close):
+                self._no_data += 1
                 kept.append(message)
                 self._answer_pings(pings)
                 self._close_came(message)
@@ -508,6 +586,7 @@ class Conversation:
                     continue
             if self.controls < _CONTROLS_WAITING:
                 self.controls += 1
+                self._no_data += 1
                 kept.append(message)
         self._answer_pings(pings)
         return kept
@@ -535,7 +614,10 @@ class Conversation:
     def _pong_came(self, data: bytes) -> None:
         sent = self._pings_sent.pop(data, None)
         if sent is not None:
-            self.latency = self.tunnel.connection.time() - sent
+            connection = self.tunnel.connection
+            self.latency = latency = connection.time() - sent
+            connection.counters.pings.observe(latency)
+            self._measured = True  # end to end
             if not self._pings_sent:
                 self._pings_sent.clear()  # an empty dict keeps 180 bytes otherwise
 
@@ -546,13 +628,14 @@ class Conversation:
         closed = ConnectionClosed(code, message.reason)
         self._end_input(Inbound.CLOSE_SEEN, closed, message.reason)
         if self.can_send:
+            self.peer_first = True
             # RFC 6455 §5.5.1: the answer typically echoes the status code
             self._send_close_frame(message.code, "")
         self._end_output_first()
         self._wait_for_end()
 
     def _wait_for_close(self) -> None:
-        self._wait(self.tunnel.connection.config.ws_close_timeout)
+        self._wait(self._close_timeout)
 
     def _wait_for_end(self) -> None:
         self._wait(_END_TIMEOUT)
@@ -614,7 +697,7 @@ class Conversation:
         self.tunnel.reset(ErrorCode.NO_ERROR if served else ErrorCode.CANCEL)
 
     def _enter_inbound(self, state: Inbound) -> None:
-        if __debug__:
+        if CHECKED:
             check_transition(_NEXT_INBOUND, self.inbound, state)
         self.inbound = state
         self._express = self.inbox.plain = False
@@ -624,10 +707,12 @@ class Conversation:
         _logger.debug("%#x: inbound is %s", id(self), state.name)
 
     def _enter_outbound(self, state: Outbound) -> None:
-        if __debug__:
+        if CHECKED:
             check_transition(_NEXT_OUTBOUND, self.outbound, state)
         self.outbound = state
         self.can_send = self.direct = False  # no state leads back to OPEN
+        for relay in self.relays:
+            relay.closing()
         if state is Outbound.OVER:
             if self._deadline is not None:
                 self._deadline.close()

@@ -2,6 +2,7 @@
 
 Theory of operation. ``negotiate`` looks at the client's offers in order and answers the
 first that it can keep to the letter. It declines the others; none is an error (§7.1).
+A client has one ``offer``, and ``accept_answer`` holds the server to it.
 ``Inflater`` and ``Deflater`` hold one direction's LZ77 window each. The zlib
 objects are made for the first compressed message, so a session without one pays
 nothing, and a direction without context takeover keeps none between messages.
@@ -36,6 +37,9 @@ _FINAL_EMPTY_BLOCK = b"\x03\x00"  # RFC 1951 §3.2.6: BFINAL, fixed codes, end o
 
 _DEFAULT_BITS = 15  # RFC 7692 §7.1.2: where nothing was agreed
 _WINDOW_BITS = {str(bits): bits for bits in range(9, 16)}  # no leading zeros; 8: zlib
+
+_WINDOWS = ("server_max_window_bits", "client_max_window_bits")
+_SMALLEST = ("server_max_window_bits", "8")
 
 Params = list[tuple[str, str | None]]
 Offer = tuple[str, Params]
@@ -155,12 +159,14 @@ class Deflater:
         params: what was agreed on.
     """
 
-    __slots__ = ("_encoder", "_fresh", "_mem_level", "_window_bits")
+    __slots__ = ("_encoder", "_fresh", "_mem_level", "_window_bits", "shareable")
 
     def __init__(self, params: DeflateParams) -> None:
         self._window_bits = -params.our_window_bits  # negative: raw deflate
         self._mem_level = params.mem_level
         self._fresh = params.our_no_context_takeover
+        self.shareable: DeflateParams | None = params if self._fresh else None
+        """What makes others compress a message to the same; ``None``: nothing does."""
         self._encoder: Encoder | None = None
 
     def deflate(self, payload: bytes) -> bytes:
@@ -236,6 +242,53 @@ def _answer(params: Params, config: Deflate) -> tuple[str, DeflateParams] | None
         config.threshold,
     )
     return "; ".join(words), agreed
+
+
+def offer(config: Deflate) -> str:
+    """Return what a client offers: one extension with its parameters."""
+    words = ["permessage-deflate"]
+    if config.no_context_takeover:
+        words += ["server_no_context_takeover", "client_no_context_takeover"]
+    if config.server_window_bits < _DEFAULT_BITS:
+        words.append(f"server_max_window_bits={config.server_window_bits}")
+    words.append("client_max_window_bits")  # §7.1.2.2: the server may choose
+    return "; ".join(words)
+
+
+def accept_answer(params: Params, config: Deflate) -> DeflateParams:
+    """Return what the server's answer to ``offer`` means.
+
+    Raises:
+        ValueError: it is none; RFC 7692 §7.1 has the connection fail then.
+    """
+    answered = dict(params)
+    if len(answered) < len(params):
+        msg = "a parameter of permessage-deflate comes twice"
+        raise ValueError(msg)
+    for name, value in params:
+        # §7.1.2: in an answer a window has a size. zlib reads one of 8 bits.
+        known = _valid(name, value) or (name, value) == _SMALLEST
+        if not known or (value is None and name in _WINDOWS):
+            msg = f"permessage-deflate has {name} with the value {value}"
+            raise ValueError(msg)
+    theirs_fresh = "server_no_context_takeover" in answered
+    # §7.1.1.1: what was asked of the server must be in its answer
+    if config.no_context_takeover and not theirs_fresh:
+        msg = "permessage-deflate lacks server_no_context_takeover"
+        raise ValueError(msg)
+    their_bits = int(answered.get("server_max_window_bits") or _DEFAULT_BITS)
+    if their_bits > config.server_window_bits:  # §7.1.2.1
+        msg = f"permessage-deflate has a server's window of {their_bits} bits"
+        raise ValueError(msg)
+    our_bits = int(answered.get("client_max_window_bits") or _DEFAULT_BITS)
+    return DeflateParams(
+        min(our_bits, config.client_window_bits),
+        max(their_bits, min(_WINDOW_BITS.values())),
+        config.no_context_takeover or "client_no_context_takeover" in answered,
+        theirs_fresh,
+        config.mem_level,
+        config.threshold,
+    )
 
 
 def _bits(value: str | None) -> int:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tako.core.exchange_of import exchange_of
 from tako.http.grammar import TCHAR, content_length, has_token, is_token
@@ -21,23 +21,23 @@ from tako.ws.options import DeflateParams, WsOptions
 from tako.ws.origin import origin_allowed
 
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
-_VISIBLE = re.compile(rb"[\t\x20-\x7e]*")
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
+_VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*")
 
-_TOKEN = TCHAR + rb"++"
-_NAME = re.compile(rb"[ \t]*+(" + _TOKEN + rb")[ \t]*+")
-_PARAM = re.compile(
+_TOKEN: Final = TCHAR + rb"++"
+_NAME: Final = re.compile(rb"[ \t]*+(" + _TOKEN + rb")[ \t]*+")
+_PARAM: Final = re.compile(
     rb";[ \t]*+(" + _TOKEN + rb")[ \t]*+"
     rb"(?:=[ \t]*+(?:(" + _TOKEN + rb')|"((?:[^"\\]|\\.)*+)")[ \t]*+)?',
     re.DOTALL,
 )
-_MEMBER = re.compile(rb'((?:[^",]++|"(?:[^"\\]|\\.)*+")*+)(?:,|\Z)', re.DOTALL)
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_MEMBER: Final = re.compile(rb'((?:[^",]++|"(?:[^"\\]|\\.)*+")*+)(?:,|\Z)', re.DOTALL)
+_ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
-_TEXT: RawHeader = (b"content-type", b"text/plain; charset=utf-8")
-_VERSION: RawHeader = (b"sec-websocket-version", b"13")  # RFC 6455 §4.4
-_UPGRADE: tuple[RawHeader, ...] = (
+_TEXT: Final[RawHeader] = (b"content-type", b"text/plain; charset=utf-8")
+_VERSION: Final[RawHeader] = (b"sec-websocket-version", b"13")  # RFC 6455 §4.4
+_UPGRADE: Final[tuple[RawHeader, ...]] = (
     (b"upgrade", b"websocket"),
     (b"connection", b"Upgrade"),
 )
@@ -188,7 +188,7 @@ def _check_no_length(request: Request) -> Rejection | None:
     return _refuse(400, b"WebSocket upgrade request must not have a body")
 
 
-_H1_CHECKS: tuple[Check, ...] = (
+_H1_CHECKS: Final[tuple[Check, ...]] = (
     _check_method,
     _check_http_version,
     _check_upgrade,
@@ -198,7 +198,7 @@ _H1_CHECKS: tuple[Check, ...] = (
     _check_protocols,
     _check_no_body,
 )
-_H2_CHECKS: tuple[Check, ...] = (
+_H2_CHECKS: Final[tuple[Check, ...]] = (
     _check_extended_connect,
     _check_h2_ws_version,
     _check_protocols,

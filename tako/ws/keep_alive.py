@@ -8,7 +8,7 @@ data proves as much. Where the peer cannot send, because the session does not re
 came before, its silence proves nothing.
 
 This is for routes with a ``WsKeepAlive`` of their own. Other peers are looked after by
-the server, for all connections at once (``server.silence``).
+the server, for all connections at once (``tcp.silence``).
 
 Invariant: without ``pong_timeout`` a peer is pinged, but never given up.
 """

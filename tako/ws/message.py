@@ -38,7 +38,16 @@ def _check_control_payload(data: object) -> None:
 
 
 class Message:
-    """The kinds of message. A namespace: it has no instances."""
+    """The kinds of message. A namespace: it has no instances.
+
+    Example::
+
+        match await ws.read():
+            case str() as text:
+                await ws.send(text)
+            case Message.Close(code, reason):
+                print(code, reason)
+    """
 
     __module__ = "tako"
 

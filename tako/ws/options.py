@@ -40,6 +40,10 @@ class WsKeepAlive:
 
     Raises:
         ConfigError: a duration is not positive, or ``auto`` lacks ``ping_interval``.
+
+    Example::
+
+        TakoWs(request, session, keep_alive=WsKeepAlive(20, 20, auto=True))
     """
 
     # Descriptors, which hold no state of their own:

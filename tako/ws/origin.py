@@ -12,24 +12,25 @@ the host of a text, an attacker could get past an allow-list that used the forme
 import functools
 import ipaddress
 import re
+from typing import Final
 
 from tako.http.headers import Headers
 
 
-_ORIGIN = re.compile(
+_ORIGIN: Final = re.compile(
     r"([A-Za-z][A-Za-z0-9+.\-]*)://"  # RFC 3986 §3.1
     r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=]+)"  # §3.2.2, no "%"
     r"(?::([0-9]*))?"  # §3.2.3
     r"(?:[/?#][\x21-\x5b\x5d-\x7e]*)?"  # path and what follows: no part of an origin
 )
-_UNICODE_HOST = re.compile(r"([^/?#]*://)([^/?#:\[\]@\\%]+)(.*)", re.DOTALL)
+_UNICODE_HOST: Final = re.compile(r"([^/?#]*://)([^/?#:\[\]@\\%]+)(.*)", re.DOTALL)
 
-_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}  # RFC 6454 §4
-_MAX_PORT = 65535
+_DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}  # RFC 6454 §4
+_MAX_PORT: Final = 65535
 
 # IDNA 2003 maps these four away, browsers keep them (UTS #46 §7): "ß" and "ss" are
 # different hosts, so the entry must say which one it means.
-_IDNA_DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
+_IDNA_DEVIATIONS: Final = re.compile("[\u00df\u03c2\u200c\u200d]")
 
 
 def normalize_origin(raw: str) -> str | None:

@@ -10,10 +10,12 @@ closing handshake is the conversation's, by deadlines.
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from tako.core.counters import hit
 from tako.core.deadlines import Deadline
 from tako.core.error_code import ErrorCode
+from tako.core.on_fault import tell_of_fault
 from tako.core.seams import Tunnel
 from tako.errors import WsError, consists_of
 from tako.http.request import Request
@@ -37,6 +39,7 @@ class WebSocketUpgrade:
         "_options",
         "_request",
         "_session",
+        "_socket",
         "make_socket",
     )
 
@@ -49,6 +52,7 @@ class WebSocketUpgrade:
         self._session = session
         self._options = options
         self._conversation: Conversation | None = None
+        self._socket: WebSocket | None = None
         self._lifetime_over = False
 
     @property
@@ -72,6 +76,22 @@ class WebSocketUpgrade:
             return None
         code = conversation.close_code
         return conversation.sent_code if code is None else code
+
+    @property
+    def closed_by(self) -> Literal["client", "server"] | None:
+        """Whose Close came first; ``None``: there was none, or no conversation."""
+        conversation = self._conversation
+        if conversation is None:
+            return None
+        if conversation.peer_first:
+            return "client"
+        return None if conversation.sent_code == 1006 else "server"
+
+    @property
+    def messages(self) -> tuple[int, int]:
+        """How many data messages the session has received and sent."""
+        ws = self._socket
+        return (0, 0) if ws is None else (ws.messages_received, ws.messages_sent)
 
     def attach(self, tunnel: Tunnel) -> None:
         """Make the conversation that the tunnel's bytes go to."""
@@ -97,8 +117,13 @@ class WebSocketUpgrade:
         if self._options.max_lifetime is not None:
             lifetime = self._start_lifetime(conversation, self._options.max_lifetime)
         code = 1001
+        counters = conversation.tunnel.connection.counters
+        wire = counters.wire(self._request.http_version)
+        ws: WebSocket | None = None
         try:
             ws = self.make_socket(self._request, conversation, self._options)
+            self._socket = ws
+            wire.socket_opened(ws)
             await self._session(ws)
             code = 1000
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
@@ -111,6 +136,9 @@ class WebSocketUpgrade:
             if lifetime is not None:
                 lifetime.close()
             conversation.session_ended(code)
+            if ws is not None:
+                wire.socket_closed(ws)
+                counters.closed(self.close_code or code, self.closed_by or "")
 
     def _judge(self, error: BaseException, conversation: Conversation) -> int:
         """Return the close code for how the session ended (RFC 6455 §7.4.1)."""
@@ -118,9 +146,10 @@ class WebSocketUpgrade:
             _logger.debug("session ended: %s", error)
             return 1000
         if consists_of(error, conversation.tunnel.connection.runtime.cancelled):
-            _logger.info("session of %s was cancelled", self._request.path)
+            _logger.debug("session of %s was cancelled", self._request.path)
             return 1001
         _logger.error("session of %s failed", self._request.path, exc_info=error)
+        tell_of_fault(self._request, error)
         return 1011
 
     async def _switched(self, conversation: Conversation) -> bool:
@@ -143,6 +172,7 @@ class WebSocketUpgrade:
         deadline.close()
         if not expired:
             return not tunnel.over
+        hit(tunnel.connection.counters.limits, "upgrade_time")
         _logger.debug("upgrade of %s timed out", self._request.path)
         tunnel.reset(ErrorCode.CANCEL)
         tunnel.flush()
@@ -158,7 +188,9 @@ class WebSocketUpgrade:
                 tunnel.reset(ErrorCode.CANCEL)
             else:
                 self._lifetime_over = True
-                _logger.info("session of %s: max lifetime exceeded", self._request.path)
+                _logger.debug(
+                    "session of %s: max lifetime exceeded", self._request.path
+                )
                 conversation.send_close(1001, "max lifetime exceeded")
                 deadline.set(connection.time() + connection.config.ws_close_timeout)
             tunnel.cancel_at(connection.time())

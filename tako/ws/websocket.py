@@ -5,15 +5,24 @@ All of its methods encode and queue synchronously before they wait, so none of t
 leave half a frame on the wire when it is cancelled.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from tako.errors import ConnectionClosed, WsError, consists_of
+from tako.http.answer import HandshakeResponse
 from tako.http.request import Request
 from tako.ws.conversation import Conversation
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import NO_KEEP_ALIVE, WsKeepAlive, WsOptions
+from tako.ws.relay import (
+    ConversationRelay,
+    Encoded,
+    GapT,
+    ItemT,
+    Relay,
+    Relayed,
+)
 
 
 _SENDS_PER_TURN = 256  # sends that did not have to wait before other tasks run
@@ -28,26 +37,47 @@ class WebSocket:
 
     Iterate over it for messages until the conversation is over, or ``read`` each. One
     task may read at a time; any number may send.
+
+    Example::
+
+        async def session(ws: WebSocket) -> None:
+            async for message in ws:
+                if isinstance(message, str):
+                    await ws.send(message.upper())
+            print(ws.close_code, ws.close_reason)
     """
 
     __slots__ = (
         "_checkpoint",
         "_conversation",
+        "_inbox",
         "_options",
+        "_readable",
         "_reading",
         "_sends",
         "_tunnel",
         "_waiting",
         "request",
+        "response",
     )
 
     def __init__(
-        self, request: Request, conversation: Conversation, options: WsOptions
+        self,
+        request: Request,
+        conversation: Conversation,
+        options: WsOptions,
+        response: HandshakeResponse | None = None,
     ) -> None:
         self.request: Request = request
+        """What a client has sent."""
+        self.response: HandshakeResponse | None = response
+        """What came from the server; ``None`` on a server."""
         self._conversation = conversation
         self._tunnel = conversation.tunnel
+        # For each message: to ask a compiled ``Conversation`` costs far more
+        self._inbox = conversation.inbox
         self._waiting = conversation.inbox.messages
+        self._readable = conversation.readable
         self._options = options
         self._reading = False
         self._sends = 0
@@ -96,25 +126,34 @@ class WebSocket:
         """The last round trip of a Ping, in seconds."""
         return self._conversation.latency
 
+    @property
+    def messages_received(self) -> int:
+        """Data messages that were read, or wait to be."""
+        return self._conversation.messages_received
+
+    @property
+    def messages_sent(self) -> int:
+        """Data messages that were sent by ``send``."""
+        return self._sends
+
     def __aiter__(self) -> AsyncIterator[AnyMessage]:
         return self
 
     async def __anext__(self) -> AnyMessage:
-        waiting, conversation = self._waiting, self._conversation
         if self._checkpoint is None and not self._reading:
-            inbox = conversation.inbox
+            inbox, waiting = self._inbox, self._waiting
             # What read() does when nothing is out of the ordinary, without its
             # coroutine: a third of the time of an iteration (h2-small).
             if not waiting and inbox.plain:
                 self._reading = True
                 try:
-                    await conversation.readable.wait()
+                    await self._readable.wait()
                 finally:
                     self._reading = False
             if waiting:
                 message: AnyMessage = inbox.pop()
-                if conversation.controls:
-                    conversation.control_taken(message)
+                if type(message) is not bytes and type(message) is not str:
+                    self._conversation.control_taken(message)
                 return message
         try:
             return await self.read()
@@ -188,19 +227,91 @@ class WebSocket:
             await self._send_control(message)
             return
         conversation = self._conversation
+        soon = len(self._waiting) > 0
         if conversation.direct:  # what send_message does, without a call
-            send = self._tunnel.send_frame
+            more = self._tunnel.send_frame(first_byte, payload, soon=soon)
         else:
-            send = conversation.send_message
-        if not send(first_byte, payload, soon=bool(self._waiting)):
+            more = conversation.send_message(first_byte, payload, soon=soon)
+        self._sends += 1
+        if not more:
             await self._drained()
         elif self._checkpoint is not None:
             await self._checkpoint()
-        else:
-            self._sends += 1
-            if not self._sends % _SENDS_PER_TURN:
-                # The loop must notice that the peer is gone; and other tasks wait.
-                await self._tunnel.connection.runtime.sleep(0)
+        elif not self._sends % _SENDS_PER_TURN:
+            # The loop must notice that the peer is gone; and other tasks wait.
+            await self._tunnel.connection.runtime.sleep(0)
+
+    def relay(
+        self,
+        feed: Relayed[ItemT, GapT],
+        *,
+        encode: Callable[[ItemT], Encoded] | None = None,
+        on_gap: Callable[[GapT], Encoded | None] | None = None,
+    ) -> Relay[ItemT, GapT]:
+        """Send what comes of a feed of topics, at no cost of a task for each message.
+
+        Awaited, it returns when the feed or the WebSocket has ended; what the client
+        sends meanwhile is read and dropped. ``async with`` relays beside a block, which
+        reads. A socket can relay several feeds.
+
+        A socket that does not keep up waits for no one: what it has no room for stays
+        with the feed, whose bound and policy say what becomes of it.
+
+        Args:
+            feed: what ``topics.subscribe`` yields.
+            encode: returns what to send for an item; by default its ``data``. It is
+                called once for each message and not for each socket if all of them are
+                given the same function.
+            on_gap: is given each ``Gap`` at its place; what it returns is sent there,
+                unless that is ``None``. By default the socket is closed: 1013 if it was
+                too slow, 1012 where messages were lost otherwise.
+
+        Raises, when it is awaited or entered:
+            RuntimeError: the feed was not entered, another socket relays it, or, when
+                it is awaited, another task is reading.
+
+        Cancel safety: safe; the feed goes on.
+
+        Example::
+
+            async with topics.subscribe("prices") as feed:
+                await ws.relay(feed)
+
+            async with topics.subscribe("room/7") as feed, ws.relay(feed):
+                async for message in ws:
+                    if isinstance(message, str):
+                        await topics.publish("room/7", message)
+        """
+        return ConversationRelay(self, self._conversation, feed, encode, on_gap)
+
+    async def skip(self, over: Callable[[], bool]) -> None:
+        """Read and drop what comes until the conversation is ``over()``, or has ended.
+
+        For ``ConversationRelay``, which sets ``readable`` when it is over.
+
+        Raises:
+            RuntimeError: another task is reading.
+
+        Cancel safety: safe.
+        """
+        if self._reading:
+            msg = "another task is already reading: write async with ws.relay(feed)"
+            raise RuntimeError(msg)
+        conversation = self._conversation
+        runtime = self._tunnel.connection.runtime
+        self._reading = True
+        try:
+            while not over():
+                while self._waiting:
+                    conversation.take()
+                if conversation.resume():
+                    await runtime.sleep(0)
+                elif conversation.end is not None:
+                    return
+                else:
+                    await conversation.readable.wait()
+        finally:
+            self._reading = False
 
     async def ping(self, data: bytes = b"") -> None:
         """Send a Ping of at most 125 bytes; its Pong updates ``latency``.
