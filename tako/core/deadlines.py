@@ -24,12 +24,15 @@ of more than ``_FEW`` entries has at most two for each deadline that is not clos
 import heapq
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 from tako.core.callbacks import nothing
 
 
-_FEW = 16  # entries that are not worth a new heap
-_CLOSED = float("-inf")  # stands for the entry of a closed deadline: none is earlier
+_FEW: Final = 16  # entries that are not worth a new heap
+_CLOSED: Final = float(
+    "-inf"
+)  # stands for the entry of a closed deadline: none is earlier
 
 
 class Deadline:

@@ -12,13 +12,16 @@ that waits for room to write is left to the limits on slow readers.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from tako.core.seams import Exchange, ServerConnection
 
 
-_FIRST, _GROWTH, _TICK = 0.2, 1.5, 1.0  # seconds between looks: few, then more
-_NEVER = float("inf")
+# Seconds between looks: few, then more
+_FIRST: Final = 0.2
+_GROWTH: Final = 1.5
+_TICK: Final = 1.0
+_NEVER: Final = float("inf")
 
 Progress: TypeAlias = tuple[bool, int, int]
 """Whether the answer has begun, and the bytes of both bodies that moved so far."""

@@ -11,17 +11,18 @@ Invariant: a timer is put off once for each time that it is set.
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from tako.core.callbacks import nothing
 from tako.core.loop import Runtime, Timer, Timing
 
 
-_logger = logging.getLogger("tako.server")
+_logger: Final = logging.getLogger("tako.server")
 
-_LATE = 0.1  # seconds that a loop under load may be late by
-_MOST_PATIENCE = 1.0  # seconds: a few round trips
-_WATCH_EVERY = 0.5  # seconds
-BLOCKED = 1.0
+_LATE: Final = 0.1  # seconds that a loop under load may be late by
+_MOST_PATIENCE: Final = 1.0  # seconds: a few round trips
+_WATCH_EVERY: Final = 0.5  # seconds
+BLOCKED: Final = 1.0
 """Seconds without a turn of the loop after which a warning is logged."""
 
 
@@ -74,14 +75,33 @@ class PatientTimer:
 
 
 class LoopWatch:
-    """Logs a warning each time that the event loop was blocked for a second or more."""
+    """Looks every half a second how late the event loop is.
 
-    __slots__ = ("_runtime", "_timer", "_when")
+    Each time that it was blocked for a second or more a warning is logged.
+    """
 
-    def __init__(self, runtime: Runtime) -> None:
-        """Begin to watch, until ``stop``."""
+    __slots__ = ("_late", "_looked", "_runtime", "_timer", "_when")
+
+    def __init__(self, runtime: Runtime, looked: Callable[[float], None]) -> None:
+        """Begin to watch, until ``stop``.
+
+        Args:
+            runtime: the loop.
+            looked: called at each look, with the seconds that the loop is late.
+        """
         self._runtime = runtime
+        self._looked = looked
+        self._late = 0.0  # seconds, at the last look
         self._next()
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the loop is late by now, or was at the last look.
+
+        So what waited while it stood still sees that, whether its turn comes before the
+        look (asyncio: input goes before timers) or after it (uvloop; trio by chance).
+        """
+        return max(self._late, self._runtime.time() - self._when)
 
     def stop(self) -> None:
         """Cancel the pending look; nothing is logged any more."""
@@ -92,7 +112,8 @@ class LoopWatch:
         self._timer = self._runtime.call_at(self._when, self._look)
 
     def _look(self) -> None:
-        late = self._runtime.time() - self._when
+        self._late = late = self._runtime.time() - self._when
+        self._looked(late)
         if late >= BLOCKED:
             _logger.warning(
                 "the event loop was blocked for %.1f s: a handler runs code that "

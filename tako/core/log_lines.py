@@ -11,7 +11,7 @@ import logging
 import re
 
 
-_LOGGERS = ("asgi", "router", "server", "tls", "ws")
+_LOGGERS = ("acme", "asgi", "router", "server", "tls", "ws")
 _MOST = 2000  # characters of a message
 _PLAIN = re.compile(r"[!#-\[\]-~]+")  # printable ASCII but space, quote and backslash
 

@@ -167,6 +167,21 @@ class Runtime(Protocol):
         """Send ``pieces`` in order; they are joined only where the loop needs that."""
         ...
 
+    def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
+        """Send up to ``size`` bytes of a file; return how many.
+
+        What the socket takes at once is not copied. Where it takes nothing, a few bytes
+        go to the transport: who has set its limit to 0 is told when all is taken. 0:
+        the file ends here or cannot be read, or the kernel does not do that with it.
+
+        Args:
+            transport: the connection's.
+            file: the descriptor of a regular file; its position does not count.
+            offset: where to begin, in bytes.
+            size: the most bytes.
+        """
+        ...
+
     def unacknowledged(self, transport: Transport) -> int:
         """Return how many bytes ``transport`` gave to the kernel and the peer lacks.
 
@@ -179,6 +194,13 @@ class Runtime(Protocol):
 
         0 where no output is on its way, or a peer that has no room says so, or the
         kernel does not tell.
+        """
+        ...
+
+    def round_trip(self, transport: Transport) -> float | None:
+        """Return the seconds of a round trip to the peer, as the kernel estimates them.
+
+        ``None`` where it does not tell.
         """
         ...
 

@@ -10,15 +10,16 @@ a second, after ``min_rate_grace`` seconds to begin with.
 Invariant: the watch's deadline is set while output waits, and then for one look more.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from tako.config import ServerConfig
+from tako.core.counters import Counters, hit
 from tako.core.deadlines import Deadlines
 from tako.core.loop import Clock, Runtime, Transport
 
 
-TICK = 1.0  # seconds between looks
-_NEVER = float("inf")
+TICK: Final = 1.0  # seconds between looks
+_NEVER: Final = float("inf")
 
 
 class MinRate:
@@ -59,6 +60,7 @@ class Watched(Protocol):
     """The connection whose output is watched."""
 
     config: ServerConfig
+    counters: Counters
     deadlines: Deadlines
     runtime: Runtime
     time: Clock
@@ -141,6 +143,7 @@ class OutputWatch:
         if self._rate.elapsed_or_stalled(elapsed, moved, self._timeout):
             self._deadline.set(now + TICK)
         else:
+            hit(connection.counters.limits, "output_rate")
             connection.abort()
 
 

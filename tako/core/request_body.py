@@ -230,7 +230,8 @@ class BodySink:
     def room(self) -> Writable | None:
         """Return what waits for room; ``None``: the exchange is over."""
         if self._writable is None and self._exchange is not None:
-            self._writable = Writable(self._exchange, self.runtime)
+            waits = self._exchange.connection.counters.response_waits
+            self._writable = Writable(self._exchange, self.runtime, waits)
         return self._writable
 
     def _credit(self, size: int) -> None:

@@ -25,16 +25,21 @@ Everything here is synchronous; bytes flow by method call, never through a queue
 
 import enum
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tako.config import ServerConfig, WireConfig
+from tako.core.counters import Counters
 from tako.core.deadlines import Deadlines
 from tako.core.error_code import ErrorCode
 from tako.core.loop import Runtime, Task
+from tako.core.shared_frame import SharedFrame
 from tako.core.turn import Turn
+from tako.core.views import EngineView, Place, StreamView
+from tako.http.answer import HandshakeResponse
 from tako.http.conn_info import ConnInfo
 from tako.http.headers import RawHeader
-from tako.http.request import EndCallback, Request
+from tako.http.request import Request
+from tako.http.request_facts import EndCallback
 from tako.native.loops import Inbox
 
 
@@ -81,7 +86,7 @@ class Sink(Protocol):
         ...
 
 
-PIECE = 64 * 1024
+PIECE: Final = 64 * 1024
 """Bytes of a body that are queued at a time, and fit where several peers wait."""
 
 
@@ -100,6 +105,10 @@ class Watched(Protocol):
         """Take the peer for dead; a no-op once closing has begun."""
         ...
 
+    def measured(self, seconds: float) -> None:
+        """Take note of a round trip to the peer of the connection."""
+        ...
+
 
 class Exchange(Protocol):
     """One request and its answer, on either wire.
@@ -115,6 +124,10 @@ class Exchange(Protocol):
     """The body of the request."""
     task: Task | None
     """The handler's task; set by the connection, cancelled by the engine on a reset."""
+    began: float
+    """When its head had come, on ``Connection.time``; 0 where that is not asked for."""
+    status: int
+    """The status of the answer; 499 until there is one."""
     bytes_sent: int
     """Bytes of the answer's body that were handed to the connection."""
     end_callbacks: tuple[EndCallback, ...]
@@ -207,6 +220,19 @@ class Exchange(Protocol):
         """
         ...
 
+    def send_file(self, file: int, offset: int, size: int) -> int:
+        """Send up to ``size`` bytes of a file, without a copy; return how many.
+
+        0: that is not possible here, or now: read, and ``send_data``. Where not all was
+        sent, a writer waits until ``writable``, as always.
+
+        Args:
+            file: the descriptor of a regular file; its position does not count.
+            offset: where to begin, in bytes.
+            size: the most bytes.
+        """
+        ...
+
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers (dropped where HTTP/1.1 is not chunked); end the response."""
         ...
@@ -237,6 +263,10 @@ class Exchange(Protocol):
 
         Called once by the connection.
         """
+        ...
+
+    def describe(self) -> StreamView:
+        """Return what there is to see of it now."""
         ...
 
     def flush(self, *, soon: bool = False) -> None:
@@ -296,10 +326,20 @@ class Tunnel(Protocol):
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame, flush it and return ``writable``.
 
+        The tunnel of a client masks it (RFC 6455 §5.1).
+
         Args:
             first_byte: FIN, RSV and opcode (RFC 6455 §5.2).
             payload: a ``str`` is sent as UTF-8.
             soon: as for ``flush``.
+        """
+        ...
+
+    def send_shared(self, frame: SharedFrame, soon: bool) -> bool:
+        """Queue a WebSocket frame and flush it, if there is room; tell whether it did.
+
+        ``False``: nothing was queued, because ``writable`` is false, or it is ``over``.
+        Otherwise as ``send_frame``, but for a frame that was encoded for many tunnels.
         """
         ...
 
@@ -320,6 +360,41 @@ class Tunnel(Protocol):
 
     def cancel_at(self, when: float) -> None:
         """Cancel the task that uses the tunnel at ``when``, if it still runs then."""
+        ...
+
+
+class NotOpened(enum.IntEnum):
+    """Why a client's tunnel was not opened, where there is no answer."""
+
+    INVALID = 0
+    """The server broke a rule."""
+    RESET = 1
+    """It reset the stream with a code that says that it cannot do this."""
+    REFUSED = 2
+    """The same, before it looked at the request: it may be sent again elsewhere."""
+    LOST = 3
+    """The connection is lost."""
+    UNSUPPORTED = 4
+    """It does not offer WebSockets over HTTP/2 (RFC 8441 §3)."""
+    CANCELLED = 5
+    """It reset the stream for another reason."""
+
+
+class Opener(Protocol):
+    """Who has an engine of a client open a tunnel; told once how that went."""
+
+    def answered(self, response: HandshakeResponse, tunnel: "Tunnel | None") -> None:
+        """Take the server's answer; never raises.
+
+        Args:
+            response: the answer.
+            tunnel: what it opens: 101, or 2xx on HTTP/2, to be received into or reset
+                before this returns; ``None``: it refuses.
+        """
+        ...
+
+    def not_opened(self, why: NotOpened, text: str) -> None:
+        """Take note that there will be no answer; never raises."""
         ...
 
 
@@ -396,8 +471,28 @@ class Engine(Protocol):
         """Give the peer up: it was asked, and still nothing came from it."""
         ...
 
-    def shut_down(self) -> None:
-        """Begin to drain: finish what is open, refuse what is new, then ``closing``."""
+    def shut_down(self, *, tunnels: bool = True) -> None:
+        """Begin to drain: finish what is open, refuse what is new, then ``closing``.
+
+        ``tunnels``: tell each tunnel to end, also those that open from now on. Without
+        it they run on until a call with it; other repeats are no-ops.
+        """
+        ...
+
+    def describe(self) -> EngineView:
+        """Return what there is to see of it now."""
+        ...
+
+    def place(self) -> Place:
+        """Return where received bytes stand, between two reads."""
+        ...
+
+    def sink_of(self, stream: int) -> Sink | None:
+        """Return what takes the bytes of a tunnel; ``None``: there is none.
+
+        Args:
+            stream: which one on HTTP/2; 0 on HTTP/1.1.
+        """
         ...
 
 
@@ -407,6 +502,7 @@ class Connection(Protocol):
     conn_info: ConnInfo
     deadlines: Deadlines
     turn: Turn
+    counters: Counters
     flush_due: bool
     """``flush(soon=True)`` was called and is still to happen."""
 
@@ -454,7 +550,14 @@ class Connection(Protocol):
         ...
 
     def write(self, data: bytes) -> bool:
-        """Queue ``data`` and flush; ``False``, with nothing done, if that must wait."""
+        """Queue ``data`` and flush; ``False``, with nothing done, if that must wait.
+
+        So it is while a flush is due or held, and while not ``writable``.
+        """
+        ...
+
+    def send_file(self, file: int, offset: int, size: int) -> int:
+        """Flush, then send bytes of a file; see ``Exchange.send_file``."""
         ...
 
     def pause_reading(self, reason: Pause) -> None:

@@ -12,7 +12,7 @@ A class with states has one method for each of its machines that enters a state:
     }
 
     def _enter_phase(self, phase: Phase) -> None:
-        if __debug__:
+        if CHECKED:
             check_transition(_NEXT_PHASE, self.phase, phase)
         self.phase = phase
         _logger.debug("%#x: phase is %s", id(self), phase.name)
@@ -24,16 +24,20 @@ them there, and a test compares.
 
 import enum
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 
 State = TypeVar("State", bound=enum.Enum)
+
+CHECKED: Final = __debug__
+"""Transitions are checked: Python runs without ``-O``. Compiled code would look up the
+name ``__debug__`` each time."""
 
 
 def check_transition(
     following: Mapping[State, frozenset[State]], old: State, new: State
 ) -> None:
-    """Check that ``new`` may follow ``old``; for ``if __debug__:``.
+    """Check that ``new`` may follow ``old``; for ``if CHECKED:``.
 
     Raises:
         AssertionError: it may not: tako has a bug, whatever the peer did.

@@ -18,13 +18,14 @@ Invariant: while ``over`` or something is put off, a call of ``_next`` is pendin
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from tako.core.callbacks import nothing
 
 
-_UNITS = 256  # until the clock starts: a third of a millisecond at most
-_STEP = 64  # between looks at the clock
-DEFAULT_LENGTH = 0.001
+_UNITS: Final = 256  # until the clock starts: a third of a millisecond at most
+_STEP: Final = 64  # between looks at the clock
+DEFAULT_LENGTH: Final = 0.001
 """Seconds from the first look at the clock to the end of a turn, by default."""
 
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from tako.core.counters import Waits
 from tako.core.loop import Runtime, Signal
 
 
@@ -22,11 +23,12 @@ class Output(Protocol):
 class Writable:
     """Lets writers wait; what makes room calls ``wake``."""
 
-    __slots__ = ("_output", "_runtime", "signal")
+    __slots__ = ("_output", "_runtime", "_waits", "signal")
 
-    def __init__(self, output: Output, runtime: Runtime) -> None:
+    def __init__(self, output: Output, runtime: Runtime, waits: Waits) -> None:
         self._output = output
         self._runtime = runtime
+        self._waits = waits
         self.signal: Signal = runtime.signal()
         """Set when there may be room; for a wait with a condition of its own."""
 
@@ -40,10 +42,16 @@ class Writable:
         Cancel safety: safe.
         """
         output = self._output
-        waited = False
-        while not (output.writable or output.over):
-            waited = True
-            await self.signal.wait()
-        checkpoint = self._runtime.checkpoint
-        if checkpoint is not None and not waited:
+        if not (output.writable or output.over):
+            await self._wait(output)
+        elif (checkpoint := self._runtime.checkpoint) is not None:
             await checkpoint()
+
+    async def _wait(self, output: Output) -> None:
+        began = self._runtime.time()
+        try:
+            while not (output.writable or output.over):
+                await self.signal.wait()
+        finally:
+            self._waits.count += 1
+            self._waits.seconds += self._runtime.time() - began

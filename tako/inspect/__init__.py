@@ -1,0 +1,1 @@
+"""The inspector: a page, and a terminal, that show a server live."""
