@@ -1,0 +1,1 @@
+"""Certificates that come by themselves: RFC 8555, 8737 and 9773."""
