@@ -1,7 +1,47 @@
-"""tako: HTTP/1.1 and HTTP/2 over TLS, with WebSockets inside ordinary handlers.
+"""A TLS-first HTTP/1.1 and HTTP/2 server, with WebSockets inside ordinary handlers.
 
-What only some programs need is in ``tako.tls`` (certificates), ``tako.proxy`` (the
-PROXY protocol) and ``tako.asgi``; ``tako.native.status()`` says what runs compiled.
+A handler takes a request and returns what answers it; for a WebSocket that is a
+``TakoWs``, with the session that talks to the client. It runs unchanged over HTTP/1.1
+and HTTP/2, on asyncio and on trio:
+
+    import tako
+    from tako import Request, Router, TakoWs, WebSocket
+
+    async def chat(request: Request) -> TakoWs:
+        async def session(ws: WebSocket) -> None:
+            async for message in ws:
+                if isinstance(message, str):
+                    await ws.send(message)
+
+        return TakoWs(request, session)
+
+    router = Router()
+    router.get("/chat", chat)
+
+    async def main() -> None:
+        await tako.serve_tls("127.0.0.1:8443", router, "cert.pem", "key.pem")
+
+    if __name__ == "__main__":
+        tako.run(main)
+
+Where to look (``help(tako.serve)``):
+
+    to serve            run, serve, serve_tls, bind, Server, ServerConfig
+    to route            Router, access_log, request_id, allowed_hosts, https_redirect
+    to answer           Request, Response, Redirect, Sse, Problem, HttpError
+    a WebSocket         TakoWs, WebSocket, Message, WsKeepAlive, Deflate
+    to connect          connect, Client, ConnectError
+
+    tako.topics         messages to many: rooms, workers, Redis
+    tako.asgi           ASGI apps on tako, and its routers on other servers
+    tako.tls            certificates: by name, of clients, loaded again
+    tako.proxy          the PROXY protocol
+    tako.testing        servers and clients for tests (tako-server[testing])
+    tako.native         status() says what runs compiled
+
+``tako serve main:app`` is the same at the command line (tako-server[cli]), ``tako
+connect URL`` a client. The folder docs of the repository has a tutorial, how-tos, and
+the reference with every limit, status and close code.
 """
 
 import sys
@@ -10,27 +50,39 @@ from tako import native  # before the rest, see there
 
 
 # isort: split
-from tako import asgi, proxy, tls
+from tako import asgi, proxy, tls, topics
+from tako.client import Client, Connect, connect
 from tako.config import AcceptBackoff, ServerConfig
 from tako.core.log_lines import escape_in_logs
 from tako.errors import (
     ConfigError,
+    ConnectError,
     ConnectionClosed,
+    ConnectTimeout,
+    DialError,
     Disconnected,
     FrameTooBig,
+    HandshakeInvalid,
+    HandshakeRejected,
+    Http2Unavailable,
     HttpError,
     InvalidUtf8,
     LocalProtocolError,
     MessageTooBig,
+    PoolTimeout,
     ProtocolError,
     ProtocolViolation,
+    ProxyError,
     ProxyProtocolError,
     RemoteProtocolError,
     RouteConflictError,
     TakoError,
     TlsConfigError,
+    TlsError,
+    TopicsUnavailable,
     WsError,
 )
+from tako.http.answer import HandshakeResponse
 from tako.http.conn_info import (
     Carrier,
     ConnInfo,
@@ -49,10 +101,12 @@ from tako.http.request import Extensions, Request
 from tako.http.response import Responder, Response, into_response
 from tako.http.sse import Sse, SseEvent
 from tako.http.state import MissingState
+from tako.inspect.inspector import Inspector, inspector
 from tako.routing.access_log import AccessEntry, WebSocketCounts, access_log
+from tako.routing.allowed_hosts import allowed_hosts
 from tako.routing.https_redirect import https_redirect
 from tako.routing.middleware import Next
-from tako.routing.request_id import RequestId, request_id
+from tako.routing.request_id import RequestId, current_request_id, request_id
 from tako.routing.route import Route
 from tako.routing.router import Router
 from tako.runtime import ctrl_c, run, sleep
@@ -86,6 +140,13 @@ __all__ = [  # noqa: RUF022 - by theme
     "ServerStatistics",
     "ctrl_c",
     "sleep",
+    "inspector",
+    "Inspector",
+    # to connect
+    "connect",
+    "Connect",
+    "Client",
+    "HandshakeResponse",
     # to route
     "Router",
     "Route",
@@ -96,7 +157,9 @@ __all__ = [  # noqa: RUF022 - by theme
     "WebSocketCounts",
     "request_id",
     "RequestId",
+    "current_request_id",
     "https_redirect",
+    "allowed_hosts",
     # a request, and the connection that it came on
     "Request",
     "Headers",
@@ -147,14 +210,27 @@ __all__ = [  # noqa: RUF022 - by theme
     "FrameTooBig",
     "MessageTooBig",
     "__version__",
+    # what is raised by ``connect``, and by topics
+    "ConnectError",
+    "DialError",
+    "ProxyError",
+    "TlsError",
+    "HandshakeRejected",
+    "HandshakeInvalid",
+    "Http2Unavailable",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "TopicsUnavailable",
 ]
 
 
 def _adopt_names() -> None:
     """Show, document and pickle names as what users import them as."""
-    for module in (sys.modules[__name__], asgi, native, proxy, tls):
+    for module in (sys.modules[__name__], asgi, native, proxy, tls, topics):
         for name in module.__all__:
             value = getattr(module, name)
+            if not hasattr(value, "__qualname__"):
+                continue  # a value, or an alias of a type
             if getattr(value, "__module__", "").startswith("tako."):
                 value.__module__ = module.__name__
 

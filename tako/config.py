@@ -8,6 +8,7 @@ connection needs, whatever its role; ``ServerConfig`` adds what only a server ha
 import dataclasses
 import ipaddress
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,8 @@ from typing import (
     TypeVar,
     cast,
     dataclass_transform,
+    get_args,
+    get_origin,
     overload,
 )
 
@@ -31,6 +34,8 @@ Duration: TypeAlias = float | timedelta
 T = TypeVar("T")
 
 _HUGE = 2**63
+# RFC 3986 §3.3
+_PATH = re.compile(r"/([\w\-.~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*", re.ASCII)
 
 
 def seconds(value: Duration, name: str) -> float:
@@ -168,6 +173,26 @@ def check_counts(config: Any) -> None:
             positive(number, field.name, least=allowed.least, most=allowed.most)
 
 
+def choices_of(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """Return the texts of which a field takes one; none for any other field."""
+    return get_args(field.type) if get_origin(field.type) is Literal else ()
+
+
+def check_choices(config: Any) -> None:
+    """Check every field of a dataclass that is a ``Literal``; for ``__post_init__``.
+
+    Raises:
+        ConfigError: a value is none of those that the field takes.
+    """
+    for field in dataclasses.fields(config):
+        choices = choices_of(field)
+        value: Any = getattr(config, field.name)
+        if choices and value not in choices:
+            known = " or ".join(map(repr, choices))
+            msg = f"{field.name} is {known}, not {value!r}"
+            raise ConfigError(msg)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AcceptBackoff:
     """How long to wait after ``accept()`` failed: doubling from ``initial`` to ``max``.
@@ -301,6 +326,7 @@ class WireConfig:
 
     def __post_init__(self) -> None:
         check_counts(self)
+        check_choices(self)
         object.__setattr__(self, "alpn", _alpn(self.alpn))
 
 
@@ -313,16 +339,37 @@ class ServerConfig(WireConfig):
 
     Raises:
         ConfigError: a value is of another type, or out of its range.
+
+    Example::
+
+        config = tako.ServerConfig(drain_timeout=10, max_body_size=1 << 20)
+        await tako.serve("127.0.0.1:8080", router, config=config)
     """
 
     drain_timeout: Seconds = Seconds(30.0)
-    """How long a shutdown waits before it cuts connections; leaving the lifespan has
-    what is then left of it, and a second in any case."""
+    """How long a shutdown waits, after ``drain_delay``, before it cuts connections;
+    leaving the lifespan has what is then left of it, and a second in any case."""
 
     drain_delay: OptionalSeconds = OptionalSeconds(None)
-    """Time between the last accept and the drain, in which clients that have just
-    connected can still send a request; it ends early when no connection is left. Useful
-    where other processes go on listening."""
+    """Seconds at the beginning of a shutdown in which all goes on as before, new
+    connections included: until a balancer has noticed that ``health_path`` answers 503.
+    ``None``: nothing more is accepted at once."""
+
+    drain_websockets: Literal["now", "end"] = "now"
+    """When a shutdown tells WebSockets to close (1001): ``now``, at the beginning of
+    the drain; or at its ``end``: until then they run on, and it ends early with the
+    last. They are then told for the last tenth of ``drain_timeout``, at most
+    ``ws_close_timeout``."""
+
+    health_path: str | None = None
+    """Path at which the server itself says whether it is well, before the app and
+    whatever the host and scheme: 200; or 503 once a shutdown has begun, while the event
+    loop is late by ``health_lag``, and when ``serve(healthy=...)`` says so. Just this
+    path, as it is written; a query makes no difference. ``None``: there is none."""
+
+    health_lag: OptionalSeconds = OptionalSeconds(5.0)
+    """Seconds that the event loop may be late by, because a handler blocks it, before
+    ``health_path`` answers 503. ``None``: any."""
 
     max_connections: int | None = count(None, none=True)
     """Connections served at once; ``None``: no limit."""
@@ -332,6 +379,11 @@ class ServerConfig(WireConfig):
 
     max_tls_handshakes: int = count(1000, 1, 1 << 20)
     """TLS handshakes in progress at once."""
+
+    keylog: str | None = None
+    """File to which the secrets of TLS connections are appended, in the format of
+    ``SSLKEYLOGFILE``, so that Wireshark can read along. For development: who can read
+    the file can read the traffic. ``None``: no secret is written."""
 
     proxy_read_timeout: Seconds = Seconds(10.0)
     """Time for a complete PROXY header."""
@@ -398,6 +450,24 @@ class ServerConfig(WireConfig):
         super().__post_init__()
         allowed = _peers(self.forwarded_allow_ips, "forwarded_allow_ips")
         object.__setattr__(self, "forwarded_allow_ips", allowed)
+        _check_path(self.health_path, "health_path")
+        if self.keylog is not None and not isinstance(self.keylog, str):
+            msg = f"keylog takes the name of a file, not {type(self.keylog).__name__}"
+            raise ConfigError(msg)
+
+
+def _check_path(path: object, option: str) -> None:
+    if path is None:
+        return
+    if not isinstance(path, str):
+        msg = f"{option} takes a path, not {type(path).__name__}"
+        raise ConfigError(msg)
+    if not _PATH.fullmatch(path):
+        msg = (
+            f'{option} begins with "/" and has neither a query nor characters that a '
+            f'path encodes: "/healthz", say, not {path!r}'
+        )
+        raise ConfigError(msg)
 
 
 def _peers(names: Sequence[str] | None, option: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Fields at the border to an app: those that it sends, those that it is not shown."""
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tako.http.headers import Headers, RawHeader
 from tako.http.response_fields import SECRET
@@ -9,11 +9,11 @@ from tako.http.response_fields import SECRET
 
 Fields: TypeAlias = tuple[RawHeader, ...]
 
-_LARGEST_KNOWN = 1024  # bytes
-_MOST_KNOWN = 256
-_known: dict[Fields, Fields] = {}
+_LARGEST_KNOWN: Final = 1024  # bytes
+_MOST_KNOWN: Final = 256
+_known: Final[dict[Fields, Fields]] = {}
 
-_HANDSHAKE = frozenset({b"connection", b"upgrade", b"sec-websocket-key"})
+_HANDSHAKE: Final = frozenset({b"connection", b"upgrade", b"sec-websocket-key"})
 
 
 def checked_fields(fields: Iterable[Any]) -> Fields:

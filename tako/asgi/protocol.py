@@ -11,6 +11,7 @@ Send: TypeAlias = Callable[[Event], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VERSIONS = {"version": "3.0", "spec_version": "2.5"}
+LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 
 # What frameworks raise when they have been told that the client is gone.
 _FAREWELLS = frozenset(

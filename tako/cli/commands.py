@@ -1,4 +1,4 @@
-"""``tako serve`` and ``tako certs``: the commands and their options."""
+"""The commands; ``tako serve`` and ``tako certs`` with their options."""
 
 import logging
 import re
@@ -11,18 +11,31 @@ import click
 from click.core import ParameterSource
 
 from tako.asgi import LifespanError
-from tako.cli import certs, config_file
+from tako.cli import certs, config_file, trust
 from tako.cli.config_file import ConfigFile
-from tako.cli.console import CliError, described, one_line, say, version, with_fix
+from tako.cli.connect import connect_command
+from tako.cli.console import CliError, described, echo, one_line, version, with_fix
 from tako.cli.listeners import keep_from_children
-from tako.cli.options import Decorator, ListOption, config_options, envvar
+from tako.cli.options import (
+    Decorator,
+    GroupedCommand,
+    Lines,
+    ListOption,
+    SecondsOption,
+    config_options,
+    envvar,
+    group,
+)
 from tako.cli.plan import Plan, read_plan
 from tako.cli.reload import watched
 from tako.cli.serve import check, serve_here
+from tako.cli.service_manager import ServiceManager
 from tako.cli.supervisor import supervise
+from tako.cli.top import top_command
 from tako.cli.worker import Worker
 from tako.errors import TakoError, TlsConfigError
 from tako.tls import dev
+from tako.tls.acme import default_folder
 
 
 _FLAG = re.compile(r"--([a-z0-9-]+)")
@@ -33,19 +46,19 @@ _CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 def run(arguments: list[str]) -> int:
     """Run the command; return its exit code. Errors are one line on stderr."""
     try:
-        result = _group.main(arguments, prog_name="tako", standalone_mode=False)
+        result = root.main(arguments, prog_name="tako", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        say(error.format_message())
+        echo(error.format_message())
         return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "tako"
         text = one_line(error.format_message())
         if error.ctx and isinstance(error, click.BadParameter) and error.param:
             text = _placed(error.ctx, text, (config_file.named(error.param),))
-        say(f"tako: {text} (see {path} --help)")
+        echo(f"tako: {text} (see {path} --help)")
         return 2
     except click.ClickException as error:
-        say(described(error))
+        echo(described(error))
         return error.exit_code
     except click.Abort:
         return 130
@@ -54,8 +67,12 @@ def run(arguments: list[str]) -> int:
 
 @click.group(name="tako", context_settings=_CONTEXT)
 @click.version_option(version(), message="%(prog)s %(version)s")
-def _group() -> None:
+def root() -> None:
     """HTTP/1.1 and HTTP/2 with WebSockets on both, for tako routers and ASGI apps."""
+
+
+root.add_command(connect_command)
+root.add_command(top_command)
 
 
 def _choice(flag: str, values: tuple[str, ...], text: str) -> Decorator:
@@ -90,14 +107,36 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         context.default_map = dict(context.obj.values)
 
 
-@_group.command(name="serve")
+@root.command(name="serve", cls=GroupedCommand)
 @click.argument("target", metavar="MODULE:ATTR", envvar="TAKO_TARGET")
+@group("Addresses and certificates")
 @_text(
     "--bind",
     "ADDRESS",
     "host:port, unix:/path or fd://number; may be repeated. "
-    "[default: 127.0.0.1:8443, with --plain and --h2c 127.0.0.1:8000]",
+    "[default: 127.0.0.1:8443, with --acme :443, with --plain and --h2c "
+    "127.0.0.1:8000]",
     multiple=True,
+)
+@_text(
+    "--bind-plain",
+    "ADDRESS",
+    "Address for HTTP/1.1 without TLS, beside those of --bind; may be repeated.",
+    multiple=True,
+)
+@_text(
+    "--metrics-bind",
+    "ADDRESS",
+    "Address at which Prometheus finds the metrics, as /metrics, without TLS; may be "
+    "repeated.",
+    multiple=True,
+)
+@_flag("--redirect-http", "Redirect every request to --bind-plain to https.")
+@_text(
+    "--https-port",
+    "NUMBER",
+    "The port in redirects. [default: that of the first --bind]",
+    type=click.IntRange(1, 65535),
 )
 @_text(
     "--cert",
@@ -124,9 +163,67 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     help="Whether clients show one. [default: required with --client-ca, or none]",
 )
 @_flag("--dev-cert", "Use a certificate of a local authority, made where needed.")
+@_text(
+    "--acme",
+    "NAME",
+    "Order a certificate for this name, and renew it; may be repeated, for one "
+    "certificate. By this you agree to the authority's terms.",
+    multiple=True,
+)
+@_text("--acme-email", "ADDRESS", "Where the authority may write to.")
+@_text(
+    "--acme-directory",
+    "URL",
+    "The authority's directory. [default: that of Let's Encrypt]",
+)
+@_flag("--acme-staging", "Let's Encrypt's authority for attempts: try it first.")
+@_text(
+    "--acme-dir",
+    "FOLDER",
+    "Where keys and certificates are kept. [default: acme in systemd's state "
+    "directory, or in this user's folder for tako]",
+)
 @_flag("--plain", "Serve HTTP/1.1 without TLS.")
 @_flag("--h2c", "Serve HTTP/2 without TLS, to clients with prior knowledge.")
+@_text("--uds-mode", "OCTAL", "Permissions of Unix sockets. [default: the umask's]")
+@_text(
+    "--backlog",
+    "NUMBER",
+    "Connections that wait in the kernel, at each address.",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+)
+@group("Processes")
 @_text("--workers", "NUMBER", "Processes that share the addresses.", type=int)
+@_text(
+    "--worker-timeout",
+    "SECONDS",
+    "Of several workers, replace one that does not answer for so long; none: never.",
+    cls=SecondsOption,
+    default="30",
+    show_default=True,
+)
+@_text(
+    "--max-requests",
+    "NUMBER",
+    "Replace a worker after so many; a WebSocket counts as one. [default: never]",
+    type=click.IntRange(min=1),
+)
+@_text(
+    "--max-requests-jitter",
+    "NUMBER",
+    "So many more at most, so that workers are not all replaced at once.",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+)
+@_text(
+    "--max-worker-rss",
+    "MIB",
+    "Replace a worker that has more memory. [default: never]",
+    type=click.IntRange(min=1),
+)
 @_choice("--runtime", ("asyncio", "trio"), "What handlers run on.")
 @_choice("--loop", ("auto", "uvloop", "asyncio"), "The event loop of asyncio.")
 @_flag("--reload", "Start again when a Python file changes.")
@@ -136,7 +233,28 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "Folder to watch; may be repeated. [default: --app-dir]",
     multiple=True,
 )
+@_text(
+    "--reload-include",
+    "PATTERN",
+    "Files to watch beside *.py, as in *.html; may be repeated.",
+    multiple=True,
+)
+@_text(
+    "--reload-exclude",
+    "PATTERN",
+    "Files not to watch, as in *_test.py or generated/*; may be repeated.",
+    multiple=True,
+)
 @_text("--app-dir", "FOLDER", "Where modules are looked for first.", default=".")
+@group("Inspector")
+@_flag("--inspect", "Serve a page that shows the server live, at a URL with a token.")
+@_text(
+    "--inspect-bind",
+    "ADDRESS",
+    "Its address, which only this machine can reach; as --inspect. "
+    "[default: 127.0.0.1:8555]",
+)
+@group("ASGI")
 @_choice(
     "--lifespan", ("auto", "on", "off"), "ASGI: whether to run the app's lifespan."
 )
@@ -160,15 +278,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "ASGI: origins whose pages may open WebSockets; others get 403. [default: any]",
     cls=ListOption,
 )
-@_text("--uds-mode", "OCTAL", "Permissions of Unix sockets. [default: the umask's]")
-@_text(
-    "--backlog",
-    "NUMBER",
-    "Connections that wait in the kernel, at each address.",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-)
+@group("Behind a proxy")
 @_text(
     "--proxy-protocol",
     "LIST",
@@ -176,11 +286,50 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "networks, unix, or * for all peers. Others are refused. [default: none]",
     cls=ListOption,
 )
-@_flag("--access-log", "Log a line for each request, as tako.access.")
-@_text("--log-config", "FILE", "Logging configuration: .json, .toml or .ini.")
-@_choice(
-    "--log-level", ("warning", "debug", "info", "error", "critical"), "How much to log."
+@group("Requests and responses")
+@_text(
+    "--header",
+    "NAME:VALUE",
+    "A field for every response that does not have it; may be repeated. "
+    "Variable: one on each line.",
+    multiple=True,
+    type=Lines(),
 )
+@_text(
+    "--allowed-hosts",
+    "LIST",
+    "Hosts that are served: names, or *.example.com; others get 421. [default: any]",
+    cls=ListOption,
+)
+@_text(
+    "--request-id",
+    "NAME",
+    "Give each request an id: this field of it and of its response, and in its log "
+    "lines. x-request-id is usual. [default: none]",
+)
+@_flag("--request-id-trust", "Take ids that clients send: a proxy sets the field.")
+@_flag("--otel", "OpenTelemetry: a span for each request and WebSocket, and meters.")
+@group("Logging")
+@click.option(
+    "--access-log/--no-access-log",
+    default=None,
+    envvar=envvar("--access-log"),
+    help="Log a line for each request, as tako.access. "
+    "[default: on at a terminal and with --reload]",
+)
+@_text(
+    "--access-log-format",
+    "FORMAT",
+    "What such a line is: '{peer} {method} {target} {status} {seconds:.3f}', say, or "
+    "common or combined. The documentation on logs lists the fields.",
+)
+@_choice("--log-format", ("text", "json"), "What a line looks like.")
+@_choice(
+    "--log-level", ("info", "debug", "warning", "error", "critical"), "How much to log."
+)
+@_text("--log-config", "FILE", "Logging configuration: .json, .toml or .ini.")
+@_flag("--verbose", "Name the versions of Python and OpenSSL at the start.", "-v")
+@group("Configuration")
 @click.option(
     "--config",
     metavar="FILE",
@@ -197,7 +346,6 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     is_flag=True,
     help="Print each value, and where it came from; serve nothing.",
 )
-@_flag("--verbose", "Name the versions of Python and OpenSSL at the start.", "-v")
 @config_options
 def _serve(**options: Any) -> int:
     """Serve a tako Router, an ASGI app, or what a function without arguments returns.
@@ -215,35 +363,42 @@ def _serve(**options: Any) -> int:
                 "cert": tuple(cert for cert, _ in plan.certs),
                 "key": tuple(key for _, key in plan.certs),
                 "workers": plan.workers,
+                "access_log": plan.logs.access,
             }
             click.echo(config_file.written(context, chosen))
         if to_check:
-            say(f"tako: {plan.target} ({check(plan)}) can be served")
+            echo(f"tako: {plan.target} ({check(plan)}) can be served")
     if to_check or to_print:
         return 0
+    manager = ServiceManager.from_environment()
     worker = Worker.from_environment()
     if worker is not None:
-        return _work(context, plan, worker)
-    keep_from_children(plan.binds)
-    if plan.workers > 1 or plan.reload_folders:
-        return supervise(plan, watched(plan.reload_folders))
-    return _serve_here(context, plan, None)
+        return _work(context, plan, manager, worker)
+    keep_from_children((*plan.binds, *plan.plain_binds, *plan.metrics_binds))
+    if plan.supervised:
+        watch = watched(plan.reload_folders, plan.reload_include, plan.reload_exclude)
+        return supervise(plan, watch, manager)
+    return _serve_here(context, plan, manager, None)
 
 
-def _work(context: click.Context, plan: Plan, worker: Worker) -> int:
+def _work(
+    context: click.Context, plan: Plan, manager: ServiceManager, worker: Worker
+) -> int:
     """Serve as a worker; its supervisor prints what goes wrong at the start."""
     try:
-        return _serve_here(context, plan, worker)
+        return _serve_here(context, plan, manager, worker)
     except CliError as error:
         if not worker.tell_failure(described(error)):
             raise
         return error.exit_code
 
 
-def _serve_here(context: click.Context, plan: Plan, worker: Worker | None) -> int:
+def _serve_here(
+    context: click.Context, plan: Plan, manager: ServiceManager, worker: Worker | None
+) -> int:
     try:
         with _explained(context):
-            serve_here(plan, worker)
+            serve_here(plan, manager, worker)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -258,7 +413,7 @@ def _explained(context: click.Context) -> Generator[None, None, None]:
         text = _placed(context, error.message, _FLAG.findall(error.message))
         raise CliError(text, error.details) from error
     except (TakoError, OSError) as error:
-        logging.getLogger("tako.cli").debug("startup failed", exc_info=error)
+        logging.getLogger("tako").debug("startup failed", exc_info=error)
         reason = getattr(error, "strerror", None) or str(error)
         text = with_fix(one_line(reason))
         if isinstance(error, LifespanError):
@@ -278,9 +433,79 @@ def _placed(context: click.Context, text: str, options: Iterable[str]) -> str:
     return text
 
 
-@_group.group(name="certs")
-def _certs() -> None:
-    """Make and look at certificates."""
+@root.group(name="certs", invoke_without_command=True)
+@_text(
+    "--acme-dir",
+    "FOLDER",
+    "Where certificates are that were ordered. [default: as tako serve has it]",
+    type=click.Path(path_type=Path),
+)
+@click.pass_context
+def _certs(context: click.Context, acme_dir: Path | None) -> None:
+    """Make, show, renew and trust certificates.
+
+    Alone it shows those that tako keeps: names, expiry, where.
+    """
+    context.obj = acme_dir or default_folder()
+    if context.invoked_subcommand is None:
+        _show_kept(context.obj)
+
+
+def _show_kept(acme_folder: Path) -> None:
+    authority = certs.authority()
+    if authority is not None:
+        click.echo(f"{authority}: the local authority; {certs.facts(authority)[0]}")
+    found = certs.kept(acme_folder)
+    for path in found:
+        click.echo(f"{path}: {certs.facts(path)[0]}")
+    if not found:
+        click.echo("tako keeps no certificates: tako serve --dev-cert makes one")
+
+
+@_certs.command(name="renew")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.pass_obj
+def _certs_renew(acme_folder: Path, names: tuple[str, ...]) -> None:
+    """Renew the certificate for this machine, or those ordered for NAMEs.
+
+    The server that keeps an ordered one does so within a minute; what failed before is
+    forgotten, so that it is tried at once. NAME is the first of a certificate's names.
+    """
+    if not names:
+        certs.renew_dev_cert()
+        path = certs.kept(acme_folder)[0]
+        click.echo(f"{path}: {certs.facts(path)[0]}")
+    for name in names:
+        path = certs.renew_ordered(acme_folder, name)
+        click.echo(f"{path}: its server renews it within a minute")
+
+
+@_certs.command(name="trust")
+@click.option(
+    "--store",
+    type=click.Choice(("browsers", "system")),
+    help="Only this kind. [default: both]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def _certs_trust(store: trust.Store | None, *, yes: bool) -> None:
+    """Have this machine and its browsers trust the local authority.
+
+    Says first what it does, and asks. Who has the authority's key can then pretend to
+    be any site: it is in this user's folder, and can be read by this user alone.
+    """
+    authority = certs.authority()
+    if authority is None:
+        msg = "there is no local authority yet: tako serve --dev-cert makes one"
+        raise CliError(msg)
+    click.echo(f"{authority} will be trusted by")
+    ways = trust.ways(authority, store)
+    for way in ways:
+        click.echo(f"  {way}")
+    to_take = [way for way in ways if way.commands]
+    if to_take and (yes or click.confirm("Run these commands?")):
+        for way in to_take:
+            way.take()
+            click.echo(f"{way.who}: done; start it anew")
 
 
 @_certs.command(name="make")
@@ -293,8 +518,9 @@ def _certs_make(names: tuple[str, ...], out: str) -> None:
     authority = certs.make(Path(out), names or dev.NAMES)
     click.echo(f"{Path(out) / 'cert.pem'}: {certs.facts(Path(out) / 'cert.pem')[0]}")
     click.echo(f"{Path(out) / 'key.pem'}: its key; keep it secret")
-    click.echo(f"{authority}: the authority; to trust it on this machine:")
-    click.echo(f"  {certs.trust_line(authority)}")
+    click.echo(f"{authority}: the authority")
+    for line in trust.shown(authority):
+        click.echo(line)
 
 
 @_certs.command(name="show")

@@ -17,7 +17,13 @@ import click
 from click.core import ParameterSource
 
 from tako.cli.console import CliError
-from tako.cli.options import ListOption, is_config_option, shown_default
+from tako.cli.options import (
+    ListOption,
+    SecondsOption,
+    is_config_option,
+    shown_default,
+    takes_text,
+)
 
 
 NOT_IN_FILES = frozenset({"config", "check", "print_config"})
@@ -119,7 +125,8 @@ def _toml(parameter: click.Parameter, value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return json.dumps([str(each) for each in cast("tuple[object, ...]", value)])
-    if is_config_option(parameter) and isinstance(value, str) and _NUMBER.match(value):
+    is_text = is_config_option(parameter) or isinstance(parameter, SecondsOption)
+    if is_text and isinstance(value, str) and _NUMBER.match(value):
         return value
     return str(value) if isinstance(value, int) else json.dumps(str(value))
 
@@ -192,7 +199,10 @@ def _value(place: str, key: str, value: object, parameter: click.Parameter) -> o
     elif isinstance(parameter, ListOption):
         wanted, right = "a text, or a list of texts", is_text
         taken = ",".join(texts)
-    elif is_config_option(parameter):
+    elif isinstance(parameter, SecondsOption):
+        wanted, right = "a number or a text", is_number or isinstance(value, str)
+        taken = str(value)
+    elif is_config_option(parameter) and not takes_text(parameter):
         wanted, right = "a number, a text or a list of texts", is_text or is_number
         taken = ",".join(texts) if is_text else str(parts[0])
     elif isinstance(parameter.type, click.types.IntParamType):

@@ -1,6 +1,7 @@
-"""The console: lines on stderr, and errors that are one line."""
+"""The console: what the command says, and errors that are one line."""
 
 import importlib
+import logging
 import platform
 import ssl
 
@@ -21,6 +22,9 @@ def foundations() -> str:
     return f"{python}, {ssl.OPENSSL_VERSION}"
 
 
+_logger = logging.getLogger("tako")
+
+
 class CliError(click.ClickException):
     """A mistake that the user can correct: one line on stderr, exit code 2.
 
@@ -36,8 +40,31 @@ class CliError(click.ClickException):
         self.details = details
 
 
-def say(text: str) -> None:
-    """Print a line on stderr."""
+class RunError(CliError):
+    """What the command was to do failed, by no mistake of the user: exit code 1."""
+
+    exit_code = 1
+
+
+def say(text: str, level: int = logging.INFO) -> None:
+    """Log what the command does, in the format that the user has chosen."""
+    _logger.log(level, "%s", text)
+
+
+def say_failure(text: str) -> None:
+    """Log an error as ``described`` has it: its details are the traceback."""
+    details, _, line = text.rstrip().rpartition("\n")
+    if _logger.isEnabledFor(logging.ERROR):
+        message = line.removeprefix("tako: ")
+        record = _logger.makeRecord(
+            _logger.name, logging.ERROR, __file__, 0, message, (), None
+        )
+        record.exc_text = details or None
+        _logger.handle(record)
+
+
+def echo(text: str) -> None:
+    """Print a line on stderr, before anything is logged."""
     click.echo(text, err=True)
 
 

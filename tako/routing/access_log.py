@@ -11,16 +11,21 @@ and however many access logs are around its route.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from tako.core.exchange_of import exchange_of
 from tako.core.log_lines import one_word
 from tako.core.seams import Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import WsError
+from tako.http.conn_info import IpPeer
+from tako.http.date import http_date
 from tako.http.request import Request
 from tako.http.response import Response
+from tako.routing.access_format import AccessFormat
 from tako.routing.middleware import Middleware, Next
 from tako.routing.request_id import RequestId
 from tako.ws.conversation import Conversation
@@ -43,6 +48,7 @@ class WebSocketCounts:
         bytes_in: their size.
         messages_out: messages that the session sent.
         bytes_out: their size, before compression.
+        closed_by: whose Close came first; ``None``: the client left without one.
     """
 
     close_code: int = 1006
@@ -50,17 +56,19 @@ class WebSocketCounts:
     bytes_in: int = 0
     messages_out: int = 0
     bytes_out: int = 0
+    closed_by: Literal["client", "server"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessEntry:
-    """A request as an access log sees it; ``str`` makes its line.
+    """A request as an access log sees it; ``str`` makes its usual line.
 
     It is the ``access`` attribute of the log record, for formatters of your own. Its
-    fields are as the client sent them, with line ends and quotes; ``str`` escapes them.
+    fields are as the client sent them, with quotes and control characters; ``str``
+    escapes them.
 
     Attributes:
-        peer: the client's address.
+        peer: the client's address and port.
         method: the request method.
         target: the path, with the query if that is logged.
         http_version: ``"1.0"``, ``"1.1"`` or ``"2"``.
@@ -70,6 +78,11 @@ class AccessEntry:
         seconds: from the request's head to the end of the answer or session.
         request_id: the id that ``request_id`` gave it.
         websocket: the messages, if it became a WebSocket.
+        address: the client's address without the port.
+        began: when its head had come, in seconds since the epoch.
+        query: the query with its question mark, if the format names it; else ``""``.
+        headers: the fields of the request that the format names, in lower case; those
+            that were sent more than once with commas.
     """
 
     peer: str
@@ -82,6 +95,10 @@ class AccessEntry:
     seconds: float
     request_id: str | None = None
     websocket: WebSocketCounts | None = None
+    address: str = ""
+    began: float = 0.0
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         words = [
@@ -165,6 +182,7 @@ class _Watch:
     __slots__ = (
         "_counts",
         "_exchange",
+        "_format",
         "_level",
         "_query",
         "_request",
@@ -173,12 +191,18 @@ class _Watch:
     )
 
     def __init__(
-        self, request: Request, exchange: Exchange, level: int, query: bool
+        self,
+        request: Request,
+        exchange: Exchange,
+        level: int,
+        query: bool,
+        shown: AccessFormat | None,
     ) -> None:
         self._request = request
         self._exchange = exchange
         self._level = level
         self._query = query
+        self._format = shown
         self._started = exchange.connection.time()
         self._upgrade: WebSocketUpgrade | None = None
         self._counts: WebSocketCounts | None = None
@@ -194,28 +218,41 @@ class _Watch:
     def ended(self, status: int, complete: bool) -> None:
         """Log the request, now that its answer has ended."""
         request, counts = self._request, self._counts
-        code = None if self._upgrade is None else self._upgrade.close_code
-        if counts is None or code is None:
+        upgrade, shown = self._upgrade, self._format
+        code = None if upgrade is None else upgrade.close_code
+        if upgrade is None or counts is None or code is None:
             counts = None  # the handshake was refused by a middleware around this one
         else:
-            counts.close_code = code
+            counts.close_code, counts.closed_by = code, upgrade.closed_by
         connection = self._exchange.connection
+        peer = (request.conn_info or connection.conn_info).peer
+        seconds = connection.time() - self._started
         entry = AccessEntry(
-            peer=str((request.conn_info or connection.conn_info).peer),
+            peer=str(peer),
             method=request.method,
             target=request.target if self._query else request.path,
             http_version=request.http_version,
             status=status,
             bytes_sent=self._exchange.bytes_sent,
             complete=complete,
-            seconds=connection.time() - self._started,
+            seconds=seconds,
             request_id=request.extensions.get(RequestId),
             websocket=counts,
+            address=peer.host if isinstance(peer, IpPeer) else str(peer),
+            began=http_date.now() - seconds,
+            query=_query(request) if shown is not None and shown.query else "",
+            headers={} if shown is None else _fields(request, shown.headers),
         )
-        _log.log(self._level, "%s", entry, extra={"access": entry})
+        line = entry if shown is None else shown.line(entry)
+        _log.log(self._level, "%s", line, extra={"access": entry})
 
 
-def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
+def access_log(
+    *,
+    level: int = logging.INFO,
+    query: bool = False,
+    format: str | None = None,  # noqa: A002 - what it is called everywhere
+) -> Middleware:
     """Return a middleware that logs each request, and each WebSocket at its end.
 
     The lines go to the logger ``tako.access``; ``record.access`` is the
@@ -225,7 +262,18 @@ def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
         level: the level to log at.
         query: log the query as well; that is where browsers put the tokens of
             WebSockets, so it is left out by default.
+        format: what a line looks like: ``"{peer} {method} {target} {status}"``, say,
+            ``"common"`` or ``"combined"``; docs/how-to/logs.md names the fields.
+            ``None``: as ``str(entry)``.
+
+    Raises:
+        ConfigError: ``format`` has an unknown field, or cannot show one like that.
+
+    Example::
+
+        router.middleware(tako.access_log(format="{peer} {method} {target} {status}"))
     """
+    shown = None if format is None else AccessFormat(format)
 
     async def watch(request: Request, call_next: Next) -> Response:
         exchange = exchange_of(request)
@@ -235,7 +283,7 @@ def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
             or _Watch in request.extensions
         ):
             return await call_next(request)
-        watch = _Watch(request, exchange, level, query)
+        watch = _Watch(request, exchange, level, query, shown)
         request.extensions.insert(watch)
         request.on_end(watch.ended)
         response = await call_next(request)
@@ -243,6 +291,18 @@ def access_log(*, level: int = logging.INFO, query: bool = False) -> Middleware:
         return response
 
     return watch
+
+
+def _query(request: Request) -> str:
+    return f"?{request.query}" if request.query else ""
+
+
+def _fields(request: Request, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the fields of ``request`` that have these names."""
+    found = {name: ", ".join(request.headers.get_all(name)) for name in names}
+    if "host" in found:  # RFC 9113 §8.3.1: HTTP/2 has it as ``:authority``
+        found["host"] = request.host or ""
+    return {name: value for name, value in found.items() if value}
 
 
 def _size(message: str | bytes | bytearray | memoryview) -> int:

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 from tako.config import positive
-from tako.errors import ConfigError
-from tako.http import grammar
 from tako.http.conn_info import prefix_of
 from tako.http.redirect import Redirect
 from tako.http.request import Request
+from tako.routing.allowed_hosts import Hosts, host_name
 from tako.routing.router import Router
 
 
@@ -24,47 +23,22 @@ def https_redirect(
 
     Args:
         port: the port of the HTTPS server.
-        allowed_hosts: host names; case and ports do not count. ``None``: any host.
+        allowed_hosts: as for the middleware ``allowed_hosts``. ``None``: any host.
 
     Raises:
         ConfigError: there is no such port, or one of the hosts is not a host.
     """
     suffix = "" if positive(port, "port", most=65535) == _HTTPS_PORT else f":{port}"
-    allowed = None if allowed_hosts is None else _checked_hosts(allowed_hosts)
+    allowed = None if allowed_hosts is None else Hosts(allowed_hosts)
 
     def redirect(request: Request) -> object:
-        host = _host_name(request.host)
+        host = host_name(request.host)
         if host is None:
             return 400, "invalid Host header"
-        if allowed is not None and host.lower() not in allowed:
+        if allowed is not None and host not in allowed:
             return 421, "host not allowed"  # RFC 9110 §15.5.20
         target = request.target if request.target.startswith("/") else "/"
         prefix = prefix_of(request.conn_info)
         return Redirect.permanent(f"https://{host}{suffix}{prefix}{target}")
 
     return Router().fallback(redirect)
-
-
-def _checked_hosts(hosts: Iterable[str]) -> frozenset[str]:
-    if isinstance(hosts, str):
-        msg = f'allowed_hosts takes several hosts: write ["{hosts}"]'
-        raise ConfigError(msg)
-    names: set[str] = set()
-    for host in hosts:
-        name = _host_name(host)
-        if name is None:
-            msg = f"{host!r} is not a host"
-            raise ConfigError(msg)
-        names.add(name.lower())
-    return frozenset(names)
-
-
-def _host_name(authority: str | None) -> str | None:
-    """Return the host in ``host [ ":" port ]`` (RFC 3986 §3.2); ``None`` if bad."""
-    if not authority or not authority.isascii():
-        return None
-    if not grammar.is_authority(authority.encode()):
-        return None
-    if authority.startswith("["):
-        return authority[: authority.index("]") + 1]
-    return authority.partition(":")[0]

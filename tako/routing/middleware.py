@@ -14,8 +14,9 @@ it catches what fails while an answer is sent.
 import logging
 from collections.abc import Awaitable, Iterable
 from types import CoroutineType
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from tako.core.on_fault import tell_of_fault
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.http.request import Request
 from tako.http.response import Response, error_response, into_response
@@ -68,10 +69,11 @@ class Innermost(Next):
         Cancel safety: that of the handler.
         """
         try:
-            result = self._call(request)
+            result: Any = self._call(request)
+            kind: Any = type(result)  # pyright: ignore[reportUnknownVariableType]
             # The first test is the usual case and spares the second: 0.1 us.
-            if type(result) is CoroutineType or hasattr(type(result), "__await__"):
-                result = await cast("Awaitable[object]", result)
+            if kind is CoroutineType or hasattr(kind, "__await__"):
+                result = await result
             return result if type(result) is Response else into_response(result)
         except Exception as error:  # the answerer, of a handler
             return failure_response(request, error)
@@ -136,4 +138,5 @@ def failure_response(request: Request, error: Exception) -> Response:
         _log.error(
             "%s %s: handler failed", request.method, request.path, exc_info=error
         )
+        tell_of_fault(request, error)
     return response

@@ -16,7 +16,7 @@ Paths are matched as they are received: nothing is decoded and nothing is normal
 """
 
 import re
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from tako.errors import ConfigError
 from tako.http import grammar
@@ -24,7 +24,7 @@ from tako.http import grammar
 
 T = TypeVar("T")
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
+_PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 
 
 class Segment(NamedTuple):
@@ -39,7 +39,7 @@ class Segment(NamedTuple):
     catch_all: bool = False
 
 
-EMPTY = Segment("")
+EMPTY: Final = Segment("")
 """The segment behind a slash at the end of a path."""
 
 

@@ -18,10 +18,8 @@ from typing import Literal, TypeAlias
 from tako.config import ServerConfig
 from tako.proxy.header import ProxyHeader, ProxyReader
 from tako.proxy.policy import ProxyPolicy
+from tako.tcp.protocol import Protocol
 
-
-Protocol: TypeAlias = Literal["http/1.1", "h2", "tls"]
-"""What a connection speaks; with ``"tls"`` ALPN decides between the others."""
 
 ListenerProtocol: TypeAlias = Literal["http/1.1", "h2", "tls", "any"]
 """What a listener speaks; with ``"any"`` the first bytes of each connection decide."""

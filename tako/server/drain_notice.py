@@ -1,4 +1,4 @@
-"""``DrainNotice``: logs from time to time what a drain waits for."""
+"""``DrainNotice``: logs from time to time what a shutdown waits for."""
 
 import logging
 from collections.abc import Callable
@@ -8,31 +8,24 @@ from tako.runtime import ServerRuntime, signalled
 
 _logger = logging.getLogger("tako.server")
 
-_FIRST = 1.0  # seconds after which a drain says what it waits for
+_FIRST = 1.0  # seconds after which a shutdown says what it waits for
 _EVERY = 10.0  # seconds
 
 
 class DrainNotice:
-    """Logs what a drain waits for, until it is stopped."""
+    """Logs what a shutdown waits for, until it is stopped."""
 
-    __slots__ = ("_left", "_remaining", "_runtime", "_timer")
+    __slots__ = ("_awaited", "_runtime", "_timer")
 
-    def __init__(
-        self,
-        runtime: ServerRuntime,
-        remaining: Callable[[], str],
-        left: Callable[[], float],
-    ) -> None:
+    def __init__(self, runtime: ServerRuntime, awaited: Callable[[], str]) -> None:
         """Begin; the first line is logged after a second.
 
         Args:
             runtime: the event loop.
-            remaining: returns what is waited for, in words.
-            left: returns how many seconds the drain has left.
+            awaited: returns what is waited for and for how long, in words.
         """
         self._runtime = runtime
-        self._remaining = remaining
-        self._left = left
+        self._awaited = awaited
         self._next(_FIRST)
 
     def stop(self) -> None:
@@ -43,12 +36,7 @@ class DrainNotice:
         self._timer = self._runtime.call_at(self._runtime.time() + pause, self._tell)
 
     def _tell(self) -> None:
-        _logger.warning(
-            "draining: waiting for %s, %.0f s at most%s",
-            self._remaining() or "the end",
-            self._left(),
-            how_to_hurry(),
-        )
+        _logger.warning("%s%s", self._awaited(), how_to_hurry())
         self._next(_EVERY)
 
 

@@ -1,15 +1,13 @@
 """``ENGINES``: which engine speaks which protocol; handed to each connection."""
 
-from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Final
 
 from tako.core.seams import Engine, ServerConnection
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
+from tako.tcp.protocol import WireProtocol
 
-
-WireProtocol: TypeAlias = Literal["http/1.1", "h2"]
-Engines: TypeAlias = Mapping[WireProtocol, Callable[[ServerConnection], Engine]]
 
 ENGINES: Final[dict[WireProtocol, Callable[[ServerConnection], Engine]]] = {
     "http/1.1": H1Engine,

@@ -9,8 +9,8 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.proxy.header import ProxyHeader
 from tako.proxy.policy import adopt_header
-from tako.server.contained import Handler
 from tako.server.pipeline import Dispatch
+from tako.tcp.contained import Handler
 from tako.tls.certificates import TlsSettings
 
 

@@ -34,8 +34,8 @@ class Handshakes:
         """Iterate over the unfinished, the oldest first."""
         return (each for each in self._queue if each.handshaking)
 
-    def add(self, connection: Handshaking) -> None:
-        """Add one that begins; abort the oldest if it is one too many."""
+    def add(self, connection: Handshaking) -> bool:
+        """Add one that begins; tell whether the oldest was aborted for it."""
         queue = self._queue
         queue[connection] = None
         while not (oldest := next(iter(queue))).handshaking:
@@ -44,6 +44,8 @@ class Handshakes:
             self._queue = dict.fromkeys(self)
             if len(self._queue) > self._most:
                 next(iter(self._queue)).abort()
+                return True
+        return False
 
     def discard(self, connection: Handshaking) -> None:
         """Forget one that is lost or was replaced."""

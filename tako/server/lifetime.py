@@ -6,8 +6,8 @@ is left) -> *over*. ``stop`` may come at any time:
 
 * A start that is not complete is cancelled: nothing is served, so there is nothing to
   wait for.
-* A service drains, ``drain_timeout`` seconds at most; a lifespan that ends by itself
-  ends the service like that, too.
+* A service goes on for ``drain_delay`` and drains, ``drain_timeout`` seconds at most; a
+  lifespan that ends by itself ends the service like that, too, but without the delay.
 * Leaving the lifespan may take what is left of ``drain_timeout``, ``_LEAST`` seconds in
   any case; then it is cancelled.
 
@@ -24,13 +24,14 @@ from typing import Any, TypeAlias
 
 from tako import runtime
 from tako.config import ServerConfig
-from tako.runtime import ServerRuntime
+from tako.runtime import ServerRuntime, endings
 from tako.server.drain_notice import how_to_hurry
 from tako.server.listener import Listener
 from tako.server.service import Dispatcher, Endpoint, ServerStatistics, Service
 
 
 _logger = logging.getLogger("tako.server")
+_phases = logging.getLogger("tako.server.lifetime")
 
 Shutdown: TypeAlias = Any
 """An awaitable, an async function without arguments, or an event with ``wait()``."""
@@ -55,10 +56,11 @@ class Lifetime:
         self._config = config
         self._changed = runtime.current().signal()
         self._service: Service | None = None
+        self._stay: endings.Stay  # once it runs
         self._stopping = self._leaving = False
         self._started = self._ended = False  # the lifespan has
         self._failure: Exception | None = None
-        self._drain_timeout = config.drain_timeout
+        self._limit = math.inf  # seconds for the drain and what is in front of it
         self._ends = math.inf  # when the lifespan must have ended
 
     @property
@@ -66,16 +68,31 @@ class Lifetime:
         """What the service is doing at the moment, in numbers."""
         return ServerStatistics() if self._service is None else self._service.statistics
 
-    def stop(self) -> None:
-        """Begin to stop; repeats, also after the end, are no-ops."""
+    @property
+    def service(self) -> Service | None:
+        """What serves; ``None`` while the lifespan starts."""
+        return self._service
+
+    def stop(self, *, delay: bool = True) -> None:
+        """Begin to stop, with ``drain_delay`` or without.
+
+        Repeats, also after the end, are no-ops.
+        """
         self._stopping = True
         if self._service is not None:
-            self._service.stop()
+            self._service.stop(delay=delay)
+        self._changed.set()
+
+    def hand_over(self) -> None:
+        """Begin to stop while another process goes on accepting; see ``Service``."""
+        self._stopping = True
+        if self._service is not None:
+            self._service.hand_over()
         self._changed.set()
 
     def shorten_drain(self, timeout: float) -> None:
-        """Give the drain ``timeout`` seconds from now if it would have more."""
-        self._drain_timeout = min(timeout, self._drain_timeout)
+        """Give drain and delay ``timeout`` seconds from now; see ``Service``."""
+        self._limit = min(timeout, self._limit)
         if self._service is not None:
             self._service.shorten_drain(timeout)
             self._ends = min(self._ends, self._service.time() + max(timeout, _LEAST))
@@ -95,7 +112,8 @@ class Lifetime:
 
         Cancel safety: cancelling aborts every connection at once, and the lifespan.
         """
-        async with runtime.current().open_runtime() as own:
+        async with endings.server() as stay, runtime.current().open_runtime() as own:
+            self._stay = stay
             try:
                 await self._run(own, shutdown, serving)
             finally:
@@ -129,11 +147,16 @@ class Lifetime:
         try:
             async with runtime.current().open_runtime() as served:
                 self._service = service = Service(
-                    served, self._listener, self._router, self._endpoint, self._config
+                    served,
+                    self._listener,
+                    self._router,
+                    self._endpoint,
+                    self._config,
+                    on_farewell=self._stay.sessions_end,
                 )
-                service.shorten_drain(self._drain_timeout)
+                service.shorten_drain(self._limit)
                 if self._stopping:
-                    service.stop()
+                    service.stop(delay=False)
                 if serving is not None:
                     serving()
                 await service.run()
@@ -151,7 +174,7 @@ class Lifetime:
             self._failure = self._failure or error
         finally:
             self._ended = True
-            self.stop()
+            self.stop(delay=False)
 
     async def _leave(self, own: ServerRuntime) -> None:
         """Ask the lifespan to end, and wait for it while there is time."""
@@ -181,8 +204,13 @@ class Lifetime:
             _logger.exception("the shutdown signal failed; draining anyway")
         finally:  # a cancelled signal is a signal, too
             if not self._stopping:
-                _logger.info("Shutdown signal received, draining connections...")
+                self._say_what_comes()
                 self.stop()
+
+    def _say_what_comes(self) -> None:
+        delay = None if self._service is None else self._config.drain_delay
+        first = "" if delay is None else f"accepting for another {delay:g} s, then "
+        _phases.info("Shutdown signal received, %sdraining connections...", first)
 
 
 def _awaitable(shutdown: Shutdown) -> Awaitable[object]:

@@ -1,9 +1,10 @@
 """``Listener``: listening sockets, and their addresses."""
 
 import socket
-from typing import Any, Self, cast
+from typing import Self
 
-from tako.http.conn_info import IpPeer, OtherPeer, PeerAddr, UnixPeer
+from tako.http.conn_info import IpPeer, PeerAddr
+from tako.tcp.address import address_of
 
 
 _MAX_PORT = 65535
@@ -73,19 +74,6 @@ class Several(Listener):
         """Stop listening, and remove the files of Unix sockets."""
         for each in self._listeners:
             each.close()
-
-
-def address_of(family: int, address: object) -> PeerAddr:
-    """Return a socket address as a ``PeerAddr``."""
-    if family in {socket.AF_INET, socket.AF_INET6} and isinstance(address, tuple):
-        parts = cast("Any", address)
-        return IpPeer(str(parts[0]), int(parts[1]))
-    if family == socket.AF_UNIX:
-        if isinstance(address, bytes):  # Linux: a name in the abstract namespace
-            name = address.removeprefix(b"\0").decode(errors="backslashreplace")
-            return UnixPeer(f"@{name}")
-        return UnixPeer(str(address) or None)
-    return OtherPeer(str(address))
 
 
 def split_address(address: str) -> tuple[str, int]:

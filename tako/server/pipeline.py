@@ -8,8 +8,9 @@ RST_STREAM(INTERNAL_ERROR), HTTP/1.1: the connection ends without the final chun
 
 ``send_response`` knows how an ordinary response is sent: which have no body, how much
 is queued at a time, when other exchanges get their turn, and what keeps a silent event
-stream alive. Most have nothing to wait for: ``send_whole`` is for them. An ASGI app's
-``send`` uses the parts of both, from within ``dispatch``.
+stream alive. Most have nothing to wait for: ``send_whole`` is for them. A file is sent
+by the kernel where nothing has to be done to its bytes (``send_file``). An ASGI app's
+``send`` uses the parts of all three, from within ``dispatch``.
 """
 
 import logging
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 from tako.core.error_code import ErrorCode
+from tako.core.on_fault import tell_of_fault
 from tako.core.seams import PIECE, Exchange
 from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
@@ -25,11 +27,14 @@ from tako.http.request import Request
 from tako.http.response import Response
 from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
+from tako.server.file_body import FileBody
 from tako.server.heartbeat import HeartbeatTimer
 from tako.server.whole import send_whole
 
 
 _logger = logging.getLogger("tako.server")
+
+_FILE_TURN = 256 * 1024  # bytes of a file that the kernel sends before others run
 
 Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -44,8 +49,9 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
     try:
         try:
             response = await dispatch(request)
-        except Exception:  # the isolation boundary of an exchange
+        except Exception as error:  # the isolation boundary of an exchange
             _logger.exception("handler of %s failed", request.path)
+            tell_of_fault(request, error)
             response = _failure()
         if exchange.head_sent:
             return  # an ASGI app writes its answer itself, and has seen to its end
@@ -63,8 +69,9 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                 complete = send_whole(exchange, status, headers, response.body)
                 if not complete:
                     complete = await send_response(exchange, response)
-        except Exception:  # the same boundary, once the head may be on the wire
+        except Exception as error:  # the same boundary: the head may be on the wire
             _logger.exception("response to %s failed", request.path)
+            tell_of_fault(request, error)
             if exchange.head_sent:
                 exchange.reset(ErrorCode.INTERNAL_ERROR)
             else:
@@ -120,6 +127,8 @@ async def send_response(exchange: Exchange, response: Response) -> bool:
         else:
             exchange.send_response(status, headers, body)
             exchange.bytes_sent += size
+    elif isinstance(body, FileBody):
+        complete = await _send_whole_file(exchange, response, body)
     else:
         complete = await _send_stream(exchange, response, body)
     exchange.body.discard()
@@ -140,6 +149,19 @@ async def _send_large(exchange: Exchange, body: bytes) -> bool:
             if exchange.over:
                 return False
     return True
+
+
+async def _send_whole_file(
+    exchange: Exchange, response: Response, body: FileBody
+) -> bool:
+    """Send a response whose body is a file, and so of a known size."""
+    try:
+        headers = _with_length(response.headers.raw, body.size)
+        exchange.send_headers(response.status, headers)
+        await send_file(exchange, body)
+    finally:
+        body.close()
+    return end_response(exchange, response.trailers)
 
 
 async def _send_stream(
@@ -220,6 +242,32 @@ async def send_chunk(exchange: Exchange, chunk: bytes | str) -> bool:
         if exchange.over:
             return False
     return True
+
+
+async def send_file(exchange: Exchange, body: FileBody) -> bool:
+    """Send a stretch of a file, at the pace of the peer; tell whether it reads.
+
+    Where the wire allows it the kernel sends the file (``Exchange.send_file``), else
+    pieces are read, one when there is room for it.
+
+    Raises:
+        LocalProtocolError: the file has become shorter, or cannot be read, or its
+            stretch is longer than what the response promised.
+
+    Cancel safety: what is left of ``body`` was not sent.
+    """
+    while body.size and not exchange.over:
+        size = exchange.send_file(body.fd, body.offset, min(body.size, _FILE_TURN))
+        if size:
+            body.sent(size)
+        else:
+            piece = body.read(PIECE)
+            size = len(piece)
+            exchange.send_data(piece)
+        exchange.bytes_sent += size
+        await _yield_turn(exchange)
+        await exchange.writable_again()
+    return not exchange.over
 
 
 async def _yield_turn(exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -27,12 +28,12 @@ from tako.routing.router import Router
 from tako.server.bind import ListenerLike, as_listener
 from tako.server.detect import ListenerProtocol
 from tako.server.lifetime import Lifetime, Shutdown
-from tako.server.listener import Listener
-from tako.server.service import Dispatcher, Endpoint, ServerStatistics
+from tako.server.listener import Listener, Several
+from tako.server.service import Dispatcher, Endpoint, ServerStatistics, Service
 from tako.tls.certificates import TlsCert, TlsLike, TlsSettings, as_cert, default_cert
 
 
-_logger = logging.getLogger("tako.server")
+_logger = logging.getLogger("tako.server.lifetime")
 
 Path: TypeAlias = str | os.PathLike[str]
 
@@ -51,8 +52,10 @@ def serve(
     tls: TlsLike | None = None,
     protocol: ListenerProtocol | None = None,
     proxy: ProxyPolicy | bool | None = None,
+    plain: ListenerLike | None = None,
     https_redirect: bool | int | None = None,
     shutdown: Shutdown = None,
+    healthy: Callable[[], bool] | None = None,
     config: ServerConfig | None = None,
 ) -> "Serving":
     """Serve until ``shutdown``, then drain; or for the length of a block.
@@ -84,17 +87,23 @@ def serve(
             peers are refused (with ``"any"`` they are served without a header).
             ``True`` trusts all peers: only the proxy may then be able to reach the
             port.
-        https_redirect: with ``"any"``: answer requests that came without TLS with a
-            308 to the same URL over HTTPS, on this port; a number names another port,
-            if that is the one that clients can reach.
+        plain: with certificates: what listens beside ``listener`` for clients that
+            speak HTTP/1.1 without TLS, in the same forms.
+        https_redirect: with ``plain`` or ``"any"``: answer requests that came without
+            TLS with a 308 to the same URL over HTTPS, on the port of ``listener``; a
+            number names another port, if that is the one that clients can reach.
         shutdown: an awaitable, an async function, or an event; when it completes (or
             fails) the server drains. Inside ``tako.run`` SIGINT and SIGTERM by default.
+        healthy: a function without arguments, called for each probe of
+            ``ServerConfig.health_path``: whether what the server cannot see (a
+            database, a sibling) is well. ``False``, or an exception (logged), is 503.
+            The event loop waits for it, so it tells what is known already.
         config: timeouts and limits.
 
     Raises:
         TlsConfigError: the certificates cannot be used.
         ConfigError: the configuration cannot work.
-        TypeError: ``app``, ``config`` or ``listener`` is of another type.
+        TypeError: ``app``, ``config``, ``healthy`` or ``listener`` is of another type.
         ValueError: an address has another form.
         OSError: an address cannot be bound.
 
@@ -118,8 +127,10 @@ def serve(
             certificate=lambda: None if tls is None else as_cert(tls),
             protocol=protocol,
             proxy=proxy,
+            plain=plain,
             https_redirect=https_redirect,
             shutdown=shutdown,
+            healthy=healthy,
             config=config,
         )
     )
@@ -134,8 +145,10 @@ def serve_tls(
     tls: TlsLike | None = None,
     protocol: ListenerProtocol = "tls",
     proxy: ProxyPolicy | bool | None = None,
+    plain: ListenerLike | None = None,
     https_redirect: bool | int | None = None,
     shutdown: Shutdown = None,
+    healthy: Callable[[], bool] | None = None,
     config: ServerConfig | None = None,
 ) -> "Serving":
     """``serve`` over TLS: each connection chooses HTTP/2 or HTTP/1.1 by ALPN.
@@ -150,15 +163,17 @@ def serve_tls(
             ``serve``.
         protocol: ``"tls"``, or ``"any"`` to serve without TLS, too.
         proxy: as for ``serve``.
+        plain: as for ``serve``.
         https_redirect: as for ``serve``.
         shutdown: as for ``serve``.
+        healthy: as for ``serve``.
         config: as for ``serve``.
 
     Raises:
         TlsConfigError: a file is missing or broken, or certificate and key do not
             match.
         ConfigError: the configuration cannot work.
-        TypeError: ``app``, ``config`` or ``listener`` is of another type.
+        TypeError: ``app``, ``config``, ``healthy`` or ``listener`` is of another type.
         ValueError: an address has another form.
         OSError: an address cannot be bound.
 
@@ -167,6 +182,8 @@ def serve_tls(
     Example::
 
         await tako.serve_tls("127.0.0.1:8443", router, "cert.pem", "key.pem")
+
+        await tako.serve_tls(":443", router, plain=":80", https_redirect=True)
     """
     return Serving(
         _Plan(
@@ -176,8 +193,10 @@ def serve_tls(
             certificate=partial(certificate, cert, key, tls),
             protocol=protocol,
             proxy=proxy,
+            plain=plain,
             https_redirect=https_redirect,
             shutdown=shutdown,
+            healthy=healthy,
             config=config,
         )
     )
@@ -193,8 +212,10 @@ class _Plan:
     certificate: Callable[[], TlsCert | None]
     protocol: ListenerProtocol | None
     proxy: ProxyPolicy | bool | None
+    plain: ListenerLike | None
     https_redirect: bool | int | None
     shutdown: Shutdown
+    healthy: Callable[[], object] | None
     config: ServerConfig | None
 
     async def bound(self) -> "Server":
@@ -210,15 +231,21 @@ class _Plan:
         if not isinstance(config, ServerConfig):
             msg = f"config takes a ServerConfig, not {type(config).__name__}"
             raise TypeError(msg)
+        healthy: Any = self.healthy
+        if not (healthy is None or callable(healthy)) or iscoroutinefunction(healthy):
+            msg = f"healthy takes a plain function, not {healthy!r}"
+            raise TypeError(msg)
         endpoint = self._endpoint(config)
         if isinstance(self.app, Router):
             self.app.prepare()  # plugins that cannot be set up raise here
-        listener = await as_listener(self.listener)
-        try:
+        with contextlib.ExitStack() as undo:
+            listener = undo.enter_context(await as_listener(self.listener))
             endpoint = replace(endpoint, https_port=self._https_port(listener))
-        except ConfigError:
-            listener.close()
-            raise
+            if self.plain is not None:
+                plain = undo.enter_context(await as_listener(self.plain))
+                endpoint = replace(endpoint, plain=frozenset(plain.sockets))
+                listener = Several([listener, plain])
+            undo.pop_all()
         return Server(listener, self.app, endpoint, config, self.shutdown)
 
     def _endpoint(self, config: ServerConfig) -> Endpoint:
@@ -243,17 +270,24 @@ class _Plan:
                 "or choose by ServerConfig(alpn=...) what is spoken over TLS"
             )
             raise ConfigError(msg)
+        if self.plain is not None and cert is None:
+            msg = "plain needs a certificate: without one no request uses TLS anyway"
+            raise ConfigError(msg)
         if not (self.https_redirect is None or self.https_redirect is False):
             if cert is None:
                 msg = "https_redirect needs a certificate"
                 raise ConfigError(msg)
-            if protocol != "any":
-                msg = "https_redirect is for protocol='any': else all requests use TLS"
+            if protocol != "any" and self.plain is None:
+                msg = (
+                    "https_redirect is for protocol='any' and plain=: "
+                    "else all requests use TLS"
+                )
                 raise ConfigError(msg)
         return Endpoint(
             protocol=protocol,
-            tls=None if cert is None else TlsSettings(cert, tuple(config.alpn)),
+            tls=None if cert is None else TlsSettings(cert, config.alpn, config.keylog),
             proxy=_policy(self.proxy),
+            healthy=self.healthy,
         )
 
     def _https_port(self, listener: Listener) -> int | None:
@@ -405,6 +439,12 @@ class Server:
     Attributes:
         addresses: what it listens on, in order, with the ports that were chosen where
             0 was asked for.
+
+    Example::
+
+        async with tako.serve("127.0.0.1:0", router) as server:
+            print(server.addresses, server.statistics)
+            await server.drain(timeout=10)
     """
 
     def __init__(
@@ -454,21 +494,41 @@ class Server:
             raise problem
 
     def stop(self) -> None:
-        """Begin to drain, and return at once; repeats, also after the end, are no-ops.
+        """Begin what ``drain`` does, and return at once.
 
-        For request handlers, which ``drain`` would wait for.
+        Repeats, also after the end, are no-ops. For request handlers, which ``drain``
+        would wait for.
         """
         self._lifetime.stop()
+
+    def hand_over(self) -> None:
+        """Begin to drain where another process goes on accepting; returns at once.
+
+        For sockets that processes share: a client cannot tell which of them has its
+        connection. So one that was accepted may still send a request, for a second, and
+        ``max_connections`` does not keep it waiting. There is no ``drain_delay``, and
+        ``health_path`` answers 200 until that second is over. A no-op once nothing more
+        is accepted.
+
+        Example::
+
+            async def shutdown() -> None:  # given to serve
+                await replaced.wait()
+                server.hand_over()
+        """
+        self._lifetime.hand_over()
 
     async def drain(self, timeout: Duration | None = None) -> None:
         """Accept nothing more, finish what has begun, and return at the end.
 
-        Requests are answered, WebSockets are told 1001, HTTP/2 clients get GOAWAY; what
-        has not ended in time is cut off.
+        All of that begins after ``ServerConfig.drain_delay``. Requests are answered,
+        WebSockets are told 1001, HTTP/2 clients get GOAWAY; what has not ended in time
+        is cut off.
 
         Args:
-            timeout: seconds; it can only shorten ``ServerConfig.drain_timeout``, also
-                that of a drain that has begun.
+            timeout: seconds for all of it; it can only shorten what ``drain_delay`` and
+                ``drain_timeout`` give together, each of them by the same factor. Also
+                of a drain that has begun.
 
         Raises:
             ConfigError: ``timeout`` is not a positive time.
@@ -567,7 +627,16 @@ class Server:
             end_block()
 
     def _begin(self) -> None:
-        addresses = ", ".join(map(str, self.addresses))
-        _logger.info(_GREETING[self._endpoint.protocol], addresses)
+        spoken: dict[ListenerProtocol, list[str]] = {}
+        for sock, address in zip(self._listener.sockets, self.addresses, strict=True):
+            protocol = self._endpoint.protocol_of(sock)
+            spoken.setdefault(protocol, []).append(str(address))
+        for protocol, addresses in spoken.items():
+            _logger.info(_GREETING[protocol], ", ".join(addresses))
         self._serving = True
         self._changed.set()
+
+
+def service_of(server: Server) -> Service | None:
+    """Return what serves behind a handle; ``None`` while the server starts."""
+    return server._lifetime.service  # pyright: ignore[reportPrivateUsage]

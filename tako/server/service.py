@@ -4,7 +4,14 @@ Theory of operation. One task per listening socket accepts, takes a permit and a
 a ``TcpConnection``, or an ``Undecided``, which is promoted to one once its protocol is
 known. A drain closes the sockets first, then tells every connection and every session,
 then waits for them and their handlers; a session has only ``ws_close_timeout`` and a
-moment. ``ServicePhase`` says what the phases are, ``_NEXT`` what may follow what.
+moment. With ``drain_websockets="end"`` sessions run on, and are told in time before the
+end of the drain instead. ``ServicePhase`` says what the phases are, ``_NEXT`` what may
+follow what.
+
+A drain may have time in front of it. ``stop`` gives it to those who choose a server:
+with ``drain_delay`` everything goes on, so that a balancer can notice first.
+``hand_over`` is for sockets from which another process accepts, too: nothing is to be
+noticed, but what was accepted has ``HANDOVER`` to send its request.
 
 Invariants: a connection is in ``_connections`` from ``attach`` until its
 ``connection_lost``; it holds its permit as long; an exchange is in ``_running`` while
@@ -16,14 +23,17 @@ from it; a drain does not cut off a connection that is being attached.
 import enum
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tako.config import ServerConfig
+from tako.core.callbacks import nothing
+from tako.core.counters import PROCESS, Counters, hit
 from tako.core.late_loop import LoopWatch
-from tako.core.states import check_transition
+from tako.core.states import CHECKED, check_transition
 from tako.http.conn_info import IpPeer, PeerAddr
 from tako.http.request import Request
 from tako.http.response import Response
@@ -33,35 +43,38 @@ from tako.proxy.policy import ProxyPolicy
 from tako.routing.https_redirect import https_redirect
 from tako.runtime import ServerRuntime
 from tako.server.certificate_watch import watch_certificates
-from tako.server.connection import TcpConnection
-from tako.server.contained import Handler
-from tako.server.detect import (
-    ListenerProtocol,
-    Protocol as WireProtocol,
-    ProtocolDetector,
-)
+from tako.server.detect import ListenerProtocol, ProtocolDetector
 from tako.server.drain_notice import DrainNotice
 from tako.server.engines import ENGINES
 from tako.server.guards import adopt_client, redirect_insecure, refuse_misdirected
 from tako.server.handshakes import Handshakes
-from tako.server.listener import Listener, address_of
+from tako.server.health import answer_probes
+from tako.server.listener import Listener
 from tako.server.pipeline import Dispatch, run_exchange
 from tako.server.seldom import Seldom
-from tako.server.silence import SilenceWatch
 from tako.server.tcp_keep_alive import keep_alive
 from tako.server.undecided import SharedTransport, Undecided
+from tako.tcp.address import address_of
+from tako.tcp.connection import TcpConnection
+from tako.tcp.contained import Handler
+from tako.tcp.protocol import Protocol as WireProtocol
+from tako.tcp.silence import SilenceWatch
 from tako.tls.certificates import TlsSettings
 
 
 if TYPE_CHECKING:
-    from tako.core.loop import Clock, Task
+    from tako.core.loop import Clock, Task, Timer
     from tako.core.seams import Exchange
 
 
 _logger = logging.getLogger("tako.server")
+_phases = logging.getLogger("tako.server.lifetime")
 
 _TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 _ACCEPT_TURN = 32  # connections accepted before others have a turn
+
+HANDOVER = 1.0
+"""Seconds in which connections that were accepted may still send a request."""
 
 
 class ServicePhase(enum.IntEnum):
@@ -69,23 +82,40 @@ class ServicePhase(enum.IntEnum):
 
     ACCEPTING = 0
     """Each listening socket has a task that accepts from it."""
-    STOPPING = 1
+    LEAVING = 1
+    """The same for a while: the shutdown has begun, and clients can learn of it."""
+    STOPPING = 2
     """Nothing more is accepted; what was accepted is attached."""
-    DRAINING = 2
+    DRAINING = 3
     """Connections and sessions were told to end; they and handlers are waited for."""
-    CUTTING = 3
+    CUTTING = 4
     """What is left, if anything, is cancelled and aborted."""
-    DONE = 4
+    DONE = 5
     """Nothing is left: no socket, no connection."""
 
 
 _NEXT: dict[ServicePhase, frozenset[ServicePhase]] = {
-    ServicePhase.ACCEPTING: frozenset({ServicePhase.STOPPING, ServicePhase.CUTTING}),
+    ServicePhase.ACCEPTING: frozenset(
+        {ServicePhase.LEAVING, ServicePhase.STOPPING, ServicePhase.CUTTING}
+    ),
+    ServicePhase.LEAVING: frozenset({ServicePhase.STOPPING, ServicePhase.CUTTING}),
     ServicePhase.STOPPING: frozenset({ServicePhase.DRAINING, ServicePhase.CUTTING}),
     ServicePhase.DRAINING: frozenset({ServicePhase.CUTTING}),
     ServicePhase.CUTTING: frozenset({ServicePhase.DONE}),
     ServicePhase.DONE: frozenset(),
 }
+
+
+class Observer(Protocol):
+    """Who is told of what ends; see ``Service.observe``."""
+
+    def connection_ended(self, connection: TcpConnection | Undecided) -> None:
+        """Take note of a connection that is lost."""
+        ...
+
+    def websocket_asked(self, request: Request) -> None:
+        """Take note of a request for a WebSocket, before it is answered."""
+        ...
 
 
 class Dispatcher(Protocol):
@@ -107,12 +137,24 @@ class Endpoint:
         tls: the certificates of ``"tls"`` and ``"any"``.
         proxy: which peers send PROXY headers; ``None``: none does.
         https_port: requests that came unencrypted are redirected to this port.
+        plain: those of the listening sockets whose clients speak HTTP/1.1 without TLS,
+            whatever ``protocol`` is.
+        healthy: tells whether what the server cannot see is well.
+        aside: it is no part of what the process serves: not among the counters of the
+            process, and without a watch over the event loop.
     """
 
     protocol: ListenerProtocol = "http/1.1"
     tls: TlsSettings | None = None
     proxy: ProxyPolicy | None = None
     https_port: int | None = None
+    plain: frozenset[socket.socket] = frozenset()
+    healthy: Callable[[], object] | None = None
+    aside: bool = False
+
+    def protocol_of(self, listener: socket.socket) -> ListenerProtocol:
+        """Return what the clients of one listening socket speak."""
+        return "http/1.1" if listener in self.plain else self.protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +185,22 @@ class Service:
         router: Dispatcher,
         endpoint: Endpoint,
         config: ServerConfig,
+        *,
+        on_farewell: Callable[[], None] = nothing,
     ) -> None:
+        """Serve nothing yet.
+
+        Args:
+            runtime: the loop.
+            listener: accepts.
+            router: answers requests.
+            endpoint: what is offered.
+            config: limits and timeouts.
+            on_farewell: called when sessions are told to end.
+        """
         self._runtime = runtime
         self._listener = listener
+        self._on_farewell = on_farewell
         self._config = config
         self._endpoint = endpoint
         self._tls = tls = endpoint.tls
@@ -155,23 +210,34 @@ class Service:
         if endpoint.https_port is not None:
             redirect = https_redirect(endpoint.https_port).dispatch
             dispatch = partial(redirect_insecure, redirect, dispatch)
+        if (path := config.health_path) is not None:
+            dispatch = partial(answer_probes, path, self._trouble, dispatch)
+        self._dispatch = dispatch
         self._handler: Handler = partial(run_exchange, dispatch)
+        self._observer: Observer | None = None
         self._forwarders = Forwarders(
             config.forwarded_allow_ips or (), host=config.forwarded_host
         )
         self._connections: set[TcpConnection | Undecided] = set()
         self._running: dict[Exchange, Task] = {}
         self._handshakes = Handshakes(config.max_tls_handshakes)
-        self._accepted = 0
+        self.counters: Counters = Counters()
+        if tls is not None:
+            self.counters.expiry = tls.expiry
         self._accepting = 0  # tasks that use a listening socket
         self._awaiting_permit = 0  # those of them with a connection but no permit
         self._attaching = 0  # connections that the loop has not taken yet
         self._changed = runtime.signal()
+        self._loop_watch: LoopWatch  # once it runs
         self._phase = ServicePhase.ACCEPTING
         self._error: BaseException | None = None
         self._seldom = Seldom()
+        self._handing_over = False  # it stops, and a successor goes on listening
+        self._delay = config.drain_delay or 0.0
+        self._delay_ends: float | None = None  # what is in front of the drain
         self._drain_timeout = config.drain_timeout
         self._drain_begun: float | None = None
+        self._farewell: Timer | None = None  # tells sessions, where they run on
         self.time: Clock = runtime.time
 
     @property
@@ -181,8 +247,34 @@ class Service:
             connections=len(self._connections),
             handshakes=sum(1 for _ in self._handshakes),
             exchanges=len(self._running),
-            accepted=self._accepted,
+            accepted=self.counters.accepted,
         )
+
+    @property
+    def connections(self) -> list[TcpConnection]:
+        """The connections whose protocol is known, if only by the listener."""
+        return [it for it in self._connections if isinstance(it, TcpConnection)]
+
+    @property
+    def exchanges(self) -> "list[Exchange]":
+        """Requests and WebSockets whose handlers run, in the order of their begin."""
+        return list(self._running)
+
+    def observe(self, observer: Observer | None) -> None:
+        """Have ``observer`` told of what ends, and no other; ``None``: nobody.
+
+        Of WebSockets it is told on connections that are accepted from now on.
+        """
+        self._observer = observer
+        dispatch = self._dispatch
+        if observer is not None:
+            dispatch = partial(self._observed, dispatch)
+        self._handler = partial(run_exchange, dispatch)
+
+    def _observed(self, dispatch: Dispatch, request: Request) -> Awaitable[Response]:
+        if request.is_websocket and self._observer is not None:
+            self._observer.websocket_asked(request)
+        return dispatch(request)
 
     @property
     def drain_left(self) -> float:
@@ -190,35 +282,91 @@ class Service:
         now, begun = self.time(), self._drain_begun
         return self._drain_timeout - (0 if begun is None else now - begun)
 
+    @property
+    def _delay_left(self) -> float:
+        """Seconds that are left of what is in front of the drain."""
+        ends = self._delay_ends
+        return self._delay if ends is None else max(0.0, ends - self.time())
+
     def shorten_drain(self, timeout: float) -> None:
-        """Give the drain ``timeout`` seconds from now if it would have more."""
+        """Give the drain, and what is in front of it, ``timeout`` seconds from now.
+
+        If both have less than that together nothing changes. Else each gets less by
+        the same factor: a delay that kept its length would leave requests no time.
+        """
         if self._drain_begun is None:
-            self._drain_timeout = min(timeout, self._drain_timeout)
-            self._changed.set()
+            delay, drain = self._delay_left, self._drain_timeout
+            if timeout >= delay + drain:
+                return
+            share = timeout / (delay + drain)
+            self._drain_timeout = drain * share
+            if self._delay_ends is None:
+                self._delay = delay * share
+            else:
+                self._delay_ends = self.time() + delay * share
+                self._changed.set()
         elif timeout < self.drain_left:
             self._drain_timeout = self.time() + timeout - self._drain_begun
             self._runtime.call_at(self.time() + timeout, self._drain_over)
+            if self._farewell is not None:
+                self._set_farewell()
 
-    def stop(self) -> None:
-        """Begin to drain; repeats are no-ops."""
-        if self._phase is ServicePhase.ACCEPTING:
-            self._enter(ServicePhase.STOPPING)
+    def stop(self, *, delay: bool = True) -> None:
+        """Begin to end, with ``drain_delay`` or without; repeats are no-ops."""
+        if self._accepts and not (delay and self._delay_left):
+            self._begin_delay(ServicePhase.STOPPING, 0.0)
+        elif self._phase is ServicePhase.ACCEPTING:
+            self._begin_delay(ServicePhase.LEAVING, self._delay)
+
+    def hand_over(self) -> None:
+        """Begin to end while another process goes on accepting.
+
+        It needs no ``drain_delay``, and ends one that has begun. A no-op once nothing
+        more is accepted.
+        """
+        if self._accepts:
+            _logger.info("Handing over to another process, draining connections...")
+            self._handing_over = True
+            leaving = self._phase is ServicePhase.LEAVING
+            delay = min(HANDOVER, self._delay_left) if leaving else HANDOVER
+            self._begin_delay(ServicePhase.STOPPING, delay)
+
+    def _begin_delay(self, phase: ServicePhase, delay: float) -> None:
+        self._delay_ends = self.time() + delay
+        self._enter(phase)
         self._changed.set()
 
     def _enter(self, phase: ServicePhase) -> None:
-        if __debug__:
+        if CHECKED:
             check_transition(_NEXT, self._phase, phase)
         self._phase = phase
         _logger.debug("service %#x is %s", id(self), phase.name)
 
-    @property
-    def _accepts(self) -> bool:
-        return self._phase is ServicePhase.ACCEPTING
+    def _trouble(self) -> str | None:
+        """Return why clients had better go elsewhere; ``None``: all is well."""
+        begun = ServicePhase.DRAINING if self._handing_over else ServicePhase.LEAVING
+        if self._phase >= begun:
+            return "shutting down"
+        most = self._config.health_lag
+        if most is not None and self._loop_watch.lag > most:
+            return "the event loop stands still"
+        return None if self._healthy() else "not healthy"
+
+    def _healthy(self) -> bool:
+        """Ask what the application has given; it may fail, and anyone may ask."""
+        healthy = self._endpoint.healthy
+        if healthy is None:
+            return True
+        try:
+            return bool(healthy())
+        except Exception:
+            if self._seldom.allows("healthy", self.time()):
+                _logger.exception("healthy() failed (told once a minute)")
+            return False
 
     @property
-    def _handing_over(self) -> bool:
-        """This service stops, and a successor goes on listening."""
-        return not self._accepts and self._config.drain_delay is not None
+    def _accepts(self) -> bool:
+        return self._phase <= ServicePhase.LEAVING
 
     async def run(self) -> None:
         """Serve until stopped, then drain.
@@ -228,17 +376,30 @@ class Service:
 
         Cancel safety: cancelling aborts every connection at once.
         """
+        if self._endpoint.aside:
+            await self._run()
+            return
+        self._loop_watch = LoopWatch(self._runtime, self.counters.looked)
+        try:
+            with PROCESS.serving(self.counters):
+                await self._run()
+        finally:
+            self._loop_watch.stop()
+
+    async def _run(self) -> None:
         spawn = self._runtime.spawn
         for sock in self._listener.sockets:
             keep_alive(sock, self._config)
         beside = [spawn(self._accept, sock) for sock in self._listener.sockets]
         if self._tls is not None:
             beside.append(spawn(watch_certificates, self._runtime, self._tls))
-        loop_watch = LoopWatch(self._runtime)
+            beside += self._keep_certificates(self._tls)
         silence = SilenceWatch(self._runtime, self._config, self._connections)
         try:
-            while self._accepts and self._error is None:
+            while self._phase is ServicePhase.ACCEPTING and self._error is None:
                 await self._changed.wait()
+            if self._phase is ServicePhase.LEAVING:
+                await self._leave()
             while self._attaching or (self._awaiting_permit and self._handing_over):
                 await self._changed.wait()  # what we have accepted is served
             for task in beside:
@@ -250,12 +411,18 @@ class Service:
                 raise self._error
             await self._drain()
         finally:
-            loop_watch.stop()
             self._cut()
             await self._runtime.shielded(self._gone)
             silence.stop()
             self._listener.close()
             self._enter(ServicePhase.DONE)
+
+    def _keep_certificates(self, tls: TlsSettings) -> "list[Task]":
+        """Start what orders the certificates that authorities issue to us."""
+        if not tls.ordered:
+            return []
+        keep = import_module("tako.acme.keeper").keep  # its client is an extra
+        return [self._runtime.spawn(keep, self._runtime, it.acme) for it in tls.ordered]
 
     async def _accept(self, listener: socket.socket) -> None:
         self._accepting += 1
@@ -271,26 +438,34 @@ class Service:
         backoff = self._config.accept_backoff
         pause = backoff.initial
         family = listener.family  # which a socket makes an enum of, each time
+        protocol = self._endpoint.protocol_of(listener)
         while self._accepts:
             try:
                 sock, address = await self._runtime.accept(listener)
             except OSError as error:
+                self.counters.accept_errors += 1
                 _logger.warning("accept failed: %s; backing off", error)
                 await self._runtime.sleep(pause)
                 pause = min(pause * 2, backoff.max)
                 continue
             pause = backoff.initial
-            await self._admit(sock, family, address)
-            self._accepted += 1
-            if self._accepted % _ACCEPT_TURN == 0:
+            await self._admit(sock, protocol, family, address)
+            self.counters.accepted += 1
+            if self.counters.accepted % _ACCEPT_TURN == 0:
                 await self._runtime.sleep(0)
 
-    async def _admit(self, sock: socket.socket, family: int, address: object) -> None:
+    async def _admit(
+        self,
+        sock: socket.socket,
+        protocol: ListenerProtocol,
+        family: int,
+        address: object,
+    ) -> None:
         """Wait for a permit for ``sock``, then have it served."""
         connection: TcpConnection | Undecided | None = None
         self._awaiting_permit += 1
         try:
-            connection = await self._register(sock, family, address)
+            connection = await self._register(sock, protocol, family, address)
         finally:
             self._awaiting_permit -= 1
             if connection is None:
@@ -301,7 +476,11 @@ class Service:
             self._runtime.spawn(self._attach, sock, connection)
 
     async def _register(
-        self, sock: socket.socket, family: int, address: object
+        self,
+        sock: socket.socket,
+        protocol: ListenerProtocol,
+        family: int,
+        address: object,
     ) -> TcpConnection | Undecided | None:
         """Return what is to serve ``sock``, with a permit; ``None``: refuse it."""
         most = self._config.max_connections or float("inf")
@@ -315,12 +494,16 @@ class Service:
             keep_alive(sock, self._config, accepted=True)
         except OSError:  # it is gone already
             return None
-        connection = self._receiver(address_of(family, address), local)
+        connection = self._receiver(protocol, address_of(family, address), local)
         if connection is not None:
             self._connections.add(connection)
-            if self._tls is not None or isinstance(connection, Undecided):
-                self._handshakes.add(connection)
+            if protocol == "tls" or isinstance(connection, Undecided):
+                self._begin_handshake(connection)
         return connection
+
+    def _begin_handshake(self, connection: TcpConnection | Undecided) -> None:
+        if self._handshakes.add(connection):
+            hit(self.counters.limits, "tls_handshakes")
 
     async def _attach(
         self, sock: socket.socket, connection: TcpConnection | Undecided
@@ -344,23 +527,20 @@ class Service:
             self._changed.set()
 
     def _receiver(
-        self, peer: PeerAddr, local: PeerAddr
+        self, protocol: ListenerProtocol, peer: PeerAddr, local: PeerAddr
     ) -> TcpConnection | Undecided | None:
         """Return what serves a connection from ``peer``; ``None``: refuse it."""
-        endpoint = self._endpoint
-        policy = endpoint.proxy
+        policy = self._endpoint.proxy
         if policy is not None and not policy.trusts(peer):
-            if endpoint.protocol != "any":
+            if protocol != "any":
                 _logger.warning("%s is no trusted proxy, connection refused", peer)
                 return None
             policy = None
-        if policy is None and endpoint.protocol != "any":
+        if policy is None and protocol != "any":
             believe = self._believes(peer, None)
-            return self._connection(
-                endpoint.protocol, peer, local, self._handler, believe
-            )
+            return self._connection(protocol, peer, local, self._handler, believe)
         detector = ProtocolDetector(
-            self._config, endpoint.protocol, tls=self._tls is not None, policy=policy
+            self._config, protocol, tls=self._tls is not None, policy=policy
         )
         return Undecided(
             self._runtime,
@@ -389,7 +569,7 @@ class Service:
         self._connections.add(connection)
         self._handshakes.discard(undecided)
         if protocol == "tls":
-            self._handshakes.add(connection)
+            self._begin_handshake(connection)
         transport.set_protocol(connection)
         connection.connection_made(transport)
         if undecided.detector.rest:
@@ -430,6 +610,7 @@ class Service:
             complain=self._complain,
             running=self._running,
             believe=believe,
+            counters=self.counters,
         )
 
     def _complain(self, complaint: str, peer: PeerAddr) -> None:
@@ -440,35 +621,80 @@ class Service:
     def _lost(self, connection: TcpConnection | Undecided) -> None:
         self._connections.discard(connection)
         self._handshakes.discard(connection)
+        if self._observer is not None:
+            self._observer.connection_ended(connection)
         self._changed.set()
 
+    async def _leave(self) -> None:
+        """Go on as before until ``drain_delay`` is over."""
+        notice = DrainNotice(self._runtime, self._why_not_yet)
+        try:
+            while self._phase is ServicePhase.LEAVING and self._error is None:
+                if self._delay_left <= 0:
+                    self._enter(ServicePhase.STOPPING)
+                else:
+                    await self._changed.wait(self._delay_left)
+        finally:
+            notice.stop()
+
+    def _why_not_yet(self) -> str:
+        return f"still accepting for {self._delay_left:.0f} s, then draining"
+
     async def _drain(self) -> None:
-        if self._config.drain_delay is not None:
-            await self._stay(self.time() + self._config.drain_delay)
+        if self._handing_over:
+            await self._stay()
         self._enter(ServicePhase.DRAINING)
         self._drain_begun = self.time()
-        for connection in list(self._connections):
-            connection.shut_down()
-        for exchange in list(self._running):
-            exchange.sink.shut_down()  # sessions that have lost their connection, too
-        notice = DrainNotice(self._runtime, self._remaining, lambda: self.drain_left)
+        if self._config.drain_websockets == "now":
+            self._tell_sessions()
+        else:
+            for connection in list(self._connections):
+                connection.shut_down(tunnels=False)
+            self._set_farewell()
+        notice = DrainNotice(self._runtime, self._waited_for)
         try:
             await self._runtime.run_within(self._drain_timeout, self._emptied)
         except TimeoutError:
             self._drain_over()
         finally:
             notice.stop()
+            if self._farewell is not None:
+                self._farewell.cancel()
+                self._farewell = None
         if self._phase is ServicePhase.DRAINING:
-            _logger.info("Server shut down gracefully")
+            _phases.info("Server shut down gracefully")
 
-    async def _stay(self, until: float) -> None:
+    def _tell_sessions(self) -> None:
+        """Have all connections drain, and all sessions end, those without one, too."""
+        self._farewell = None
+        self._on_farewell()
+        for connection in list(self._connections):
+            connection.shut_down()
+        for exchange in list(self._running):
+            exchange.sink.shut_down()
+
+    def _set_farewell(self) -> None:
+        if self._farewell is not None:
+            self._farewell.cancel()
+        when = self.time() + self._farewell_in
+        self._farewell = self._runtime.call_at(when, self._tell_sessions)
+
+    @property
+    def _farewell_in(self) -> float:
+        """Seconds until sessions are told to end, for which they then have the rest."""
+        rest = min(self._drain_timeout / 10, self._config.ws_close_timeout)
+        return self.drain_left - rest
+
+    async def _stay(self) -> None:
         """Serve clients that have connected, while a successor accepts new ones."""
-        while self._connections or self._accepting:
-            left = until - self.time()
-            if self._drain_timeout < self._config.drain_timeout:  # it was shortened
-                left = min(left, self._drain_timeout)
-            if left <= 0 or not await self._changed.wait(left):
-                return
+        while self._connections and (left := self._delay_left) > 0:
+            await self._changed.wait(left)
+
+    def _waited_for(self) -> str:
+        remaining = self._remaining() or "the end"
+        if self._farewell is not None and any(each.tunnel for each in self._running):
+            remaining += f" (told to end in {self._farewell_in:.0f} s)"
+        return f"draining: waiting for {remaining}, {self.drain_left:.0f} s at most"
 
     def _drain_over(self) -> None:
         """Cut what is left, once; a no-op if nothing is."""

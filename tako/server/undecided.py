@@ -13,16 +13,17 @@ Invariants: nothing is ever written; once over, the transport is not touched; ei
 
 import logging
 from collections.abc import Callable
-from typing import Protocol as Interface
+from typing import Final, Protocol as Interface
 
 from tako.core.late_loop import PatientTimer
 from tako.core.loop import Receiver, Runtime, Transport
 from tako.errors import ProxyProtocolError
 from tako.http.conn_info import PeerAddr
-from tako.server.detect import Protocol, ProtocolDetector
+from tako.server.detect import ProtocolDetector
+from tako.tcp.protocol import Protocol
 
 
-_logger = logging.getLogger("tako.server")
+_logger: Final = logging.getLogger("tako.server")
 
 
 class SharedTransport(Transport, Interface):
@@ -130,8 +131,8 @@ class Undecided:
     def look(self, silent_at: int, dead_at: int) -> None:
         """Do nothing: silence has a limit of its own here."""
 
-    def shut_down(self) -> None:
-        """Drain: the peer has not asked for anything yet."""
+    def shut_down(self, *, tunnels: bool = True) -> None:
+        """Drain: the peer has not asked for anything yet; a tunnel least of all."""
         self.abort()
 
     def abort(self) -> None:

@@ -9,11 +9,12 @@ raises is lost: the handler's task raises it, or it is logged here.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tako.asgi.apps.handover import Handover
-from tako.asgi.apps.responding import KINDS, Responding, Stage
+from tako.asgi.apps.responding import Responding
+from tako.asgi.apps.response_steps import KINDS, Kinds
 from tako.asgi.protocol import App, Receive, Scope, Send, is_farewell
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
@@ -56,7 +57,7 @@ class Conversation:
 
     __slots__ = ("_exchange", "_handover", "_task")
 
-    def __init__(self, exchange: Exchange, kinds: Mapping[Stage, str] = KINDS) -> None:
+    def __init__(self, exchange: Exchange, kinds: Kinds = KINDS) -> None:
         self._exchange = exchange
         self._handover = Handover(exchange, kinds)
         self._task: Task | None = None

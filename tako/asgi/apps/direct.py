@@ -14,42 +14,33 @@ Invariant: what of the answer is on the wire when the app ends without completin
 cut off, visibly (``cut``).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from tako.asgi.apps.responding import Responding
+from tako.asgi.apps.response_steps import KINDS, settle
 from tako.asgi.protocol import ClientDisconnectedError
-from tako.core.callbacks import Uncancelled
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.http.headers import Headers
+from tako.server.file_body import FileBody
 from tako.server.pipeline import (
     begin_response,
     call_back,
     end_response,
     send_chunk,
+    send_file,
     send_response,
 )
-from tako.server.whole import send_whole
-
-
-# A task is not cancelled if its client leaves: ASGI has an event for that
-_KEPT = Uncancelled()
 
 
 class Direct(Responding):
     """Writes to the exchange, in whose task the app runs."""
 
-    __slots__ = ("settled",)
+    __slots__ = ()
 
     def __init__(self, exchange: Exchange) -> None:
-        Responding.__init__(self, exchange)  # ``super()`` makes an object
-        exchange.task = _KEPT
-        self.settled: bool = False
-        """The answer is complete, and the exchange has ended."""
-
-    def _pass_at_once(self, data: bytes) -> bool:
-        if not send_whole(self.exchange, self._status, self._fields, data):
-            return False
-        self._settle(complete=True)
-        return True
+        Responding.__init__(self, exchange, KINDS, True)  # ``super()`` makes an object
 
     async def _pass_whole(self, data: bytes) -> None:
         exchange = self.exchange
@@ -60,9 +51,9 @@ class Direct(Responding):
             if exchange.head_sent:
                 self._send_rest(data[exchange.bytes_sent :], end=True)
                 exchange.body.discard()
-                self._settle(complete=exchange.bytes_sent == len(data))
+                settle(self, complete=exchange.bytes_sent == len(data))
             raise
-        self._settle(complete=complete)
+        settle(self, complete=complete)
 
     async def _pass_head(self) -> None:
         wanted = await begin_response(self.exchange, self._response(b""))
@@ -77,13 +68,42 @@ class Direct(Responding):
             self._send_rest(data[exchange.bytes_sent - before :], end=False)
             raise
         if exchange.over:
-            msg = "the client is gone"
-            raise ClientDisconnectedError(msg)
+            raise _gone()
+
+    async def _pass_file(self, file: FileBody) -> None:
+        with self._or_cut(file):
+            reads = await send_file(self.exchange, file)
+        if not reads:
+            raise _gone()
+
+    def _takes_whole(self, file: FileBody) -> bool:
+        return True
+
+    async def _pass_whole_file(self, file: FileBody) -> None:
+        with self._or_cut(file):
+            complete = await send_response(self.exchange, self._response(file))
+        settle(self, complete=complete)
+        if not complete:
+            raise _gone()
+
+    @contextmanager
+    def _or_cut(self, file: FileBody) -> Generator[None, None, None]:
+        """Close ``file``; if it was not sent to its end cut the answer off."""
+        try:
+            yield
+        except self.exchange.connection.runtime.cancelled:
+            self.cut(ErrorCode.CANCEL)
+            raise
+        except Exception:
+            self.cut(ErrorCode.INTERNAL_ERROR)
+            raise
+        finally:
+            file.close()
 
     def _pass_end(self, trailers: Headers | None) -> None:
         complete = self.unwanted or end_response(self.exchange, trailers)
         self.exchange.body.discard()
-        self._settle(complete=complete)
+        settle(self, complete=complete)
 
     def _send_rest(self, data: bytes, *, end: bool) -> None:
         """Queue what is left of a chunk, at once: nothing can wait for room here."""
@@ -93,16 +113,6 @@ class Direct(Responding):
             exchange.bytes_sent += len(data)
             exchange.flush(soon=True)
 
-    def _settle(self, *, complete: bool) -> None:
-        """End the exchange, now that its answer has ended."""
-        self.settled = True
-        exchange = self.exchange
-        try:
-            if exchange.end_callbacks:
-                call_back(exchange, self._status, complete)
-        finally:
-            exchange.connection.answered(exchange)
-
     def cut(self, code: ErrorCode) -> None:
         """End an answer that the app has not completed; a no-op if it has not begun."""
         if self.settled:
@@ -110,4 +120,8 @@ class Direct(Responding):
         exchange = self.exchange
         if exchange.head_sent:
             exchange.reset(code)
-            call_back(exchange, self._status, complete=False)
+            call_back(exchange, self.status, complete=False)
+
+
+def _gone() -> ClientDisconnectedError:
+    return ClientDisconnectedError("the client is gone")

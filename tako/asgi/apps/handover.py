@@ -16,16 +16,18 @@ for what they need:
 Invariant: ``_handed`` holds at most one chunk.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Self
 
-from tako.asgi.apps.responding import KINDS, Responding, Stage
+from tako.asgi.apps.responding import Responding
+from tako.asgi.apps.response_steps import KINDS, Kinds
 from tako.asgi.protocol import ClientDisconnectedError
 from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers
 from tako.http.response import Body, Response
+from tako.server.file_body import FileBody
 
 
 class Handover(Responding):
@@ -33,9 +35,8 @@ class Handover(Responding):
 
     __slots__ = ("_handed", "_result", "_taken", "decided", "ended", "error")
 
-    def __init__(self, exchange: Exchange, kinds: Mapping[Stage, str] = KINDS) -> None:
+    def __init__(self, exchange: Exchange, kinds: Kinds = KINDS) -> None:
         super().__init__(exchange, kinds)
-        exchange.task = None
         self._result: Response | None = None
         self._handed: bytes | None = None
         self._taken = True
@@ -54,9 +55,8 @@ class Handover(Responding):
         self.error = error
         self.wake()
 
-    def _pass_at_once(self, data: bytes) -> bool:
+    def _hand_over(self, data: bytes) -> None:
         self._decide(data)
-        return True
 
     async def _pass_head(self) -> None:
         self._decide(BodyStream(self))
@@ -72,6 +72,22 @@ class Handover(Responding):
         self._handed, self._taken = data, False
         self.wake()
         await self._until_free(lambda: self._taken)
+
+    async def _pass_file(self, file: FileBody) -> None:
+        try:
+            for piece in file:
+                await self._pass_chunk(piece)
+                if self.unwanted:
+                    break
+        except self.exchange.connection.runtime.cancelled:
+            self.exchange.reset(ErrorCode.CANCEL)  # nothing may follow a part of it
+            raise
+
+    def _takes_whole(self, file: FileBody) -> bool:
+        return file.owned  # the app may close another once ``send`` has returned
+
+    async def _pass_whole_file(self, file: FileBody) -> None:
+        self._decide(file)
 
     async def _until_free(self, condition: Callable[[], bool]) -> None:
         await self.until(lambda: condition() or self.gone or self.unwanted)

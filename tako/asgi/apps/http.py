@@ -11,6 +11,7 @@ from tako.asgi.apps.conversation import Conversation, judged
 from tako.asgi.apps.direct import Direct
 from tako.asgi.protocol import App, Scope
 from tako.core.error_code import ErrorCode
+from tako.core.on_fault import tell_of_fault
 from tako.core.seams import Exchange
 from tako.errors import LocalProtocolError
 from tako.http.response import Response
@@ -34,6 +35,7 @@ async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Respons
     except Exception as error:
         failure = judged(direct, error, scope, complete=direct.settled)
         if failure is not None:
+            tell_of_fault(exchange.request, error)  # what is cut has ended
             direct.cut(ErrorCode.INTERNAL_ERROR)
             raise
     except BaseException as error:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tako import runtime
-from tako.asgi.protocol import VERSIONS, App, Event, unexpected
+from tako.asgi.protocol import LIFESPAN_VERSIONS, App, Event, unexpected
 from tako.errors import ConfigError, TakoError
 
 
@@ -59,7 +59,8 @@ class Lifespan:
 
     async def run(self) -> None:
         """Call the app; never raises an ``Exception``."""
-        scope = {"type": "lifespan", "asgi": dict(VERSIONS), "state": self._state}
+        asgi = LIFESPAN_VERSIONS.copy()
+        scope = {"type": "lifespan", "asgi": asgi, "state": self._state}
         try:
             await self._app(scope, self._receive, self._send)
         except Exception as error:

@@ -13,7 +13,7 @@ dropped, or the client has left, it gets a disconnect.
 from collections.abc import Awaitable
 
 from tako.asgi.apps.conversation import Conversation
-from tako.asgi.apps.responding import kinds_of
+from tako.asgi.apps.response_steps import kinds_of
 from tako.asgi.fields import checked_fields, is_hop_by_hop
 from tako.asgi.protocol import (
     App,
@@ -150,6 +150,9 @@ class WebSocketConversation(Conversation):
                 self._handover.client_gone()
                 raise ClientDisconnectedError(str(closed)) from None
         elif event["type"] == "websocket.close":
+            if self._handover.gone:
+                msg = "the client is gone"
+                raise ClientDisconnectedError(msg)
             code = event.get("code", 1000)
             await ws.send(Message.Close(code, event.get("reason") or ""))
         else:

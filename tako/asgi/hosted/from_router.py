@@ -18,6 +18,7 @@ trailers                 where the host has the ``http.response.trailers`` exten
 ``make_socket``          refused, 500: a session without what a middleware adds to its
                          socket might be one without a check
 ``access_log``           silent: requests are the host's to log
+``tracing``              likewise: spans are the host's to make
 =======================  ==========================================================
 """
 

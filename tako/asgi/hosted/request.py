@@ -10,7 +10,8 @@ from tako.asgi.scope import cipher_name, decoded, tls_version_name
 from tako.errors import Disconnected
 from tako.http.conn_info import Carrier, ConnInfo, IpPeer, PeerAddr, TlsInfo, UnixPeer
 from tako.http.headers import Headers, RawHeader
-from tako.http.request import Client, Request
+from tako.http.request import Request
+from tako.http.request_facts import Client
 from tako.http.request_head import HttpVersion
 
 

@@ -6,15 +6,18 @@ the limits of frames and of time that a route sets for the wire are the host's t
 """
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
 
 from tako import runtime
+from tako.asgi.hosted.relay import HostedRelay
 from tako.asgi.protocol import Event, Receive, Send
 from tako.errors import ConnectionClosed, MessageTooBig, WsError, consists_of
 from tako.http.request import Request
 from tako.ws.message import AnyMessage, Message, received_close
 from tako.ws.options import WsOptions
+from tako.ws.relay import Encoded, GapT, ItemT, Relayed
 from tako.ws.upgrade import SessionFunction
 from tako.ws.websocket import Sendable, WebSocket
 
@@ -112,6 +115,19 @@ class HostedWebSocket(WebSocket):
         elif type(message) not in {Message.Ping, Message.Pong}:
             msg = f"ws.send takes str, bytes or a Message, not {type(message).__name__}"
             raise TypeError(msg)
+
+    def relay(
+        self,
+        feed: Relayed[ItemT, GapT],
+        *,
+        encode: Callable[[ItemT], Encoded] | None = None,
+        on_gap: Callable[[GapT], Encoded | None] | None = None,
+    ) -> HostedRelay[ItemT, GapT]:
+        """Send what comes of a feed, by a task; see ``WebSocket.relay``.
+
+        Cancel safety: that of the host's ``receive``.
+        """
+        return HostedRelay(self, feed, encode, on_gap)
 
     async def flush(self) -> None:
         """Do nothing: the host writes. Cancel safety: safe."""
@@ -215,7 +231,7 @@ async def run_session(session: SessionFunction, ws: HostedWebSocket) -> None:
     if lifetime is None:
         await run()
     elif await run_within(lifetime, run) is None:
-        _logger.info("session of %s: max lifetime exceeded", ws.request.path)
+        _logger.debug("session of %s: max lifetime exceeded", ws.request.path)
         await ws.close(1001, "max lifetime exceeded")
         return
     if failure is None or consists_of(failure, WsError):
