@@ -1,7 +1,8 @@
 """Fixtures: the certificate authority, the runtimes, the wires, a server for a test.
 
-A test that takes ``serve`` runs once for each runtime and each wire: that is the
-point of tako. One that is about a single wire says so with
+A test that takes ``tako_serve`` (of ``tako.testing``) or ``serve`` (for what the former
+does not show: services, connections, buffers) runs once for each runtime and each wire:
+that is the point of tako. One that is about a single wire says so with
 ``@pytest.mark.parametrize("wire", ...)``. ``TAKO_TEST_MATRIX=thin`` runs each test
 on a few of the pairs only, ``once`` on one, and a property on half the examples: see
 ``tests/support/matrix.py``. ``TAKO_LANE=0`` runs the servers without the express lane:
@@ -21,9 +22,9 @@ import trustme
 
 import tako
 from tako.server.service import Service
+from tako.testing.peer import Wire
 from tests.support import backstop, lane
 from tests.support.matrix import matrix_of, thinned
-from tests.support.peer import Wire
 from tests.support.server import Credentials, RunningServer, RuntimeName, watched
 
 
@@ -125,6 +126,24 @@ def _services_are_watched() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Service, "run", watched(Service.run))
         yield
+
+
+@pytest.fixture
+def tako_wire(wire: Wire) -> Wire:
+    """Let the plugin of ``tako.testing`` serve where the other tests are served."""
+    return wire
+
+
+@pytest.fixture
+def tako_runtime(runtime: RuntimeName) -> RuntimeName:
+    """The same."""
+    return runtime
+
+
+@pytest.fixture(scope="session")
+def tako_ca(ca: trustme.CA) -> trustme.CA:
+    """The same."""
+    return ca
 
 
 class Serve(Protocol):

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import trustme
 
+from tako.testing.peer import Wire
+from tako.testing.peer.frames import raw_frame
 from tests.support.attack import CONTEXTS, HELLO, Attacker, split_frames
-from tests.support.peer import Wire
-from tests.support.peer_h2 import raw_frame
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim_process import VictimProcess
 

@@ -19,19 +19,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count, cycle, islice
+from typing import TYPE_CHECKING, cast
 
 from tako.config import ServerConfig
 from tako.core.deadlines import Deadlines
 from tako.h1.exchange import H1Exchange
 from tako.http.request import Request
 from tako.routing.router import Router
+from tako.testing.peer.websocket import encode_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
+from tako.ws.relay import ConversationRelay
 from tests.benchmarks.router import finish
 from tests.support.h1_peer import H1Peer
 from tests.support.h2wire import CONNECT, Peer, data, window_update
-from tests.support.peer_ws import encode_frame
+from tests.support.topics import Bench
+
+
+if TYPE_CHECKING:
+    from tako.ws.websocket import WebSocket
 
 
 Work = Callable[[int], None]
@@ -47,19 +55,20 @@ _UNITS = 20_000
 _COUNTED = (500, 1_500)  # units of two runs: the difference leaves out the beginning
 
 
+def _socket() -> tuple[H1Peer, Conversation]:
+    peer = H1Peer()
+    (exchange,) = peer.engine.receive_data(_UPGRADE) or ()
+    assert isinstance(exchange, H1Exchange)
+    tunnel = exchange.open_tunnel(101, [])
+    conversation = Conversation(tunnel, WsOptions())
+    tunnel.receive_into(conversation, conversation.inbox)
+    peer.connection.take()
+    return peer, conversation
+
+
 def sockets(size: int) -> Work:
     """Messages to and from WebSockets over HTTP/1.1, each on the next connection."""
-    peers: list[tuple[H1Peer, Conversation]] = []
-    for _ in range(size):
-        peer = H1Peer()
-        (exchange,) = peer.engine.receive_data(_UPGRADE) or ()
-        assert isinstance(exchange, H1Exchange)
-        tunnel = exchange.open_tunnel(101, [])
-        conversation = Conversation(tunnel, WsOptions())
-        tunnel.receive_into(conversation, conversation.inbox)
-        peer.connection.take()
-        peers.append((peer, conversation))
-    turns = cycle(peers)
+    turns = cycle([_socket() for _ in range(size)])
 
     def work(units: int) -> None:
         for peer, conversation in islice(turns, units):
@@ -143,11 +152,48 @@ def deadlines(size: int) -> Work:
     return work
 
 
+def topic(size: int, topics: int = 1) -> Work:
+    """Deliveries to WebSockets over HTTP/1.1 that relay a feed of one topic."""
+    bench = Bench()
+    peers: list[H1Peer] = []
+    names = [f"topic {number}" for number in range(topics)]
+    for number in range(max(size, topics)):
+        peer, conversation = _socket()
+        feed = bench.subscribe(names[number % topics])
+        relay = ConversationRelay(
+            cast("WebSocket", None), conversation, feed, None, None
+        )
+        feed.attach(relay, None, None)
+        feed.drain()
+        peers.append(peer)
+    turns = cycle(names)
+    message = bytes(32)
+
+    def work(units: int) -> None:
+        for name in islice(turns, max(1, units // size)):
+            publishing = bench.session.publish(name, message)
+            with suppress(StopIteration):
+                publishing.send(None)
+            bench.runtime.run_ready()
+            publishing.close()
+        for peer in peers:
+            peer.connection.sent.clear()
+
+    return work
+
+
+def topics(size: int) -> Work:
+    """Deliveries to such WebSockets, each of a topic of its own, in turn."""
+    return topic(1, size)
+
+
 CURVES: dict[str, tuple[Callable[[int], Work], tuple[int, ...]]] = {
     "sockets": (sockets, (10, 100, 1_000, 10_000)),
     "streams": (streams, (1, 10, 100, 1_000)),
     "windows": (windows, (1, 10, 100, 1_000)),
     "routes": (routes, (1, 10, 100, 1_000, 10_000)),
+    "topic": (topic, (10, 100, 1_000, 10_000)),
+    "topics": (topics, (1, 10, 100, 1_000, 10_000)),
     "deadlines": (deadlines, (10, 100, 1_000, 10_000, 100_000)),
 }
 

@@ -6,6 +6,7 @@ Run from the project's root: ``PYTHONPATH=. python -m tests.benchmarks.h2_engine
 import time
 from collections.abc import Callable
 
+from tako.testing.peer.websocket import encode_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -16,7 +17,6 @@ from tests.support.h2wire import (
     data,
     window_update,
 )
-from tests.support.peer_ws import encode_frame
 
 
 _MESSAGES = 20_000

@@ -13,11 +13,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tako.testing.peer import Wire
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.websocket import encode_frame
 from tests.benchmarks.floods import temporary_credentials
 from tests.support.attack import HELLO, Attacker, RawH2, connect_block, literal_block
-from tests.support.peer import Wire
-from tests.support.peer_h2 import raw_frame
-from tests.support.peer_ws import encode_frame
 from tests.support.server import RuntimeName
 from tests.support.victim import MESSAGE_LIMIT
 from tests.support.victim_process import VictimProcess

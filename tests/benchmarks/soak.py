@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.io import PeerError
 from tests.benchmarks.floods import FLOODS, temporary_credentials
 from tests.security.corpus import Row, corpus
 from tests.support.attack import CONTEXTS, HELLO, Attacker
-from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import PeerError
 from tests.support.server import RuntimeName
 from tests.support.victim_process import VictimProcess
 
@@ -34,7 +34,7 @@ from tests.support.victim_process import VictimProcess
 if TYPE_CHECKING:
     import contextlib
 
-    from tests.support.peer_ws import PeerWebSocket
+    from tako.testing.peer.websocket import PeerWebSocket
 
 
 PER_CONNECTION = 50  # WebSockets on one HTTP/2 connection

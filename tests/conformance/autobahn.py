@@ -1,9 +1,11 @@
 """Run the Autobahn test suite against tako, over HTTP/1.1 and over HTTP/2.
 
     python -m tests.conformance.autobahn [--wire h1] [--cases 1.* 7.*] [--runtime trio]
+    python -m tests.conformance.autobahn --role client
 
-Over HTTP/1.1 ``wstest`` connects to the server itself. Over HTTP/2 (TLS, ALPN h2) it
-connects to ``bridge.py``. Both grades of a case count, ``behavior`` and
+The role is that of tako. Over HTTP/1.1 ``wstest`` connects to the server itself, or the
+client to ``wstest``. Over HTTP/2 (TLS, ALPN h2) ``bridge.py`` or ``client_bridge.py``
+stands between them. Both grades of a case count, ``behavior`` and
 ``behaviorClose``, and only OK and INFORMATIONAL pass: NON-STRICT and UNCLEAN are
 failures here.
 """
@@ -14,18 +16,24 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 
+from tests.conformance.echo_client import AGENT
+from tests.support.ports import free_port
+
 
 PASSED = {"OK", "INFORMATIONAL"}
 ALL_CASES = 517
+START_LIMIT = 60.0  # seconds
 SECTIONS = {
     "1": "Framing",
     "2": "Pings/Pongs",
@@ -114,29 +122,36 @@ def child(*arguments: str) -> Iterator[int]:
             process.wait()
 
 
-@contextlib.contextmanager
-def server(wire: str, runtime: str, folder: Path) -> Iterator[int]:
-    """Start the server, and for ``h2`` the bridge; yield the port to connect to."""
-    how = ["--runtime", "trio"] if runtime == "trio" else ["--loop", runtime]
-    module = "tests.conformance.echo_server"
-    if wire == "h1":
-        with child(module, *how) as port:
-            yield port
-        return
+def _how(runtime: str) -> list[str]:
+    """Return the options of a program of ours that choose ``runtime``."""
+    return ["--runtime", "trio"] if runtime == "trio" else ["--loop", runtime]
+
+
+def _certificates(folder: Path) -> tuple[str, str, str]:
+    """Write PEM files for localhost; return the authority, certificate and key."""
     ca = trustme.CA()
     leaf = ca.issue_cert("localhost", "127.0.0.1")
     ca_file, cert, key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
     ca.cert_pem.write_to_path(ca_file)
     leaf.cert_chain_pems[0].write_to_path(cert)
     leaf.private_key_pem.write_to_path(key)
+    return str(ca_file), str(cert), str(key)
+
+
+@contextlib.contextmanager
+def server(wire: str, runtime: str, folder: Path) -> Iterator[int]:
+    """Start the server, and for ``h2`` the bridge; yield the port to connect to."""
+    how = _how(runtime)
+    module = "tests.conformance.echo_server"
+    if wire == "h1":
+        with child(module, *how) as port:
+            yield port
+        return
+    ca, *pair = _certificates(folder)
     with (
-        child(module, *how, "--tls", str(cert), str(key)) as port,
+        child(module, *how, "--tls", *pair) as port,
         child(
-            "tests.conformance.bridge",
-            "--upstream",
-            f"localhost:{port}",
-            "--ca",
-            str(ca_file),
+            "tests.conformance.bridge", "--upstream", f"localhost:{port}", "--ca", ca
         ) as front,
     ):
         yield front
@@ -144,33 +159,104 @@ def server(wire: str, runtime: str, folder: Path) -> Iterator[int]:
 
 def run(wstest: str, port: int, shares: list[list[str]], folder: Path) -> list[Grade]:
     """Run each share of the cases in a process of its own; return all grades."""
-    processes = []
+    running = []
     for number, cases in enumerate(shares):
-        spec = folder / f"share-{number}.json"
-        reports = folder / f"reports-{number}"
-        target = {"agent": "tako", "url": f"ws://127.0.0.1:{port}/"}
-        spec.write_text(
-            json.dumps(
-                {
-                    "outdir": str(reports),
-                    "servers": [target],
-                    "cases": cases,
-                    "exclude-cases": [],
-                    "exclude-agent-cases": {},
-                }
+        target = {"agent": AGENT, "url": f"ws://127.0.0.1:{port}/"}
+        running.append(
+            _start(
+                wstest, "fuzzingclient", cases, folder, number, {"servers": [target]}
             )
         )
-        command = [wstest, "-m", "fuzzingclient", "-s", str(spec)]
-        log = (folder / f"log-{number}.txt").open("w")
-        with log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        processes.append((process, reports))
-    grades = []
-    for process, reports in processes:
+    for process, _ in running:
         process.wait()
+    return _grades([reports for _, reports in running])
+
+
+def run_client(
+    wstest: str, wire: str, runtime: str, shares: list[list[str]], folder: Path
+) -> list[Grade]:
+    """Have a client play each share of the cases; return all grades."""
+    everything = contextlib.ExitStack()
+    clients, found = [], []
+    with everything:
+        pem = _certificates(folder)
+        for number, cases in enumerate(shares):
+            port = free_port()
+            process, reports = _start(
+                wstest,
+                "fuzzingserver",
+                cases,
+                folder,
+                number,
+                {"url": f"ws://127.0.0.1:{port}"},
+            )
+            everything.callback(_stop, process)
+            _until_listening(port, process)
+            words = [*_how(runtime), "--wire", wire, f"ws://127.0.0.1:{port}"]
+            if wire == "h2":
+                upstream = ["--upstream", f"127.0.0.1:{port}"]
+                front = everything.enter_context(
+                    child(
+                        "tests.conformance.client_bridge", *upstream, "--tls", *pem[1:]
+                    )
+                )
+                words[-1:] = ["--ca", pem[0], f"wss://localhost:{front}"]
+            words = [sys.executable, "-m", "tests.conformance.echo_client", *words]
+            client = subprocess.Popen(words)
+            everything.callback(_stop, client)
+            clients.append(client)
+            found.append(reports)
+        for client in clients:
+            client.wait()
+    return _grades(found)
+
+
+def _start(
+    wstest: str,
+    mode: str,
+    cases: list[str],
+    folder: Path,
+    number: int,
+    more: dict[str, object],
+) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start ``wstest``; return its process, and where its reports will be."""
+    spec, reports = folder / f"share-{number}.json", folder / f"reports-{number}"
+    common = {
+        "outdir": str(reports),
+        "cases": cases,
+        "exclude-cases": [],
+        "exclude-agent-cases": {},
+    }
+    spec.write_text(json.dumps({**common, **more}))
+    command = [wstest, "-m", mode, "-s", str(spec), "--webport", "0"]
+    with (folder / f"log-{number}.txt").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    return process, reports
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_LIMIT
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), START_LIMIT).close()
+            return
+        time.sleep(0.05)  # there is nothing to wait on in another's process
+    msg = "wstest does not listen"
+    raise RuntimeError(msg)
+
+
+def _grades(found: list[Path]) -> list[Grade]:
+    """Return what reports say."""
+    grades = []
+    for reports in found:
         index = reports / "index.json"
         if index.exists():
-            results = json.loads(index.read_text())["tako"]
+            results = json.loads(index.read_text())[AGENT]
             grades += [
                 Grade(case, result["behavior"], result["behaviorClose"])
                 for case, result in results.items()
@@ -207,12 +293,19 @@ def _cell(grades: list[Grade]) -> str:
 
 
 def conform(
-    wstest: str, wire: str, runtime: str, shares: list[list[str]]
+    wstest: str,
+    wire: str,
+    runtime: str,
+    shares: list[list[str]],
+    role: str = "server",
 ) -> list[Grade]:
     """Run ``shares`` over ``wire`` and return the grades; the reports are kept."""
-    folder = Path(tempfile.mkdtemp(prefix=f"autobahn-{wire}-{runtime}-"))
-    with server(wire, runtime, folder) as port:
-        grades = run(wstest, port, shares, folder)
+    folder = Path(tempfile.mkdtemp(prefix=f"autobahn-{role}-{wire}-{runtime}-"))
+    if role == "client":
+        grades = run_client(wstest, wire, runtime, shares, folder)
+    else:
+        with server(wire, runtime, folder) as port:
+            grades = run(wstest, port, shares, folder)
     sys.stderr.write(f"reports: {folder}\n")
     return grades
 
@@ -220,6 +313,7 @@ def conform(
 def main() -> int:
     """Run what the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--role", choices=["server", "client"], action="append")
     parser.add_argument("--wire", choices=["h1", "h2"], action="append")
     parser.add_argument(
         "--runtime", choices=["auto", "asyncio", "uvloop", "trio"], default="auto"
@@ -232,7 +326,10 @@ def main() -> int:
         return 2
     shares = [options.cases] if options.cases else list(SHARES)
     columns = {
-        f"{wire} on {options.runtime}": conform(wstest, wire, options.runtime, shares)
+        f"{role}, {wire} on {options.runtime}": conform(
+            wstest, wire, options.runtime, shares, role
+        )
+        for role in options.role or ["server", "client"]
         for wire in options.wire or ["h1", "h2"]
     }
     sys.stdout.write(table(columns) + "\n")

@@ -37,6 +37,8 @@ from h2.settings import SettingCodes, Settings
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 WINDOW = 1 << 20
 READ_SIZE = 65_536
+AGREED = ("sec-websocket-extensions", "sec-websocket-protocol")
+"""Fields of an answer that are passed on."""
 HOP_BY_HOP = {"host", "connection", "upgrade", "keep-alive", "proxy-connection"}
 
 
@@ -47,8 +49,8 @@ class Reset(Exception):  # noqa: N818 - what happened, not a fault
 class Stream:
     """One extended CONNECT."""
 
-    def __init__(self, upstream: "Upstream", stream_id: int) -> None:
-        self.upstream = upstream
+    def __init__(self, carrier: "Carrier", stream_id: int) -> None:
+        self.carrier = carrier
         self.id = stream_id
         self.head: asyncio.Future[list[tuple[str, str]]] = (
             asyncio.get_running_loop().create_future()
@@ -65,10 +67,11 @@ class Stream:
         self.queue.put_nowait(None)
         if not self.head.done():
             self.head.set_exception(Reset())
+            self.head.exception()  # of a client's stream nobody asks for it
 
     async def send(self, data: bytes) -> None:
         """Send ``data`` as the windows allow."""
-        engine = self.upstream.engine
+        engine = self.carrier.engine
         view = memoryview(data)
         while view:
             if self.reset:
@@ -83,51 +86,54 @@ class Stream:
                 continue
             engine.send_data(self.id, bytes(view[:room]))
             view = view[room:]
-            await self.upstream.flush()
+            await self.carrier.flush()
 
     async def end(self) -> None:
         """Send END_STREAM."""
         if not self.reset:
-            self.upstream.engine.end_stream(self.id)
-            await self.upstream.flush()
+            self.carrier.engine.end_stream(self.id)
+            await self.carrier.flush()
 
     async def cancel(self) -> None:
         """Send RST_STREAM(CANCEL) unless the stream is over already."""
         with contextlib.suppress(h2.exceptions.ProtocolError):
-            self.upstream.engine.reset_stream(self.id, h2.errors.ErrorCodes.CANCEL)
-        await self.upstream.flush()
+            self.carrier.engine.reset_stream(self.id, h2.errors.ErrorCodes.CANCEL)
+        await self.carrier.flush()
 
     async def credit(self, size: int) -> None:
         """Let the server send ``size`` more bytes."""
         if not self.reset and self.open:
-            self.upstream.engine.increment_flow_control_window(size, self.id)
-            await self.upstream.flush()
+            self.carrier.engine.increment_flow_control_window(size, self.id)
+            await self.carrier.flush()
 
 
-class Upstream:
-    """The HTTP/2 connection to the server."""
+class Carrier:
+    """An HTTP/2 connection of either role, and the streams on it."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        client: bool,
+        setting: SettingCodes,
+        value: int,
     ) -> None:
+        """Make one that says ``setting`` besides how large its windows are."""
         self.engine = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+            h2.config.H2Configuration(client_side=client, header_encoding="utf-8")
         )
         self.engine.local_settings = Settings(
-            client=True,
-            initial_values={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
-            },
+            client=client,
+            initial_values={setting: value, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW},
         )
-        self.ready = asyncio.Event()
         self.alive = True
         self._reader = reader
         self._writer = writer
         self._streams: dict[int, Stream] = {}
 
     async def start(self) -> None:
-        """Send the preface; the caller then runs ``read`` in a task."""
+        """Send the preface; the caller then runs ``read``."""
         self.engine.initiate_connection()
         self.engine.increment_flow_control_window(WINDOW * 64)
         await self.flush()
@@ -138,16 +144,9 @@ class Upstream:
             self._writer.write(data)
             await self._writer.drain()
 
-    async def open(self, headers: list[tuple[str, str]]) -> Stream:
-        """Begin an extended CONNECT."""
-        await self.ready.wait()
-        if self.engine.remote_settings.enable_connect_protocol != 1:
-            msg = "the server does not offer extended CONNECT (RFC 8441 section 3)"
-            raise Reset(msg)
-        stream_id = self.engine.get_next_available_stream_id()
+    def begin(self, stream_id: int) -> Stream:
+        """Return a new stream."""
         stream = self._streams[stream_id] = Stream(self, stream_id)
-        self.engine.send_headers(stream_id, headers)
-        await self.flush()
         return stream
 
     def forget(self, stream: Stream) -> None:
@@ -160,7 +159,7 @@ class Upstream:
         try:
             while data := await self._reader.read(READ_SIZE):
                 for event in self.engine.receive_data(data):
-                    self._take(event)
+                    self.take(event)
                 await self.flush()
         except (OSError, h2.exceptions.ProtocolError) as error:
             print(f"bridge: the HTTP/2 connection failed: {error!r}", flush=True)
@@ -170,12 +169,10 @@ class Upstream:
                 stream.lost()
             self._writer.close()
 
-    def _take(self, event: h2.events.Event) -> None:
+    def take(self, event: h2.events.Event) -> None:
+        """Do what ``event`` asks for."""
         match event:
-            case h2.events.RemoteSettingsChanged():
-                self.ready.set()
-                self._wake()
-            case h2.events.WindowUpdated():
+            case h2.events.RemoteSettingsChanged() | h2.events.WindowUpdated():
                 self._wake()
             case h2.events.ConnectionTerminated():
                 self.alive = False
@@ -209,6 +206,35 @@ class Upstream:
             stream.moved.set()
 
 
+class Upstream(Carrier):
+    """The HTTP/2 connection to the server."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        super().__init__(
+            reader, writer, client=True, setting=SettingCodes.ENABLE_PUSH, value=0
+        )
+        self.ready = asyncio.Event()
+
+    async def open(self, headers: list[tuple[str, str]]) -> Stream:
+        """Begin an extended CONNECT."""
+        await self.ready.wait()
+        if self.engine.remote_settings.enable_connect_protocol != 1:
+            msg = "the server does not offer extended CONNECT (RFC 8441 section 3)"
+            raise Reset(msg)
+        stream = self.begin(self.engine.get_next_available_stream_id())
+        self.engine.send_headers(stream.id, headers)
+        await self.flush()
+        return stream
+
+    def take(self, event: h2.events.Event) -> None:
+        """Note that the server has said what it can, before all else."""
+        if isinstance(event, h2.events.RemoteSettingsChanged):
+            self.ready.set()
+        super().take(event)
+
+
 class Bridge:
     """Accepts HTTP/1.1 and opens a stream for each connection."""
 
@@ -228,36 +254,20 @@ class Bridge:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             upstream = await self._connected()
-            path, headers = _parse(head)
+            path, headers = parse(head)
             stream = await upstream.open(self._request(path, headers))
             answer = await stream.head
             writer.write(_answer(answer, headers))
             await writer.drain()
             if answer[0][1] == "200":
-                await self._copy(stream, reader, writer)
+                await copy(stream, reader, writer)
         except (Reset, OSError, asyncio.IncompleteReadError):
             if stream is not None:
                 await stream.cancel()
         finally:
             if stream is not None:
-                stream.upstream.forget(stream)
+                stream.carrier.forget(stream)
             writer.close()
-
-    async def _copy(
-        self,
-        stream: Stream,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        forth = asyncio.create_task(_to_stream(reader, stream))
-        back = asyncio.create_task(_to_socket(stream, writer))
-        try:
-            await back
-            if not stream.reset:
-                await forth
-        finally:
-            forth.cancel()
-            await asyncio.gather(forth, return_exceptions=True)
 
     async def _connected(self) -> Upstream:
         async with self._connecting:
@@ -288,6 +298,27 @@ class Bridge:
         ]
 
 
+async def copy(
+    stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Pass bytes on in both directions, until both have ended.
+
+    Raises:
+        Reset: the stream was reset.
+        OSError: the TCP connection was.
+    """
+    tasks = [
+        asyncio.create_task(_to_stream(reader, stream)),
+        asyncio.create_task(_to_socket(stream, writer)),
+    ]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _to_stream(reader: asyncio.StreamReader, stream: Stream) -> None:
     """Copy TCP to DATA until FIN, which becomes END_STREAM."""
     while data := await reader.read(READ_SIZE):
@@ -301,15 +332,17 @@ async def _to_socket(stream: Stream, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
         await stream.credit(len(data))
-    if not stream.reset:
-        writer.write_eof()
+    if stream.reset:
+        raise Reset
+    writer.write_eof()
 
 
-def _parse(head: bytes) -> tuple[str, list[tuple[str, str]]]:
+def parse(head: bytes) -> tuple[str, list[tuple[str, str]]]:
+    """Return the second word of the first line, and the fields."""
     lines = head.decode("latin-1").split("\r\n")
-    path = lines[0].split(" ")[1]
+    word = lines[0].split(" ")[1]
     pairs = [line.partition(":") for line in lines[1:] if line]
-    return path, [(name.lower(), value.strip()) for name, _, value in pairs]
+    return word, [(name.lower(), value.strip()) for name, _, value in pairs]
 
 
 def _answer(head: list[tuple[str, str]], request: list[tuple[str, str]]) -> bytes:
@@ -325,8 +358,7 @@ def _answer(head: list[tuple[str, str]], request: list[tuple[str, str]]) -> byte
         "Connection: Upgrade",
         f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}",
     ]
-    passed_on = ("sec-websocket-extensions", "sec-websocket-protocol")
-    lines += [f"{name}: {fields[name]}" for name in passed_on if name in fields]
+    lines += [f"{name}: {fields[name]}" for name in AGREED if name in fields]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

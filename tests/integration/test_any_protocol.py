@@ -3,7 +3,9 @@
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +14,15 @@ import tako
 import tako.runtime
 from tako import ConfigError, TlsConfigError
 from tako.proxy import ProxyPolicy
+from tako.testing.peer import ALPN, PeerConnection, Wire
+from tako.testing.peer.io import Address, PeerResponse as Response
 from tako.tls import TlsCert
 from tests.conftest import WIRES
 from tests.integration.test_proxy import FORWARDED, asked, exchange, received, router
 from tests.sansio.proxy.test_header import IPV4, V1, tlv, v2
 from tests.support.listeners import ListeningServer, Serve, connect_to
 from tests.support.loops import run_on
-from tests.support.peer import ALPN, Wire
-from tests.support.peer_io import TIMEOUT, Address
+from tests.support.patience import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -195,6 +198,105 @@ class TestRedirect:
             assert connection.handshake("/ws").status == 308
 
 
+class Both:
+    """A server with an address for TLS and a plain one."""
+
+    def __init__(self, server: tako.Server, client: Any) -> None:
+        self._tls, self._plain = server.addresses
+        self._client = client
+
+    def connect(
+        self, wire: Wire, **options: Any
+    ) -> AbstractContextManager[PeerConnection]:
+        """Connect to the address of that wire."""
+        where = self._plain if wire == "h1" else self._tls
+        assert isinstance(where, tako.IpPeer)
+        return connect_to(("127.0.0.1", where.port), wire, self._client, **options)
+
+    def ask(self, wire: Wire, path: str) -> Response:
+        """Return what the address of that wire answers."""
+        with self.connect(wire) as connection:
+            return connection.request("GET", path)
+
+    @property
+    def https_port(self) -> int:
+        """The port for TLS."""
+        assert isinstance(self._tls, tako.IpPeer)
+        return self._tls.port
+
+
+class TestPlainBesideTls:
+    def serve(
+        self,
+        runtime: RuntimeName,
+        credentials: Credentials,
+        use: Callable[[Both], None],
+        **options: Any,
+    ) -> None:
+        pair = (credentials.cert, credentials.key)
+
+        async def main() -> None:
+            local = "127.0.0.1:0"
+            async with tako.serve_tls(
+                local, router(), *pair, plain=local, **options
+            ) as server:
+                both = Both(server, credentials.client)
+                await tako.runtime.current().to_thread(partial(use, both))
+
+        run_on(runtime, main)
+
+    def test_each_address_speaks_its_own(
+        self,
+        runtime: RuntimeName,
+        credentials: Credentials,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def use(both: Both) -> None:
+            for wire in WIRES:
+                if wire != "h2c":
+                    with both.connect(wire) as connection:
+                        assert bool(asked(connection)["tls"]) is (wire != "h1")
+
+        with caplog.at_level(logging.INFO, "tako.server"):
+            self.serve(runtime, credentials, use)
+        lines = [each for each in caplog.messages if "listening" in each]
+        assert len(lines) == 2
+        assert lines[0].startswith("Tako TLS listening on 127.0.0.1:")
+        assert lines[1].startswith("Tako listening on 127.0.0.1:")
+
+    def test_the_plain_one_may_only_redirect(
+        self, runtime: RuntimeName, credentials: Credentials
+    ) -> None:
+        def use(both: Both) -> None:
+            response = both.ask("h1", "/report?a=b")
+            port = both.https_port
+            assert response.status == 308
+            assert response.header("location") == f"https://localhost:{port}/report?a=b"
+            with both.connect("h2") as connection:
+                assert asked(connection)["tls"]
+
+        self.serve(runtime, credentials, use, https_redirect=True)
+
+    def test_headers_of_proxies_are_read_on_both(
+        self, runtime: RuntimeName, credentials: Credentials
+    ) -> None:
+        def use(both: Both) -> None:
+            for wire in ("h1", "h2"):
+                with both.connect(wire, first=V1) as connection:
+                    assert asked(connection)["peer"] == "192.168.1.100:56324"
+
+        self.serve(runtime, credentials, use, proxy=LOCALHOST)
+
+    def test_a_drain_closes_both(
+        self, runtime: RuntimeName, credentials: Credentials
+    ) -> None:
+        found: list[Both] = []
+        self.serve(runtime, credentials, found.append)
+        for wire in ("h1", "h1s"):
+            with pytest.raises(ConnectionRefusedError):
+                found[0].ask(wire, "/")
+
+
 class TestTime:
     def test_silence_ends_the_connection(self, start: Start) -> None:
         server = start(config=tako.ServerConfig(tls_handshake_timeout=0.2))
@@ -296,8 +398,34 @@ class TestMistakes:
         pair = (credentials.cert, credentials.key)
 
         async def main() -> None:
-            with pytest.raises(ConfigError, match="is for protocol='any'"):
+            with pytest.raises(ConfigError, match="is for protocol='any' and plain="):
                 await tako.serve_tls("127.0.0.1:0", router(), *pair, https_redirect=443)
+
+        tako.run(main)
+
+    def test_what_is_not_encrypted_anyway_has_no_plain_address(self) -> None:
+        async def main() -> None:
+            with pytest.raises(ConfigError, match="plain needs a certificate"):
+                await tako.serve("127.0.0.1:0", router(), plain="127.0.0.1:0")
+
+        tako.run(main)
+
+    def test_an_address_that_is_taken_leaves_no_other_one_bound(
+        self, credentials: Credentials, tmp_path: Path
+    ) -> None:
+        pair = (credentials.cert, credentials.key)
+        path = tmp_path / "a.sock"
+
+        async def main() -> None:
+            with await tako.bind("127.0.0.1:0") as taken:
+                with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1"):
+                    await tako.serve_tls(
+                        f"unix:{path}",
+                        router(),
+                        *pair,
+                        plain=f"127.0.0.1:{taken.port}",
+                    )
+                assert not path.exists()
 
         tako.run(main)
 

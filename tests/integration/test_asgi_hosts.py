@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from tako.testing.peer import Wire
+from tako.testing.peer.io import EndOfStreamError, PeerError
 from tests.support.hosts import Host, host_command
-from tests.support.peer import Wire
-from tests.support.peer_io import TIMEOUT, EndOfStreamError, PeerError
+from tests.support.patience import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 

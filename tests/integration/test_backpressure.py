@@ -12,9 +12,10 @@ import pytest
 
 import tako
 from tako import Request, Response, Router, WebSocket
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.websocket import Opcode, Pong, encode_frame
 from tests.support.apps import echo, echo_session, ws_router
-from tests.support.peer_ws import Opcode, Pong, encode_frame
+from tests.support.peers import h1_of, h2_of
 from tests.support.server import Gate, Reports
 
 
@@ -50,7 +51,7 @@ def _send_until_stalled(
 
 
 class TestSending:
-    def test_send_waits_for_a_peer_that_does_not_read(self, serve: Serve) -> None:
+    def test_send_waits_for_a_peer_that_does_not_read(self, tako_serve: Serve) -> None:
         progress = Reports()
 
         async def session(ws: WebSocket) -> None:
@@ -59,8 +60,8 @@ class TestSending:
                 await ws.send(b"x" * PIECE)
             await ws.send("that was all")
 
-        server = serve(ws_router(session))
-        with server.connect(receive_buffer=PIECE) as connection:
+        server = tako_serve(ws_router(session))
+        with server.connection(receive_buffer=PIECE) as connection:
             before = psutil.Process().memory_info().rss
             ws = connection.websocket("/ws")
             stalled_at = _until_stalled(progress)
@@ -73,7 +74,7 @@ class TestSending:
             assert ws.expect_close() == (1000, "")
 
     def test_a_blocked_send_is_woken_by_the_end_of_the_connection(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         progress, ended = Reports(), Reports()
 
@@ -85,8 +86,8 @@ class TestSending:
             except tako.ConnectionClosed as closed:
                 ended.put(closed.code)
 
-        server = serve(ws_router(session))
-        with server.connect(receive_buffer=PIECE) as connection:
+        server = tako_serve(ws_router(session))
+        with server.connection(receive_buffer=PIECE) as connection:
             ws = connection.websocket("/ws")
             assert _until_stalled(progress) < KERNEL
             ws.pipe.reset()
@@ -94,7 +95,7 @@ class TestSending:
 
     @H2_ONLY
     def test_two_sockets_echo_while_a_third_on_the_connection_stalls(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         progress = Reports()
 
@@ -103,8 +104,8 @@ class TestSending:
                 progress.put(sent)
                 await ws.send(b"x" * PIECE)
 
-        server = serve(ws_router(firehose))
-        with server.connect_h2(stream_window=4 * PIECE) as connection:
+        server = tako_serve(ws_router(firehose))
+        with h2_of(server, stream_window=4 * PIECE) as connection:
             one = connection.websocket("/echo")
             two = connection.websocket("/echo")
             stalled = connection.websocket("/ws")
@@ -118,14 +119,14 @@ class TestSending:
 
 
 class TestReceiving:
-    def test_a_session_that_never_reads_stops_its_peer(self, serve: Serve) -> None:
+    def test_a_session_that_never_reads_stops_its_peer(self, tako_serve: Serve) -> None:
         gate = Gate()
 
         async def session(ws: WebSocket) -> None:
             await gate.wait()
 
         frame = encode_frame(Opcode.BINARY, b"x" * PIECE)
-        with serve(ws_router(session)).connect() as connection:
+        with tako_serve(ws_router(session)).connection() as connection:
             ws = connection.websocket("/ws")
             before = psutil.Process().memory_info().rss
             _send_until_stalled(functools.partial(ws.pipe.send, timeout=PAUSE), frame)
@@ -133,20 +134,22 @@ class TestReceiving:
             assert psutil.Process().memory_info().rss - before < 4 << 20
             gate.open()
 
-    def test_small_messages_do_not_pile_up_either(self, serve: Serve) -> None:
+    def test_small_messages_do_not_pile_up_either(self, tako_serve: Serve) -> None:
         gate = Gate()
 
         async def session(ws: WebSocket) -> None:
             await gate.wait()
 
         frames = encode_frame(Opcode.TEXT) * 1000
-        with serve(ws_router(session)).connect() as connection:
+        with tako_serve(ws_router(session)).connection() as connection:
             ws = connection.websocket("/ws")
             _send_until_stalled(functools.partial(ws.pipe.send, timeout=PAUSE), frames)
             assert connection.socket.bytes_sent < KERNEL
             gate.open()
 
-    def test_nothing_is_lost_when_a_slow_session_goes_on(self, serve: Serve) -> None:
+    def test_nothing_is_lost_when_a_slow_session_goes_on(
+        self, tako_serve: Serve
+    ) -> None:
         gate, reports = Gate(), Reports()
 
         async def session(ws: WebSocket) -> None:
@@ -155,7 +158,7 @@ class TestReceiving:
                 if isinstance(message, bytes):
                     reports.put(len(message))
 
-        with serve(ws_router(session)).connect() as connection:
+        with tako_serve(ws_router(session)).connection() as connection:
             ws = connection.websocket("/ws")
             for _ in range(40):  # less than what is buffered on either wire
                 ws.send(b"x" * 1000)
@@ -167,13 +170,13 @@ class TestReceiving:
             assert [reports.get() for _ in range(40)] == [1000] * 40
 
     @H2_ONLY
-    def test_a_message_larger_than_the_window_arrives(self, serve: Serve) -> None:
-        with serve(ws_router(echo_session)).connect_h2() as connection:
+    def test_a_message_larger_than_the_window_arrives(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(ws_router(echo_session))) as connection:
             connection.websocket("/ws").echo(b"x" * (2 << 20))
 
     @H2_ONLY
     def test_a_stalled_stream_leaves_the_connection_window_alone(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         gate = Gate()
 
@@ -181,7 +184,7 @@ class TestReceiving:
             await gate.wait()
 
         frame = encode_frame(Opcode.BINARY, b"x" * PIECE)
-        with serve(ws_router(session)).connect_h2() as connection:
+        with h2_of(tako_serve(ws_router(session))) as connection:
             stalled = [connection.websocket("/ws") for _ in range(5)]
             for ws in stalled:
                 _send_until_stalled(functools.partial(ws.pipe.send, timeout=0.1), frame)
@@ -190,7 +193,7 @@ class TestReceiving:
 
 
 class TestBodies:
-    def test_a_streamed_response_waits_for_its_reader(self, serve: Serve) -> None:
+    def test_a_streamed_response_waits_for_its_reader(self, tako_serve: Serve) -> None:
         progress, router = Reports(), Router()
 
         async def body() -> AsyncIterator[bytes]:
@@ -202,15 +205,15 @@ class TestBodies:
             return Response(body=body())
 
         router.get("/", download)
-        with serve(router).connect(receive_buffer=PIECE) as connection:
+        with tako_serve(router).connection(receive_buffer=PIECE) as connection:
             pending = connection.send_request("GET", "/")
             assert _until_stalled(progress) < KERNEL
             assert len(pending.read_response().body) == PLENTY
 
     @H1_ONLY
-    def test_an_http_1_body_waits_for_its_handler(self, serve: Serve) -> None:
+    def test_an_http_1_body_waits_for_its_handler(self, tako_serve: Serve) -> None:
         gate = Gate()
-        with serve(_upload_router(gate)).connect_h1() as connection:
+        with h1_of(tako_serve(_upload_router(gate))) as connection:
             head = connection.head("POST", "/", [("Content-Length", str(PLENTY))])
             connection.send_raw(head)
             _send_until_stalled(
@@ -224,10 +227,10 @@ class TestBodies:
 
     @H2_ONLY
     def test_an_http_2_body_waits_for_its_handler_and_no_other_stream_does(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         gate = Gate()
-        with serve(_upload_router(gate)).connect_h2() as connection:
+        with h2_of(tako_serve(_upload_router(gate))) as connection:
             stream = connection.open(connection.pseudo_headers("POST", "/"))
             _send_until_stalled(
                 functools.partial(stream.send, timeout=PAUSE), b"x" * PIECE

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tako import Request, Router
-from tests.conftest import Serve
-from tests.support.peer import PeerConnection
+from tako.testing import Serve
+from tako.testing.peer import PeerConnection
 
 
 LIMIT = 1000
@@ -98,10 +98,10 @@ def _chunks(body: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("streamed", [False, True], ids=["length", "chunks"])
 @pytest.mark.parametrize(("path", "kind", "body", "status"), BAD)
 def test_a_bad_body_has_its_problem_and_the_connection_goes_on(
-    serve: Serve, path: str, kind: str, body: bytes, status: int, *, streamed: bool
+    tako_serve: Serve, path: str, kind: str, body: bytes, status: int, *, streamed: bool
 ) -> None:
     pytest.importorskip("multipart")
-    with serve(_router()).connect() as connection:
+    with tako_serve(_router()).connection() as connection:
         sent = _chunks(body) if streamed else body
         response = connection.request("POST", path, [("Content-Type", kind)], sent)
         assert response.status == status

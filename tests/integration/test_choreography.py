@@ -9,12 +9,13 @@ import time
 import pytest
 
 from tako import ServerConfig, WebSocket
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.frames import Frame, FrameType
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.websocket import Close, Opcode, PeerWebSocket, decode_frames
 from tests.support.apps import echo_session, reporting, ws_router
 from tests.support.pace import Pace, keeping_pace
-from tests.support.peer_frames import Frame, FrameType
-from tests.support.peer_h2 import H2Connection
-from tests.support.peer_ws import Close, Opcode, PeerWebSocket, decode_frames
+from tests.support.peers import h1_of, h2_of
 from tests.support.server import Reports
 
 
@@ -27,8 +28,8 @@ QUICK = ServerConfig(ws_close_timeout=SHORT)
 
 @H1_ONLY
 class TestHttp1Choreography:
-    def test_the_server_closes_first(self, serve: Serve, wire: str) -> None:
-        with serve(ws_router(echo_session)).connect_h1() as connection:
+    def test_the_server_closes_first(self, tako_serve: Serve, wire: str) -> None:
+        with h1_of(tako_serve(ws_router(echo_session))) as connection:
             ws = connection.websocket("/ws")
             ws.close(1000)
             assert ws.expect_close() == (1000, "")
@@ -36,11 +37,11 @@ class TestHttp1Choreography:
             if wire == "h1s":  # RFC 9112 section 9.8: close_notify before FIN
                 assert connection.socket.clean_eof is True
 
-    def test_a_peer_that_never_closes_is_dropped(self, serve: Serve) -> None:
+    def test_a_peer_that_never_closes_is_dropped(self, tako_serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.close(4001)
 
-        with serve(ws_router(session), QUICK).connect_h1() as connection:
+        with h1_of(tako_serve(ws_router(session), config=QUICK)) as connection:
             ws = connection.websocket("/ws")
             ws.answer_close = False
             assert ws.expect_close()[0] == 4001
@@ -83,8 +84,8 @@ def _open(connection: H2Connection) -> PeerWebSocket:
 class TestHttp2Choreography:
     """Close, END_STREAM, wait, RST_STREAM: what browsers need, in this order."""
 
-    def test_peer_first_and_the_peer_ends_its_side(self, serve: Serve) -> None:
-        with serve(ws_router(echo_session)).connect_h2() as connection:
+    def test_peer_first_and_the_peer_ends_its_side(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(ws_router(echo_session))) as connection:
             ws = _open(connection)
             ws.close(1000)
             assert ws.expect_close() == (1000, "")
@@ -93,8 +94,10 @@ class TestHttp2Choreography:
             connection.ping()
             assert _story(connection) == [("Close", 1000), ("END_STREAM", None)]
 
-    def test_peer_first_and_the_peer_never_ends_its_side(self, serve: Serve) -> None:
-        with serve(ws_router(echo_session), QUICK).connect_h2() as connection:
+    def test_peer_first_and_the_peer_never_ends_its_side(
+        self, tako_serve: Serve
+    ) -> None:
+        with h2_of(tako_serve(ws_router(echo_session), config=QUICK)) as connection:
             ws = _open(connection)
             before = time.monotonic()
             ws.close(1000)
@@ -106,12 +109,12 @@ class TestHttp2Choreography:
             ]
             assert _since(before, connection) >= SHORT * 0.8
 
-    def test_server_first(self, serve: Serve) -> None:
+    def test_server_first(self, tako_serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.send("goodbye")
             await ws.close(4001, "done")
 
-        with serve(ws_router(session)).connect_h2() as connection:
+        with h2_of(tako_serve(ws_router(session))) as connection:
             ws = _open(connection)
             ws.expect("goodbye", Close(4001, "done"))
             connection.ping()
@@ -123,11 +126,11 @@ class TestHttp2Choreography:
             assert _story(connection)[2:] == [("END_STREAM", None)]
             assert not _glued(connection.streams[1].frames)
 
-    def test_server_first_and_the_peer_says_nothing(self, serve: Serve) -> None:
+    def test_server_first_and_the_peer_says_nothing(self, tako_serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.close(4001)
 
-        with serve(ws_router(session), QUICK).connect_h2() as connection:
+        with h2_of(tako_serve(ws_router(session), config=QUICK)) as connection:
             _open(connection)
             connection.streams[1].expect_reset()
             names = [name for name, _ in _story(connection)]
@@ -136,14 +139,14 @@ class TestHttp2Choreography:
             assert _story(connection)[-1][1] in {NO_ERROR, CANCEL}
 
     def test_server_first_and_the_peer_answers_but_never_ends(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.close(4001)
 
         def converse(limit: float, pace: Pace) -> None:
             config = ServerConfig(ws_close_timeout=limit)
-            with serve(ws_router(session), config).connect_h2() as connection:
+            with h2_of(tako_serve(ws_router(session), config=config)) as connection:
                 ws = _open(connection)
                 pace.act()
                 ws.expect(Close(4001, ""))
@@ -157,11 +160,13 @@ class TestHttp2Choreography:
 
         keeping_pace(converse, (SHORT, 1, 5))
 
-    def test_a_returning_session_closes_in_the_same_order(self, serve: Serve) -> None:
+    def test_a_returning_session_closes_in_the_same_order(
+        self, tako_serve: Serve
+    ) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.send("done")
 
-        with serve(ws_router(session)).connect_h2() as connection:
+        with h2_of(tako_serve(ws_router(session))) as connection:
             ws = _open(connection)
             ws.expect("done", Close(1000, ""))
             connection.ping()
@@ -170,16 +175,20 @@ class TestHttp2Choreography:
             ws.expect_end()
             assert not _glued(connection.streams[1].frames)
 
-    def test_a_violation_ends_in_a_reset_if_the_peer_stays(self, serve: Serve) -> None:
-        with serve(ws_router(echo_session), QUICK).connect_h2() as connection:
+    def test_a_violation_ends_in_a_reset_if_the_peer_stays(
+        self, tako_serve: Serve
+    ) -> None:
+        with h2_of(tako_serve(ws_router(echo_session), config=QUICK)) as connection:
             ws = _open(connection)
             ws.send_frame(Opcode.TEXT, b"\xff")
             connection.streams[1].expect_reset()
             names = [name for name, _ in _story(connection)]
             assert names == ["Close", "END_STREAM", "RST_STREAM"]
 
-    def test_late_frames_on_a_finished_stream_harm_no_other(self, serve: Serve) -> None:
-        with serve(ws_router(echo_session)).connect_h2() as connection:
+    def test_late_frames_on_a_finished_stream_harm_no_other(
+        self, tako_serve: Serve
+    ) -> None:
+        with h2_of(tako_serve(ws_router(echo_session))) as connection:
             ws, sibling = connection.websocket("/ws"), connection.websocket("/ws")
             ws.answer_close = False
             ws.close(1000)
@@ -190,10 +199,10 @@ class TestHttp2Choreography:
             sibling.echo("alive")
             assert not connection.goaways
 
-    def test_a_reset_of_one_stream_leaves_its_siblings(self, serve: Serve) -> None:
+    def test_a_reset_of_one_stream_leaves_its_siblings(self, tako_serve: Serve) -> None:
         reports = Reports()
         router = ws_router(reporting(echo_session, reports))
-        with serve(router).connect_h2() as connection:
+        with h2_of(tako_serve(router)) as connection:
             ws, sibling = connection.websocket("/ws"), connection.websocket("/echo")
             ws.echo("before")
             ws.pipe.reset()

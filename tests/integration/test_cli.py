@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from wsproto.extensions import PerMessageDeflate
 
+from tako.testing.peer import Wire, connect
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.websocket import HandshakeRefusedError
 from tests.support.children import Child, run_child
 from tests.support.hosts import ROOT, Host
-from tests.support.peer import Wire
-from tests.support.peer_io import TIMEOUT
-from tests.support.peer_ws import HandshakeRefusedError
+from tests.support.patience import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 
@@ -314,6 +318,22 @@ class TestErrors:
                 ("--plain", "--tcp-keep-alive-idle", "0"),
                 r"--tcp-keep-alive-idle must be from 1 to 32767, not 0",
             ),
+            (
+                ("--plain", "--drain-delay", "0"),
+                r"--drain-delay must be a positive number of seconds, not 0.0",
+            ),
+            (
+                ("--plain", "--drain-websockets", "later"),
+                r"Invalid value for '--drain-websockets': 'later' is not .*see tako.*",
+            ),
+            (
+                ("--plain", "--health-path", "healthz"),
+                r"--health-path begins with \"/\" and .*, say, not 'healthz'",
+            ),
+            (
+                ("--plain", "--health-lag", "soon"),
+                r"--health-lag takes SECONDS, not 'soon'",
+            ),
             (("--plain", "--alpn", "h3"), r".*alpn.*h3.*"),
             (("--plain", "--accept-backoff", "1"), r"--accept-backoff takes INIT.*"),
             (
@@ -332,11 +352,105 @@ class TestErrors:
                 ("--plain", "--proxy-protocol", "yes"),
                 r"--proxy-protocol takes .*'yes'.*",
             ),
+            (("--plain", "--workers", "513"), r"--workers is at most 512, not 513"),
+            (
+                ("--plain", "--worker-timeout", "0.5"),
+                r"--worker-timeout is at least 1 s, not 0.5 s",
+            ),
+            (
+                ("--plain", "--worker-timeout", "soon"),
+                r"--worker-timeout takes SECONDS, not 'soon'",
+            ),
+            (
+                ("--plain", "--worker-timeout", "inf"),
+                r"--worker-timeout must be a positive number of seconds, not inf",
+            ),
+            (("--plain", "--max-requests", "0"), r".*'--max-requests': 0 is not in.*"),
+            (
+                ("--plain", "--max-requests", "many"),
+                r".*'--max-requests': 'many' is not a valid integer range.*",
+            ),
+            (
+                ("--plain", "--max-requests-jitter", "5"),
+                r"--max-requests-jitter goes with --max-requests: give both",
+            ),
+            (
+                ("--plain", "--max-requests", "5", "--max-requests-jitter", "-1"),
+                r".*'--max-requests-jitter': -1 is not in.*",
+            ),
+            (
+                ("--plain", "--max-worker-rss", "0"),
+                r".*'--max-worker-rss': 0 is not in.*",
+            ),
             (("--plain", "--runtime", "twisted"), r".*'twisted'.*see tako serve.*"),
             (("--plain", "--runtime", "trio", "--loop", "uvloop"), r"--loop uvloop.*"),
             (("--plain", "--log-config", "none.toml"), r"--log-config none.toml: .*"),
             (("--plain", "--reload-dir", "no-such"), r"--reload-dir no-such: .*"),
+            (
+                ("--plain", "--reload-include", "*.html"),
+                "--reload-include needs --reload",
+            ),
+            (
+                ("--plain", "--reload-exclude", "*.html"),
+                "--reload-exclude needs --reload",
+            ),
+            (
+                ("--plain", "--bind-plain", "127.0.0.1:0"),
+                r"--bind-plain is beside TLS, which --plain does without: .*",
+            ),
+            (
+                ("--redirect-http", "--dev-cert"),
+                r"--redirect-http needs an address .*: --bind-plain ADDRESS",
+            ),
+            (("--https-port", "443", "--dev-cert"), r"--https-port .*redirect-http"),
+            (
+                ("--https-port", "0", "--dev-cert"),
+                r"Invalid value for '--https-port': 0 is not in the range.*",
+            ),
+            (
+                ("--bind-plain", "no-port", "--dev-cert", "--bind", "127.0.0.1:0"),
+                r"--bind-plain no-port: an address is .*",
+            ),
+            (
+                ("--plain", "--allowed-hosts", "https://a.test"),
+                r"--allowed-hosts: 'https://a.test' is not a host",
+            ),
             (("--plain", "--root-path", "x"), r"--root-path begins with '/'.*"),
+            (
+                ("--plain", "--access-log-format", "{stats}"),
+                r"--access-log-format: there is no field 'stats', but peer, .*",
+            ),
+            (
+                ("--plain", "--access-log-format", "{status:zz}"),
+                r"--access-log-format: {status:zz}: .*",
+            ),
+            (("--plain", "--log-format", "xml"), r".*'--log-format': 'xml'.*"),
+            (("--plain", "--log-level", "loud"), r".*'--log-level': 'loud'.*"),
+            (
+                ("--plain", "--request-id", "a b"),
+                r"--request-id takes the name .*'a b'.*",
+            ),
+            (
+                ("--plain", "--request-id", "Connection"),
+                r"--request-id Connection: the server itself says .*",
+            ),
+            (
+                ("--plain", "--request-id-trust"),
+                r"--request-id-trust needs .*: --request-id NAME",
+            ),
+            (("--plain", "--header", "x"), r"--header takes NAME:VALUE, not 'x'"),
+            (("--plain", "--header", "a b: c"), r"--header 'a b: c': .*header name.*"),
+            (("--plain", "--header", "x: a\x01"), r"--header 'x: a.*': .*control .*"),
+            (("--plain", "--header", "x: a\nb"), r"--header 'x: a.nb': .*"),
+            (("--plain", "--header", "x: \u20ac"), r"--header .*: .*ISO-8859-1"),
+            (
+                ("--plain", "--header", "Content-Length: 1"),
+                r"--header Content-Length: the server itself says .*",
+            ),
+            (
+                ("--plain", "--header", "Sec-WebSocket-Accept: 1"),
+                r"--header Sec-WebSocket-Accept: the server itself says .*",
+            ),
             (("--bogus",), r"No such option.*--bogus.*"),
         ],
     )
@@ -412,7 +526,8 @@ class TestConfigFile:
         self.write(
             folder,
             'target = "apps:router"\nplain = true\nmax-headers = 5\n'
-            "max-target-bytes = 500\ndrain-timeout = 2\n",
+            "max-target-bytes = 500\ndrain-timeout = 2\n"
+            'drain-websockets = "end"\n',
         )
         done = run(
             folder,
@@ -429,6 +544,8 @@ class TestConfigFile:
         assert said["max-headers"] == ["7", "command line"]
         assert said["max-target-bytes"] == ["600", "TAKO_MAX_TARGET_BYTES"]
         assert said["drain-timeout"] == ["2", "tako.toml:5"]
+        assert said["drain-websockets"] == ['"end"', "tako.toml:6"]
+        assert said["health-path"] == ['"none"', "default"]
         assert said["bind"] == ['["127.0.0.1:8000"]', "default"]
         assert said["max-connections"] == ['"none"', "default"]
         assert said["cert"] == ["[]", "default"]
@@ -452,10 +569,25 @@ class TestConfigFile:
                 "tako.toml:3: --workers is at least 1, not 0",
             ),
             ("max-headers = 0", "tako.toml:2: --max-headers must be from 1 to 10000"),
+            (
+                "plain = true\nworker-timeout = 0.5",
+                "tako.toml:3: --worker-timeout is at least 1 s, not 0.5 s",
+            ),
+            (
+                "worker-timeout = true",
+                "tako.toml:2: worker-timeout takes a number or a text",
+            ),
             ("max-headers = 1.5", "tako.toml:2: --max-headers takes NUMBER, not '1.5'"),
             ('loop = "x"', "tako.toml:2: Invalid value for '--loop': 'x' is not"),
             ("plain = true\nh2c = true", "tako.toml:2: --plain is HTTP/1.1 and --h2c"),
             ('plain = true\nbind = "x"', "tako.toml:3: --bind x: "),
+            (
+                'drain-websockets = "x"',
+                "tako.toml:2: Invalid value for '--drain-websockets': 'x' is not",
+            ),
+            ("drain-websockets = 5", "tako.toml:2: drain-websockets takes a text"),
+            ('health-path = "x"', "tako.toml:2: --health-path begins with"),
+            ("health-path = 5", "tako.toml:2: health-path takes a text"),
             ('cert = "no.pem"\nkey = "no.pem"', "tako.toml:2: failed to open cert "),
             ("plain = true\nworker = 2", "tako.toml:3: there is no option 'worker'"),
         ],
@@ -698,6 +830,110 @@ class TestSecurityOptions:
             assert stat.S_IMODE(path.stat().st_mode) == 0o606
 
 
+class TestLimits:
+    """What README's tables promise, of a started command."""
+
+    @pytest.mark.parametrize("wire", ["h1s", "h2"])
+    def test_messages_and_heads_have_limits(
+        self, folder: Path, credentials: Credentials, wire: Wire
+    ) -> None:
+        options = ("--ws-max-message-size", "100", "--max-header-bytes", "4096")
+        with serving(folder, credentials, "apps:listening", *options) as host:
+            with host.connect(wire) as connection:
+                ws = connection.websocket("/ws")
+                ws.send(b"x" * 101)
+                assert ws.expect_close()[0] == 1009
+            with host.connect(wire) as connection:
+                fields = [("x-large", "x" * 4096)]
+                assert connection.request("GET", "/", fields).status == 431
+
+    @pytest.mark.parametrize("wire", ["h1s", "h2"])
+    def test_messages_are_compressed_for_clients_that_offer_it(
+        self, folder: Path, credentials: Credentials, wire: Wire
+    ) -> None:
+        options = ("apps:listening", "--compression")
+        with (
+            serving(folder, credentials, *options) as host,
+            host.connect(wire) as connection,
+        ):
+            ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
+            agreed = ws.response.header("sec-websocket-extensions")
+            assert agreed is not None
+            assert agreed.startswith("permessage-deflate")
+
+    def test_connections_beyond_the_limit_wait(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        options = ("apps:router", "--plain", "--max-connections", "1")
+        with serving(folder, credentials, *options) as host, ExitStack() as stack:
+            with host.connect("h1") as first:
+                assert first.request("GET", "/").body == b"Hello"
+                second = stack.enter_context(host.connect("h1"))
+                assert isinstance(second, H1Connection)
+                second.send_request("GET", "/")
+                with pytest.raises(TimeoutError):
+                    second.socket.receive(0.2)
+            assert second.read_response().body == b"Hello"
+
+    def test_idle_and_slow_clients_are_ended(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        options = (
+            *("--keep-alive-timeout", "0.2", "--header-read-timeout", "0.2"),
+            *("--tls-handshake-timeout", "5"),
+        )
+        with (
+            serving(folder, credentials, "apps:router", *options) as host,
+            socket.create_connection(host.address, TIMEOUT) as silent,
+        ):
+            with host.connect("h1s") as connection:
+                assert isinstance(connection, H1Connection)
+                assert connection.request("GET", "/").body == b"Hello"
+                connection.expect_closed()
+            with host.connect("h1s") as connection:
+                assert isinstance(connection, H1Connection)
+                connection.send_raw(b"GET / HTTP/1.1\r\nhost")
+                assert connection.read_response().status == 408
+            assert silent.recv(1) == b""
+
+    def test_streams_and_header_lists_have_limits(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        streams = ("--h2-max-concurrent-streams", "7")
+        lists = ("--h2-max-header-list-size", "4096")
+        with (
+            serving(folder, credentials, "apps:router", *streams, *lists) as host,
+            host.connect("h2") as connection,
+        ):
+            assert isinstance(connection, H2Connection)
+            settings = connection.wait_settings()
+            assert (settings[3], settings[6]) == (7, 4096)  # RFC 9113 section 6.5.2
+
+    def test_alpn_offers_what_is_listed(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        with serving(folder, credentials, "apps:router", "--alpn", "h2") as host:
+            with host.connect("h2") as connection:
+                assert connection.request("GET", "/").body == b"Hello"
+            with pytest.raises(ssl.SSLError):
+                host.connect("h1s")
+
+    @pytest.mark.parametrize("wire", ["h1s", "h2"])
+    def test_only_hosts_that_are_named_are_served(
+        self, folder: Path, credentials: Credentials, wire: Wire
+    ) -> None:
+        options = ("--allowed-hosts", "localhost,*.below.test")
+        with serving(folder, credentials, "apps:app", *options) as host:
+            for name, status in (
+                ("localhost", 200),
+                ("a.below.test", 200),
+                ("other.test", 421),
+            ):
+                with host.connect(wire) as connection:
+                    connection.authority = name
+                    assert connection.request("GET", "/").status == status
+
+
 class TestServing:
     @pytest.mark.parametrize("target", ["apps:router", "apps:Namespace.inner"])
     def test_a_router_on_both_wires(
@@ -724,7 +960,7 @@ class TestServing:
             with host.connect("h2") as connection:
                 assert connection.request("GET", "/").body == b"Hello"
             printed = host.output()
-        said = f"  CPython {platform.python_version()}, {ssl.OPENSSL_VERSION}\n"
+        said = f" CPython {platform.python_version()}, {ssl.OPENSSL_VERSION}\n"
         assert said in printed
 
     @pytest.mark.parametrize(
@@ -789,6 +1025,62 @@ class TestServing:
                 many = [(f"X-{number}", "1") for number in range(5)]
                 assert connection.request("GET", "/", many).status == 431
 
+    @pytest.mark.parametrize(
+        "options",
+        [(), ("--runtime", "trio"), ("--workers", "2")],
+        ids=["asyncio", "trio", "workers"],
+    )
+    def test_a_plain_address_beside_tls(
+        self, folder: Path, credentials: Credentials, options: tuple[str, ...]
+    ) -> None:
+        plain = ("127.0.0.1", free_port())
+        beside = ("--bind-plain", f"127.0.0.1:{plain[1]}")
+        with serving(folder, credentials, "apps:router", *beside, *options) as host:
+            with host.connect("h2") as connection:
+                connection.websocket("/ws").echo("over TLS")
+            with connect(plain, "h1") as connection:
+                connection.websocket("/ws").echo("without")
+            printed = host.output()
+        tls = f"https://127.0.0.1:{host.address[1]}"
+        assert f"listening on {tls}: HTTP/2 and HTTP/1.1\n" in printed
+        assert f"listening on http://127.0.0.1:{plain[1]}: HTTP/1.1\n" in printed
+
+    @pytest.mark.parametrize(
+        ("options", "suffix"), [((), None), (("--https-port", "443"), "")]
+    )
+    def test_that_redirects(
+        self,
+        folder: Path,
+        credentials: Credentials,
+        options: tuple[str, ...],
+        suffix: str | None,
+    ) -> None:
+        plain = ("127.0.0.1", free_port())
+        beside = ("--bind-plain", f"127.0.0.1:{plain[1]}", "--redirect-http")
+        with serving(folder, credentials, "apps:app", *beside, *options) as host:
+            where = f":{host.address[1]}" if suffix is None else suffix
+            host.wait_output("HTTP/1.1, all redirected to https\n")
+            with connect(plain, "h1") as connection:
+                response = connection.request("GET", "/a?b=c")
+            assert response.status == 308
+            assert response.header("location") == f"https://localhost{where}/a?b=c"
+            with host.connect("h2") as connection:
+                assert connection.request("GET", "/a?b=c").status == 200
+
+    def test_a_plain_address_that_is_taken(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        with serving(folder, credentials, "apps:router") as host:
+            taken = f"127.0.0.1:{host.address[1]}"
+            files = ("--cert", credentials.cert, "--key", credentials.key)
+            free = ("--bind", "127.0.0.1:0")
+            done = run(
+                folder, "serve", "apps:router", *files, *free, "--bind-plain", taken
+            )
+        assert re.fullmatch(
+            rf"cannot listen on {taken}: .*--bind-plain.*", error_of(done)
+        )
+
     def test_unix_sockets(self, folder: Path, credentials: Credentials) -> None:
         path = folder / "sock"
         options = ("apps:app", "--plain", "--bind", f"unix:{path}")
@@ -811,7 +1103,7 @@ class TestServing:
     ) -> None:
         import ssl
 
-        from tests.support.peer import connect
+        from tako.testing.peer import connect
 
         with serving(folder, credentials, "apps:router", "--dev-cert") as host:
             authority = folder / "data" / "tako" / "ca.pem"
@@ -821,6 +1113,28 @@ class TestServing:
             assert str(authority) in host.output()
             key = folder / "data" / "tako" / "ca-key.pem"
             assert key.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("how", ["option", "variable", "not in production"])
+    def test_the_secrets_of_connections(
+        self, folder: Path, credentials: Credentials, how: str
+    ) -> None:
+        keylog = folder / "secrets"
+        options: tuple[str, ...] = ("--keylog", str(keylog))
+        env = {}
+        if how != "option":
+            env = {"SSLKEYLOGFILE": str(keylog)}
+            options = ("--dev-cert",) if how == "variable" else ()
+        with serving(folder, credentials, "apps:router", *options, **env) as host:
+            context = ssl._create_unverified_context()
+            with connect(host.address, "h2", context) as connection:
+                assert connection.request("GET", "/").body == b"Hello"
+            told = f"are written to {keylog}" in host.output()
+        if how == "not in production":
+            assert not told
+            assert not keylog.exists()
+        else:
+            assert told
+            assert "SERVER_TRAFFIC_SECRET_0" in keylog.read_text()
 
     @pytest.mark.parametrize(
         "options", [("--loop", "asyncio"), ("--loop", "uvloop"), ("--runtime", "trio")]
@@ -865,6 +1179,64 @@ class TestServing:
                 assert process.wait(TIMEOUT) == -signal.SIGTERM
 
 
+ALONE: list[tuple[str, ...]] = [
+    ("--loop", "asyncio"),
+    ("--loop", "uvloop"),
+    ("--runtime", "trio"),
+]
+
+
+class TestHealthAndDelay:
+    @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
+    def test_probes_are_answered_and_not_logged(
+        self, folder: Path, credentials: Credentials, workers: tuple[str, ...]
+    ) -> None:
+        options = ("--health-path", "/healthz", "--access-log", *workers)
+        with (
+            serving(folder, credentials, "apps:app", *options) as host,
+            host.connect("h2") as connection,
+        ):
+            assert connection.request("GET", "/healthz?a").body == b"ok\n"
+            assert connection.request("GET", "//healthz").body == b"!"
+            assert "/healthz?a" not in host.wait_output("GET //healthz HTTP/2")
+
+    @pytest.mark.parametrize("options", ALONE, ids=" ".join)
+    def test_readiness_fails_first_and_a_second_signal_ends_at_once(
+        self, folder: Path, credentials: Credentials, options: tuple[str, ...]
+    ) -> None:
+        options += ("--health-path", "/healthz", "--drain-delay", "600")
+        with serving(folder, credentials, "apps:router", *options) as host:
+            process = host.process
+            assert process is not None
+            with host.connect("h1s") as prober:
+                assert prober.request("GET", "/healthz").status == 200
+                process.send_signal(signal.SIGTERM)
+                while prober.request("GET", "/healthz").status == 200:
+                    assert process.poll() is None
+                with host.connect("h2") as late:
+                    assert late.request("GET", "/").body == b"Hello"
+                    late.websocket("/ws").echo("opened in the delay")
+                    host.wait_output("draining; a second signal ends the process at")
+                    process.send_signal(signal.SIGTERM)
+                    assert process.wait(TIMEOUT) == -signal.SIGTERM
+
+    def test_websockets_may_run_on_until_the_end_of_the_drain(
+        self, folder: Path, credentials: Credentials
+    ) -> None:
+        options = ("--drain-websockets", "end", "--drain-timeout", "5")
+        with serving(folder, credentials, "apps:router", *options) as host:
+            process = host.process
+            assert process is not None
+            with host.connect("h2") as connection:
+                ws = connection.websocket("/ws")
+                process.send_signal(signal.SIGTERM)
+                while host.listens():
+                    assert process.poll() is None
+                ws.echo("goes on")
+                assert ws.expect_close() == (1001, "server shutting down")
+            assert process.wait(TIMEOUT) == 0
+
+
 HANGING = """
 import sys, time
 import tako
@@ -897,11 +1269,6 @@ async def blocking(scope, receive, send):
     time.sleep(600)
 """
 
-ALONE: list[tuple[str, ...]] = [
-    ("--loop", "asyncio"),
-    ("--loop", "uvloop"),
-    ("--runtime", "trio"),
-]
 SUPERVISED: list[tuple[str, ...]] = [("--workers", "2"), ("--reload",)]
 
 
@@ -946,6 +1313,25 @@ class TestLifespansThatHang:
         code, printed = self.end_of(folder, "stop", *options)
         assert code == 0, printed
         assert "the lifespan has not ended within" in printed
+
+    @pytest.mark.parametrize("options", ALONE + SUPERVISED, ids=" ".join)
+    def test_at_the_end_and_with_a_delay(
+        self, folder: Path, options: tuple[str, ...]
+    ) -> None:
+        delay = ("--drain-delay", "0.5", "--log-level", "info")
+        code, printed = self.end_of(folder, "stop", *delay, *options)
+        assert code == 0, printed
+        assert "the lifespan has not ended within" in printed
+        assert printed.count("stopping: accepting for 0.5 s, then clients have") == 1
+
+    @pytest.mark.parametrize("options", ALONE, ids=" ".join)
+    def test_what_blocks_in_the_delay_is_ended_by_force(
+        self, folder: Path, options: tuple[str, ...]
+    ) -> None:
+        delay = ("--drain-delay", "0.5")
+        code, printed = self.end_of(folder, "blocking", *delay, *options)
+        assert code == 1, printed
+        assert "still running 6.5 s after the signal; exiting now" in printed
 
     @pytest.mark.parametrize("options", ALONE, ids=" ".join)
     def test_what_blocks_at_the_end_is_ended_by_force(

@@ -10,6 +10,8 @@ import json
 import shutil
 import ssl
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ import pytest
 
 import tako
 from tako import Request
+from tako.testing import Serve
 from tests.conformance.clients.catalogue import (
     CLIENTS,
     NODE_SCRIPTS,
@@ -27,9 +30,8 @@ from tests.conformance.clients.catalogue import (
     wait_for_port,
 )
 from tests.conformance.clients.scenarios import Ending, scenario_router
-from tests.conftest import Serve
 from tests.support.children import Child, run_child
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import UNHURRIED, Credentials, Reports
 
@@ -48,7 +50,7 @@ MATRIX = [
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"], indirect=True)
 @pytest.mark.parametrize(("client", "wire", "scenario"), MATRIX, indirect=["wire"])
 def test_a_real_client(
-    serve: Serve,
+    tako_serve: Serve,
     client: Client,
     wire: str,
     scenario: str,
@@ -58,7 +60,7 @@ def test_a_real_client(
     if missing := client.missing():
         pytest.skip(missing)
     endings = Reports()
-    server = serve(scenario_router(endings), UNHURRIED)
+    server = tako_serve(scenario_router(endings), config=UNHURRIED)
     place = Place(server.address, ca_file)
     if client.front is None:
         outcome = client.play(wire, scenario, place)
@@ -82,7 +84,7 @@ def test_a_real_client(
 
 
 @pytest.mark.parametrize("wire", ["h1", "h1s", "h2"], indirect=True)
-def test_httpx(serve: Serve, wire: str, ca_file: Path) -> None:
+def test_httpx(tako_serve: Serve, wire: str, ca_file: Path) -> None:
     router = tako.Router()
 
     async def show(request: Request) -> dict[str, object]:
@@ -90,7 +92,7 @@ def test_httpx(serve: Serve, wire: str, ca_file: Path) -> None:
         return {"version": request.http_version, "size": len(body)}
 
     router.post("/", show)
-    server = serve(router)
+    server = tako_serve(router)
     scheme = "http" if wire == "h1" else "https"
     url = f"{scheme}://localhost:{server.address[1]}/"
     context = ssl.create_default_context(cafile=str(ca_file))
@@ -110,33 +112,51 @@ def test_httpx(serve: Serve, wire: str, ca_file: Path) -> None:
 
 @pytest.mark.parametrize("runtime", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("wire", ["h2"], indirect=True)
-def test_the_demo_page_uses_http_2_in_a_browser(
+def test_the_demo_page_shows_both_wires_in_a_browser(
     credentials: Credentials, runtime: str, wire: str, tmp_path: Path
 ) -> None:
-    """The example as it is shipped: its echo and its tick are HTTP/2 streams."""
+    """The example as it is shipped, on a phone; the server is started anew."""
     if missing := no_chromium():
         pytest.skip(missing)
     folder = tmp_path / "certs"
     folder.mkdir()
     shutil.copy(credentials.cert, folder / "cert.pem")
     shutil.copy(credentials.key, folder / "key.pem")
-    port = free_port()
-    example = ROOT / "examples" / "websocket_http2.py"
-    with Child(
-        [sys.executable, str(example), f"127.0.0.1:{port}"],
-        limit=3 * TIMEOUT,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-    ) as server:
-        wait_for_port(port, server)
-        program = shutil.which("chromium") or "chromium"
-        shot = tmp_path / "demo.png"
-        script = str(NODE_SCRIPTS / "browser.mjs")
-        page = f"https://localhost:{port}/"
-        done = run_child(["node", script, program, page, "demo", str(shot)])
-        assert done.returncode == 0, done.stderr
-        seen = json.loads(done.stdout)
-        assert seen["protocol"] == "h2"
-        assert "HTTP/2" in seen["echo"]
-        assert "HTTP/2" in seen["tick"]
-        assert shot.stat().st_size > 5000
+    port, beside = free_port(), free_port()
+    example = ROOT / "examples" / "demo.py"
+    addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{beside}"]
+
+    def served() -> Child:
+        return Child(
+            [sys.executable, str(example), *addresses],
+            limit=3 * TIMEOUT,
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        )
+
+    program = shutil.which("chromium") or "chromium"
+    shot = tmp_path / "demo.png"
+    script = str(NODE_SCRIPTS / "browser.mjs")
+    page = f"https://localhost:{port}/"
+    with ThreadPoolExecutor(1) as pool:
+        with served() as server:
+            wait_for_port(port, server)
+            arguments = ["node", script, program, page, "demo", str(shot)]
+            browser = pool.submit(run_child, arguments, limit=3 * TIMEOUT)
+            end = time.monotonic() + 3 * TIMEOUT
+            while not (shot.exists() or browser.done()):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            server.terminate()
+            assert server.wait(TIMEOUT) == 0
+        with served():
+            done = browser.result()
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["protocol"] == "h2"
+    assert seen["h1"][:2] == ["12", "12"]
+    assert seen["h2"][:2] == ["12", "1"]  # sockets, TCP connections
+    assert seen["width"] == 320
+    # the browser's own line for each attempt to come back while there is no server
+    assert not [each for each in seen["faults"] if "ERR_CONNECTION_" not in each]
+    assert shot.stat().st_size > 5000

@@ -21,19 +21,21 @@ from tako import (
 )
 from tako.asgi import AsgiApp
 from tako.runtime import kernel
-from tests.conftest import Serve
-from tests.support.apps import echo_session, reporting, ws_router
-from tests.support.asgi_apps import Receive, Scope, Send, lifespan_only
-from tests.support.children import Child
-from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import NEVER, TIMEOUT, Deadline, PeerError, Socket
-from tests.support.peer_ws import (
+from tako.testing.patience import Deadline
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.io import PeerError, Socket
+from tako.testing.peer.websocket import (
     Opcode,
     PeerWebSocket,
     Ping,
     close_payload,
     decode_frames,
 )
+from tests.conftest import Serve
+from tests.support.apps import echo_session, reporting, ws_router
+from tests.support.asgi_apps import Receive, Scope, Send, lifespan_only
+from tests.support.children import Child
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import Gate, Reports
 
 

@@ -12,10 +12,10 @@ import pytest
 from wsproto.extensions import PerMessageDeflate
 
 from tako import Deflate, Router, ServerConfig
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.io import HeaderList
+from tako.testing.peer.websocket import Opcode, PeerWebSocket, Pong, encode_frame
 from tests.support.apps import echo_session, reporting, ws_router
-from tests.support.peer_io import HeaderList
-from tests.support.peer_ws import Opcode, PeerWebSocket, Pong, encode_frame
 from tests.support.server import Reports
 
 
@@ -64,30 +64,32 @@ class TestAgreement:
         ],
     )
     def test_an_offer_is_answered_or_declined_but_never_an_error(
-        self, serve: Serve, offer: str, accepted: bool
+        self, tako_serve: Serve, offer: str, accepted: bool
     ) -> None:
-        with serve(_router()).connect() as connection:
+        with tako_serve(_router()).connection() as connection:
             response = connection.handshake("/ws", headers=_offer(offer))
             assert response.status in {101, 200}
             answer = response.header("sec-websocket-extensions")
             assert (answer is not None) == accepted
             assert answer is None or answer.startswith("permessage-deflate")
 
-    def test_the_servers_window_is_in_the_answer(self, serve: Serve) -> None:
+    def test_the_servers_window_is_in_the_answer(self, tako_serve: Serve) -> None:
         deflate = Deflate(server_window_bits=10)
-        with serve(_router(deflate)).connect() as connection:
+        with tako_serve(_router(deflate)).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             assert "server_max_window_bits=10" in (_accepted(ws) or "")
             ws.echo("small window " * 1000)
 
-    def test_the_clients_window_is_answered_only_if_offered(self, serve: Serve) -> None:
-        with serve(_router()).connect() as connection:
+    def test_the_clients_window_is_answered_only_if_offered(
+        self, tako_serve: Serve
+    ) -> None:
+        with tako_serve(_router()).connection() as connection:
             response = connection.handshake("/ws", headers=_offer("permessage-deflate"))
             answer = response.header("sec-websocket-extensions") or ""
             assert "client_max_window_bits" not in answer
 
-    def test_without_an_offer_nothing_is_compressed(self, serve: Serve) -> None:
-        with serve(_router()).connect() as connection:
+    def test_without_an_offer_nothing_is_compressed(self, tako_serve: Serve) -> None:
+        with tako_serve(_router()).connection() as connection:
             ws = connection.websocket("/ws")
             assert _accepted(ws) is None
             ws.echo("plain " * 1000)
@@ -96,9 +98,9 @@ class TestAgreement:
 
 class TestMessages:
     @pytest.mark.parametrize("takeover", [True, False])
-    def test_messages_come_back(self, serve: Serve, takeover: bool) -> None:
+    def test_messages_come_back(self, tako_serve: Serve, takeover: bool) -> None:
         deflate = Deflate(no_context_takeover=not takeover)
-        with serve(_router(deflate)).connect() as connection:
+        with tako_serve(_router(deflate)).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             for _ in range(3):
                 ws.echo("the same again " * 100)
@@ -108,17 +110,17 @@ class TestMessages:
                 ws.echo(b"\0" * MIB)
             assert len(ws.raw) < 2 * MIB
 
-    def test_short_messages_go_uncompressed(self, serve: Serve) -> None:
-        with serve(_router(Deflate(threshold=64))).connect() as connection:
+    def test_short_messages_go_uncompressed(self, tako_serve: Serve) -> None:
+        with tako_serve(_router(Deflate(threshold=64))).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             ws.echo("x" * 63)
             ws.echo("x" * 64)
             assert [frame.rsv for frame in ws.frames] == [0, RSV1]
 
-    def test_fragments_and_a_ping_between_them(self, serve: Serve) -> None:
+    def test_fragments_and_a_ping_between_them(self, tako_serve: Serve) -> None:
         text = "compressed in pieces " * 50
         payload = _compressed(text.encode())
-        with serve(_router()).connect() as connection:
+        with tako_serve(_router()).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             first = encode_frame(Opcode.TEXT, payload[:10], fin=False, rsv=RSV1)
             ws.pipe.send(first)
@@ -127,8 +129,8 @@ class TestMessages:
             ws.send_frame(Opcode.CONTINUATION, payload[10:])
             ws.expect(text)
 
-    def test_an_uncompressed_message_in_between(self, serve: Serve) -> None:
-        with serve(_router()).connect() as connection:
+    def test_an_uncompressed_message_in_between(self, tako_serve: Serve) -> None:
+        with tako_serve(_router()).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             ws.echo("compressed " * 20)
             ws.send_frame(Opcode.TEXT, b"plain")
@@ -147,23 +149,25 @@ class TestViolations:
         ],
     )
     def test_they_fail_the_conversation_only(
-        self, serve: Serve, data: bytes, code: int
+        self, tako_serve: Serve, data: bytes, code: int
     ) -> None:
-        with serve(_router(), QUICK).connect() as connection:
+        with tako_serve(_router(), config=QUICK).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             ws.pipe.send(data)
             assert ws.expect_close()[0] == code
             ws.expect_end()
 
-    def test_exactly_the_cap_passes_and_one_more_is_1009(self, serve: Serve) -> None:
+    def test_exactly_the_cap_passes_and_one_more_is_1009(
+        self, tako_serve: Serve
+    ) -> None:
         router = _router(max_message_size=MIB)
-        with serve(router, QUICK).connect() as connection:
+        with tako_serve(router, config=QUICK).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             ws.echo(b"\0" * MIB)
             ws.send(b"\0" * (MIB + 1))
             assert ws.expect_close()[0] == 1009
 
-    def test_a_bomb_is_1009_and_costs_next_to_nothing(self, serve: Serve) -> None:
+    def test_a_bomb_is_1009_and_costs_next_to_nothing(self, tako_serve: Serve) -> None:
         bomb = encode_frame(Opcode.BINARY, _compressed(bytes(64 * MIB)), rsv=RSV1)
         assert len(bomb) < 70_000
         reports = Reports()
@@ -172,7 +176,7 @@ class TestViolations:
             compression=Deflate(),
             max_message_size=MIB,
         )
-        with serve(router, QUICK).connect() as connection:
+        with tako_serve(router, config=QUICK).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             process = psutil.Process()
             before = process.memory_info().rss

@@ -6,6 +6,7 @@ The clients are common libraries (``websockets``, ``httpx``); the peer of
 
 import ast
 import contextlib
+import json
 import os
 import re
 import signal
@@ -20,14 +21,16 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-from websockets.sync.client import ClientConnection, connect as ws_connect
 from websockets.typing import Subprotocol
 
-from tests.support.children import Child, last_words
-from tests.support.peer import connect as peer_connect, connect_h2
-from tests.support.peer_io import TIMEOUT
-from tests.support.peer_ws import Close
+from tako.testing.peer import connect as peer_connect
+from tako.testing.peer.websocket import Close
+from tests.support.children import Child, last_words, run_child
+from tests.support.patience import TIMEOUT
+from tests.support.peers import connect_h2
 from tests.support.ports import free_port
+from tests.support.pytest_runs import said_by_pytest
+from tests.support.websockets_client import BlockingClient
 
 
 ROOT = Path(__file__).parents[2]
@@ -83,14 +86,12 @@ class Program:
 
     def websocket(
         self, path: str, tls: ssl.SSLContext | None = None, *offer: str
-    ) -> ClientConnection:
+    ) -> BlockingClient:
         """Connect over HTTP/1.1 with the ``websockets`` library."""
-        return ws_connect(
+        return BlockingClient(
             self.url(path, "wss" if tls else "ws"),
             ssl=tls,
             subprotocols=[Subprotocol(name) for name in offer] or None,
-            proxy=None,
-            open_timeout=PATIENCE,
             close_timeout=PATIENCE,
         )
 
@@ -140,6 +141,7 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
     leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
     for index, blob in enumerate(leaf.cert_chain_pems):
         blob.write_to_path(tmp_path / "cert.pem", append=index > 0)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -157,7 +159,7 @@ def test_hello_world(start: Start, by: signal.Signals) -> None:
     response = httpx.get(program.url("/"), trust_env=False, timeout=PATIENCE)
     assert (response.status_code, response.text) == (200, "Hello, World!")
     assert program.stop(by) == 0
-    assert program.output() == ("", "")
+    assert program.output() == (f"listening on {program.url('/')}\n", "")
 
 
 @pytest.mark.parametrize("name", ["proxy_protocol", "unix_socket"])
@@ -176,18 +178,18 @@ def test_a_signal_drains_from_the_moment_on_that_it_says_it_runs(
             assert process.wait() == 0
 
 
-def assert_echoes(ws: ClientConnection, welcome: str) -> None:
+def assert_echoes(ws: BlockingClient, welcome: str) -> None:
     assert ws.recv(PATIENCE) == welcome
     ws.send("hi")
     assert ws.recv(PATIENCE) == "Echo: hi"
     ws.send(b"\x00\xff")
     assert ws.recv(PATIENCE) == b"\x00\xff"
-    assert ws.ping(b"payload").wait(PATIENCE)
+    ws.ping(b"payload")
     ws.close()
     assert ws.close_code == 1000
 
 
-def assert_counts(ws: ClientConnection, word: str) -> None:
+def assert_counts(ws: BlockingClient, word: str) -> None:
     """The first message comes at once, the next a second later, whatever we send."""
     assert ws.recv(PATIENCE) == f"{word}0"
     ws.send("ignored")
@@ -200,7 +202,7 @@ def test_websocket(start: Start) -> None:
         assert_echoes(ws, "Welcome to Tako WS!")
     with program.websocket("/ws/tick") as ws:
         assert_counts(ws, "tick #")
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/ws/echo', 'ws')}\n")
 
 
 def test_websocket_http2_over_http_1(start: Start, tls: ssl.SSLContext) -> None:
@@ -208,18 +210,16 @@ def test_websocket_http2_over_http_1(start: Start, tls: ssl.SSLContext) -> None:
     with program.websocket("/ws/echo", tls) as ws:
         assert ws.subprotocol is None
         assert_echoes(ws, "Welcome to Tako WS!")
-    with program.websocket("/ws/tick", tls, "h1", "h2") as ws:
-        assert ws.subprotocol == "h1"
+    with program.websocket("/ws/tick", tls) as ws:
         assert_counts(ws, "tick #")
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/ws/echo', 'wss')}\n")
 
 
 def test_websocket_http2_over_http_2(start: Start, tls: ssl.SSLContext) -> None:
     program = start("websocket_http2")
     with connect_h2(program.address, tls) as connection:
-        echo = connection.websocket("/ws/echo", subprotocols=["h1", "h2"])
+        echo = connection.websocket("/ws/echo")
         tick = connection.websocket("/ws/tick")
-        assert (echo.subprotocol, tick.subprotocol) == ("h2", None)
         echo.expect("Welcome to Tako WS!")
         tick.expect("tick #0")
         echo.send("hi")
@@ -227,19 +227,62 @@ def test_websocket_http2_over_http_2(start: Start, tls: ssl.SSLContext) -> None:
         tick.expect("tick #1")
         echo.close()
         assert echo.expect_close() == (1000, "")
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/ws/echo', 'wss')}\n")
 
 
-def test_websocket_http2_serves_its_page(start: Start, tls: ssl.SSLContext) -> None:
-    program = start("websocket_http2")
+def test_demo_serves_its_page_and_its_source(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("demo")
     with httpx.Client(
         http2=True, verify=tls, trust_env=False, timeout=PATIENCE
     ) as client:
         response = client.get(program.url("/", "https"))
+        source = client.get(program.url("/source", "https"))
+        moved = client.get(program.url("/inspector", "https"))
+        inspector = client.get(moved.headers["location"])
+        stranger = client.get(moved.headers["location"].partition("?")[0])
     assert response.http_version == "HTTP/2"
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert response.text == (EXAMPLES / "websocket_http2.html").read_text()
-    assert_quiet_end(program)
+    assert response.text == (EXAMPLES / "demo.html").read_text()
+    assert source.text == (EXAMPLES / "demo.py").read_text()
+    assert (moved.status_code, stranger.status_code) == (303, 403)
+    assert "<title>" in inspector.text
+    assert program.stop() == 0
+    out, err = program.output()
+    assert out.startswith(f"listening on {program.url('/', 'https')}\n")
+    assert f"https://localhost:{program.port}/ " in out
+    assert not err
+
+
+def test_demo_has_one_handler_on_two_wires(start: Start, tls: ssl.SSLContext) -> None:
+    program = start("demo")
+    with connect_h2(program.address, tls) as connection:
+        first, second = (connection.websocket("/ws/lab") for _ in range(2))
+        facts = [json.loads(str(ws.receive())) for ws in (first, second)]
+        assert facts[0] == facts[1]  # one connection
+        assert facts[0]["http"] == "2"
+        beside = json.loads(connection.request("GET", "/ports").body)["http1"]
+        first.echo("over HTTP/2")
+    with peer_connect(("127.0.0.1", beside), "h1s", tls) as connection:
+        ws = connection.websocket("/ws/lab")
+        assert json.loads(str(ws.receive()))["http"] == "1.1"
+        ws.echo("over HTTP/1.1")
+    with socket.create_connection(("127.0.0.1", beside), PATIENCE) as raw:
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        with tls.wrap_socket(raw, server_hostname="localhost") as client:
+            assert client.selected_alpn_protocol() == "http/1.1"
+    assert program.stop() == 0
+
+
+def test_demo_says_that_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_child(
+            [sys.executable, str(EXAMPLES / "demo.py"), address],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 1
+    what = rf"cannot listen on {re.escape(address)}: [^\n]*; choose another: [^\n]*\n"
+    assert re.fullmatch(what, done.stderr)
 
 
 def test_websocket_http2_has_the_handlers_of_websocket() -> None:
@@ -322,7 +365,7 @@ def test_with_state(start: Start) -> None:
         assert re.fullmatch(
             rf"Hello from Tako \d+\.\d+\.\d+! You are visitor {visitor}\.", answer
         )
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/')}\n")
 
 
 def first(response: httpx.Response, count: int) -> str:
@@ -343,7 +386,7 @@ def test_streams_digits_come_as_they_are_made(start: Start) -> None:
     ):
         assert response.headers["content-type"] == "text/event-stream"
         assert first(response, 4) == "0\n1\n"
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/')}\n")
 
 
 def test_streams_events_are_server_sent_events(start: Start) -> None:
@@ -355,7 +398,7 @@ def test_streams_events_are_server_sent_events(start: Start) -> None:
         assert response.headers["content-type"] == "text/event-stream"
         expected = "data: tick: 0\n\ndata: tick: 1\n\n"
         assert first(response, len(expected)) == expected
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/')}\n")
 
 
 def test_streams_json_is_cut_short_at_the_fifth_tick(start: Start) -> None:
@@ -390,7 +433,7 @@ def test_chat_between_http_1_and_http_2(start: Start, tls: ssl.SSLContext) -> No
         ada.expect("Ada: hello over h2", "* Bob left")
         ada.close()
         assert ada.expect_close() == (1000, "")
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/ws/chat', 'wss')}\n")
 
 
 def test_chat_drops_a_client_that_cannot_keep_up(
@@ -410,7 +453,39 @@ def test_chat_drops_a_client_that_cannot_keep_up(
                 received = slow.receive()
             assert received == Close(1013, "too slow")
             assert fast.recv(PATIENCE) == "* slow left"
-    assert_quiet_end(program)
+    assert_quiet_end(program, f"listening on {program.url('/ws/chat', 'wss')}\n")
+
+
+def test_chat_client(start: Start, tls: ssl.SSLContext, tmp_path: Path) -> None:
+    room = start("chat")
+    with (
+        Child(
+            [
+                *(sys.executable, str(EXAMPLES / "chat_client.py")),
+                *("Bob & Co", room.url("", "wss")),
+            ],
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "SSL_CERT_FILE": str(tmp_path / "ca.pem")},
+            stdin=subprocess.PIPE,
+        ) as client,
+        connect_h2(room.address, tls) as connection,
+    ):
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stdout.readline() == "* Bob & Co joined\n", client.error_text
+        ada = connection.websocket("/ws/chat?name=Ada")
+        ada.expect("* Ada joined")
+        assert client.stdout.readline() == "* Ada joined\n"
+        client.stdin.write("hello\n")
+        client.stdin.flush()
+        ada.expect("Bob & Co: hello")
+        assert client.stdout.readline() == "Bob & Co: hello\n"
+        client.stdin.close()
+        ada.expect("* Bob & Co left")
+        assert client.wait() == 0, client.error_text
+        ada.close()
+        assert ada.expect_close() == (1000, "")
+    assert_quiet_end(room, f"listening on {room.url('/ws/chat', 'wss')}\n")
 
 
 def test_unix_socket(start: Start) -> None:
@@ -466,6 +541,13 @@ def test_proxy_protocol(start: Start) -> None:
     )
 
 
+def test_the_test_of_the_chat_passes() -> None:
+    said = said_by_pytest(ROOT, "examples/test_chat.py")
+    assert "57 passed" in said, said
+
+
 def test_every_example_is_driven_here() -> None:
-    driven = set(re.findall(r'start\("(\w+)"\)', Path(__file__).read_text()))
+    source = Path(__file__).read_text()
+    driven = set(re.findall(r'start\("(\w+)"\)', source))
+    driven |= set(re.findall(r'"(?:examples/)?(\w+)\.py"', source))
     assert driven == {path.stem for path in EXAMPLES.glob("*.py")}

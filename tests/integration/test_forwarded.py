@@ -13,11 +13,11 @@ import trustme
 import tako
 from tako import ServerConfig
 from tako.proxy import ProxyPolicy
+from tako.testing.peer import ALPN, PeerConnection, Wire
+from tako.testing.peer.io import HeaderList
 from tako.tls import TlsCert
 from tests.conftest import Serve
 from tests.support.listeners import ListeningServer, connect_to
-from tests.support.peer import ALPN, PeerConnection, Wire
-from tests.support.peer_io import HeaderList
 from tests.support.reporting import reporting_router
 from tests.support.server import Credentials, Reports, RuntimeName
 

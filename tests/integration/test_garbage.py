@@ -24,8 +24,9 @@ from tako.core.seams import Exchange
 from tako.h1.engine import H1Engine
 from tako.h2.engine import H2Engine
 from tako.runtime import current
-from tako.server.connection import ConnectionState, TcpConnection
 from tako.server.undecided import Undecided
+from tako.tcp.connection import ConnectionState, TcpConnection
+from tako.testing.peer.websocket import encode_frame
 from tako.tls.pipe import TlsPipe
 from tests.conftest import Serve
 from tests.support.after_loss import calls_of_exchange
@@ -34,7 +35,6 @@ from tests.support.garbage import garbage
 from tests.support.h2wire import data
 from tests.support.in_memory import MemoryClient, MemoryTls, MemoryWire
 from tests.support.loops import run_on
-from tests.support.peer_ws import encode_frame
 from tests.support.server import Credentials, RuntimeName
 
 

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import pytest
 
 from tako import Request, Router, ServerConfig
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.frames import END_STREAM, FrameType
+from tako.testing.peer.h1 import KEY, accept_key, handshake_headers
+from tako.testing.peer.io import HeaderList
+from tako.testing.peer.websocket import HandshakeRefusedError
 from tests.support.apps import echo, echo_router, echo_session, hello, ws_router
-from tests.support.peer_h1 import KEY, accept_key, handshake_headers
-from tests.support.peer_h2 import END_STREAM, FrameType
-from tests.support.peer_io import HeaderList
-from tests.support.peer_ws import HandshakeRefusedError
+from tests.support.peers import h1_of, h2_of
 from tests.support.server import Reports
 
 
@@ -147,14 +148,14 @@ class TestHttp1:
     )
     def test_each_row(
         self,
-        serve: Serve,
+        tako_serve: Serve,
         method: str,
         headers: HeaderList,
         status: int,
         expected: Sequence[tuple[str, str]],
         body: str,
     ) -> None:
-        with serve(_any_method_router()).connect_h1() as connection:
+        with h1_of(tako_serve(_any_method_router())) as connection:
             response = connection.request(method, "/ws", headers)
             assert response.status == status
             for name, value in expected:
@@ -162,23 +163,23 @@ class TestHttp1:
             assert response.body.decode() == body
             assert response.header("content-type") == "text/plain; charset=utf-8"
 
-    def test_an_upgrade_in_http_1_0_is_refused(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_an_upgrade_in_http_1_0_is_refused(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             head = connection.head("GET", "/ws", handshake_headers())
             connection.send_raw(head.replace(b"HTTP/1.1", b"HTTP/1.0"))
             response = connection.read_response()
             assert response.status == 400
             assert response.body == b"WebSocket upgrade requires HTTP/1.1"
 
-    def test_a_browser_that_opens_the_url_can_go_on(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_a_browser_that_opens_the_url_can_go_on(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             assert connection.request("GET", "/ws").status == 426
             assert connection.request("GET", "/").body == b"Hello, World!"
             connection.websocket("/ws").echo("and still upgrade")
 
-    def test_the_origin_is_checked_first(self, serve: Serve) -> None:
+    def test_the_origin_is_checked_first(self, tako_serve: Serve) -> None:
         router = ws_router(echo_session, allowed_origins=["https://a.example"])
-        with serve(router).connect_h1() as connection:
+        with h1_of(tako_serve(router)) as connection:
             bad = [("Origin", "https://b.example")]
             response = connection.request("GET", "/ws", bad)
             assert (response.status, response.body) == (403, b"origin not allowed")
@@ -193,13 +194,13 @@ class TestHttp1:
         ],
     )
     def test_tokens_are_case_insensitive_and_in_lists(
-        self, serve: Serve, fields: HeaderList
+        self, tako_serve: Serve, fields: HeaderList
     ) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+        with h1_of(tako_serve(echo_router())) as connection:
             assert connection.request("GET", "/ws", fields).status == 101
 
-    def test_the_vector_of_the_rfc(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_the_vector_of_the_rfc(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             response = connection.request("GET", "/ws", handshake_headers())
             accept = response.header("sec-websocket-accept")
             assert accept == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -208,7 +209,7 @@ class TestHttp1:
             assert response.header("date")
 
     def test_bytes_behind_a_refused_upgrade_are_never_a_request(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         entered = Reports()
         router = ws_router(echo_session, allowed_origins=[])
@@ -218,7 +219,7 @@ class TestHttp1:
             return "secret"
 
         router.get("/secret", secret)
-        with serve(router).connect_h1() as connection:
+        with h1_of(tako_serve(router)) as connection:
             smuggled = b"GET /secret HTTP/1.1\r\nHost: localhost\r\n\r\n"
             response = connection.handshake("/ws", early_data=smuggled)
             assert response.status == 403
@@ -230,22 +231,22 @@ class TestHttp1:
 class TestHttp2:
     """T-WS-04."""
 
-    def test_the_first_settings_frame_enables_it(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_the_first_settings_frame_enables_it(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             assert connection.wait_settings()[0x8] == 1
 
     def test_switched_off_it_is_not_advertised_and_a_stream_error(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         config = ServerConfig(h2_enable_connect_protocol=False)
-        with serve(echo_router(), config).connect_h2() as connection:
+        with h2_of(tako_serve(echo_router(), config=config)) as connection:
             assert connection.wait_settings().get(0x8, 0) == 0
             stream = connection.open(connection.connect_headers("/ws"))
             assert stream.expect_reset() == PROTOCOL_ERROR
             assert connection.request("GET", "/").status == 200
 
-    def test_200_without_the_fields_of_http_1(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_200_without_the_fields_of_http_1(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             ws = connection.websocket("/ws")
             names = {name for name, _ in ws.response.headers}
             assert not names & {"upgrade", "connection", "content-length"}
@@ -255,14 +256,14 @@ class TestHttp2:
             assert not first.flags & END_STREAM
             ws.echo("open")
 
-    def test_a_well_formed_key_is_answered(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_a_well_formed_key_is_answered(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             ws = connection.websocket("/ws", headers=[("sec-websocket-key", KEY)])
             assert ws.response.header("sec-websocket-accept") == accept_key()
 
     @pytest.mark.parametrize("keys", [[_key(15)], ["junk"], [KEY, KEY]])
-    def test_any_other_key_is_ignored(self, serve: Serve, keys: list[str]) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_any_other_key_is_ignored(self, tako_serve: Serve, keys: list[str]) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             headers = [("sec-websocket-key", key) for key in keys]
             ws = connection.websocket("/ws", headers=headers)
             assert ws.response.header("sec-websocket-accept") is None
@@ -275,87 +276,89 @@ class TestHttp2:
         ],
     )
     def test_the_version_has_to_be_13(
-        self, serve: Serve, version: str | None, body: bytes
+        self, tako_serve: Serve, version: str | None, body: bytes
     ) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+        with h2_of(tako_serve(echo_router())) as connection:
             headers = connection.connect_headers("/ws", version=version)
             response = connection.open(headers).read_response()
             assert (response.status, response.body) == (400, body)
             assert response.header("sec-websocket-version") == "13"
             connection.websocket("/ws").echo("the connection goes on")
 
-    def test_a_get_is_no_websocket(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_a_get_is_no_websocket(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             response = connection.request("GET", "/ws")
             assert response.status == 400
             assert response.body == b"Expected extended CONNECT (RFC 8441)"
 
-    def test_a_stream_that_has_ended_is_none_either(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_a_stream_that_has_ended_is_none_either(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             stream = connection.open(connection.connect_headers("/ws"), end=True)
             response = stream.read_response()
             assert response.status == 400
             assert response.body == b"WebSocket stream already closed"
 
-    def test_the_origin_is_checked_first(self, serve: Serve) -> None:
+    def test_the_origin_is_checked_first(self, tako_serve: Serve) -> None:
         router = ws_router(echo_session, allowed_origins=["https://a.example"])
-        with serve(router).connect_h2() as connection:
+        with h2_of(tako_serve(router)) as connection:
             headers = connection.connect_headers(
                 "/ws", headers=[("origin", "https://b.example")], version=None
             )
             response = connection.open(headers).read_response()
             assert (response.status, response.body) == (403, b"origin not allowed")
 
-    def test_another_protocol_is_501(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_another_protocol_is_501(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             headers = connection.connect_headers("/ws")
             changed = [(k, "tcp" if k == ":protocol" else v) for k, v in headers]
             response = connection.open(changed).read_response()
             assert (response.status, response.body) == (501, b"Unsupported :protocol")
 
-    def test_connect_to_somewhere_else_is_501(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_connect_to_somewhere_else_is_501(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             plain = [(":method", "CONNECT"), (":authority", "example.com:443")]
             assert connection.open(plain).read_response().status == 501
             assert connection.request("GET", "/").status == 200
 
-    def test_a_handler_without_websocket_is_501(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_a_handler_without_websocket_is_501(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             with pytest.raises(HandshakeRefusedError) as refused:
                 connection.websocket("/")
             response = refused.value.response
             assert response.status == 501
             assert response.body == b"Resource does not support WebSocket"
 
-    def test_routing_is_that_of_a_get(self, serve: Serve) -> None:
+    def test_routing_is_that_of_a_get(self, tako_serve: Serve) -> None:
         router = echo_router()
         router.post("/post", hello)
-        with serve(router).connect_h2() as connection:
+        with h2_of(tako_serve(router)) as connection:
             response = connection.handshake("/post")
             assert (response.status, response.header("allow")) == (405, "POST")
             assert connection.handshake("/nowhere").status == 404
 
     @pytest.mark.parametrize("missing", [":scheme", ":path", ":authority"])
     def test_a_missing_pseudo_header_costs_the_stream_only(
-        self, serve: Serve, missing: str
+        self, tako_serve: Serve, missing: str
     ) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+        with h2_of(tako_serve(echo_router())) as connection:
             sibling = connection.websocket("/ws")
             headers = connection.connect_headers("/ws")
             stream = connection.open([h for h in headers if h[0] != missing])
             assert stream.expect_reset() == PROTOCOL_ERROR
             sibling.echo("alive")
 
-    def test_protocol_on_a_get_costs_the_stream_only(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_protocol_on_a_get_costs_the_stream_only(self, tako_serve: Serve) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             sibling = connection.websocket("/ws")
             headers = connection.connect_headers("/ws")
             changed = [(k, "GET" if k == ":method" else v) for k, v in headers]
             assert connection.open(changed).expect_reset() == PROTOCOL_ERROR
             sibling.echo("alive")
 
-    def test_trailers_inside_a_tunnel_cost_the_stream_only(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_trailers_inside_a_tunnel_cost_the_stream_only(
+        self, tako_serve: Serve
+    ) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             sibling = connection.websocket("/ws")
             stream = connection.open(connection.connect_headers("/ws"))
             assert stream.head().status == 200
@@ -366,16 +369,16 @@ class TestHttp2:
 
 class TestOneListener:
     @pytest.mark.parametrize("wire", ["h2"], indirect=True)
-    def test_101_and_extended_connect_side_by_side(self, serve: Serve) -> None:
-        server = serve(echo_router())
-        with server.connect("h1s") as one, server.connect("h2") as two:
+    def test_101_and_extended_connect_side_by_side(self, tako_serve: Serve) -> None:
+        server = tako_serve(echo_router())
+        with server.connection(wire="h1s") as one, server.connection(wire="h2") as two:
             old, new = one.websocket("/ws"), two.websocket("/ws")
             old.echo("HTTP/1.1")
             new.echo("HTTP/2")
             old.echo("and again")
 
-    def test_a_missing_route_is_404_on_both_wires(self, serve: Serve) -> None:
-        with serve(echo_router()).connect() as connection:
+    def test_a_missing_route_is_404_on_both_wires(self, tako_serve: Serve) -> None:
+        with tako_serve(echo_router()).connection() as connection:
             with pytest.raises(HandshakeRefusedError) as refused:
                 connection.websocket("/nowhere")
             assert refused.value.response.status == 404

@@ -22,7 +22,7 @@ from tests.conformance.clients.catalogue import (
     wait_for_port,
 )
 from tests.support.children import Child, run_child
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 
@@ -85,7 +85,7 @@ def curl_with_http_2() -> None:
 @SECURE
 def test_curl(start: Start, ca_file: Path, option: str, version: str) -> None:
     curl_with_http_2()
-    url = f"https://localhost:{start('websocket_http2')}"
+    url = f"https://localhost:{start('demo')}"
     shown = "\n%{http_version} %{http_code} %{num_connects}\n"
     options = [option, "--cacert", str(ca_file), "-w", shown]
     page, facts = curl(*options, f"{url}/").rsplit("\n", 2)[:2]
@@ -124,17 +124,17 @@ def test_curl_sees_a_stream_that_is_cut_short(start: Start) -> None:
 
 
 def test_nghttp(start: Start) -> None:
-    url = f"https://localhost:{start('websocket_http2')}/"
+    url = f"https://localhost:{start('demo')}/"
     said = output("nghttp", "-nv", "--no-verify-peer", "-m", "5", url)
     assert said.count(":status: 200") == 5
     assert said.count("; END_STREAM") >= 5
     assert "[ERROR]" not in said
     body = output("nghttp", "--no-verify-peer", url)
-    assert body == (ROOT / "examples" / "websocket_http2.html").read_text()
+    assert body == (ROOT / "examples" / "demo.html").read_text()
 
 
 def test_h2load(start: Start) -> None:
-    url = f"https://localhost:{start('websocket_http2')}/"
+    url = f"https://localhost:{start('demo')}/"
     said = output("h2load", "-n", "500", "-c", "5", "-m", "20", url)
     assert "500 succeeded, 0 failed, 0 errored, 0 timeout" in said
     assert "status codes: 500 2xx, 0 3xx, 0 4xx, 0 5xx" in said
@@ -142,7 +142,7 @@ def test_h2load(start: Start) -> None:
 
 @pytest.mark.parametrize("http2", [False, True])
 def test_httpx(start: Start, ca_file: Path, *, http2: bool) -> None:
-    url = f"https://localhost:{start('websocket_http2')}/"
+    url = f"https://localhost:{start('demo')}/"
     context = ssl.create_default_context(cafile=str(ca_file))
     with httpx.Client(
         http2=http2, verify=context, trust_env=False, timeout=TIMEOUT

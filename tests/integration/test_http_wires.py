@@ -8,15 +8,16 @@ import pytest
 
 import tako
 from tako import Request, Response, Router, ServerConfig
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.frames import END_STREAM, FrameType
+from tako.testing.peer.io import EndOfStreamError, StreamResetError
 from tests.support.apps import echo_router, hello, returning
-from tests.support.peer_frames import END_STREAM, FrameType
-from tests.support.peer_io import EndOfStreamError, StreamResetError
+from tests.support.peers import h1_of, h2_of
 from tests.support.server import Reports
 
 
 if TYPE_CHECKING:
-    from tests.support.peer import Wire
+    from tako.testing.peer import Wire
 
 
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
@@ -25,12 +26,12 @@ H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
 
 @H1_ONLY
 class TestHttp1:
-    def test_keep_alive_is_the_default(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_keep_alive_is_the_default(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             for _ in range(20):
                 assert connection.request("GET", "/").body == b"Hello, World!"
 
-    def test_pipelined_requests_are_answered_in_order(self, serve: Serve) -> None:
+    def test_pipelined_requests_are_answered_in_order(self, tako_serve: Serve) -> None:
         router, running = Router(), Reports()
         active = 0
 
@@ -43,40 +44,40 @@ class TestHttp1:
             return request.path
 
         router.get("/{number}", numbered)
-        with serve(router).connect_h1() as connection:
+        with h1_of(tako_serve(router)) as connection:
             heads = [connection.head("GET", f"/{number}") for number in range(200)]
             connection.send_raw(b"".join(heads))
             for number in range(200):
                 assert connection.read_response().body.decode() == f"/{number}"
             assert {running.get() for _ in range(200)} == {1}
 
-    def test_connection_close_is_obeyed(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_connection_close_is_obeyed(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             response = connection.request("GET", "/", [("Connection", "close")])
             assert response.header("connection") == "close"
             connection.expect_closed()
 
-    def test_keep_alive_can_be_switched_off(self, serve: Serve) -> None:
+    def test_keep_alive_can_be_switched_off(self, tako_serve: Serve) -> None:
         config = ServerConfig(keep_alive=False)
-        with serve(echo_router(), config).connect_h1() as connection:
+        with h1_of(tako_serve(echo_router(), config=config)) as connection:
             assert connection.request("GET", "/").header("connection") == "close"
             connection.expect_closed()
 
     def test_http_1_0_gets_a_body_that_ends_with_the_connection(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         async def body() -> AsyncIterator[bytes]:
             yield b"one "
             yield b"two"
 
-        with serve(returning(Response(body=body()))).connect_h1() as connection:
+        with h1_of(tako_serve(returning(Response(body=body())))) as connection:
             connection.send_raw(b"GET / HTTP/1.0\r\n\r\n")
             response = connection.read_response()
             assert response.body == b"one two"
             assert response.header("transfer-encoding") is None
 
-    def test_http_1_0_keeps_alive_when_asked(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_http_1_0_keeps_alive_when_asked(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             for _ in range(2):
                 connection.send_raw(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
                 response = connection.read_response()
@@ -106,51 +107,55 @@ class TestHttp1:
         ],
     )
     def test_a_head_that_cannot_be_accepted(
-        self, serve: Serve, head: bytes, status: int
+        self, tako_serve: Serve, head: bytes, status: int
     ) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+        with h1_of(tako_serve(echo_router())) as connection:
             connection.send_raw(head)
             response = connection.read_response()
             assert response.status == status
             assert response.header("connection") == "close"
             connection.expect_closed()
 
-    def test_a_slow_head_is_408(self, serve: Serve) -> None:
+    def test_a_slow_head_is_408(self, tako_serve: Serve) -> None:
         config = ServerConfig(header_read_timeout=0.3)
-        with serve(echo_router(), config).connect_h1() as connection:
+        with h1_of(tako_serve(echo_router(), config=config)) as connection:
             connection.send_raw(b"GET / HTTP/1.1\r\nHost:")
             assert connection.read_response().status == 408
             connection.expect_closed()
 
-    def test_an_idle_connection_is_closed_without_a_word(self, serve: Serve) -> None:
+    def test_an_idle_connection_is_closed_without_a_word(
+        self, tako_serve: Serve
+    ) -> None:
         config = ServerConfig(keep_alive_timeout=0.3)
-        with serve(echo_router(), config).connect_h1() as connection:
+        with h1_of(tako_serve(echo_router(), config=config)) as connection:
             connection.request("GET", "/")
             connection.expect_closed()
 
-    def test_a_request_before_fin_is_answered(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_a_request_before_fin_is_answered(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             connection.send_request("GET", "/")
             connection.socket.half_close()
             assert connection.read_response().body == b"Hello, World!"
 
-    def test_a_failing_body_ends_without_the_last_chunk(self, serve: Serve) -> None:
+    def test_a_failing_body_ends_without_the_last_chunk(
+        self, tako_serve: Serve
+    ) -> None:
         async def body() -> AsyncIterator[bytes]:
             yield b"first"
             msg = "on purpose"
             raise LookupError(msg)
 
-        server = serve(returning(Response(body=body())))
-        with server.connect_h1() as connection:
+        server = tako_serve(returning(Response(body=body())))
+        with h1_of(server) as connection:
             connection.send_request("GET", "/")
             with pytest.raises((EndOfStreamError, StreamResetError)):
                 connection.read_response()
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError)
 
 
 @H2_ONLY
 class TestHttp2:
-    def test_many_requests_at_once(self, serve: Serve) -> None:
+    def test_many_requests_at_once(self, tako_serve: Serve) -> None:
         router = Router()
 
         async def slow(request: Request) -> str:
@@ -158,28 +163,32 @@ class TestHttp2:
             return request.path
 
         router.get("/{number}", slow)
-        with serve(router).connect_h2() as connection:
+        with h2_of(tako_serve(router)) as connection:
             streams = [connection.send_request("GET", f"/{n}") for n in range(90)]
             for number, stream in enumerate(streams):
                 assert stream.read_response().body.decode() == f"/{number}"
 
-    def test_a_response_without_a_body_ends_with_its_head(self, serve: Serve) -> None:
-        with serve(returning(204)).connect_h2() as connection:
+    def test_a_response_without_a_body_ends_with_its_head(
+        self, tako_serve: Serve
+    ) -> None:
+        with h2_of(tako_serve(returning(204))) as connection:
             assert connection.request("GET", "/").status == 204
             (head,) = connection.streams[1].frames
             assert head.type == FrameType.HEADERS
             assert head.flags & END_STREAM
 
-    def test_headers_above_the_limit_are_431_on_the_stream(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h2() as connection:
+    def test_headers_above_the_limit_are_431_on_the_stream(
+        self, tako_serve: Serve
+    ) -> None:
+        with h2_of(tako_serve(echo_router())) as connection:
             sibling = connection.websocket("/ws")
             big = [(f"x-{n}", "v" * 9000) for n in range(8)]
             assert connection.request("GET", "/", big).status == 431
             sibling.echo("alive")
 
-    def test_streams_above_the_limit_are_refused(self, serve: Serve) -> None:
+    def test_streams_above_the_limit_are_refused(self, tako_serve: Serve) -> None:
         config = ServerConfig(h2_max_concurrent_streams=2)
-        with serve(echo_router(), config).connect_h2() as connection:
+        with h2_of(tako_serve(echo_router(), config=config)) as connection:
             one, two = connection.websocket("/ws"), connection.websocket("/ws")
             fields = connection.connect_headers("/ws")
             refused = connection.open_beyond_limits(fields)
@@ -187,7 +196,7 @@ class TestHttp2:
             one.echo("alive")
             two.echo("alive")
 
-    def test_a_reset_cancels_the_handler(self, serve: Serve) -> None:
+    def test_a_reset_cancels_the_handler(self, tako_serve: Serve) -> None:
         reports, router = Reports(), Router()
 
         async def endless(request: Request) -> str:
@@ -200,31 +209,31 @@ class TestHttp2:
 
         router.get("/", endless)
         router.get("/hello", hello)
-        with serve(router).connect_h2() as connection:
+        with h2_of(tako_serve(router)) as connection:
             stream = connection.send_request("GET", "/")
             assert reports.get() == "started"
             stream.reset()
             assert reports.get() == "cancelled"
             assert connection.request("GET", "/hello").status == 200
 
-    def test_a_failing_body_resets_its_stream(self, serve: Serve) -> None:
+    def test_a_failing_body_resets_its_stream(self, tako_serve: Serve) -> None:
         async def body() -> AsyncIterator[bytes]:
             yield b"first"
             msg = "on purpose"
             raise LookupError(msg)
 
-        server = serve(returning(Response(body=body())))
-        with server.connect_h2() as connection:
+        server = tako_serve(returning(Response(body=body())))
+        with h2_of(server) as connection:
             stream = connection.send_request("GET", "/")
             assert stream.expect_reset() == 0x2  # INTERNAL_ERROR
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError)
 
     def test_a_response_before_the_end_of_the_body_is_followed_by_no_error(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         router = Router()
         router.post("/", hello)
-        with serve(router).connect_h2() as connection:
+        with h2_of(tako_serve(router)) as connection:
             stream = connection.open(connection.pseudo_headers("POST", "/"))
             assert stream.read_response().body == b"Hello, World!"
             assert stream.expect_reset() == 0x0  # RFC 9113 section 8.1
@@ -232,24 +241,24 @@ class TestHttp2:
 
 class TestOtherWires:
     @pytest.mark.parametrize("wire", ["h1"], indirect=True)
-    def test_an_http_2_preface_on_serve_is_refused(self, serve: Serve) -> None:
-        with serve(echo_router()).connect_h1() as connection:
+    def test_an_http_2_preface_on_serve_is_refused(self, tako_serve: Serve) -> None:
+        with h1_of(tako_serve(echo_router())) as connection:
             connection.send_raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             assert connection.read_response().status == 505
             connection.expect_closed()
 
     @pytest.mark.parametrize("wire", ["h2c"], indirect=True)
-    def test_http_1_on_a_port_for_http_2_is_refused(self, serve: Serve) -> None:
-        server = serve(echo_router())
-        with server.connect("h1") as connection:
+    def test_http_1_on_a_port_for_http_2_is_refused(self, tako_serve: Serve) -> None:
+        server = tako_serve(echo_router())
+        with server.connection(wire="h1") as connection:
             connection.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = connection.socket.receive()
             assert not received.startswith(b"HTTP/1.1 200")
-        with server.connect_h2() as connection:
+        with h2_of(server) as connection:
             assert connection.request("GET", "/").status == 200
 
     @pytest.mark.parametrize("wire", ["h1s"], indirect=True)
-    def test_tls_facts_are_on_the_request(self, serve: Serve) -> None:
+    def test_tls_facts_are_on_the_request(self, tako_serve: Serve) -> None:
         router = Router()
 
         async def show(request: Request) -> dict[str, object]:
@@ -265,13 +274,13 @@ class TestOtherWires:
             }
 
         router.get("/", show)
-        server = serve(router)
+        server = tako_serve(router)
         expected: dict[Wire, tuple[str, str]] = {
             "h1s": ("http/1.1", "http1"),
             "h2": ("h2", "http2"),
         }
         for wire, (alpn, transport) in expected.items():
-            with server.connect(wire) as connection:
+            with server.connection(wire=wire) as connection:
                 assert json.loads(connection.request("GET", "/").body) == {
                     "alpn": alpn,
                     "sni": "localhost",

@@ -15,24 +15,16 @@ import pytest
 
 import tako
 from tako import Request, Response, Router, WebSocket
-from tests.conftest import Serve
+from tako.testing import RunningServer, Serve
+from tako.testing.peer.frames import END_HEADERS, FrameType, raw_frame
+from tako.testing.peer.h2 import PREFACE, H2Connection
+from tako.testing.peer.io import EndOfStreamError, HeaderList, StreamResetError
+from tako.testing.peer.stream import H2Stream
+from tako.testing.peer.websocket import PeerWebSocket
 from tests.support.apps import echo_session, ws_router
-from tests.support.peer_h2 import (
-    END_HEADERS,
-    PREFACE,
-    FrameType,
-    H2Connection,
-    H2Stream,
-    raw_frame,
-)
-from tests.support.peer_io import (
-    TIMEOUT,
-    EndOfStreamError,
-    HeaderList,
-    StreamResetError,
-)
-from tests.support.peer_ws import PeerWebSocket
-from tests.support.server import Reports, RunningServer
+from tests.support.patience import TIMEOUT
+from tests.support.peers import h2_of
+from tests.support.server import Reports
 
 
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
@@ -44,7 +36,7 @@ PROTOCOL_ERROR, COMPRESSION_ERROR = 0x1, 0x9
 @contextlib.contextmanager
 def canary(server: RunningServer) -> Iterator[PeerWebSocket]:
     """A WebSocket on its own connection that echoes before and after the body."""
-    with server.connect() as connection:
+    with server.connection() as connection:
         ws = connection.websocket("/echo")
         ws.echo("before")
         yield ws
@@ -89,30 +81,29 @@ def _failing_router() -> Router:
 class TestHandlersThatRaise:
     @pytest.mark.parametrize("path", ["/fail", "/group"])
     def test_it_is_a_500_and_the_connection_goes_on(
-        self, serve: Serve, path: str
+        self, tako_serve: Serve, path: str
     ) -> None:
-        server = serve(_failing_router())
-        with canary(server) as ws, server.connect() as connection:
+        server = tako_serve(_failing_router())
+        with canary(server) as ws, server.connection() as connection:
             response = connection.request("GET", path)
             assert (response.status, response.body) == (500, b"Internal Server Error")
             assert "secret" not in str(response)
             assert connection.request("GET", "/").status == 200
             ws.echo("during")
-        record = server.wait_error()
-        assert record.exc_info is not None
+        server.expect_error(LookupError)
 
-    def test_an_upgrade_request_gets_the_500_too(self, serve: Serve) -> None:
-        server = serve(_failing_router())
-        with canary(server), server.connect() as connection:
+    def test_an_upgrade_request_gets_the_500_too(self, tako_serve: Serve) -> None:
+        server = tako_serve(_failing_router())
+        with canary(server), server.connection() as connection:
             response = connection.handshake("/fail")
             assert (response.status, response.body) == (500, b"Internal Server Error")
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError)
 
     def test_in_the_middle_of_a_body_it_cuts_the_response(
-        self, serve: Serve, wire: str
+        self, tako_serve: Serve, wire: str
     ) -> None:
-        server = serve(_failing_router())
-        with canary(server) as ws, server.connect() as connection:
+        server = tako_serve(_failing_router())
+        with canary(server) as ws, server.connection() as connection:
             sibling = None
             if isinstance(connection, H2Connection):
                 sibling = connection.websocket("/echo")
@@ -123,24 +114,26 @@ class TestHandlersThatRaise:
             if sibling is not None:
                 sibling.echo("on the same connection")
             ws.echo("during")
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError)
 
-    def test_a_base_exception_stays_inside(self, serve: Serve) -> None:
-        server = serve(_failing_router())
-        with canary(server) as ws, server.connect() as connection:
+    def test_a_base_exception_stays_inside(self, tako_serve: Serve) -> None:
+        server = tako_serve(_failing_router())
+        with canary(server) as ws, server.connection() as connection:
             connection.send_request("GET", "/unusual")
             ws.echo("during")
-        assert server.wait_error().exc_info
+        server.expect_error(BaseException, "a secret")
 
     @H2_ONLY
-    def test_a_session_that_raises_leaves_the_other_streams(self, serve: Serve) -> None:
+    def test_a_session_that_raises_leaves_the_other_streams(
+        self, tako_serve: Serve
+    ) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.read()
             msg = "a secret"
             raise LookupError(msg)
 
-        server = serve(ws_router(session))
-        with canary(server), server.connect_h2() as connection:
+        server = tako_serve(ws_router(session))
+        with canary(server), h2_of(server) as connection:
             failing, sibling = (
                 connection.websocket("/ws"),
                 connection.websocket("/echo"),
@@ -148,7 +141,7 @@ class TestHandlersThatRaise:
             failing.send("now")
             assert failing.expect_close() == (1011, "")
             sibling.echo("alive")
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError)
 
 
 FIELDS: list[HeaderList] = [
@@ -162,15 +155,15 @@ FIELDS: list[HeaderList] = [
 class TestOddBytes:
     @pytest.mark.parametrize("headers", FIELDS)
     def test_0xff_in_a_header_is_just_a_byte(
-        self, serve: Serve, headers: HeaderList
+        self, tako_serve: Serve, headers: HeaderList
     ) -> None:
         options: dict[str, Any] = {"protocols": ["chat"], "compression": tako.Deflate()}
-        server = serve(ws_router(echo_session, **options))
-        with canary(server), server.connect() as connection:
+        server = tako_serve(ws_router(echo_session, **options))
+        with canary(server), server.connection() as connection:
             ws = connection.websocket("/ws", headers=headers)
             ws.echo("works")
 
-    def test_0xff_in_a_header_of_a_request(self, serve: Serve) -> None:
+    def test_0xff_in_a_header_of_a_request(self, tako_serve: Serve) -> None:
         reports, router = Reports(), ws_router(echo_session)
 
         async def show(request: Request) -> str:
@@ -178,16 +171,16 @@ class TestOddBytes:
             return "shown"
 
         router.get("/show", show)
-        server = serve(router)
-        with canary(server), server.connect() as connection:
+        server = tako_serve(router)
+        with canary(server), server.connection() as connection:
             headers = [("X-Odd", b"a\xffb")]
             assert connection.request("GET", "/show", headers).body == b"shown"
             assert reports.get() == "a\xffb"
 
     @pytest.mark.parametrize("path", [b"/\xff", b"/a b", b"/%zz", b"/a\x7f"])
-    def test_0xff_in_the_target(self, serve: Serve, path: bytes) -> None:
-        server = serve(ws_router(echo_session))
-        with canary(server) as ws, server.connect() as connection:
+    def test_0xff_in_the_target(self, tako_serve: Serve, path: bytes) -> None:
+        server = tako_serve(ws_router(echo_session))
+        with canary(server) as ws, server.connection() as connection:
             if isinstance(connection, H2Connection):
                 sibling = connection.websocket("/echo")
                 fields = dict(connection.pseudo_headers("GET", "/")) | {":path": path}
@@ -236,12 +229,12 @@ class TestMalformedHttp2:
     )
     def test_a_malformed_request_costs_its_own_stream(
         self,
-        serve: Serve,
+        tako_serve: Serve,
         added: list[tuple[str, str | bytes]],
         removed: list[str],
     ) -> None:
-        server = serve(ws_router(echo_session))
-        with canary(server) as ws, server.connect_h2() as connection:
+        server = tako_serve(ws_router(echo_session))
+        with canary(server) as ws, h2_of(server) as connection:
             sibling = connection.websocket("/echo")
             pseudo = connection.pseudo_headers("GET", "/")
             pseudo = [field for field in pseudo if field[0] not in removed]
@@ -252,9 +245,9 @@ class TestMalformedHttp2:
             assert connection.request("GET", "/").status == 200
             assert not connection.goaways
 
-    def test_the_same_on_an_extended_connect(self, serve: Serve) -> None:
-        server = serve(ws_router(echo_session))
-        with canary(server), server.connect_h2() as connection:
+    def test_the_same_on_an_extended_connect(self, tako_serve: Serve) -> None:
+        server = tako_serve(ws_router(echo_session))
+        with canary(server), h2_of(server) as connection:
             sibling = connection.websocket("/echo")
             headers = [*connection.connect_headers("/ws"), ("Upgrade", "websocket")]
             _expect_refusal(connection.open(headers))
@@ -281,10 +274,10 @@ class TestMalformedHttp2:
         ],
     )
     def test_a_connection_error_costs_that_connection(
-        self, serve: Serve, name: str, frame: bytes, code: int
+        self, tako_serve: Serve, name: str, frame: bytes, code: int
     ) -> None:
-        server = serve(ws_router(echo_session))
-        with canary(server) as ws, server.connect_h2() as connection:
+        server = tako_serve(ws_router(echo_session))
+        with canary(server) as ws, h2_of(server) as connection:
             connection.websocket("/echo").echo(name)
             connection.send_raw(frame)
             assert connection.expect_goaway().code == code
@@ -294,31 +287,31 @@ class TestMalformedHttp2:
 
 class TestVanishingClients:
     @pytest.mark.parametrize("how", ["reset", "close"])
-    def test_with_a_socket_open(self, serve: Serve, how: str) -> None:
+    def test_with_a_socket_open(self, tako_serve: Serve, how: str) -> None:
         reports = Reports()
 
         async def session(ws: WebSocket) -> None:
             await echo_session(ws)
             reports.put(ws.close_code)
 
-        server = serve(ws_router(session))
+        server = tako_serve(ws_router(session))
         with canary(server) as ws:
-            connection = server.connect()
+            connection = server.connection()
             connection.websocket("/ws").echo("here")
             connection.abort() if how == "reset" else connection.close()
             assert reports.get() == 1006
             ws.echo("during")
 
-    def test_in_the_middle_of_a_handshake(self, serve: Serve) -> None:
-        server = serve(ws_router(echo_session))
+    def test_in_the_middle_of_a_handshake(self, tako_serve: Serve) -> None:
+        server = tako_serve(ws_router(echo_session))
         with canary(server) as ws:
             for size in (1, 5, 40):
-                connection = server.connect()
+                connection = server.connection()
                 connection.send_raw((b"GET /ws HTTP/1.1\r\nHost: localhost\r\n")[:size])
                 connection.abort()
             ws.echo("during")
 
-    def test_while_its_handler_runs(self, serve: Serve) -> None:
+    def test_while_its_handler_runs(self, tako_serve: Serve) -> None:
         reports, router = Reports(), ws_router(echo_session)
 
         async def slow(request: Request) -> str:
@@ -327,15 +320,15 @@ class TestVanishingClients:
             return "too late"
 
         router.get("/slow", slow)
-        server = serve(router)
+        server = tako_serve(router)
         with canary(server) as ws:
-            connection = server.connect()
+            connection = server.connection()
             connection.send_request("GET", "/slow")
             assert reports.get() == "started"
             connection.abort()
             ws.echo("during")
 
-    def test_in_the_middle_of_a_request_body(self, serve: Serve) -> None:
+    def test_in_the_middle_of_a_request_body(self, tako_serve: Serve) -> None:
         reports, router = Reports(), ws_router(echo_session)
 
         async def upload(request: Request) -> str:
@@ -348,9 +341,9 @@ class TestVanishingClients:
             return "never"
 
         router.post("/upload", upload)
-        server = serve(router)
+        server = tako_serve(router)
         with canary(server) as ws:
-            connection = server.connect()
+            connection = server.connection()
             if isinstance(connection, H2Connection):
                 stream = connection.open(connection.pseudo_headers("POST", "/upload"))
                 stream.send(b"the beginning")
@@ -377,9 +370,9 @@ class TestNoise:
         ],
     )
     def test_bytes_that_are_no_request_close_the_connection(
-        self, serve: Serve, noise: bytes
+        self, tako_serve: Serve, noise: bytes
     ) -> None:
-        server = serve(ws_router(echo_session))
+        server = tako_serve(ws_router(echo_session))
         with canary(server) as ws:
             with socket.create_connection(server.address, timeout=TIMEOUT) as raw:
                 raw.sendall(noise)
@@ -390,8 +383,8 @@ class TestNoise:
             ws.echo("during")
 
     @TLS_ONLY
-    def test_a_client_that_distrusts_us_costs_nothing(self, serve: Serve) -> None:
-        server = serve(ws_router(echo_session))
+    def test_a_client_that_distrusts_us_costs_nothing(self, tako_serve: Serve) -> None:
+        server = tako_serve(ws_router(echo_session))
         with canary(server) as ws:
             context = ssl.create_default_context()
             raw = socket.create_connection(server.address, timeout=TIMEOUT)

@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from tests.support.peer import Wire
+from tako.testing.peer import Wire
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim_process import VictimProcess
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from tako import Request, Router, ServerConfig, WebSocket
+from tako.testing.peer import Wire
 from tests.conftest import Serve
 from tests.support.apps import ws_router
-from tests.support.peer import Wire
 from tests.support.server import (
     Credentials,
     Gate,

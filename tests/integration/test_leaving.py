@@ -11,12 +11,13 @@ import pytest
 import tako
 from tako import Request, Response, Router, ServerConfig, TakoWs, WebSocket
 from tako.asgi import AsgiApp
-from tests.conftest import Serve
+from tako.testing import RunningServer, Serve
+from tako.testing.peer import PeerConnection
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.io import EndOfStreamError, PeerError, StreamResetError
 from tests.support.asgi_apps import App, Receive, Scope, Send, lifespan_only, respond
-from tests.support.peer import PeerConnection
-from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import EndOfStreamError, PeerError, StreamResetError
-from tests.support.server import Gate, Reports, RunningServer
+from tests.support.peers import h1_of
+from tests.support.server import Gate, Reports
 
 
 WAYS = ["close", "fin", "close_notify"]
@@ -36,7 +37,7 @@ def leave(connection: PeerConnection, way: str) -> None:
 
 def asked(server: RunningServer, path: str = "/") -> PeerConnection:
     """Connect, have an answer, then ask for ``path``."""
-    connection = server.connect()
+    connection = server.connection()
     assert connection.request("GET", "/warm").status == 200
     connection.send_request("GET", path)
     return connection
@@ -65,7 +66,7 @@ def hosted(app: App) -> Router:
 
 class TestTheEvent:
     @every_way
-    def test_a_handler_can_wait_for_it(self, serve: Serve, way: str) -> None:
+    def test_a_handler_can_wait_for_it(self, tako_serve: Serve, way: str) -> None:
         reports = Reports()
 
         async def handler(request: Request) -> str:
@@ -74,26 +75,26 @@ class TestTheEvent:
             reports.put(request.disconnected)
             return "for a client that still reads"
 
-        with asked(serve(native(handler))) as connection:
+        with asked(tako_serve(native(handler))) as connection:
             assert reports.get() is False
             leave(connection, way)
             assert reports.get() is True
 
     @every_way
-    def test_an_app_is_told(self, serve: Serve, way: str) -> None:
+    def test_an_app_is_told(self, tako_serve: Serve, way: str) -> None:
         reports = Reports()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             reports.put(await receive())
             reports.put(await receive())
 
-        with asked(serve(hosted(app))) as connection:
+        with asked(tako_serve(hosted(app))) as connection:
             event = reports.get()
             assert (event["type"], event["more_body"]) == ("http.request", False)
             leave(connection, way)
             assert reports.get() == {"type": "http.disconnect"}
 
-    def test_an_app_is_told_during_its_answer(self, serve: Serve) -> None:
+    def test_an_app_is_told_during_its_answer(self, tako_serve: Serve) -> None:
         reports = Reports()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,14 +106,14 @@ class TestTheEvent:
             reports.put(await receive())
             await send(event)
 
-        with asked(serve(hosted(app))) as connection:
+        with asked(tako_serve(hosted(app))) as connection:
             assert reports.get() == "begun"
             leave(connection, "fin")
             assert reports.get() == {"type": "http.disconnect"}
             if not isinstance(connection, H2Connection):
                 assert connection.read_response().body == b"partpart"
 
-    def test_an_app_without_an_answer_is_no_error(self, serve: Serve) -> None:
+    def test_an_app_without_an_answer_is_no_error(self, tako_serve: Serve) -> None:
         """It ends in the middle of its answer, which no client waits for."""
         reports = Reports()
 
@@ -124,7 +125,7 @@ class TestTheEvent:
             reports.put("begun")
             reports.put((await receive())["type"])
 
-        with asked(serve(hosted(app))) as connection:
+        with asked(tako_serve(hosted(app))) as connection:
             assert reports.get() == "begun"
             leave(connection, "fin")
             assert reports.get() == "http.disconnect"
@@ -133,15 +134,17 @@ class TestTheEvent:
                     connection.read_response()
 
     @every_way
-    def test_a_websocket_before_it_is_accepted(self, serve: Serve, way: str) -> None:
+    def test_a_websocket_before_it_is_accepted(
+        self, tako_serve: Serve, way: str
+    ) -> None:
         reports = Reports()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             reports.put(await receive())
             reports.put(await receive())
 
-        server = serve(hosted(app))
-        connection = server.connect()
+        server = tako_serve(hosted(app))
+        connection = server.connection()
         assert connection.request("GET", "/warm").status == 200
 
         def ask_and_leave() -> None:
@@ -158,7 +161,7 @@ class TestTheEvent:
 
     @pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
     def test_a_session_of_a_client_that_left_before_ends_with_1006(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         reports = Reports()
 
@@ -172,8 +175,8 @@ class TestTheEvent:
             await request.wait_disconnected()
             return TakoWs(request, session)
 
-        server = serve(native(handler))
-        with server.connect_h1() as connection:
+        server = tako_serve(native(handler))
+        with h1_of(server) as connection:
 
             def leave_once_asked() -> None:
                 reports.get()
@@ -190,7 +193,7 @@ class TestBehindInputThatIsNotRead:
     @pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
     @pytest.mark.parametrize("what", ["requests", "body"])
     @pytest.mark.parametrize("way", ["close", "abort"])
-    def test_the_handler_is_told(self, serve: Serve, what: str, way: str) -> None:
+    def test_the_handler_is_told(self, tako_serve: Serve, what: str, way: str) -> None:
         reports = Reports()
 
         async def handler(request: Request) -> str:
@@ -203,8 +206,8 @@ class TestBehindInputThatIsNotRead:
 
         router = native(handler)
         router.post("/", handler)
-        server = serve(router)
-        with server.connect_h1() as connection:
+        server = tako_serve(router)
+        with h1_of(server) as connection:
             assert connection.request("GET", "/warm").status == 200
             if what == "body":
                 connection.send_request("POST", "/", body=bytes(90_000))
@@ -219,7 +222,7 @@ class TestBehindInputThatIsNotRead:
 
 class TestClientsThatStillRead:
     @pytest.mark.parametrize("wire", ["h1", "h1s", "h2c", "h2"], indirect=True)
-    def test_a_slow_answer_arrives_whole(self, serve: Serve) -> None:
+    def test_a_slow_answer_arrives_whole(self, tako_serve: Serve) -> None:
         gates, reports = [Gate() for _ in range(3)], Reports()
 
         async def body() -> AsyncIterator[bytes]:
@@ -232,7 +235,7 @@ class TestClientsThatStillRead:
             reports.put("asked")
             return Response(body=body())
 
-        with asked(serve(native(handler))) as connection:
+        with asked(tako_serve(native(handler))) as connection:
             reports.get()
             leave(connection, "fin")
             for gate in gates:
@@ -243,7 +246,7 @@ class TestClientsThatStillRead:
             assert connection.socket.clean_eof
 
     @pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
-    def test_requests_behind_are_answered(self, serve: Serve) -> None:
+    def test_requests_behind_are_answered(self, tako_serve: Serve) -> None:
         reports = Reports()
 
         async def handler(request: Request) -> str:
@@ -251,8 +254,8 @@ class TestClientsThatStillRead:
             reports.put(request.query)
             return request.query
 
-        server = serve(native(handler))
-        with server.connect_h1() as connection:
+        server = tako_serve(native(handler))
+        with h1_of(server) as connection:
             for number in range(3):
                 connection.send_request("GET", f"/?{number}")
             leave(connection, "fin")
@@ -264,7 +267,7 @@ class TestClientsThatStillRead:
 class TestPlaces:
     @pytest.mark.parametrize("kind", ["native", "app"])
     def test_a_client_that_left_does_not_hold_a_place(
-        self, serve: Serve, kind: str
+        self, tako_serve: Serve, kind: str
     ) -> None:
         reports = Reports()
 
@@ -279,15 +282,17 @@ class TestPlaces:
                 pass
 
         config = ServerConfig(max_connections=1, half_closed_timeout=0.2)
-        server = serve(native(handler) if kind == "native" else hosted(app), config)
+        server = tako_serve(
+            native(handler) if kind == "native" else hosted(app), config=config
+        )
         for _ in range(3):
             with asked(server):
                 assert reports.get() == "asked"
-        with server.connect() as connection:
+        with server.connection() as connection:
             assert connection.request("GET", "/warm").body == b"warm"
 
     def test_a_silent_stream_of_a_client_that_left_is_found_out_by_what_it_sends(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         """One part is sent in vain; the kernel then knows, and nothing else is sent."""
         reports, gate = Reports(), Gate()
@@ -302,9 +307,9 @@ class TestPlaces:
             finally:
                 reports.put("ended")
 
-        server = serve(
+        server = tako_serve(
             native(lambda: Response(body=body())),
-            ServerConfig(half_closed_timeout=None),
+            config=ServerConfig(half_closed_timeout=None),
         )
         with asked(server):
             assert reports.get() == "begun"
@@ -314,7 +319,7 @@ class TestPlaces:
 
 class TestFrameworks:
     @pytest.mark.parametrize("name", ["starlette", "fastapi"])
-    def test_is_disconnected_becomes_true(self, serve: Serve, name: str) -> None:
+    def test_is_disconnected_becomes_true(self, tako_serve: Serve, name: str) -> None:
         reports = Reports()
         starlette = pytest.importorskip("starlette.requests")
 
@@ -336,12 +341,12 @@ class TestFrameworks:
             from starlette.routing import Route
 
             app = Starlette(routes=[Route("/", endpoint)])
-        with asked(serve(hosted(cast("App", app)))) as connection:
+        with asked(tako_serve(hosted(cast("App", app)))) as connection:
             assert reports.get() == "asked"
             leave(connection, "close")
             assert reports.get() == "left"
 
-    def test_a_streaming_response_stops(self, serve: Serve) -> None:
+    def test_a_streaming_response_stops(self, tako_serve: Serve) -> None:
         pytest.importorskip("starlette")
         from starlette.applications import Starlette
         from starlette.requests import Request as StarletteRequest
@@ -370,12 +375,12 @@ class TestFrameworks:
             finally:
                 reports.put("stopped")
 
-        with asked(serve(hosted(app))) as connection:
+        with asked(tako_serve(hosted(app))) as connection:
             assert reports.get() == "begun"
             leave(connection, "close")
             assert reports.get() == "stopped"
 
-    def test_quart_cancels_its_handler(self, serve: Serve) -> None:
+    def test_quart_cancels_its_handler(self, tako_serve: Serve) -> None:
         quart: Any = pytest.importorskip("quart")
         reports = Reports()
         app = quart.Quart(__name__)
@@ -389,7 +394,7 @@ class TestFrameworks:
             return "never"
 
         app.route("/")(endpoint)
-        server = serve(hosted(cast("App", app)))
+        server = tako_serve(hosted(cast("App", app)))
         if server.runtime == "trio":
             pytest.skip("quart is for asyncio")
         with asked(server) as connection:

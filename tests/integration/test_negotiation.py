@@ -8,9 +8,9 @@ from wsproto.extensions import PerMessageDeflate
 
 import tako
 from tako import Request, Response, Router, TakoWs
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.websocket import HandshakeRefusedError, Opcode, encode_frame
 from tests.support.apps import echo_router, echo_session, ws_router
-from tests.support.peer_ws import HandshakeRefusedError, Opcode, encode_frame
 from tests.support.server import Reports
 
 
@@ -30,7 +30,7 @@ class TestSubprotocols:
         ],
     )
     def test_the_servers_preference_wins(
-        self, serve: Serve, offers: list[bytes], chosen: str | None
+        self, tako_serve: Serve, offers: list[bytes], chosen: str | None
     ) -> None:
         reports = Reports()
 
@@ -39,19 +39,19 @@ class TestSubprotocols:
 
         headers = [("Sec-WebSocket-Protocol", offer) for offer in offers]
         router = ws_router(session, protocols=["chat", "superchat"])
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws", headers=headers)
             assert ws.subprotocol == chosen
             assert reports.get() == chosen
             assert ws.expect_close() == (1000, "")
 
-    def test_without_a_list_nothing_is_negotiated(self, serve: Serve) -> None:
-        with serve(echo_router()).connect() as connection:
+    def test_without_a_list_nothing_is_negotiated(self, tako_serve: Serve) -> None:
+        with tako_serve(echo_router()).connection() as connection:
             ws = connection.websocket("/ws", subprotocols=["chat"])
             assert ws.subprotocol is None
 
-    def test_extensions_are_not_echoed(self, serve: Serve) -> None:
-        with serve(echo_router()).connect() as connection:
+    def test_extensions_are_not_echoed(self, tako_serve: Serve) -> None:
+        with tako_serve(echo_router()).connection() as connection:
             ws = connection.websocket("/ws", extensions=[PerMessageDeflate()])
             assert ws.response.header("sec-websocket-extensions") is None
             ws.echo("plain")
@@ -76,12 +76,12 @@ class TestOrigins:
         ],
     )
     def test_the_allow_list(
-        self, serve: Serve, origins: list[str], status: int
+        self, tako_serve: Serve, origins: list[str], status: int
     ) -> None:
         allowed = ["https://app.example", "https://[::1]:8443"]
         router = ws_router(echo_session, allowed_origins=allowed)
         headers = [("Origin", origin) for origin in origins]
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             if not status:
                 connection.websocket("/ws", headers=headers).echo("welcome")
                 return
@@ -90,10 +90,10 @@ class TestOrigins:
             assert refused.value.response.status == status
             assert refused.value.response.body == b"origin not allowed"
 
-    def test_an_empty_list_refuses_every_origin(self, serve: Serve) -> None:
+    def test_an_empty_list_refuses_every_origin(self, tako_serve: Serve) -> None:
         router = ws_router(echo_session, allowed_origins=[])
         headers = [("Origin", "https://app.example")]
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             with pytest.raises(HandshakeRefusedError) as refused:
                 connection.websocket("/ws", headers=headers)
             assert refused.value.response.status == 403
@@ -102,7 +102,7 @@ class TestOrigins:
 class TestMiddleware:
     """T-WS-19."""
 
-    def test_it_sees_and_edits_the_answer(self, serve: Serve, wire: str) -> None:
+    def test_it_sees_and_edits_the_answer(self, tako_serve: Serve, wire: str) -> None:
         reports, router = Reports(), echo_router()
 
         async def middleware(request: Request, call_next: tako.Next) -> Response:
@@ -112,13 +112,13 @@ class TestMiddleware:
             return response
 
         router.middleware(middleware)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             assert ws.response.header("x-from") == "middleware"
             assert reports.get() == (200 if wire in {"h2", "h2c"} else 101)
             ws.echo("open")
 
-    def test_another_answer_prevents_the_session(self, serve: Serve) -> None:
+    def test_another_answer_prevents_the_session(self, tako_serve: Serve) -> None:
         reports = Reports()
 
         async def session(ws: tako.WebSocket) -> None:
@@ -130,14 +130,14 @@ class TestMiddleware:
 
         router = ws_router(session)
         router.middleware(middleware)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             with pytest.raises(HandshakeRefusedError) as refused:
                 connection.websocket("/ws")
             assert refused.value.response.status == 401
             assert refused.value.response.body == b"log in first"
         assert reports.empty
 
-    def test_a_route_timeout_does_not_end_the_session(self, serve: Serve) -> None:
+    def test_a_route_timeout_does_not_end_the_session(self, tako_serve: Serve) -> None:
         router = Router()
 
         async def session(ws: tako.WebSocket) -> None:
@@ -149,26 +149,26 @@ class TestMiddleware:
             return TakoWs(request, session)
 
         router.get("/ws", handler).timeout(0.1)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             ws.expect("later than the timeout")
             ws.echo("and still here")
 
 
 class TestRefusalsKeepTheConnection:
-    def test_a_socket_opens_after_a_refusal(self, serve: Serve) -> None:
+    def test_a_socket_opens_after_a_refusal(self, tako_serve: Serve) -> None:
         router = ws_router(echo_session, allowed_origins=["https://app.example"])
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             with pytest.raises(HandshakeRefusedError):
                 connection.websocket("/ws")
             headers = [("Origin", "https://app.example")]
             connection.websocket("/ws", headers=headers).echo("second try")
 
     def test_early_data_of_a_refused_handshake_is_dropped(
-        self, serve: Serve, wire: str
+        self, tako_serve: Serve, wire: str
     ) -> None:
         router = ws_router(echo_session, allowed_origins=[])
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             early = encode_frame(Opcode.TEXT, b"too early")
             response = connection.handshake("/ws", early_data=early)
             assert response.status == 403

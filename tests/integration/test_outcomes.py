@@ -7,7 +7,8 @@ import pytest
 
 import tako
 from tako import ServerConfig, WebSocket
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.websocket import Close, Opcode
 from tests.support.apps import (
     Session,
     echo_session,
@@ -15,7 +16,6 @@ from tests.support.apps import (
     together,
     ws_router,
 )
-from tests.support.peer_ws import Close, Opcode
 from tests.support.server import Gate, Reports
 
 
@@ -25,50 +25,55 @@ QUICK = ServerConfig(ws_close_timeout=0.4)
 class TestOutcomes:
     """T-WS-12: what a session does decides the code (table of section 3.8)."""
 
-    def test_returning_is_1000(self, serve: Serve) -> None:
+    def test_returning_is_1000(self, tako_serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
             await ws.send("that was it")
 
-        with serve(ws_router(session)).connect() as connection:
+        with tako_serve(ws_router(session)).connection() as connection:
             ws = connection.websocket("/ws")
             ws.expect("that was it", Close(1000, ""))
             ws.expect_end()
 
-    def test_raising_is_1011_without_the_text(self, serve: Serve) -> None:
+    def test_raising_is_1011_without_the_text(
+        self, tako_serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
         async def session(ws: WebSocket) -> None:
             msg = "a secret"
             raise LookupError(msg)
 
-        server = serve(ws_router(session))
-        with server.connect() as connection:
+        server = tako_serve(ws_router(session))
+        with server.connection() as connection:
             ws = connection.websocket("/ws")
             assert ws.expect_close() == (1011, "")
             ws.expect_end()
-        record = server.wait_error()
+        error = server.expect_error(LookupError, "a secret")
+        (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
         assert record.name == "tako.ws"
         assert record.exc_info is not None
-        assert record.exc_info[0] is LookupError
+        assert record.exc_info[1] is error
 
-    def test_raising_before_the_first_await_is_the_same(self, serve: Serve) -> None:
+    def test_raising_before_the_first_await_is_the_same(
+        self, tako_serve: Serve
+    ) -> None:
         def session(ws: WebSocket) -> None:
             msg = "not even a coroutine"
             raise LookupError(msg)
 
-        server = serve(ws_router(session))  # type: ignore[arg-type]
-        with server.connect() as connection:
+        server = tako_serve(ws_router(session))  # type: ignore[arg-type]
+        with server.connection() as connection:
             assert connection.websocket("/ws").expect_close() == (1011, "")
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError, "not even")
 
-    def test_returning_no_awaitable_is_the_same(self, serve: Serve) -> None:
+    def test_returning_no_awaitable_is_the_same(self, tako_serve: Serve) -> None:
         def session(ws: WebSocket) -> None:
             """A plain function where an async one is wanted."""
 
-        server = serve(ws_router(session))  # type: ignore[arg-type]
-        with server.connect() as connection:
+        server = tako_serve(ws_router(session))  # type: ignore[arg-type]
+        with server.connection() as connection:
             assert connection.websocket("/ws").expect_close() == (1011, "")
-        assert server.wait_error().exc_info
+        server.expect_error(TypeError)
 
-    def test_an_exception_group_is_the_same(self, serve: Serve) -> None:
+    def test_an_exception_group_is_the_same(self, tako_serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
             async def fail() -> None:
                 msg = "in a child"
@@ -76,35 +81,39 @@ class TestOutcomes:
 
             await together(fail)
 
-        server = serve(ws_router(session))
-        with server.connect() as connection:
+        server = tako_serve(ws_router(session))
+        with server.connection() as connection:
             assert connection.websocket("/ws").expect_close() == (1011, "")
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError, "in a child")
 
-    def test_connection_closed_may_escape(self, serve: Serve) -> None:
+    def test_connection_closed_may_escape(self, tako_serve: Serve) -> None:
         async def session(ws: WebSocket) -> None:
             while True:
                 await ws.send(str(await ws.read()))
 
-        with serve(ws_router(session)).connect() as connection:
+        with tako_serve(ws_router(session)).connection() as connection:
             ws = connection.websocket("/ws")
             ws.close(4003, "leaving")
             assert ws.expect_close() == (4003, "")
             ws.expect_end()
 
-    def test_an_exception_in_the_context_manager_is_1011(self, serve: Serve) -> None:
+    def test_an_exception_in_the_context_manager_is_1011(
+        self, tako_serve: Serve
+    ) -> None:
         async def session(ws: WebSocket) -> None:
             async with ws:
                 msg = "inside"
                 raise LookupError(msg)
 
-        server = serve(ws_router(session))
-        with server.connect() as connection:
+        server = tako_serve(ws_router(session))
+        with server.connection() as connection:
             assert connection.websocket("/ws").expect_close() == (1011, "")
-        assert server.wait_error().exc_info
+        server.expect_error(LookupError, "inside")
 
-    def test_after_a_close_handshake_nothing_more_is_sent(self, serve: Serve) -> None:
-        with serve(ws_router(echo_session)).connect() as connection:
+    def test_after_a_close_handshake_nothing_more_is_sent(
+        self, tako_serve: Serve
+    ) -> None:
+        with tako_serve(ws_router(echo_session)).connection() as connection:
             ws = connection.websocket("/ws")
             ws.close(1000)
             ws.expect_close()
@@ -126,7 +135,7 @@ class TestMaxLifetime:
 
     @pytest.mark.parametrize("session", [echo_session, _sleeping, _sending])
     def test_it_ends_a_session_wherever_it_waits(
-        self, serve: Serve, session: Session
+        self, tako_serve: Serve, session: Session
     ) -> None:
         finished = Reports()
 
@@ -137,21 +146,23 @@ class TestMaxLifetime:
                 finished.put("finally")
 
         router = ws_router(watched, max_lifetime=0.3)
-        with serve(router, QUICK).connect() as connection:
+        with tako_serve(router, config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             assert finished.get() == "finally"
             assert ws.expect_close() == (1001, "max lifetime exceeded")
             ws.expect_end()
 
-    def test_a_session_that_ends_earlier_is_not_affected(self, serve: Serve) -> None:
+    def test_a_session_that_ends_earlier_is_not_affected(
+        self, tako_serve: Serve
+    ) -> None:
         router = ws_router(echo_session, max_lifetime=60)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             ws.echo("short")
             ws.close(1000)
             assert ws.expect_close() == (1000, "")
 
-    def test_swallowing_the_cancellation_does_not_help(self, serve: Serve) -> None:
+    def test_swallowing_the_cancellation_does_not_help(self, tako_serve: Serve) -> None:
         swallowed, gate = Reports(), Gate()
 
         async def stubborn(ws: WebSocket) -> None:
@@ -163,7 +174,7 @@ class TestMaxLifetime:
                 await gate.wait()
 
         router = ws_router(stubborn, max_lifetime=0.2)
-        with serve(router, QUICK).connect() as connection:
+        with tako_serve(router, config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             ws.answer_close = False
             assert swallowed.get() in {"CancelledError", "Cancelled"}
@@ -171,7 +182,7 @@ class TestMaxLifetime:
             gate.open()
 
     def test_upgrade_timeout_does_not_limit_the_conversation(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         """T-WS-14; its expiry is an engine test (it needs a stalled transport)."""
 
@@ -181,7 +192,7 @@ class TestMaxLifetime:
             await echo_session(ws)
 
         router = ws_router(session, upgrade_timeout=0.1)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             ws.expect("later than the timeout")
             ws.echo("and still here")

@@ -11,11 +11,11 @@ import pytest
 import tako
 from tako import ConnInfo, IpPeer, Request, Router
 from tako.proxy import ProxyHeader, ProxyPolicy
+from tako.testing.peer import ALPN, PeerConnection, Wire
 from tests.sansio.proxy.test_header import IPV4, UNIX, V1, tlv, v2
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serve, connect_to
-from tests.support.peer import ALPN, PeerConnection, Wire
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim import eventually
 

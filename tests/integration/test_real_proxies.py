@@ -1,8 +1,6 @@
 """Behind nginx and HAProxy, as operators set them up: they name the client."""
 
 import json
-import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,18 +11,24 @@ import pytest
 
 import tako
 from tako import ServerConfig
+from tako.testing.peer import PeerConnection, Wire
+from tako.testing.peer.io import HeaderList
 from tests.support.hosts import Host
-from tests.support.listeners import ConnectedSocket, ListeningServer
-from tests.support.peer import ALPN, PeerConnection, Wire
-from tests.support.peer_h1 import H1Connection
-from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
-from tests.support.peer_io import TIMEOUT, Address, HeaderList
+from tests.support.listeners import ListeningServer
 from tests.support.ports import free_port
+from tests.support.proxies import (
+    CLIENT,
+    FOR,
+    STANDARD,
+    connect_to_proxy,
+    haproxy,
+    needs,
+    nginx,
+)
 from tests.support.reporting import reporting_router
 from tests.support.server import Credentials, RuntimeName
 
 
-CLIENT = "127.0.0.2"  # the proxies connect from another address of this machine
 PROXIES = ServerConfig(forwarded_allow_ips=["127.0.0.1", "unix"])
 
 SPOOFED = [
@@ -35,21 +39,6 @@ SPOOFED = [
 """What the client writes itself: no test shall see it."""
 
 PATHS = ("native", "native/ws", "asgi/", "asgi/ws")
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    missing = shutil.which(program) is None
-    return pytest.mark.skipif(missing, reason=f"{program} is not installed")
-
-
-def connect_to_proxy(address: Address, wire: Wire, host: Credentials) -> PeerConnection:
-    """Connect as ``CLIENT``."""
-    raw = socket.create_connection(address, TIMEOUT, (CLIENT, 0))
-    encrypted = wire in ALPN
-    sock = ConnectedSocket(raw, host.client if encrypted else None, b"", ALPN.get(wire))
-    if wire in {"h1", "h1s"}:
-        return H1Connection(sock, "localhost")
-    return H2Connection(sock, "localhost", "https", stream_window=STREAM_WINDOW)
 
 
 def report(
@@ -112,46 +101,6 @@ def behind(runtime: RuntimeName, credentials: Credentials) -> Iterator[Behind]:
 
 # -- nginx ---------------------------------------------------------------------------
 
-NGINX = """
-daemon off;
-master_process off;
-worker_processes 1;
-pid nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path temp;
-    proxy_temp_path temp;
-    fastcgi_temp_path temp;
-    uwsgi_temp_path temp;
-    scgi_temp_path temp;
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
-    server {{
-        listen 127.0.0.1:{port} ssl http2;
-        ssl_certificate {credentials.cert};
-        ssl_certificate_key {credentials.key};
-        location / {{
-            proxy_pass {upstream};
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-        }}
-    }}
-}}
-"""
-
-
-def nginx(upstream: str, folder: Path, credentials: Credentials) -> Host:
-    port = free_port()
-    text = NGINX.format(port=port, credentials=credentials, upstream=upstream)
-    (folder / "nginx.conf").write_text(text)
-    command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"]
-    return Host(command, ("127.0.0.1", port), credentials)
-
 
 @needs("nginx")
 @pytest.mark.parametrize("socket_of", ["tcp", "unix"])
@@ -183,57 +132,6 @@ def test_nginx_terminates_tls(
 
 
 # -- HAProxy -------------------------------------------------------------------------
-
-HAPROXY = """
-global
-    maxconn 64
-    insecure-fork-wanted
-defaults
-    mode {mode}
-    timeout connect 30s
-    timeout client 60s
-    timeout server 60s
-    timeout tunnel 60s
-frontend front
-    bind 127.0.0.1:{port} {bind}
-    {front}
-    default_backend back
-backend back
-    server one 127.0.0.1:{upstream} {server}
-"""
-
-FOR = """
-    option forwardfor
-    http-request set-header X-Forwarded-Proto https
-"""
-STANDARD = """
-    http-request del-header X-Forwarded-For
-    http-request set-header Forwarded for=%[src];proto=https
-"""
-
-
-def haproxy(
-    upstream: int,
-    folder: Path,
-    credentials: Credentials,
-    *,
-    mode: str = "http",
-    front: str = "",
-    server: str = "",
-    alpn: str | None = None,
-) -> Host:
-    port = free_port()
-    bind = ""
-    if alpn is not None:
-        pem = folder / "both.pem"
-        pem.write_bytes(credentials.cert.read_bytes() + credentials.key.read_bytes())
-        bind = f"ssl crt {pem} alpn {alpn}"
-    text = HAPROXY.format(
-        mode=mode, port=port, bind=bind, front=front, upstream=upstream, server=server
-    )
-    (folder / "haproxy.cfg").write_text(text)
-    command = ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
-    return Host(command, ("127.0.0.1", port), credentials)
 
 
 @needs("haproxy")

@@ -8,23 +8,26 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import tako
 from tako import Request, Response, Router, ServerConfig, runtime as runtimes
+from tako.core.loop import Signal
 from tako.runtime import ServerRuntime
+from tako.runtime.backend import backend
 from tako.runtime.kernel import hung_up, peer_ended, unacknowledged
+from tako.testing.peer import connect
 from tests.conftest import Serve
 from tests.support.apps import giving_up_after, together
 from tests.support.children import Child
 from tests.support.loops import run_on
 from tests.support.pace import Pace, keeping_pace
-from tests.support.peer import connect
-from tests.support.peer_io import NEVER, TIMEOUT
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import UNHURRIED, Reports, RuntimeName
 
 
@@ -505,6 +508,100 @@ class TestRun:
         with pytest.raises(RuntimeError, match=r"tako\.run"):
             runtimes.current()
 
+    def test_a_clock_that_cannot_be_moved_is_named(self) -> None:
+        with pytest.raises(ValueError, match="'uvloop' cannot be moved"):
+            backend("asyncio").run(tako.sleep, (0,), "uvloop", lambda: 20.0)
+
+    @pytest.mark.parametrize(
+        ("name", "loop"), [("asyncio", "asyncio"), ("trio", "auto")]
+    )
+    def test_a_clock_can_be_fast(self, name: str, loop: str) -> None:
+        ahead = 0.0
+
+        async def main() -> None:
+            nonlocal ahead
+            ahead = NEVER
+            await tako.sleep(0)
+
+        async def wait() -> None:
+            async with runtimes.current().open_runtime() as own:
+                own.spawn(main)
+                await tako.sleep(NEVER)
+
+        backend(name).run(wait, (), loop, lambda: ahead)
+
+    def test_another_thread_has_the_loop_call_something(
+        self, runtime: RuntimeName
+    ) -> None:
+        called: list[int] = []
+
+        async def main() -> Callable[[Callable[[], object]], object]:
+            here = runtimes.current()
+            changed, call = here.signal(), here.caller()
+
+            def note() -> None:
+                called.append(threading.get_ident())
+                changed.set()
+
+            await here.to_thread(partial(call, note))
+            while not called:
+                await changed.wait()
+            return call
+
+        call = run_on(runtime, main)
+        assert called == [threading.get_ident()]
+        with pytest.raises(RuntimeError):
+            call(lambda: None)
+
+    def test_the_tasks_of_a_loop_are_known_with_their_coroutines(
+        self, runtime: RuntimeName
+    ) -> None:
+        async def beside(begun: Signal) -> None:
+            begun.set()
+            await tako.sleep(NEVER)
+
+        async def main() -> tuple[set[str], int]:
+            here = runtimes.current()
+            begun = here.signal()
+            async with here.open_runtime() as own:
+                before = here.tasks()
+                own.spawn(beside, begun)
+                await begun.wait()
+                more = here.tasks().keys() - before.keys()
+            return {each.__name__ for each in before.values()}, len(more)
+
+        names, more = run_on(runtime, main)
+        assert "main" in names
+        assert more == 1
+
+    def test_what_ends_with_a_block_cannot_end_it_again(
+        self, runtime: RuntimeName
+    ) -> None:
+        """As a server inside of another's block, both of which are told to stop."""
+        ends: list[Callable[[], None]] = []
+
+        async def outer() -> None:
+            while len(ends) < 2:
+                await tako.sleep(0)
+            ends[0]()
+
+        async def inner() -> None:
+            try:
+                await tako.sleep(NEVER)
+            finally:
+                ends[1]()
+
+        async def main() -> str:
+            beside = runtimes.current().beside
+            async with beside(outer) as end_outer:
+                ends.append(end_outer)
+                async with beside(inner) as end_inner:
+                    ends.append(end_inner)
+                    await tako.sleep(NEVER)
+            return "the end"
+
+        assert run_on(runtime, main) == "the end"
+
     def test_signals_are_ours_in_the_main_thread_of_run_only(
         self, runtime: RuntimeName
     ) -> None:
@@ -877,3 +974,71 @@ def test_asyncio_is_recognised_without_tako_run() -> None:
         return str(getattr(runtimes.current(), "__name__", ""))
 
     assert asyncio.run(main()).endswith(".asyncio_loop")
+
+
+class Kept:
+    """A ``Receiver`` that keeps its transport, and notes when it is paused."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.paused = False
+        self.pauses = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self.pauses += 1
+
+    def resume_writing(self) -> None:
+        self.paused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Nothing is sent to it."""
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing to do."""
+
+
+def test_bytes_of_a_file_are_sent_where_the_socket_has_room(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    """What it does not take at once waits in the transport, as any output does."""
+    content = os.urandom(4 << 20)
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    ours.setblocking(False)
+
+    async def main(served: ServerRuntime) -> tuple[bytes, int]:
+        kept = Kept()
+        await served.attach(ours, kept)
+        kept.transport.set_write_buffer_limits(0)
+        kept.transport.write(content[:5])
+        at, got = 5, bytearray()
+        with path.open("rb") as file:
+            while len(got) < len(content):
+                if at < len(content) and not kept.paused:
+                    sent = served.send_file(kept.transport, file.fileno(), at, 1 << 20)
+                    assert sent
+                    at += sent
+                else:
+                    with suppress(BlockingIOError):
+                        got += theirs.recv(1 << 16)
+                await served.sleep(0)
+            assert served.send_file(kept.transport, file.fileno(), at, 1) == 0
+        kept.transport.close()
+        await turns(served)
+        return bytes(got), kept.pauses
+
+    try:
+        got, pauses = cast("tuple[bytes, int]", on(runtime, main))
+    finally:
+        theirs.close()
+    assert got == content
+    assert pauses

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -27,15 +28,18 @@ from tako import (
 )
 from tako.http.conn_info import IpPeer, UnixPeer
 from tako.runtime import Backend
+from tako.server import service
 from tako.server.lifetime import Lifetime
 from tako.server.serve import Serving
 from tako.server.service import Endpoint, Service
+from tako.testing.peer import PeerConnection, Wire, connect
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.io import EndOfStreamError, StreamResetError
 from tests.conftest import WIRES, Serve
 from tests.support.apps import echo_router, giving_up_after, together, ws_router
 from tests.support.listeners import connect_to
 from tests.support.loops import run_on
-from tests.support.peer import PeerConnection, Wire, connect
-from tests.support.peer_io import NEVER, TIMEOUT, EndOfStreamError, StreamResetError
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import (
     UNHURRIED,
     Credentials,
@@ -636,7 +640,7 @@ class TestHandle:
 
         run_on(runtime, main)
 
-    def test_a_successor_is_not_waited_for_when_it_is_to_end_now(
+    def test_its_delay_is_left_out_when_it_is_to_end_now(
         self, runtime: RuntimeName
     ) -> None:
         config = ServerConfig(drain_timeout=600, drain_delay=600)
@@ -651,6 +655,58 @@ class TestHandle:
                             server.stop()
                             await tako.sleep(0.05)
                         await within(server.close)
+
+        run_on(runtime, main)
+
+    @pytest.mark.parametrize("wire", WIRES)
+    def test_during_its_delay_it_serves_as_before(
+        self, runtime: RuntimeName, wire: Wire, pair: Pair, credentials: Credentials
+    ) -> None:
+        config = replace(UNHURRIED, drain_delay=NEVER)
+        tls = credentials.client
+
+        def new_client(server: Server) -> None:
+            with client(server, wire, tls) as connection:
+                for _ in range(2):
+                    response = connection.request("GET", "/")
+                    assert response.status == 200
+                    assert response.header("connection") is None
+                connection.websocket("/ws").echo("opened in the delay")
+                if isinstance(connection, H2Connection):
+                    connection.ping()  # what was sent before has been read
+                    assert not connection.goaways
+
+        async def main() -> None:
+            app = echo_router()
+            async with serving(wire, LOCAL, app, pair, config=config) as server:
+                with await in_thread(lambda: client(server, wire, tls)) as connection:
+                    ws = await in_thread(lambda: connection.websocket("/ws"))
+                    server.stop()
+                    server.stop()
+                    await in_thread(lambda: new_client(server))
+                    await in_thread(lambda: ws.echo("goes on"))
+                    await within(server.close)
+
+        run_on(runtime, main)
+
+    def test_a_handover_serves_what_was_accepted_and_ends_by_itself(
+        self, runtime: RuntimeName
+    ) -> None:
+        config = replace(UNHURRIED, drain_delay=NEVER)
+
+        async def main() -> None:
+            for early in (False, True):
+                async with tako.serve(LOCAL, echo_router(), config=config) as server:
+                    with await in_thread(lambda: client(server)) as connection:
+                        got = await in_thread(partial(ask, connection))
+                        assert got.status == 200
+                        if not early:
+                            server.stop()
+                        server.hand_over()
+                        server.hand_over()
+                        await in_thread(connection.expect_closed)
+                    await within(server.wait_closed)
+                    server.hand_over()
 
         run_on(runtime, main)
 
@@ -888,17 +944,144 @@ class TestMaxConnections:
 
     @pytest.mark.parametrize("wire", ["h1"], indirect=True)
     def test_before_a_handover_a_client_that_waits_for_a_permit_is_served(
-        self, serve: Serve
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        config = replace(UNHURRIED, max_connections=1, drain_delay=NEVER)
-        server = serve(echo_router(), config)
+        monkeypatch.setattr(service, "HANDOVER", NEVER)
+        server = serve(echo_router(), replace(UNHURRIED, max_connections=1))
         with server.connect() as connection, server.connect() as parked:
             for _ in range(3):  # meanwhile the other one is accepted
                 assert connection.request("GET", "/").status == 200
-            server.shut_down()
+            server.hand_over()
             assert parked.request("GET", "/").status == 200
             assert connection.request("GET", "/").status == 200
         server.join()
+
+
+HEALTH = replace(UNHURRIED, health_path="/up", health_lag=0.5)
+
+
+def probe(connection: PeerConnection, method: str = "GET") -> tuple[int, bytes]:
+    response = connection.request(method, "/up")
+    assert response.header("cache-control") == "no-store"
+    return response.status, response.body
+
+
+class TestHealth:
+    @pytest.mark.parametrize("wire", WIRES)
+    def test_on_each_wire_and_in_each_phase(
+        self, runtime: RuntimeName, wire: Wire, pair: Pair, credentials: Credentials
+    ) -> None:
+        well = [True]
+        config = replace(HEALTH, health_lag=None, drain_delay=NEVER)
+
+        async def main() -> None:
+            async with serving(
+                wire,
+                *(LOCAL, echo_router(), pair),
+                config=config,
+                healthy=lambda: well[0],
+            ) as server:
+                with await in_thread(
+                    lambda: client(server, wire, credentials.client)
+                ) as connection:
+                    ask = partial(in_thread, lambda: probe(connection))
+                    assert await ask() == (200, b"ok\n")
+                    head = await in_thread(lambda: probe(connection, "HEAD"))
+                    assert head == (200, b"")
+                    post = await in_thread(lambda: probe(connection, "POST"))
+                    assert post[0] == 405
+                    well[0] = False
+                    assert await ask() == (503, b"not healthy\n")
+                    well[0] = True
+                    assert await ask() == (200, b"ok\n")
+                    server.stop()
+                    assert await ask() == (503, b"shutting down\n")
+                    await within(server.close)
+
+        run_on(runtime, main)
+
+    def test_whatever_the_host_and_the_scheme(
+        self,
+        runtime: RuntimeName,
+        pair: Pair,
+        credentials: Credentials,
+        ca: trustme.CA,
+    ) -> None:
+        other = ca.issue_cert("two.test")
+        tls = tako.tls.TlsCert.sni({"localhost": pair, "two.test": other})
+
+        def misdirected(server: Server) -> list[int]:
+            """Return what is answered to a name of another certificate."""
+            host = [("host", "two.test")]
+            with client(server, "h1s", credentials.client) as connection:
+                paths = ("/up", "/")
+                return [connection.request("GET", each, host).status for each in paths]
+
+        async def main() -> None:
+            async with tako.serve(
+                LOCAL,
+                echo_router(),
+                tls=tls,
+                protocol="any",
+                https_redirect=True,
+                config=HEALTH,
+            ) as server:
+                with await in_thread(lambda: client(server)) as plain:
+                    assert (await in_thread(lambda: probe(plain)))[0] == 200
+                    assert (await in_thread(lambda: ask(plain))).status == 308
+                assert await in_thread(lambda: misdirected(server)) == [200, 421]
+
+        run_on(runtime, main)
+
+    def test_a_probe_that_waited_while_the_loop_stood_still(
+        self, runtime: RuntimeName
+    ) -> None:
+        entered = Reports()
+        router = Router()
+
+        def block(_: Request) -> str:
+            entered.put("blocks")
+            time.sleep(2)  # longer than health_lag and the time between two looks
+            return "done"
+
+        router.get("/block", block)
+
+        def rounds(server: Server) -> None:
+            with client(server) as blocked, client(server) as prober:
+                _until_well(prober)
+                blocked.send_request("GET", "/block")
+                assert entered.get() == "blocks"
+                assert probe(prober) == (503, b"the event loop stands still\n")
+                _until_well(prober)
+
+        async def main() -> None:
+            async with tako.serve(LOCAL, router, config=HEALTH) as server:
+                for _ in range(3):
+                    await in_thread(lambda: rounds(server))
+
+        run_on(runtime, main)
+
+    def test_a_check_is_a_plain_function(self, runtime: RuntimeName) -> None:
+        async def check() -> bool:
+            return True
+
+        async def main() -> None:
+            for wrong in (check, True):
+                with pytest.raises(TypeError, match="healthy takes a plain function"):
+                    await tako.serve(
+                        LOCAL,
+                        echo_router(),
+                        healthy=wrong,  # type: ignore[arg-type]
+                    )
+
+        run_on(runtime, main)
+
+
+def _until_well(connection: PeerConnection) -> None:
+    end = time.monotonic() + TIMEOUT
+    while probe(connection)[0] != 200:
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_backend_has_all_that_is_promised(runtime: RuntimeName) -> None:

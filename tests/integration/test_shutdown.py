@@ -5,6 +5,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 import tako
 from tako import ConnectionClosed, Request, Router, ServerConfig, WebSocket
 from tako.asgi import AsgiApp
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.io import EndOfStreamError, StreamResetError
+from tako.testing.peer.websocket import Close, PeerWebSocket
 from tests.conftest import Serve
 from tests.support.apps import echo_router, echo_session, reporting, ws_router
-from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import NEVER, TIMEOUT, EndOfStreamError, StreamResetError
-from tests.support.peer_ws import Close, PeerWebSocket
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import UNHURRIED, Gate, Reports
 
 
@@ -388,6 +390,70 @@ class TestWebSockets:
             ws.end()
             connection.expect_closed()
         server.join()
+
+
+RUN_ON = replace(UNHURRIED, drain_websockets="end")
+
+
+class TestWebSocketsThatRunOn:
+    """``drain_websockets="end"``."""
+
+    @pytest.mark.parametrize("kind", ["native", "asgi"])
+    def test_the_last_one_that_ends_by_itself_ends_the_drain(
+        self, serve: Serve, kind: str
+    ) -> None:
+        router = echo_router() if kind == "native" else Router()
+        if kind == "asgi":
+            router.get("/ws", AsgiApp(asgi_echo))
+        server = serve(router, RUN_ON)
+        with server.connect() as connection, server.connect() as other:
+            sockets = [each.websocket("/ws") for each in (connection, other)]
+            server.shut_down()
+            server.wait_refusing()
+            if isinstance(connection, H2Connection):
+                assert connection.expect_goaway().code == 0
+                connection.ping()  # the last stream is now known
+                late = connection.send_request("GET", "/")
+                assert late.expect_reset() == REFUSED_STREAM
+            for ws in sockets:
+                ws.echo("goes on")
+                ws.close(1000)
+                assert ws.expect_close()[0] == 1000
+                ws.expect_end()
+        server.join()
+
+    def test_they_are_told_before_its_end(self, serve: Serve) -> None:
+        reports = Reports()
+        config = ServerConfig(drain_timeout=5, drain_websockets="end")
+        server = serve(ws_router(reporting(echo_session, reports)), config)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            server.shut_down()
+            server.wait_refusing()
+            ws.echo("goes on")
+            assert reports.empty
+            assert ws.expect_close() == (1001, "server shutting down")
+        assert reports.get()[0] in {1001, 1006}  # a busy client may be too late
+        server.join()
+
+    def test_what_is_left_at_its_end_is_cut(self, serve: Serve) -> None:
+        reports = Reports()
+        config = ServerConfig(drain_timeout=0.3, drain_websockets="end")
+        server = serve(ws_router(sleeper(reports)), config)
+        with server.connect() as connection:
+            ws = connection.websocket("/ws")
+            ws.answer_close = False
+            server.shut_down()
+            assert reports.get() == "finally"
+        server.join()
+
+
+async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
+    """Echo the text messages of a WebSocket."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})
 
 
 class TestCancellation:

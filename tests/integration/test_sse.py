@@ -10,13 +10,13 @@ import pytest
 
 import tako
 from tako import Router, Sse, SseEvent
+from tako.testing import Serve
+from tako.testing.peer import PeerConnection
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.io import PeerResponse as Response
+from tako.testing.peer.stream import H2Stream
 from tests.conformance.clients.catalogue import NODE_SCRIPTS, no_chromium
-from tests.conftest import Serve
 from tests.support.children import run_child
-from tests.support.peer import PeerConnection
-from tests.support.peer_h1 import H1Connection
-from tests.support.peer_h2 import H2Stream
-from tests.support.peer_io import Response
 from tests.support.server import UNHURRIED, Gate, Reports
 
 
@@ -44,8 +44,8 @@ async def _three() -> AsyncIterator[SseEvent]:
         yield SseEvent(f"line {number}\nnext", id=str(number))
 
 
-def test_the_head_is_that_of_an_event_stream(serve: Serve, wire: str) -> None:
-    with serve(_router(lambda: Sse.events(_three()))).connect() as connection:
+def test_the_head_is_that_of_an_event_stream(tako_serve: Serve, wire: str) -> None:
+    with tako_serve(_router(lambda: Sse.events(_three()))).connection() as connection:
         response = connection.request("GET", "/events")
     assert response.status == 200
     assert response.header("content-type") == "text/event-stream"
@@ -59,7 +59,7 @@ def test_the_head_is_that_of_an_event_stream(serve: Serve, wire: str) -> None:
     )
 
 
-def test_an_event_is_sent_when_it_is_made(serve: Serve) -> None:
+def test_an_event_is_sent_when_it_is_made(tako_serve: Serve) -> None:
     asked, gate = Reports(), Gate()
 
     async def source() -> AsyncIterator[str]:
@@ -68,7 +68,7 @@ def test_an_event_is_sent_when_it_is_made(serve: Serve) -> None:
         await gate.wait()
         yield "second"
 
-    with serve(_router(lambda: Sse(source()))).connect() as connection:
+    with tako_serve(_router(lambda: Sse(source()))).connection() as connection:
         _, receive = _open(connection)
         assert receive() == b"data: first\n\n"
         assert asked.get() == "second"
@@ -77,7 +77,7 @@ def test_an_event_is_sent_when_it_is_made(serve: Serve) -> None:
         assert receive() == b""
 
 
-def test_silence_is_filled_and_no_event_is_lost(serve: Serve) -> None:
+def test_silence_is_filled_and_no_event_is_lost(tako_serve: Serve) -> None:
     gate = Gate()
 
     async def source() -> AsyncIterator[str]:
@@ -86,7 +86,7 @@ def test_silence_is_filled_and_no_event_is_lost(serve: Serve) -> None:
         yield "after"
 
     router = _router(lambda: Sse(source(), keep_alive=PERIOD))
-    with serve(router).connect() as connection:
+    with tako_serve(router).connection() as connection:
         began = time.monotonic()
         _, receive = _open(connection)
         assert receive() == b"data: before\n\n"
@@ -98,21 +98,21 @@ def test_silence_is_filled_and_no_event_is_lost(serve: Serve) -> None:
         assert rest == b"data: after\n\n"
 
 
-def test_events_put_the_keep_alive_off(serve: Serve) -> None:
+def test_events_put_the_keep_alive_off(tako_serve: Serve) -> None:
     async def source() -> AsyncIterator[str]:
         for number in range(20):
             yield str(number)
             await tako.sleep(PERIOD / 10)
 
     router = _router(lambda: Sse(source(), keep_alive=100 * PERIOD))
-    with serve(router).connect() as connection:
+    with tako_serve(router).connection() as connection:
         assert b"keepalive" not in connection.request("GET", "/events").body
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "stream"])
 @pytest.mark.parametrize("beats", [False, True], ids=["silent", "beating"])
 def test_a_disconnect_stops_the_generator(
-    serve: Serve, wire: str, how: str, *, beats: bool
+    tako_serve: Serve, wire: str, how: str, *, beats: bool
 ) -> None:
     if how == "stream" and wire in {"h1", "h1s"}:
         pytest.skip("HTTP/1.1 has no streams to reset")
@@ -128,7 +128,7 @@ def test_a_disconnect_stops_the_generator(
     def sse() -> Sse:
         return Sse(source(), keep_alive=0.05 if beats else None)
 
-    with serve(_router(sse), UNHURRIED).connect() as connection:
+    with tako_serve(_router(sse), config=UNHURRIED).connection() as connection:
         pending = connection.send_request("GET", "/events")
         if isinstance(pending, H2Stream):
             assert pending.receive() == b"data: first\n\n"
@@ -149,7 +149,7 @@ def test_a_disconnect_stops_the_generator(
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"], indirect=True)
 @pytest.mark.parametrize("wire", ["h1", "h1s", "h2"], indirect=True)
-def test_a_browser_reads_events(serve: Serve, wire: str) -> None:
+def test_a_browser_reads_events(tako_serve: Serve, wire: str) -> None:
     if missing := no_chromium():
         pytest.skip(missing)
     ended = Reports()
@@ -164,7 +164,7 @@ def test_a_browser_reads_events(serve: Serve, wire: str) -> None:
         finally:
             ended.put("closed")
 
-    server = serve(_router(lambda: Sse.events(source(), keep_alive=0.01)))
+    server = tako_serve(_router(lambda: Sse.events(source(), keep_alive=0.01)))
     # The browser prefers HTTP/2 where the port offers it.
     scheme = "http" if wire == "h1" else "https"
     base = f"{scheme}://localhost:{server.address[1]}"

@@ -14,12 +14,14 @@ import pytest
 
 import tako
 from tako import Request, Response, Router
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer import PeerConnection, Wire, connect
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.stream import H2Stream
 from tests.support.children import Child
-from tests.support.peer import PeerConnection, Wire, connect
-from tests.support.peer_h1 import H1Connection
-from tests.support.peer_h2 import H2Connection, H2Stream
-from tests.support.peer_io import NEVER, TIMEOUT
+from tests.support.patience import NEVER, TIMEOUT
+from tests.support.peers import h2_of
 from tests.support.server import UNHURRIED, Credentials, Gate, Reports
 
 
@@ -217,9 +219,9 @@ LEAVES = pytest.mark.parametrize("how", ["reset", "close"])
 
 
 class TestDownloads:
-    def test_a_slow_reader_suspends_the_producer(self, serve: Serve) -> None:
+    def test_a_slow_reader_suspends_the_producer(self, tako_serve: Serve) -> None:
         producer = Producer(pieces=512)
-        with serve(producer.router(), UNHURRIED).connect(
+        with tako_serve(producer.router(), config=UNHURRIED).connection(
             receive_buffer=PIECE
         ) as connection:
             pending = connection.send_request("GET", "/")
@@ -231,10 +233,10 @@ class TestDownloads:
 
     @LEAVES
     def test_a_producer_that_waits_for_its_reader_ends_with_the_connection(
-        self, serve: Serve, how: str
+        self, tako_serve: Serve, how: str
     ) -> None:
         producer = Producer()
-        with serve(producer.router(), UNHURRIED).connect(
+        with tako_serve(producer.router(), config=UNHURRIED).connection(
             receive_buffer=PIECE
         ) as connection:
             connection.send_request("GET", "/")
@@ -243,10 +245,10 @@ class TestDownloads:
 
     @LEAVES
     def test_a_producer_that_waits_for_its_source_ends_with_the_connection(
-        self, serve: Serve, how: str
+        self, tako_serve: Serve, how: str
     ) -> None:
         producer = Producer(Gate())
-        with serve(producer.router(), UNHURRIED).connect() as connection:
+        with tako_serve(producer.router(), config=UNHURRIED).connection() as connection:
             connection.send_request("GET", "/")
             assert producer.wait_standstill() == 0
             producer.assert_ends_with(leaving(connection, how))
@@ -254,21 +256,23 @@ class TestDownloads:
     @H2_ONLY
     @pytest.mark.parametrize("gate", [None, Gate()], ids=["reader", "source"])
     def test_a_producer_ends_with_its_stream_and_the_connection_goes_on(
-        self, serve: Serve, gate: Gate | None
+        self, tako_serve: Serve, gate: Gate | None
     ) -> None:
         producer = Producer(gate)
-        with serve(producer.router(), UNHURRIED).connect_h2(
-            stream_window=PIECE
+        with h2_of(
+            tako_serve(producer.router(), config=UNHURRIED), stream_window=PIECE
         ) as connection:
             stream = connection.send_request("GET", "/")
             producer.wait_standstill()
             producer.assert_ends_with(stream.reset)
             assert connection.request("GET", "/hello").body == b"hello"
 
-    def test_a_producer_that_never_waits_lets_others_run(self, serve: Serve) -> None:
+    def test_a_producer_that_never_waits_lets_others_run(
+        self, tako_serve: Serve
+    ) -> None:
         producer = Producer()
-        server = serve(producer.router(), UNHURRIED)
-        with server.connect() as greedy, server.connect() as other:
+        server = tako_serve(producer.router(), config=UNHURRIED)
+        with server.connection() as greedy, server.connection() as other:
             pending = greedy.send_request("GET", "/")
             for _ in range(3):
                 assert other.request("GET", "/hello").body == b"hello"
@@ -283,7 +287,7 @@ class TestDownloads:
 class TestUploads:
     @LEAVES
     def test_a_handler_is_told_that_the_rest_will_not_come(
-        self, serve: Serve, how: str
+        self, tako_serve: Serve, how: str
     ) -> None:
         reports, router = Reports(), Router()
 
@@ -301,7 +305,7 @@ class TestUploads:
             return "complete"
 
         router.post("/", upload)
-        with serve(router, UNHURRIED).connect() as connection:
+        with tako_serve(router, config=UNHURRIED).connection() as connection:
             fields = [("content-length", "1000")]
             if isinstance(connection, H2Connection):
                 stream = connection.open(

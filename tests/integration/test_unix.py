@@ -16,12 +16,13 @@ import tako
 import tako.runtime
 from tako import Carrier, ConnInfo, IpPeer, Request, Router, UnixPeer
 from tako.proxy import ProxyPolicy
-from tako.server.listener import address_of
+from tako.tcp.address import address_of
+from tako.testing.peer import Wire
+from tako.testing.peer.io import Address
 from tests.sansio.proxy.test_header import V1
 from tests.support.apps import echo_router
 from tests.support.listeners import ListeningServer, Serve, connect_to
-from tests.support.peer import Wire
-from tests.support.peer_io import TIMEOUT, Address
+from tests.support.patience import TIMEOUT
 from tests.support.server import Credentials, RuntimeName, serving
 
 

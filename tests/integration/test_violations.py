@@ -7,9 +7,9 @@ import pytest
 
 import tako
 from tako import ServerConfig, WebSocket
-from tests.conftest import Serve
+from tako.testing import Serve
+from tako.testing.peer.websocket import Opcode, close_payload, encode_frame
 from tests.support.apps import echo_router, echo_session, reporting, ws_router
-from tests.support.peer_ws import Opcode, close_payload, encode_frame
 from tests.support.server import Reports
 
 
@@ -19,38 +19,38 @@ QUICK = ServerConfig(ws_close_timeout=0.5)
 class TestLimits:
     """T-WS-08; the boundary is exact and counts payload bytes."""
 
-    def test_a_frame_of_exactly_the_cap_passes(self, serve: Serve) -> None:
+    def test_a_frame_of_exactly_the_cap_passes(self, tako_serve: Serve) -> None:
         router = ws_router(echo_session, max_frame_size=1000)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             ws.echo(b"x" * 1000)
             ws.echo("é" * 500)
 
     @pytest.mark.parametrize("message", [b"x" * 1001, "é" * 500 + "x"])
     def test_a_frame_above_the_cap_is_1009(
-        self, serve: Serve, message: str | bytes
+        self, tako_serve: Serve, message: str | bytes
     ) -> None:
         reports = Reports()
         session = reporting(echo_session, reports)
         router = ws_router(session, max_frame_size=1000)
-        with serve(router, QUICK).connect() as connection:
+        with tako_serve(router, config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             ws.send(message)
             assert ws.expect_close()[0] == 1009
             assert reports.get()[0] == 1009
 
-    def test_a_message_of_exactly_the_cap_passes(self, serve: Serve) -> None:
+    def test_a_message_of_exactly_the_cap_passes(self, tako_serve: Serve) -> None:
         router = ws_router(echo_session, max_message_size=1000)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             ws.send_fragments([b"x" * 400, b"y" * 600])
             ws.expect(b"x" * 400 + b"y" * 600)
 
     def test_fragments_above_the_cap_are_1009_before_the_last_one(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         router = ws_router(echo_session, max_message_size=1000)
-        with serve(router, QUICK).connect() as connection:
+        with tako_serve(router, config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             ws.send_frame(Opcode.BINARY, b"x" * 600, fin=False)
             ws.send_frame(Opcode.CONTINUATION, b"x" * 401, fin=False)
@@ -58,18 +58,18 @@ class TestLimits:
 
     @pytest.mark.parametrize("announced", [(16 << 20) + 1, (1 << 63) - 1])
     def test_the_announced_length_is_enough_to_refuse(
-        self, serve: Serve, announced: int
+        self, tako_serve: Serve, announced: int
     ) -> None:
-        with serve(echo_router(), QUICK).connect() as connection:
+        with tako_serve(echo_router(), config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             ws.pipe.send(encode_frame(Opcode.BINARY, b"", announce=announced))
             assert ws.expect_close()[0] == 1009
 
     def test_setting_one_cap_leaves_the_other_at_its_default(
-        self, serve: Serve
+        self, tako_serve: Serve
     ) -> None:
         router = ws_router(echo_session, max_frame_size=100_000)
-        with serve(router).connect() as connection:
+        with tako_serve(router).connection() as connection:
             ws = connection.websocket("/ws")
             ws.send_fragments([b"x" * 100_000] * 20)
             ws.expect(b"x" * 2_000_000)
@@ -111,11 +111,11 @@ class TestViolations:
 
     @pytest.mark.parametrize(("data", "code"), VIOLATIONS)
     def test_a_violation_fails_the_conversation(
-        self, serve: Serve, data: bytes, code: int
+        self, tako_serve: Serve, data: bytes, code: int
     ) -> None:
         reports = Reports()
         session = reporting(echo_session, reports)
-        with serve(ws_router(session), QUICK).connect() as connection:
+        with tako_serve(ws_router(session), config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             ws.echo("before")
             ws.answer_close = False
@@ -124,14 +124,14 @@ class TestViolations:
             ws.expect_end()
             assert reports.get()[0] == code
 
-    def test_what_follows_a_violation_is_not_read(self, serve: Serve) -> None:
+    def test_what_follows_a_violation_is_not_read(self, tako_serve: Serve) -> None:
         reports = Reports()
 
         async def session(ws: WebSocket) -> None:
             async for message in ws:
                 reports.put(message)
 
-        with serve(ws_router(session), QUICK).connect() as connection:
+        with tako_serve(ws_router(session), config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             bad = encode_frame(Opcode.TEXT, b"\xff")
             ws.pipe.send(bad + encode_frame(Opcode.TEXT, b"later"))
@@ -139,7 +139,7 @@ class TestViolations:
             ws.expect_end()
         assert reports.empty
 
-    def test_read_raises_what_happened(self, serve: Serve) -> None:
+    def test_read_raises_what_happened(self, tako_serve: Serve) -> None:
         reports = Reports()
 
         async def session(ws: WebSocket) -> None:
@@ -148,7 +148,7 @@ class TestViolations:
             except tako.WsError as error:
                 reports.put((type(error), error.close_code, type(ws.error)))
 
-        with serve(ws_router(session), QUICK).connect() as connection:
+        with tako_serve(ws_router(session), config=QUICK).connection() as connection:
             ws = connection.websocket("/ws")
             ws.send_frame(Opcode.TEXT, b"\xff")
             assert ws.expect_close()[0] == 1007

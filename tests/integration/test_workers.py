@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -18,11 +19,13 @@ import psutil
 import pytest
 import trustme
 
+from tako.testing.peer import PeerConnection, Wire, connect
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.io import EndOfStreamError, Socket, StreamResetError
 from tests.integration.test_cli import APPS, serving
 from tests.support.hosts import Host
 from tests.support.listeners import connect_to
-from tests.support.peer import PeerConnection, Wire, connect
-from tests.support.peer_io import TIMEOUT, EndOfStreamError, Socket, StreamResetError
+from tests.support.patience import TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -507,7 +510,9 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
 
 def test_a_changed_file_starts_again(folder: Path, credentials: Credentials) -> None:
     pytest.importorskip("watchfiles")
-    options = ("apps:router", "--plain", "--reload")
+    patterns = ("--reload-include", "*.html", "--reload-exclude", "generated/*")
+    options = ("apps:router", "--plain", "--reload", *patterns)
+    (folder / "generated").mkdir()
     with serving(folder, credentials, *options) as host:
 
         def noticed() -> bool:  # it may begin to watch later than it begins to serve
@@ -521,6 +526,10 @@ def test_a_changed_file_starts_again(folder: Path, credentials: Credentials) -> 
                 return connection.request("GET", "/").body == b"Changed"
 
         wait_until(changed, host)
+        (folder / "generated" / "new.py").touch()  # in the same batch, or before
+        (folder / "page.html").touch()
+        host.wait_output("page.html changed, starting again")
+        assert "new.py" not in host.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
@@ -546,6 +555,17 @@ def test_one_process_loads_its_certificate_at_a_signal(
         assert serial(host, credentials.client) != old
 
 
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_one_process_stays_one(
+    folder: Path, credentials: Credentials, number: signal.Signals
+) -> None:
+    with serving(folder, credentials, "apps:router", "--plain") as host:
+        os.kill(host.pid, number)
+        host.wait_output("there is one process")
+        with host.connect("h1") as connection:
+            assert connection.request("GET", "/").body == b"Hello"
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_without_a_certificate_those_signals_do_nothing(
     folder: Path, credentials: Credentials, number: signal.Signals
@@ -556,3 +576,264 @@ def test_without_a_certificate_those_signals_do_nothing(
             assert connection.request("GET", "/").body == b"Hello"
         assert host.process is not None
         assert host.process.poll() is None
+
+
+# Workers that are replaced ----------------------------------------------------------
+
+WEARING_OUT = """
+import time
+
+def block():
+    time.sleep(600)
+
+router.get("/block", block)
+
+eaten = []
+
+def eat():
+    eaten.append(b"x" * (200 << 20))
+    return str(os.getpid())
+
+router.get("/eat", eat)
+"""
+
+RUNTIMES_AND_WORKERS: list[tuple[RuntimeName, int]] = [
+    ("asyncio", 1),
+    ("asyncio", 2),
+    ("trio", 1),
+    ("trio", 2),
+]
+
+
+@pytest.mark.parametrize(("runtime", "count"), RUNTIMES_AND_WORKERS)
+def test_max_requests_replaces_workers_and_loses_no_request(
+    folder: Path, credentials: Credentials, runtime: RuntimeName, count: int
+) -> None:
+    pytest.importorskip(runtime)
+    options = ("--max-requests", "40", "--max-requests-jitter", "10")
+    more = ("--workers", str(count), "--runtime", runtime)
+    with serving(folder, credentials, "apps:router", *options, *more) as host:
+        host.wait_output("listening on")
+        pauses = (0, 0.01, 0.01, 0.1, 0.3)
+        with Load(host, credentials.client, pauses=pauses) as load:
+            wait_until(lambda: len(load.first_answers) >= count + 3, host, TIMEOUT * 4)
+            load.wait(20)
+        printed = host.output()
+    assert set(load.results) == {"good"}
+    assert re.search(
+        r"worker \d \(pid \d+\) is to be replaced: (4\d|50) requests", printed
+    )
+
+
+def test_a_websocket_counts_as_one_request_and_its_worker_serves_on(
+    folder: Path, credentials: Credentials
+) -> None:
+    options = ("apps:router", "--max-requests", "3")
+    with (
+        serving(folder, credentials, *options) as host,
+        host.connect("h2") as connection,
+    ):
+        sockets = [connection.websocket("/ws") for _ in range(3)]
+        host.wait_output("is to be replaced: 3 requests")
+        for ws in sockets:
+            ws.echo("until the successor is ready, and told then")
+        for ws in sockets:
+            assert ws.expect_close() == (1001, "server shutting down")
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_worker_that_blocks_is_replaced_and_says_where(
+    folder: Path, credentials: Credentials, runtime: RuntimeName
+) -> None:
+    pytest.importorskip(runtime)
+    (folder / "apps.py").write_text(APPS + PIDS + WEARING_OUT)
+    options = ("--workers", "2", "--runtime", runtime, "--worker-timeout", "1")
+    with serving(folder, credentials, "apps:router", *options) as host:
+        serving_pids(host, credentials, 2)
+        with host.connect("h1s") as connection:
+            assert isinstance(connection, H1Connection)
+            connection.send_raw(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            printed = host.wait_output("has not answered for 1 s: it is ended")
+            found = re.search(r"\(pid (\d+)\) has not answered", printed)
+            assert found is not None
+            serving_pids(host, credentials, 1, without={int(found[1])})
+            host.wait_output("did not answer; starting another")
+            # what the supervisor says may stand in the middle of that line
+            host.wait_output("Fatal Python error: ")
+            host.wait_output('apps.py", line ')
+            assert " in block\n" in host.output()
+            with pytest.raises(LOST):
+                connection.read_exactly(1)
+        serving_pids(host, credentials, 2, without={int(found[1])})
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_any_worker_says_that_another_one_stands_still(
+    folder: Path, credentials: Credentials, runtime: RuntimeName
+) -> None:
+    pytest.importorskip(runtime)
+    (folder / "apps.py").write_text(APPS + PIDS + WEARING_OUT)
+    health = ("--health-path", "/healthz", "--health-lag", "0.5")
+    options = ("--workers", "2", "--runtime", runtime, "--worker-timeout", "5")
+    with serving(folder, credentials, "apps:router", *options, *health) as host:
+        serving_pids(host, credentials, 2)
+
+        def status() -> int:
+            with host.connect("h1s") as connection:
+                return connection.request("GET", "/healthz").status
+
+        wait_until(lambda: status() == 200, host)
+        with host.connect("h1s") as connection:
+            assert isinstance(connection, H1Connection)
+            connection.send_raw(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: status() == 503, host)
+            host.wait_output("did not answer; starting another")
+        wait_until(lambda: status() == 200, host)
+
+
+def test_a_worker_that_grows_too_large_is_replaced(
+    folder: Path, credentials: Credentials
+) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("Linux has it")
+    (folder / "apps.py").write_text(APPS + PIDS + WEARING_OUT)
+    options = ("apps:router", "--max-worker-rss", "200")
+    with serving(folder, credentials, *options) as host:
+        large = int(ask(host, credentials, "/eat"))
+        with Load(host, credentials.client) as load:
+            host.wait_output("MiB of memory, --max-worker-rss is 200")
+            wait_until(lambda: not psutil.pid_exists(large), host, TIMEOUT * 2)
+            load.wait(5)
+        assert set(load.results) == {"good"}
+        assert host.output().count("is to be replaced") == 1
+
+
+def test_ttin_and_ttou_change_the_number(
+    workers: Host, credentials: Credentials
+) -> None:
+    with Load(workers, credentials.client) as load:
+        os.kill(workers.pid, signal.SIGTTIN)
+        workers.wait_output("tako: one worker more: 3")
+        serving_pids(workers, credentials, 3)
+        for left in (2, 1):
+            os.kill(workers.pid, signal.SIGTTOU)
+            workers.wait_output(f"tako: one worker less: {left}")
+        wait_until(lambda: len(workers_of(workers)) == 1, workers)
+        os.kill(workers.pid, signal.SIGTTOU)
+        workers.wait_output("tako: there is one worker, and can be no less")
+        load.wait(5)
+    assert set(load.results) == {"good"}
+    assert len(workers_of(workers)) == 1
+
+
+SLOW = """
+import tako
+
+async def slow():
+    open("slow", "w").close()
+    while not os.path.exists("go"):
+        await tako.sleep(0.01)
+    return "answered"
+
+router.get("/slow", slow)
+"""
+HOLDS = "import os, time\nwhile os.path.exists('hold'): time.sleep(0.01)\n"
+BEGINS = "open('begun', 'w').close()\n"
+
+
+class TestOneSignalIsEnough:
+    """A first SIGTERM or SIGINT ends everything with code 0, whatever is going on."""
+
+    @staticmethod
+    def hold(folder: Path) -> None:
+        """Have workers that start from now on wait at their start."""
+        (folder / "hold").touch()
+        (folder / "apps.py").write_text(BEGINS + HOLDS + APPS + PIDS)
+
+    @staticmethod
+    def tell(pids: Iterable[int]) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # it had nothing to drain
+                os.kill(pid, signal.SIGTERM)
+
+    def starting(self, host: Host, folder: Path) -> None:
+        wait_until((folder / "begun").exists, host)
+
+    def rolling(self, host: Host, folder: Path) -> None:
+        self.hold(folder)
+        os.kill(host.pid, signal.SIGHUP)
+        wait_until((folder / "begun").exists, host)
+
+    def growing(self, host: Host, folder: Path) -> None:
+        self.hold(folder)
+        os.kill(host.pid, signal.SIGTTIN)
+        wait_until((folder / "begun").exists, host)
+
+    def pausing(self, host: Host, folder: Path) -> None:
+        (folder / "apps.py").write_text("import os\nos._exit(3)\n")
+        os.kill(max(workers_of(host)), signal.SIGKILL)
+        host.wait_output("ended with code 3; another in 0.4 s")
+
+    def dying(self, host: Host, folder: Path) -> None:
+        for pid in workers_of(host):
+            os.kill(pid, signal.SIGKILL)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize(
+        "state", ["starting", "rolling", "growing", "pausing", "dying"]
+    )
+    def test_in_every_state(
+        self,
+        folder: Path,
+        credentials: Credentials,
+        state: str,
+        number: signal.Signals,
+    ) -> None:
+        if state == "starting":
+            self.hold(folder)
+        options = ("apps:router", "--plain", "--workers", "2")
+        with serving(folder, credentials, *options) as host:
+            if state != "starting":
+                wait_until(lambda: len(workers_of(host)) == 2, host)
+                with host.connect("h1") as connection:
+                    assert connection.request("GET", "/").status == 200
+            getattr(self, state)(host, folder)
+            pids = workers_of(host)
+            assert host.process is not None
+            host.process.send_signal(number)
+            assert host.process.wait(TIMEOUT) == 0, host.output()
+            assert not any(map(psutil.pid_exists, pids))
+
+    @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+    @pytest.mark.parametrize("first", ["supervisor", "workers"])
+    def test_systemd_signals_the_workers_as_well(
+        self,
+        folder: Path,
+        credentials: Credentials,
+        runtime: RuntimeName,
+        first: str,
+    ) -> None:
+        """``KillMode=control-group``, the default, tells every process of the unit."""
+        pytest.importorskip(runtime)
+        (folder / "apps.py").write_text(APPS + PIDS + SLOW)
+        options = ("apps:router", "--plain", "--workers", "2", "--runtime", runtime)
+        with (
+            serving(folder, credentials, *options) as host,
+            host.connect("h1") as told,
+            host.connect("h1") as connection,
+        ):
+            wait_until(lambda: len(workers_of(host)) == 2, host)
+            ws = told.websocket("/ws")
+            ws.echo("open")
+            assert isinstance(connection, H1Connection)
+            connection.send_request("GET", "/slow")
+            wait_until((folder / "slow").exists, host)
+            pids = workers_of(host)
+            order = [host.pid, *pids] if first == "supervisor" else [*pids, host.pid]
+            self.tell(order)
+            assert ws.expect_close() == (1001, "server shutting down")
+            self.tell(pids)  # and once more, while they drain
+            (folder / "go").touch()
+            assert connection.read_response().body == b"answered"
+            assert host.process is not None
+            assert host.process.wait(TIMEOUT) == 0

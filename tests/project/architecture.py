@@ -1,7 +1,7 @@
 """Which folder of tako imports which: read from the code, and drawn.
 
 ``python -m tests.project.architecture`` (``make architecture``) prints the picture that
-README.md and DESIGN.md show. A folder says in its README what it may import; the test
+DESIGN.md shows. A folder says in its README what it may import; the test
 beside this file compares that with what its modules do import, for types or not.
 """
 

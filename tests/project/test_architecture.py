@@ -15,10 +15,21 @@ MODULES = sorted(path.relative_to(TAKO).as_posix() for path in TAKO.rglob("*.py"
 
 LOOPS = {"asyncio", "selectors", "signal", "trio", "uvloop"}
 SOCKETS = {"socket", "subprocess"}
-LOOP_EDGE = ("runtime/", "cli/")
-SOCKET_EDGE = ("runtime/", "cli/", "server/")
+HUB = "topics/hub/"
+LOOP_EDGE = (
+    *("runtime/", "cli/", "testing/tcp_proxy.py"),
+    *(HUB + "process.py", HUB + "__main__.py"),
+)
+SOCKET_EDGE = (
+    *("runtime/", "cli/", "server/", "testing/", HUB),
+    "tcp/address.py",  # names their families
+)
+SHARED = ("tako.testing.patience", "tako.testing.story")
 CLOCKS = {"time", "sched"}
-CLOCK_EDGE = ("runtime/", "cli/", "http/date.py")  # the wall clock of Date
+CLOCK_EDGE = (
+    *("runtime/", "cli/", "testing/", HUB + "process.py"),
+    "http/date.py",  # the wall clock of Date
+)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -39,9 +50,17 @@ def test_the_wires_the_tunnel_and_the_loops_do_not_know_each_other() -> None:
     }
 
 
-def test_the_top_has_its_three_files_only() -> None:
+def test_the_peer_of_the_tests_shares_no_code_with_the_server() -> None:
+    for path in (TAKO / "testing" / "peer").glob("*.py"):
+        for line, name in architecture.imports(path):
+            if name.partition(".")[0] == "tako":
+                where = f"tako/testing/peer/{path.name}:{line}: imports {name}"
+                assert name.startswith(("tako.testing.peer", *SHARED)), where
+
+
+def test_the_top_has_its_four_files_only() -> None:
     names = {path.stem for path in TAKO.glob("*.py")}
-    assert names == {"__init__", *GROUND}
+    assert names == {"__init__", "__main__", *GROUND}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -58,9 +77,8 @@ def test_a_readme_names_every_file_of_its_folder(folder: str) -> None:
     assert sorted(files) == sorted(here)
 
 
-@pytest.mark.parametrize("document", ["README.md", "DESIGN.md"])
-def test_the_picture_is_shown(document: str) -> None:
-    text = (ROOT / document).read_text()
+def test_the_picture_is_shown() -> None:
+    text = (ROOT / "DESIGN.md").read_text()
     assert f"```text\n{architecture.picture()}\n```" in text, architecture.picture()
 
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import pytest
 from hpack import Decoder
 
-from tests.benchmarks import measure, report, router, runner, tools
+from tests.benchmarks import clients, measure, report, router, runner, tools
 from tests.benchmarks.measure import Bench, Figures, MeasurementError
 from tests.benchmarks.rows import ROWS, Row
 from tests.benchmarks.servers import SERVERS, Running, Server, missing
 from tests.support.children import run_child
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 
 
 BENCHMARKS = Path(tools.__file__).parent
@@ -481,3 +481,46 @@ def test_dispatches_are_timed() -> None:
 
 def _row(name: str) -> Row:
     return next(row for row in ROWS if row.name == name)
+
+
+# -- The clients' table ----------------------------------------------------------------
+
+
+def test_a_client_is_measured(tmp_path: Path) -> None:
+    rows = [row for row in clients.ROWS if row.name in {"h1-small", "h1-idle"}]
+    (client,) = (each for each in clients.CLIENTS if each.name == "tako")
+    bench = clients.Bench(tmp_path, 0.1)
+    with ExitStack() as stack:
+        bench.serve(stack, tls=False)
+        for row in rows:
+            assert bench.measure(row._replace(sockets=5), client) > 0
+        broken = client._replace(module="play_nothing")
+        with pytest.raises(ValueError, match="play_nothing"):
+            bench.measure(rows[0], broken)
+
+
+def test_clients_are_compared_round_by_round() -> None:
+    results = clients.Results()
+    row = next(each for each in clients.ROWS if each.name == "h1-small")
+    idle = next(each for each in clients.ROWS if each.name == "h1-idle")
+    mine, its = (
+        next(each for each in clients.CLIENTS if each.name == name)
+        for name in ("tako", "websockets")
+    )
+    for figure in (300.0, 600.0, 100.0):
+        results.add(row, mine, figure)
+        results.add(row, its, figure / 4)
+    results.add(idle, mine, 10.0)
+    results.add(idle, its, 25.0)
+    lines = clients.table([row, idle], [mine, its], results)
+    assert lines[2:] == [
+        "| h1-small | 300 | 75 (4.00) |",
+        "| h1-idle | 10.0 KiB | 25.0 KiB (2.50) |",
+    ]
+    (line,) = clients.targets(results)
+    assert line == (
+        "h1-small over websockets on h1-small: 4.00 (4.00 to 4.00), asked 3.00: reached"
+    )
+    results.add(row, its, None)
+    results.add(row, mine, 1.0)
+    assert len(results.ratios(("h1-small", "tako"), ("h1-small", "websockets"))) == 3

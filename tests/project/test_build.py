@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 
 
 setuptools = pytest.importorskip("setuptools")
@@ -78,6 +78,21 @@ def test_no_subclass_annotates_an_attribute_again(
         for base in bases:
             if base in own:
                 assert not names & own[base][0], f"{name} and its base {base}"
+
+
+def test_constants_of_compiled_modules_are_final(
+    modules: dict[str, ast.Module],
+) -> None:
+    # mypyc looks any other up in the module's dictionary, at each use
+    for path, tree in modules.items():
+        for node in tree.body:
+            if isinstance(node, ast.Assign):
+                names = [ast.unparse(target) for target in node.targets]
+                typing = "TypeVar(" in ast.unparse(node.value)
+                assert typing or not any(map(str.isupper, names)), f"{path}: {names}"
+            elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target).isupper():
+                kind = ast.unparse(node.annotation)
+                assert kind.startswith("Final"), f"{path}:{node.lineno}"
 
 
 def built(

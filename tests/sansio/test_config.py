@@ -11,6 +11,7 @@ from tako.config import (
     Range,
     ServerConfig,
     WireConfig,
+    choices_of,
     positive,
     range_of,
     seconds,
@@ -135,6 +136,44 @@ def test_proxies_are_kept_in_a_tuple() -> None:
     assert ServerConfig(forwarded_allow_ips=names).forwarded_allow_ips == tuple(names)
     for nothing in (None, ()):
         assert ServerConfig(forwarded_allow_ips=nothing).forwarded_allow_ips == ()
+
+
+def test_a_keylog_is_the_name_of_a_file() -> None:
+    assert ServerConfig(keylog="secrets").keylog == "secrets"
+    with pytest.raises(
+        ConfigError, match=r"^keylog takes the name of a file, not int$"
+    ):
+        ServerConfig(keylog=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/a/b.c", "/a%2Fb", "/~user/(x)!$&'*+,;=:@-_", None]
+)
+def test_a_health_path_is_what_a_client_can_ask_for(path: str | None) -> None:
+    assert ServerConfig(health_path=path).health_path == path
+    assert ServerConfig().health_path is None
+    assert ServerConfig().health_lag == 5
+
+
+@pytest.mark.parametrize(
+    "path", ["", "healthz", "/a?b", "/a#b", "/a b", "/é", "/a%2", "/a\n", "http://x/"]
+)
+def test_what_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r'^health_path begins with "/" .*"/healthz"'):
+        ServerConfig(health_path=path)
+    with pytest.raises(ConfigError, match=r"^health_path takes a path, not b"):
+        ServerConfig(health_path=b"/healthz")  # type: ignore[arg-type]
+
+
+def test_a_choice_is_one_of_the_texts_of_its_field() -> None:
+    fields = {field.name: field for field in dataclasses.fields(ServerConfig)}
+    assert choices_of(fields["drain_websockets"]) == ("now", "end")
+    assert choices_of(fields["health_path"]) == ()
+    assert ServerConfig().drain_websockets == "now"
+    assert ServerConfig(drain_websockets="end").drain_websockets == "end"
+    for wrong in ("later", None, 1):
+        with pytest.raises(ConfigError, match=r"^drain_websockets is 'now' or 'end',"):
+            ServerConfig(drain_websockets=wrong)  # type: ignore[arg-type]
 
 
 def test_a_config_is_frozen_and_keyword_only() -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tako.testing.peer import Wire
 from tests.security.corpus import (
     SPLIT_UP_TO,
     Delivery,
@@ -23,7 +24,6 @@ from tests.security.more import more_rows
 from tests.security.verdicts import judge
 from tests.support.attack import Attacker
 from tests.support.memory_victim import MemoryLink, MemoryVictim
-from tests.support.peer import Wire
 
 
 _CUT_UP_TO = 256  # bytes; longer rows are cut in a few places only

@@ -35,6 +35,25 @@ def test_the_tree_has_the_drawn_shape(name: str, parent: str) -> None:
     assert getattr(errors, name).__bases__ == (getattr(errors, parent),)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DialError",
+        "TlsError",
+        "HandshakeRejected",
+        "HandshakeInvalid",
+        "Http2Unavailable",
+        "ConnectTimeout",
+    ],
+)
+def test_a_connect_error_says_what_and_where(name: str) -> None:
+    error = getattr(errors, name)("no", step="TLS", origin="wss://a", wire="2")
+    assert isinstance(error, errors.ConnectError)
+    assert (error.step, error.origin, error.wire) == ("TLS", "wss://a", "2")
+    assert str(error) == "wss://a: no"
+    assert isinstance(error, OSError) is (name in {"DialError", "ConnectTimeout"})
+
+
 def test_a_config_error_is_a_value_error() -> None:
     assert issubclass(errors.ConfigError, ValueError)
     assert issubclass(errors.RouteConflictError, ValueError)

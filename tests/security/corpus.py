@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from tako import ServerConfig
-from tests.support.peer import Wire
+from tako.testing.peer import Wire
 
 
 class Pieces(NamedTuple):

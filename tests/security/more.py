@@ -7,10 +7,10 @@ about what tako happens to do.
 
 import zlib
 
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.websocket import encode_frame
 from tests.security.corpus import Protocol, Row
 from tests.support.attack import literal_block
-from tests.support.peer_h2 import raw_frame
-from tests.support.peer_ws import encode_frame
 
 
 _SMUGGLED = b"GET /smug HTTP/1.1\r\nHost: a\r\n\r\n"

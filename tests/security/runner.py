@@ -13,6 +13,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tako import ServerConfig
+from tako.testing.peer import Wire
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.websocket import WsFrame
 from tests.security.corpus import Delivery, Pieces, Row
 from tests.support.attack import (
     HELLO,
@@ -26,10 +29,7 @@ from tests.support.attack import (
     ws_frames,
     ws_text,
 )
-from tests.support.peer import Wire
-from tests.support.peer_h2 import raw_frame
-from tests.support.peer_io import TIMEOUT
-from tests.support.peer_ws import WsFrame
+from tests.support.patience import TIMEOUT
 from tests.support.server import Gate
 from tests.support.victim import Entry, Ledger
 

@@ -12,6 +12,9 @@ import time
 import pytest
 
 from tako import Message, Request, Router, ServerConfig, TakoWs, WebSocket
+from tako.testing.peer import Wire
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.websocket import PeerWebSocket
 from tests.support.attack import (
     HELLO,
     PREFACE,
@@ -23,10 +26,7 @@ from tests.support.attack import (
     parse_answers,
 )
 from tests.support.pace import Pace, keeping_pace
-from tests.support.peer import Wire
-from tests.support.peer_h2 import raw_frame
-from tests.support.peer_io import NEVER, TIMEOUT
-from tests.support.peer_ws import PeerWebSocket
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import Credentials, Reports, RuntimeName
 from tests.support.victim import Ledger, Victim, eventually
 

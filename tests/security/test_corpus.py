@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from tako.testing.peer import Wire
 from tests.security.corpus import (
     Row,
     config_for,
@@ -25,7 +26,6 @@ from tests.security.corpus import (
 from tests.security.more import more_rows
 from tests.security.runner import deliver
 from tests.security.verdicts import judge, verdict
-from tests.support.peer import Wire
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim import Victim, eventually
 from tests.support.victim_process import VictimProcess

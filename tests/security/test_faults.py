@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 
 from tako import Request, Response, Router, ServerConfig, TakoWs, WebSocket, WsKeepAlive
+from tako.testing.peer import Wire
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.h2 import H2Connection
+from tako.testing.peer.websocket import PeerWebSocket, encode_frame
 from tests.support.attack import (
     CONTEXTS,
     HELLO,
@@ -27,10 +31,7 @@ from tests.support.attack import (
     ws_frames,
 )
 from tests.support.pace import Pace, keeping_pace
-from tests.support.peer import Wire
-from tests.support.peer_h2 import H2Connection, raw_frame
-from tests.support.peer_io import TIMEOUT
-from tests.support.peer_ws import PeerWebSocket, encode_frame
+from tests.support.patience import TIMEOUT
 from tests.support.server import UNHURRIED, Credentials, Gate, RuntimeName
 from tests.support.victim import Ledger, Victim, eventually
 from tests.support.victim_process import VictimProcess

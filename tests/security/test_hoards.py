@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tako.testing.peer import Wire
 from tests.benchmarks.hoards import GROWTH_LIMIT, HOARDS, Pieces, hoard
-from tests.support.peer import Wire
 from tests.support.server import Credentials, RuntimeName
 from tests.support.victim_process import VictimProcess
 

@@ -15,6 +15,9 @@ import pytest
 import trustme
 
 from tako import ServerConfig
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.io import READ_SIZE
+from tako.testing.peer.websocket import encode_frame
 from tako.tls import ClientAuth, ReloadableResolver, TlsCert
 from tests.support.attack import (
     CONTEXTS,
@@ -26,9 +29,7 @@ from tests.support.attack import (
     parse_answers,
 )
 from tests.support.children import run_child
-from tests.support.peer_h2 import raw_frame
-from tests.support.peer_io import NEVER, READ_SIZE, TIMEOUT
-from tests.support.peer_ws import encode_frame
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import Credentials, RuntimeName, open_sockets
 from tests.support.victim import Victim, eventually
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tako.testing.peer.frames import raw_frame
+from tako.testing.peer.websocket import encode_frame
 from tests.support.attack import HELLO, Attacker
-from tests.support.peer_h2 import raw_frame
-from tests.support.peer_ws import encode_frame
 from tests.support.server import Credentials, RuntimeName
 from tests.support.tls_records import TlsRecords
 from tests.support.victim_process import VictimProcess

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from tako.errors import RemoteProtocolError
+from tako.testing.peer import Wire
+from tako.testing.peer.websocket import encode_frame
 from tests.security.corpus import Delivery, Row
 from tests.security.runner import Outcome, Target, deliver
 from tests.support.attack import close_codes
-from tests.support.peer import Wire
-from tests.support.peer_ws import encode_frame
 from tests.support.server import Gate
 from tests.support.victim import eventually
 

@@ -220,3 +220,116 @@ def quart_app(*, on_trio: bool = False) -> App:  # noqa: C901 - as above
         return "No", 401
 
     return cast("App", app)
+
+
+def django_app() -> App:
+    """Views of Django, async and not, and a consumer of its channels."""
+    pytest.importorskip("channels", reason="Django has WebSockets by channels")
+    pytest.importorskip("django")
+    from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+    from channels.routing import ProtocolTypeRouter, URLRouter
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+    from django.urls import path
+
+    async def hello(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("hello", content_type="text/plain")
+
+    def body(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(f"{len(request.body)} bytes over {request.scheme}")
+
+    async def numbers(request: HttpRequest) -> StreamingHttpResponse:
+        async def generate() -> AsyncIterator[bytes]:
+            for number in range(10):
+                yield f"{number}\n".encode()
+
+        return StreamingHttpResponse(generate(), content_type="text/plain")
+
+    class Echo(AsyncWebsocketConsumer):  # type: ignore[misc]
+        async def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            await self.send(text_data=f"echo {text_data}")
+
+    class Closing(WebsocketConsumer):  # type: ignore[misc]
+        def connect(self) -> None:
+            self.accept(next(iter(self.scope["subprotocols"]), None))
+
+        def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            self.close(code=4002, reason="enough")
+
+    class Denied(AsyncWebsocketConsumer):  # type: ignore[misc]
+        async def connect(self) -> None:
+            await self.close()
+
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF=(
+            path("", hello),
+            path("body", body),
+            path("numbers", numbers),
+        ),
+        SECRET_KEY="for tests",
+        DATA_UPLOAD_MAX_MEMORY_SIZE=1 << 20,
+    )
+    app = ProtocolTypeRouter(
+        {
+            "http": get_asgi_application(),
+            "websocket": URLRouter(
+                [
+                    path("ws", Echo.as_asgi()),
+                    path("closing", Closing.as_asgi()),
+                    path("denied", Denied.as_asgi()),
+                ]
+            ),
+        }
+    )
+    return cast("App", app)
+
+
+def litestar_app() -> App:
+    """Handlers and WebSocket listeners of Litestar."""
+    pytest.importorskip("litestar")
+    from litestar import Litestar, Request, WebSocket, get, post, websocket
+    from litestar.exceptions import NotAuthorizedException
+    from litestar.handlers import websocket_listener
+    from litestar.response import Stream
+
+    @get("/")
+    async def hello() -> dict[str, str]:
+        return {"message": "hello"}
+
+    @post("/body", status_code=200, request_max_body_size=None)
+    async def body(request: Request[Any, Any, Any]) -> str:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+        return f"{size} bytes"
+
+    async def generate() -> AsyncIterator[bytes]:
+        for number in range(10):
+            yield f"{number}\n".encode()
+
+    @get("/numbers")
+    async def numbers() -> Stream:
+        return Stream(generate(), media_type="text/plain")
+
+    @websocket_listener("/ws")
+    async def echo(data: str) -> str:
+        return f"echo {data}"
+
+    @websocket("/closing")
+    async def closing(socket: WebSocket[Any, Any, Any]) -> None:
+        await socket.accept(headers={"x-served-by": "litestar"})
+        await socket.receive_text()
+        await socket.close(4002, "enough")
+
+    @websocket("/denied")
+    async def denied(socket: WebSocket[Any, Any, Any]) -> None:
+        raise NotAuthorizedException
+
+    handlers = [hello, body, numbers, echo, closing, denied]
+    return cast("App", Litestar(route_handlers=handlers))

@@ -17,10 +17,11 @@ from typing import Literal, Protocol, Self, TypeAlias
 
 import hpack
 
-from tests.support.peer import Wire
-from tests.support.peer_h2 import Frame, raw_frame
-from tests.support.peer_io import TIMEOUT, Address
-from tests.support.peer_ws import WsFrame, decode_frames, encode_frame
+from tako.testing.peer import Wire
+from tako.testing.peer.frames import Frame, raw_frame
+from tako.testing.peer.io import Address
+from tako.testing.peer.websocket import WsFrame, decode_frames, encode_frame
+from tests.support.patience import TIMEOUT
 
 
 Ending: TypeAlias = Literal["eof", "ragged", "reset"]

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import importlib
 import io
 import os
 import signal
@@ -27,7 +28,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support.peer_io import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 LIMIT = 300.0 * PATIENCE
@@ -121,6 +122,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Watch this run."""
     config.addinivalue_line("markers", "limit(seconds): how long the test may take")
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+    with contextlib.suppress(ImportError):  # psutil; not when it is interrupted
+        importlib.import_module("tests.support.children")
     config.pluginmanager.register(Backstop(), "backstop")
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import psutil
 
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 
 
 _ABORTING = 5.0

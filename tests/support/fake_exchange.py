@@ -1,29 +1,39 @@
 """``FakeExchange``: a ``seams.Exchange`` that keeps what a sink tells it."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
+from tako.core.role import Role
 from tako.core.seams import PIECE, Sink, Watched
+from tako.core.shared_frame import SharedFrame
+from tako.core.views import StreamView
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
-from tako.http.request import EndCallback, Request
-from tako.native.loops import Inbox, encode_frame
+from tako.http.request import Request
+from tako.native.loops import Inbox, encode_frame, encode_masked_frame
 from tests.support.wire import FakeConnection
 
 
 if TYPE_CHECKING:
     from tako.core.loop import Task
+    from tako.http.request_facts import EndCallback
 
 
 class FakeExchange:
     """One exchange on a ``FakeConnection``; ``take()`` returns what was sent since."""
 
     def __init__(
-        self, config: ServerConfig | None = None, *, method: str = "GET"
+        self,
+        config: ServerConfig | None = None,
+        *,
+        method: str = "GET",
+        role: Role = Role.SERVER,
     ) -> None:
+        self._encode = encode_frame if role is Role.SERVER else encode_masked_frame
         self.connection = FakeConnection(config)
         self.body = BodySink(self)
         self.sink: Sink = self.body
@@ -46,11 +56,13 @@ class FakeExchange:
             conn_info=self.connection.conn_info,
             exchange=self,
         )
-        self.status: int | None = None
+        self.status = 499  # until there is an answer
+        self.began = 0.0
         self.headers: list[RawHeader] = []
         self.trailers: list[RawHeader] | None = None
         self.out = bytearray()
         self.pieces: list[bytes] = []
+        self.takes = 0  # bytes of a file, in one call
         self.output_ended = False
         self.head_sent = False
         self.gone = False
@@ -103,10 +115,21 @@ class FakeExchange:
         self.pieces.append(bytes(data))
         self.output_ended = end
 
+    def send_file(self, file: int, offset: int, size: int) -> int:
+        data = os.pread(file, min(size, self.takes), offset)
+        self.out += data
+        return len(data)
+
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
-        self.send_data(encode_frame(first_byte, payload))
+        self.send_data(self._encode(first_byte, payload))
         self.flush(soon=soon)
         return self.writable
+
+    def send_shared(self, frame: SharedFrame, soon: bool) -> bool:
+        if self.over or not self.writable:
+            return False
+        self.send_frame(frame.first_byte, frame.payload, soon=soon)
+        return True
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         self.trailers = list(trailers)
@@ -138,6 +161,9 @@ class FakeExchange:
         if not self.gone:
             self.gone = True
             self.resets.append(code)
+
+    def describe(self) -> StreamView:
+        return StreamView(stream=0, state="FAKE")
 
     def ended(self) -> None:
         self.has_ended = True

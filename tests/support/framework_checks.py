@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tests.support.peer import PeerConnection
+from tako.testing.peer import PeerConnection
 
 
 Connect: TypeAlias = Callable[[], PeerConnection]
@@ -37,6 +37,26 @@ def quart_responses(connect: Connect) -> None:
     """A whole and a streamed one; a body."""
     with connect() as connection:
         assert connection.request("GET", "/").body == b"hello"
+        lines = connection.request("GET", "/numbers").body.split()
+        assert lines == [b"%d" % number for number in range(10)]
+        sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
+        assert sent.body == b"89991 bytes"
+
+
+def django_responses(connect: Connect) -> None:
+    """A whole and a streamed one; a body for a view that is not async."""
+    with connect() as connection:
+        assert connection.request("GET", "/").body == b"hello"
+        lines = connection.request("GET", "/numbers").body.split()
+        assert lines == [b"%d" % number for number in range(10)]
+        sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
+        assert sent.body.startswith(b"89991 bytes over http")
+
+
+def litestar_responses(connect: Connect) -> None:
+    """JSON, and a streamed one; a body that is streamed to the app."""
+    with connect() as connection:
+        assert connection.request("GET", "/").body == b'{"message":"hello"}'
         lines = connection.request("GET", "/numbers").body.split()
         assert lines == [b"%d" % number for number in range(10)]
         sent = connection.request("POST", "/body", body=[b"x" * 9999] * 9)
@@ -106,13 +126,41 @@ def quart_websockets(connect: Connect) -> None:
         assert (response.status, response.body) == (401, b"No")
 
 
+def django_websockets(connect: Connect) -> None:
+    """An echo; a subprotocol, a close code and a reason; a refusal."""
+    _echo(connect, "echo ")
+    with connect() as connection:
+        ws = connection.websocket("/closing", subprotocols=["v1", "v2"])
+        assert ws.subprotocol == "v1"
+        ws.send("now")
+        assert ws.expect_close() == (4002, "enough")
+    with connect() as connection:
+        assert connection.handshake("/denied").status == 403
+
+
+def litestar_websockets(connect: Connect) -> None:
+    """An echo; headers on accept, a close code and reason; a refusal."""
+    _echo(connect, "echo ")
+    with connect() as connection:
+        ws = connection.websocket("/closing")
+        assert ws.response.header("x-served-by") == "litestar"
+        ws.send("now")
+        assert ws.expect_close() == (4002, "enough")
+    with connect() as connection:
+        assert connection.handshake("/denied").status in {401, 403}
+
+
 RESPONSES: dict[str, Check] = {
     "starlette": starlette_responses,
     "fastapi": fastapi_responses,
     "quart": quart_responses,
+    "django": django_responses,
+    "litestar": litestar_responses,
 }
 WEBSOCKETS: dict[str, Check] = {
     "starlette": starlette_websockets,
     "fastapi": fastapi_websockets,
     "quart": quart_websockets,
+    "django": django_websockets,
+    "litestar": litestar_websockets,
 }

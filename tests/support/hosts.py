@@ -17,10 +17,11 @@ from typing import Any, Self
 import tako
 from tako import Request, Response, Router, Sse, TakoWs, WebSocket
 from tako.asgi import from_router
+from tako.testing.peer import PeerConnection, Wire, connect
+from tako.testing.peer.io import Address, Socket
 from tests.support.apps import echo_session, read_session, reference_session
 from tests.support.children import last_words
-from tests.support.peer import PeerConnection, Wire, connect
-from tests.support.peer_io import TIMEOUT, Address, Socket
+from tests.support.patience import TIMEOUT
 from tests.support.server import Credentials
 
 
@@ -95,8 +96,9 @@ class Host:
 
     def output(self) -> str:
         """Return what the process has printed."""
-        self._log.seek(0)
-        return self._log.read().decode()
+        number = self._log.fileno()
+        # ``seek`` would move where the process, which shares the file, writes next
+        return os.pread(number, os.fstat(number).st_size, 0).decode()
 
     def wait_output(self, text: str, times: int = 1) -> str:
         """Wait until the process has printed ``text``."""
@@ -130,6 +132,13 @@ def host_command(name: str, app: str, port: int, credentials: Credentials) -> li
     if name == "hypercorn":
         files = ["--certfile", cert, "--keyfile", key, "--bind", f"127.0.0.1:{port}"]
         return [python, "-m", "hypercorn", *files, app]
+    if name == "h2corn":
+        files = ["--certfile", cert, "--keyfile", key, "--bind", f"127.0.0.1:{port}"]
+        return [python, "-m", "h2corn", "--no-access-log", *files, app]
+    if name == "granian":
+        files = ["--ssl-certificate", cert, "--ssl-keyfile", key, "--port", str(port)]
+        options = ["--interface", "asgi", "--workers", "1", "--log-level", "error"]
+        return [python, "-m", "granian", *options, *files, app]
     options = ["--port", str(port), "--log-level", "warning"]
     return [python, "-m", "uvicorn", *options, app]
 

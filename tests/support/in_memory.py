@@ -25,12 +25,12 @@ from tako.h2.frames import (
 )
 from tako.http.conn_info import IpPeer
 from tako.routing.router import Router
-from tako.server.connection import TcpConnection
 from tako.server.engines import ENGINES
 from tako.server.pipeline import run_exchange
+from tako.tcp.connection import TcpConnection
+from tako.testing.peer.websocket import encode_frame
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.h2wire import data
-from tests.support.peer_ws import encode_frame
 from tests.support.server import Credentials
 from tests.support.wire import FakeTransport
 

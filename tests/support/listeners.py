@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import tako
-from tests.support.peer import ALPN, PeerConnection, Wire
-from tests.support.peer_h1 import H1Connection
-from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
-from tests.support.peer_io import TIMEOUT, Address, Socket, shake_hands
+from tako.testing.peer import ALPN, PeerConnection, Wire
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.h2 import STREAM_WINDOW, H2Connection
+from tako.testing.peer.io import Address, Socket, shake_hands
+from tests.support.patience import TIMEOUT
 from tests.support.server import Credentials, RunningServer, RuntimeName
 
 

@@ -10,12 +10,12 @@ from typing import Self
 
 from tako import ServerConfig
 from tako.http.conn_info import IpPeer
-from tako.server.connection import TcpConnection
 from tako.server.engines import ENGINES
 from tako.server.pipeline import run_exchange
+from tako.tcp.connection import TcpConnection
+from tako.testing.peer import Wire
 from tests.support import lane
 from tests.support.attack import Attacker, RawH2
-from tests.support.peer import Wire
 from tests.support.server import Gate
 from tests.support.victim import Ledger, LogWatch, attacked_router
 from tests.support.wire import FakeRuntime, FakeTransport

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
-import os
 import queue
 import socket
 import ssl
@@ -23,13 +22,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import tako
+from tako import runtime as runtimes
 from tako.server.bind import ListenerLike
 from tako.server.serve import Serving
 from tako.server.service import Dispatcher, Service
-from tests.support.peer import ALPN, PeerConnection, Wire, connect
-from tests.support.peer_h1 import H1Connection
-from tests.support.peer_h2 import STREAM_WINDOW, H2Connection
-from tests.support.peer_io import NEVER, TIMEOUT, Address
+from tako.testing import leaks
+from tako.testing.peer import ALPN, PeerConnection, Wire, connect
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.h2 import STREAM_WINDOW, H2Connection
+from tests.support.patience import NEVER, TIMEOUT
 
 
 RuntimeName: TypeAlias = Literal["asyncio", "uvloop", "trio"]
@@ -186,13 +187,7 @@ def watched(run: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None
 
 def open_sockets() -> set[str]:
     """Return the sockets that this process has open, by inode."""
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{fd}")
-            if target.startswith("socket:"):
-                found.add(target)
-    return found
+    return {*leaks.open_sockets()}
 
 
 def narrow(listener: tako.Listener, send_buffer: int | None) -> None:
@@ -233,7 +228,7 @@ class RunningServer:
         self.router = router
         self.wire = wire
         self.runtime = runtime
-        self.address: Address = ("127.0.0.1", 0)
+        self.address = ("127.0.0.1", 0)
         self.error_log = ErrorLog()
         self._credentials = credentials
         self._config = config or tako.ServerConfig()
@@ -242,6 +237,7 @@ class RunningServer:
             self._config = replace(self._config, drain_timeout=NEVER)
         self._send_buffer = send_buffer
         self._shutdown = Gate()
+        self._handing_over = False
         self._cancel = Gate()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -262,6 +258,11 @@ class RunningServer:
 
     def shut_down(self) -> None:
         """Ask for a graceful shutdown and return at once."""
+        self._shutdown.open()
+
+    def hand_over(self) -> None:
+        """Ask for a shutdown as before a successor, and return at once."""
+        self._handing_over = True
         self._shutdown.open()
 
     def wait_refusing(self) -> None:
@@ -364,9 +365,10 @@ class RunningServer:
             self._ready.set()
 
     async def _main(self) -> None:
-        before = _tasks()
+        here = runtimes.current()
+        before = here.tasks().keys()
         await cancelled_by(self._cancel, self._serve)
-        self._left_behind = [repr(task) for task in _tasks() - before]
+        self._left_behind = [repr(task) for task in here.tasks().keys() - before]
 
     async def _serve(self) -> None:
         listener = await tako.bind("127.0.0.1:0")
@@ -379,9 +381,14 @@ class RunningServer:
             listener,
             self.router,
             (self._credentials.cert, self._credentials.key),
-            shutdown=self._shutdown.wait,
+            shutdown=self._until_shutdown,
             config=self._config,
         )
+
+    async def _until_shutdown(self) -> None:
+        await self._shutdown.wait()
+        if self._handing_over:
+            self.services[-1].hand_over()
 
     def _check_errors(self) -> None:
         if self.error_log.records.empty:
@@ -390,21 +397,3 @@ class RunningServer:
         text = logging.Formatter().format(record)
         msg = f"the server logged an error that the test did not expect:\n{text}"
         raise AssertionError(msg)
-
-
-def _tasks() -> set[object]:
-    """Return every task of the runtime that is calling, trio's own ones included."""
-    try:
-        return {*asyncio.all_tasks()}
-    except RuntimeError:
-        import trio
-
-    found: set[object] = set()
-    tasks = [trio.lowlevel.current_root_task()]
-    while tasks:
-        task = tasks.pop()
-        assert task is not None
-        found.add(task)
-        for nursery in task.child_nurseries:
-            tasks += nursery.child_tasks
-    return found

@@ -9,8 +9,8 @@ from typing import Any
 
 import tako
 from tako import Request, Response, Router
+from tako.testing.peer import Wire
 from tests.support import lane
-from tests.support.peer import Wire
 from tests.support.server import serving
 
 

@@ -16,10 +16,10 @@ from typing import Any, Self, TypeAlias
 
 import tako
 from tako import Deflate, Request, Response, Router, ServerConfig, TakoWs, WebSocket
+from tako.testing.peer import PeerConnection, Wire
 from tako.tls import TlsCert
 from tests.support.attack import Attacker, RawH2, attacker_of
-from tests.support.peer import PeerConnection, Wire
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 from tests.support.server import (
     Credentials,
     Gate,

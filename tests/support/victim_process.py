@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Self
 
 import tako
+from tako.testing.peer import Wire, connect
+from tako.testing.peer.h1 import H1Connection
+from tako.testing.peer.h2 import H2Connection
 from tests.support import lane
 from tests.support.attack import Attacker, RawH2, attacker_of
 from tests.support.children import Child
-from tests.support.peer import Wire, connect
-from tests.support.peer_h1 import H1Connection
-from tests.support.peer_h2 import H2Connection
-from tests.support.peer_io import NEVER, TIMEOUT
+from tests.support.patience import NEVER, TIMEOUT
 from tests.support.server import (
     UNHURRIED,
     Credentials,

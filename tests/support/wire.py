@@ -5,12 +5,14 @@
 states a number, and a test of an interleaving states the order.
 """
 
+import os
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, cast
 
 from tako.config import ServerConfig
+from tako.core.counters import Counters
 from tako.core.deadlines import Deadlines
 from tako.core.loop import AsyncFunction, Transport
 from tako.core.seams import Engine, Pause
@@ -132,6 +134,8 @@ class FakeRuntime:
         self.tasks: list[FakeTask] = []
         self.current: FakeTask
         self.held = 0  # bytes that the kernel holds for the peer
+        self.takes = 1 << 20  # bytes of a file, in one call
+        self.took: float | None = None  # a round trip, in seconds
         self.unanswered_for = 0.0  # seconds
         self.peer_hung_up = False
         self.fin_waits = False
@@ -158,11 +162,19 @@ class FakeRuntime:
     def write_all(self, transport: Transport, pieces: list[bytes]) -> None:
         transport.write(b"".join(pieces))
 
+    def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
+        data = os.pread(file, min(size, self.takes), offset)
+        transport.write(data)
+        return len(data)
+
     def unacknowledged(self, transport: object) -> int:
         return self.held
 
     def unanswered(self, transport: object) -> float:
         return self.unanswered_for
+
+    def round_trip(self, transport: object) -> float | None:
+        return self.took
 
     def hung_up(self, transport: object) -> bool:
         return self.peer_hung_up
@@ -241,6 +253,7 @@ class FakeConnection:
     ) -> None:
         self.config = config or ServerConfig()
         self.conn_info = info or conn_info()
+        self.counters = Counters()
         self.runtime = FakeRuntime()
         self.deadlines = Deadlines(self._arm)
         clock = lambda: self.time()  # noqa: E731, PLW0108 - tests replace it
@@ -299,8 +312,17 @@ class FakeConnection:
         return self.fin_waits
 
     def write(self, data: bytes) -> bool:
+        if self.writable:
+            self.sent += data
+        return self.writable
+
+    def send_file(self, file: int, offset: int, size: int) -> int:
+        if self.conn_info.tls is not None:
+            return 0
+        self.flush()
+        data = os.pread(file, min(size, self.runtime.takes), offset)
         self.sent += data
-        return True
+        return len(data)
 
     def take(self) -> bytes:
         """Return what was sent since the last call, flushing first."""

@@ -9,11 +9,12 @@ from functools import cache
 
 import tako
 from tako import Request, Response, Router, ServerConfig, TakoWs, WebSocket, WsKeepAlive
+from tako.topics import Topics
 
 
 ALL_OPTIONS = "--all-options" in sys.argv
 MANY_REQUESTS = ServerConfig(h2_max_requests=2**30)
-members: set[WebSocket] = set()
+topics = Topics()
 
 
 async def echo(ws: WebSocket) -> None:
@@ -23,16 +24,12 @@ async def echo(ws: WebSocket) -> None:
 
 
 async def fan_out(ws: WebSocket) -> None:
-    members.add(ws)
-    try:
+    async with topics.subscribe("all") as feed, ws.relay(feed):
         async for message in ws:
             if isinstance(message, str):
                 await ws.send(message)
             elif isinstance(message, bytes):
-                for member in list(members):
-                    await member.send(message)
-    finally:
-        members.discard(ws)
+                await topics.publish("all", message)
 
 
 async def root(request: Request) -> TakoWs | str:

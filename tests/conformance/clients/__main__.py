@@ -12,9 +12,9 @@ from pathlib import Path
 
 import trustme
 
+from tako.testing.peer import Wire
 from tests.conformance.clients.catalogue import CLIENTS, SCENARIOS, Client, Place
 from tests.conformance.clients.scenarios import Ending, scenario_router
-from tests.support.peer import Wire
 from tests.support.server import Credentials, Reports, RunningServer
 
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tako.testing.peer import Wire
+from tako.testing.peer.io import Address
 from tests.support.children import Child, run_child
-from tests.support.peer import Wire
-from tests.support.peer_io import TIMEOUT, Address
+from tests.support.patience import TIMEOUT
 from tests.support.ports import free_port
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from tests.support.patience import TIMEOUT
+
 
 PATHS = {"echo": "/echo", "deflate": "/deflate", "bye": "/bye", "abort": "/echo"}
 MESSAGES: tuple[str | bytes, ...] = (
@@ -23,7 +25,7 @@ MESSAGES: tuple[str | bytes, ...] = (
     b"\x00\xff",
     bytes(at % 251 for at in range(1 << 20)),
 )
-TIMEOUT = 20
+
 
 Outcome: TypeAlias = dict[str, Any]
 
@@ -55,23 +57,20 @@ class WebsocketsPlayer:
     """https://pypi.org/project/websockets, HTTP/1.1."""
 
     def __init__(self, wire: str, scenario: str, url: str, ca: str) -> None:
-        from websockets.sync.client import connect
+        from tests.support.websockets_client import BlockingClient
 
         assert wire in {"h1", "h1s"}
         context = ssl.create_default_context(cafile=ca) if wire == "h1s" else None
         deflate = "deflate" if scenario == "deflate" else None
-        self._ws = connect(
-            url, ssl=context, compression=deflate, max_size=None, proxy=None
-        )
-        headers = self._ws.response.headers if self._ws.response else {}
-        self.extensions = headers.get("sec-websocket-extensions")
+        self._ws = BlockingClient(url, ssl=context, compression=deflate, max_size=None)
+        self.extensions = self._ws.headers.get("sec-websocket-extensions")
         self.largest = 1 << 20
 
     def send(self, message: str | bytes) -> None:
         self._ws.send(message)
 
     def receive(self) -> str | bytes:
-        return self._ws.recv(TIMEOUT)
+        return self._ws.recv()
 
     def close(self) -> None:
         self._ws.close(1000, "done")
@@ -80,8 +79,9 @@ class WebsocketsPlayer:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            unexpected = self._ws.recv(TIMEOUT)
+            unexpected = self._ws.recv()
         except ConnectionClosed:
+            self._ws.close()  # ends its thread
             return
         msg = f"{unexpected!r} instead of the close"
         raise AssertionError(msg)

@@ -1,7 +1,7 @@
 """``from_router`` without a server: what needs tako's own is refused, or left out."""
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,8 +9,13 @@ import tako
 from tako import Next, Request, Response, Router, TakoWs, WebSocket
 from tako.asgi import from_router
 from tako.core.upgrade import upgrade_of
+from tako.topics import Topics, close
 from tako.ws.upgrade import WebSocketUpgrade
 from tests.support.server import Gate
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 SCOPE = {
@@ -220,3 +225,104 @@ def test_an_interim_response_is_no_answer(
     router.post("/", lambda: Response(status))
     assert ask(runtime, router, pieces(b""))[0] == "http.response.start 500"
     assert "no answer" in caplog.text
+
+
+class Host:
+    """A host whose client sends what the test says, when the test says so."""
+
+    def __init__(self, session: Any) -> None:
+        router = Router()
+        router.get("/ws", lambda request: TakoWs(request, session))
+        self.app = from_router(router)
+        self.sent: list[Any] = []
+        self.events: list[dict[str, Any]] = [{"type": "websocket.connect"}]
+        self.takes: Callable[[Any], bool] = lambda _: True
+        self.after: dict[object, dict[str, Any]] = {}  # what comes behind what was sent
+
+    async def receive(self) -> dict[str, Any]:
+        for _ in range(10_000):
+            if self.events:
+                return self.events.pop(0)
+            await tako.sleep(0.001)
+        msg = f"nothing more happens after {self.sent}"
+        raise AssertionError(msg)
+
+    async def send(self, event: Any) -> None:
+        for _ in range(10_000):
+            if event["type"] == "websocket.accept" or self.takes(event):
+                break
+            await tako.sleep(0.001)
+        sent = event.get("text", event.get("bytes", event.get("code")))
+        self.sent.append(sent)
+        if sent in self.after:
+            self.events.append(self.after.pop(sent))
+
+    def run(self, runtime: str) -> list[Any]:
+        tako.run(self.app, SCOPE, self.receive, self.send, runtime=runtime)
+        return self.sent[1:]
+
+
+LEAVE = {"type": "websocket.disconnect", "code": 1000}
+
+
+def test_a_feed_is_relayed_beside_the_reading(runtime: str) -> None:
+    topics = Topics()
+
+    async def session(ws: WebSocket) -> None:
+        async with topics, topics.subscribe("a") as feed, ws.relay(feed):
+            await topics.publish("a", b"first")
+            async for message in ws:
+                if isinstance(message, str):
+                    for number in range(3):
+                        await topics.publish("a", f"{message} {number}")
+
+    host = Host(session)
+    host.after = {
+        b"first": {"type": "websocket.receive", "text": "say"},
+        "say 2": LEAVE,
+    }
+    assert host.run(runtime) == [b"first", "say 0", "say 1", "say 2"]
+
+
+def test_a_relay_drops_what_comes_and_ends_with_the_socket(runtime: str) -> None:
+    topics = Topics()
+
+    async def session(ws: WebSocket) -> None:
+        async with topics, topics.subscribe("a") as feed:
+            await topics.publish("a", "first")
+            await ws.relay(feed)
+            await topics.publish("a", "too late")
+
+    host = Host(session)
+    host.events.append({"type": "websocket.receive", "text": "chatter"})
+    host.after = {"first": LEAVE}
+    assert host.run(runtime) == ["first"]
+
+
+def test_a_relay_ends_with_the_feed(runtime: str) -> None:
+    topics = Topics()
+
+    async def session(ws: WebSocket) -> None:
+        async with topics.subscribe("a") as feed:
+            await topics.aclose()
+            await ws.relay(feed)
+
+    assert Host(session).run(runtime) == [1000]
+
+
+def test_a_policy_closes_the_socket_of_another_server(runtime: str) -> None:
+    topics = Topics()
+
+    async def session(ws: WebSocket) -> None:
+        feed = topics.subscribe("a", bound=1, policy=close(1013))
+        async with topics, feed, ws.relay(feed):
+            for number in range(4):
+                await topics.publish("a", str(number))
+            async for _ in ws:
+                pass
+
+    host = Host(session)
+    host.takes = lambda event: "code" in event or bool(topics.counts.dropped)
+    host.after = {1013: {"type": "websocket.disconnect", "code": 1013}}
+    sent = host.run(runtime)
+    assert sent[-1] == 1013

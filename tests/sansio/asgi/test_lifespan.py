@@ -33,6 +33,7 @@ class TestLifespan:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             assert scope["type"] == "lifespan"
+            assert scope["asgi"] == {"version": "3.0", "spec_version": "2.0"}
             for _ in range(2):
                 event = await receive()
                 log.append(event["type"])

@@ -24,7 +24,9 @@ from tako.errors import Disconnected
 
 def conn_info(**more: Any) -> ConnInfo:
     peer, local = IpPeer("192.0.2.1", 5000), IpPeer("192.0.2.2", 443)
-    return ConnInfo(**{"peer": peer, "local": local, "transport": Carrier.TCP, **more})
+    return ConnInfo(
+        **{"peer": peer, "local": local, "transport": Carrier.HTTP1, **more}
+    )
 
 
 class TestScope:

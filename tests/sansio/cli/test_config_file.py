@@ -12,7 +12,7 @@ pytest.importorskip("click")
 from tako.cli import config_file
 from tako.cli.config_file import ConfigFile
 from tako.cli.console import CliError
-from tako.cli.options import config_options
+from tako.cli.options import SecondsOption, config_options
 
 
 @click.command()
@@ -22,6 +22,7 @@ from tako.cli.options import config_options
 @click.option("--plain", is_flag=True)
 @click.option("--workers", type=int)
 @click.option("--websockets/--no-websockets", default=True)
+@click.option("--worker-timeout", cls=SecondsOption)
 @config_options
 def command(**_: Any) -> None: ...
 
@@ -49,7 +50,7 @@ def test_values_are_those_that_click_takes(tmp_path: Path) -> None:
             tmp_path,
             'target = "main:app"\nbind = ["a:1", "b:2"]\nplain = true\nworkers = 4\n'
             'websockets = false\ndrain-timeout = 2.5\nmax-connections = "none"\n'
-            'alpn = ["h2", "http/1.1"]\nkeep-alive = false\n',
+            'alpn = ["h2", "http/1.1"]\nkeep-alive = false\nworker-timeout = 1.5\n',
         )
     )
     assert found is not None
@@ -63,6 +64,7 @@ def test_values_are_those_that_click_takes(tmp_path: Path) -> None:
         "max_connections": "none",
         "alpn": "h2,http/1.1",
         "keep_alive": False,
+        "worker_timeout": "1.5",
     }
 
 

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from tako.core.counters import Counters
 from tako.core.late_loop import LoopWatch, PatientTimer
 from tests.support.wire import FakeRuntime
 
@@ -111,7 +112,7 @@ class TestLoopWatch:
         self, log: pytest.LogCaptureFixture
     ) -> None:
         runtime = FakeRuntime()
-        LoopWatch(runtime)
+        LoopWatch(runtime, Counters().looked)
         for _ in range(20):
             runtime.now += 0.9
             runtime.advance(0)
@@ -122,7 +123,7 @@ class TestLoopWatch:
         self, log: pytest.LogCaptureFixture
     ) -> None:
         runtime = FakeRuntime()
-        LoopWatch(runtime)
+        LoopWatch(runtime, Counters().looked)
         for seconds in (2.5, 7.5):
             runtime.now += seconds
             runtime.advance(10)
@@ -132,9 +133,23 @@ class TestLoopWatch:
         assert second.message.startswith("the event loop was blocked for 7.0 s: ")
         assert "asyncio.to_thread" in first.message
 
+    def test_its_lag_lasts_from_the_standstill_to_the_look_after_it(self) -> None:
+        runtime = FakeRuntime()
+        watch = LoopWatch(runtime, Counters().looked)
+        runtime.advance(10.25)  # the next look is due in a quarter of a second
+        assert watch.lag <= 0
+        runtime.now += 4.25
+        assert watch.lag == 4
+        runtime.advance(0)
+        assert watch.lag == 4
+        runtime.advance(0.25)
+        assert watch.lag == 4
+        runtime.advance(0.25)
+        assert watch.lag <= 0
+
     def test_stopped_it_leaves_no_timer(self) -> None:
         runtime = FakeRuntime()
-        watch = LoopWatch(runtime)
+        watch = LoopWatch(runtime, Counters().looked)
         runtime.advance(3)
         watch.stop()
         assert not [timer for timer in runtime.timers if timer.callback is not None]

@@ -1,6 +1,7 @@
 """What a peer chose ends no line of a log, and begins none of its own."""
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,12 @@ class TestTheAccessLog:
     @pytest.mark.parametrize("text", [*NASTY, "", "two words", "a=b id=c"])
     @pytest.mark.parametrize("field", ["peer", "method", "target", "request_id"])
     def test_each_field_is_one_word(self, field: str, text: str) -> None:
-        fields = {"peer": "p", "method": "GET", "target": "/", "request_id": "i"}
+        fields: dict[str, Any] = {
+            "peer": "p",
+            "method": "GET",
+            "target": "/",
+            "request_id": "i",
+        }
         fields[field] = text
         for counts in (None, WebSocketCounts()):
             entry = AccessEntry(

@@ -1,5 +1,6 @@
 """Waiting until more output is welcome."""
 
+from tako.core.counters import Waits
 from tako.core.writable import Writable
 from tests.support.wire import FakeRuntime
 
@@ -13,7 +14,7 @@ class Output:
 
 def test_the_wait_ends_when_there_is_room() -> None:
     runtime, output = FakeRuntime(), Output()
-    writable = Writable(output, runtime)
+    writable = Writable(output, runtime, Waits())
     task = runtime.spawn(writable.wait)
     runtime.run_ready()
     writable.wake()  # room for others: it was taken before this one ran
@@ -27,7 +28,7 @@ def test_the_wait_ends_when_there_is_room() -> None:
 
 def test_the_wait_ends_when_nothing_can_be_sent_any_more() -> None:
     runtime, output = FakeRuntime(), Output()
-    writable = Writable(output, runtime)
+    writable = Writable(output, runtime, Waits())
     task = runtime.spawn(writable.wait)
     runtime.run_ready()
     output.over = True
@@ -39,6 +40,6 @@ def test_the_wait_ends_when_nothing_can_be_sent_any_more() -> None:
 def test_there_is_no_wait_while_there_is_room() -> None:
     runtime, output = FakeRuntime(), Output()
     output.writable = True
-    task = runtime.spawn(Writable(output, runtime).wait)
+    task = runtime.spawn(Writable(output, runtime, Waits()).wait)
     runtime.run_ready()
     assert task.done

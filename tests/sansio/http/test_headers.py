@@ -2,7 +2,7 @@
 
 import pytest
 
-from tako.http.headers import Headers, RawHeader, with_host
+from tako.http.headers import Headers
 
 
 def test_names_are_kept_in_lower_case_and_looked_up_in_any() -> None:
@@ -119,17 +119,3 @@ def test_equality_is_that_of_the_fields_in_order() -> None:
 
 def test_repr_shows_the_fields() -> None:
     assert repr(Headers({"A": "1"})) == "Headers([('a', '1')])"
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ([], [(b"host", b"b")]),
-        ([(b"x", b"1")], [(b"host", b"b"), (b"x", b"1")]),
-        ([(b"x", b"1"), (b"host", b"a")], [(b"x", b"1"), (b"host", b"b")]),
-    ],
-)
-def test_the_host_of_the_target_takes_the_place_of_another(
-    fields: list[RawHeader], expected: list[RawHeader]
-) -> None:
-    assert with_host(fields, b"b") == expected

@@ -6,10 +6,14 @@ from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
 from tako.errors import HttpError
+from tako.h1 import request_head
 from tako.h1.head_parser import HeadBuffer
-from tako.h1.request_head import check_head
+from tako.h1.request_head import check_head, usual_head
+from tako.http import grammar
 from tako.http.headers import RawHeader
-from tako.http.request_head import RequestHead
+from tako.http.request_head import FORWARDED, RequestHead
+from tako.native import pure
+from tako.native.loops import split_head
 from tests.support.h1_peer import H1Peer
 
 
@@ -533,6 +537,46 @@ def test_every_head_is_judged_as_if_it_was_the_first(heads: list[bytes]) -> None
         assert reading(used, head) == reading(HeadBuffer(ServerConfig()), head)
 
 
+octets = st.sampled_from(
+    [b"\t", b" ", b"\r", b"\n", b"\r\n", b":", b"\0", b"\x7f", b"\x80", b",", b"9", b""]
+)
+changes = st.lists(
+    st.tuples(st.integers(0, 120), st.integers(0, 2), octets), max_size=3
+)
+
+
+def changed(head: bytes, changes: list[tuple[int, int, bytes]], start: int) -> bytes:
+    for place, size, octet in changes:
+        at = min(start + place, len(head) - 4)
+        head = head[:at] + octet + head[at + size :]
+    return head
+
+
+@given(heads_of_any_meaning, changes)
+def test_a_usual_head_means_what_the_rules_say(
+    head: bytes, changes: list[tuple[int, int, bytes]]
+) -> None:
+    found = split_head(changed(head, changes, 0), 100)
+    if found is None:
+        return
+    method, target, version, fields, usual = found
+    if usual is not None:
+        expected = check_head(method.encode(), target.encode(), version, fields)
+        assert usual_head(method, target, fields, usual) == expected
+
+
+def test_the_rules_and_the_byte_loops_name_the_same_fields() -> None:
+    assert pure._RULED == request_head._RELEVANT
+    assert pure._FORWARDED == FORWARDED
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_the_rules_and_the_byte_loops_allow_the_same_octets(octet: int) -> None:
+    one = bytes([octet])
+    assert (octet in pure._PATH) == grammar.is_path(b"/" + one)
+    assert (octet in pure._REG_NAME) == grammar.is_authority(one)
+
+
 # llhttp, which many servers parse with, as a second reader
 
 
@@ -558,22 +602,11 @@ def second_reading(head: bytes) -> Fields | None:
     return fields
 
 
-octets = st.sampled_from(
-    [b"\t", b" ", b"\r", b"\n", b"\r\n", b":", b"\0", b"\x7f", b"\x80", b",", b"9", b""]
-)
-changes = st.lists(
-    st.tuples(st.integers(0, 120), st.integers(0, 2), octets), max_size=3
-)
-
-
 @given(heads_of_any_meaning, changes)
 def test_a_head_is_never_read_differently_than_llhttp_reads_it(
     head: bytes, changes: list[tuple[int, int, bytes]]
 ) -> None:
-    start = head.index(b"\r\n")
-    for place, size, octet in changes:
-        at = min(start + place, len(head) - 4)
-        head = head[:at] + octet + head[at + size :]
+    head = changed(head, changes, head.index(b"\r\n"))
     found = reading(HeadBuffer(ServerConfig()), head)
     if isinstance(found, RequestHead) and not head.startswith(b"\r\n"):
         whole = head[: head.index(b"\r\n\r\n") + 4]

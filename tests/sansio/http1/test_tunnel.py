@@ -526,6 +526,41 @@ def test_shut_down_is_passed_to_the_tunnel() -> None:
     assert not peer.closed
 
 
+def test_tunnels_may_run_on_while_the_server_drains_until_it_says_so() -> None:
+    sink = Sink()
+    peer = opened(sink)
+    for _ in range(2):
+        peer.engine.shut_down(tunnels=False)
+    peer.send(b"goes on")
+    assert sink.data == b"goes on"
+    assert sink.shut == 0
+    assert not peer.closed
+    peer.engine.shut_down()
+    assert sink.shut == 1
+    sink.tunnel.send_data(b"", end=True)
+    peer.engine.receive_eof()
+    assert peer.closed
+
+
+def test_so_may_one_that_opens_meanwhile() -> None:
+    accept = False
+    sink = Sink()
+
+    async def slow(exchange: H1Exchange) -> None:
+        while not accept:
+            await exchange.connection.runtime.sleep(1)
+        await open_with(sink)(exchange)
+
+    peer = H1Peer(slow)
+    peer.send(upgrade())
+    peer.engine.shut_down(tunnels=False)
+    accept = True
+    peer.runtime.advance(1)
+    assert sink.shut == 0
+    peer.engine.shut_down()
+    assert sink.shut == 1
+
+
 def test_tunnel_that_opens_while_the_server_drains_is_told() -> None:
     accept = False
     sink = Sink()

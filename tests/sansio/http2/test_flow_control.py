@@ -8,6 +8,7 @@ import pytest
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.h2.frames import DATA, GOAWAY, HEADERS, PADDED, PREFACE, WINDOW_UPDATE, frame
+from tako.testing.peer.websocket import encode_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -22,7 +23,6 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
-from tests.support.peer_ws import encode_frame
 
 
 def sent(peer: Peer, stream_id: int = 1) -> int:

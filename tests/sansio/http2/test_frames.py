@@ -715,7 +715,16 @@ class TestSettings:  # RFC 9113 §6.5
         peer.send(settings((5, 2**24 - 1), (4, 1 << 20)), window_update(0, 1 << 20))
         answer(peer.request(1), bytes(100_000))
         sizes = [len(f.payload) for f in peer.frames() if f.kind == DATA]
-        assert sizes == [65_536, 34_464]
+        assert sizes == [65_550, 34_450]
+
+    def test_a_message_of_64_kib_is_one_frame_where_the_peer_takes_it(
+        self, peer: Peer
+    ) -> None:
+        peer.send(settings((5, 65_550), (4, 1 << 20)), window_update(0, 1 << 20))
+        exchange, _ = peer.tunnel()
+        exchange.send_frame(0x82, bytes(65_536), soon=False)
+        sizes = [len(f.payload) for f in peer.frames() if f.kind == DATA]
+        assert sizes == [10 + 65_536]  # RFC 6455 §5.2: the head is 10 bytes
 
     def test_no_acknowledgement_in_time(self, make: Make) -> None:
         peer = make(greet=False)

@@ -16,6 +16,7 @@ from tako.h2 import H2Engine
 from tako.h2.exchange import H2Exchange
 from tako.h2.frames import DATA, END_STREAM, PADDED, PING, PREFACE, frame
 from tako.server.engines import ENGINES
+from tako.testing.peer.websocket import encode_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support import lane
@@ -30,7 +31,6 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
-from tests.support.peer_ws import encode_frame
 from tests.support.wire import FakeConnection, conn_info
 
 

@@ -91,6 +91,43 @@ class TestDrain:  # RFC 9113 §6.8
         peer.send(data(1, b"", end=True))
         assert peer.engine.closing
 
+    def test_websockets_may_run_on_until_they_are_told(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        opening = peer.request(3, CONNECT, end=False)
+        for _ in range(2):
+            peer.engine.shut_down(tunnels=False)
+        assert [f.kind for f in peer.frames()] == [GOAWAY, PING]
+        peer.advance(1)
+        assert peer.frames() == [last(3)]
+        peer.send(peer.headers(5))
+        assert peer.rst_codes() == [(5, ErrorCode.REFUSED_STREAM)]
+        late = RecordingSink(opening)
+        opening.open_tunnel(200, []).receive_into(late)
+        peer.send(data(1, b"goes on"))
+        assert sink.data == b"goes on"
+        exchange.send_data(b"so does this")
+        assert [f.kind for f in peer.frames()] == [HEADERS, DATA]
+        assert sink.shut_downs == late.shut_downs == 0
+        peer.advance(10_000)
+        for _ in range(2):
+            peer.engine.shut_down()
+        assert sink.shut_downs == late.shut_downs == 1
+        assert not peer.frames()
+        for stream in (exchange, opening):
+            stream.send_data(b"", end=True)
+            assert not peer.engine.closing
+            peer.send(data(stream.stream_id, b"", end=True))
+        assert peer.engine.closing
+
+    def test_the_last_one_that_ends_by_itself_ends_the_drain(self, peer: Peer) -> None:
+        exchange, sink = peer.tunnel()
+        peer.engine.shut_down(tunnels=False)
+        peer.advance(1)
+        exchange.send_data(b"", end=True)
+        peer.send(data(1, b"", end=True))
+        assert peer.engine.closing
+        assert sink.shut_downs == 0
+
     def test_a_websocket_that_was_being_opened(self, peer: Peer) -> None:
         exchange = peer.request(1, CONNECT, end=False)
         peer.engine.shut_down()

@@ -10,7 +10,7 @@ holds whatever came before. RFC 9113 §5.1 and §5.4.
 """
 
 import struct
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 
 from hypothesis import HealthCheck, note, settings as profile, strategies as st
@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.errors import ConnectionClosed, LocalProtocolError
-from tako.h2 import H2Exchange, closed_streams
+from tako.h2 import H2Exchange
 from tako.h2.frames import (
     ACK,
     DATA,
@@ -47,6 +47,7 @@ from tako.h2.frames import (
     frame,
 )
 from tako.h2.lifecycle import H2Phase
+from tako.testing.peer.websocket import encode_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -62,7 +63,6 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
-from tests.support.peer_ws import encode_frame
 
 
 EXAMPLES = 40  # in a run of the suite; thousands when something here has changed
@@ -137,7 +137,6 @@ class Streams(RuleBasedStateMachine):
         acknowledge: bool,
     ) -> None:
         self.memory = max(memory, most)
-        vars(closed_streams)["_REMEMBERED"] = memory
         config = ServerConfig(
             h2_max_concurrent_streams=most,
             h2_max_pending_accept_reset_streams=resets,
@@ -150,6 +149,8 @@ class Streams(RuleBasedStateMachine):
         self.engine = self.peer.engine
         self.gate = self.engine._reader
         self.closed = self.gate._closed_streams
+        self.closed._most = self.memory
+        self.closed._ended = deque(maxlen=self.memory)
         self.closed._reset = self.remembered = Memory()
         self.next_id = 1
         self.skipped: list[int] = []
@@ -679,16 +680,12 @@ class Streams(RuleBasedStateMachine):
 
 
 def test_whatever_a_peer_says_of_its_streams_nothing_raises() -> None:
-    remembered = closed_streams._REMEMBERED
-    try:
-        run_state_machine_as_test(
-            Streams,
-            settings=profile(
-                max_examples=EXAMPLES,
-                stateful_step_count=60,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-    finally:
-        vars(closed_streams)["_REMEMBERED"] = remembered
+    run_state_machine_as_test(
+        Streams,
+        settings=profile(
+            max_examples=EXAMPLES,
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

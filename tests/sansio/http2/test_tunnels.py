@@ -11,6 +11,7 @@ from tako.core.seams import Pause
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h2.frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE
 from tako.native.loops import encode_frame as native_frame
+from tako.testing.peer.websocket import encode_frame
 from tako.ws.conversation import Conversation
 from tako.ws.options import WsOptions
 from tests.support.h2wire import (
@@ -28,7 +29,6 @@ from tests.support.h2wire import (
     settings,
     window_update,
 )
-from tests.support.peer_ws import encode_frame
 
 
 def without(*names: str) -> Fields:

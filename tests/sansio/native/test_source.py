@@ -10,7 +10,7 @@ import pytest
 
 import tako
 from tako.native import SourceFinder, status
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 
 
 SHARED = EXTENSION_SUFFIXES[0]

@@ -23,7 +23,7 @@ from hypothesis.strategies import DrawFn
 
 from tako.http.grammar import is_field_value, is_token
 from tako.native import pure as _pure
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 
 
 def _native() -> ModuleType | None:
@@ -57,23 +57,30 @@ def plain_unmask(data: bytes, mask: bytes, offset: int = 0) -> bytes:
     return bytes(map(operator.xor, data, key))
 
 
-def plain_scan(buffer: bytes, start: int, max_payload: int, limit: int) -> Scan:
+def plain_scan(
+    buffer: bytes, start: int, max_payload: int, limit: int, *, masked: bool = True
+) -> Scan:
     messages: list[str | bytes] = []
+    bit, key_size = (128, 4) if masked else (0, 0)
     while len(messages) < limit:
         head = buffer[start : start + 14]
-        if len(head) < 6 or head[0] not in {0x81, 0x82} or head[1] < 0x80:
+        if len(head) < 2 + key_size or head[0] not in {0x81, 0x82}:
             break
-        width, least = {126: (2, 126), 127: (8, 65536)}.get(head[1] - 128, (0, 0))
+        if head[1] & 128 != bit:
+            break
+        width, least = {126: (2, 126), 127: (8, 65536)}.get(head[1] - bit, (0, 0))
         field = head[2 : 2 + width]
         if len(field) < width:
             break
-        size = int.from_bytes(field, "big") if width else head[1] - 128
-        at = start + 2 + width + 4
+        size = int.from_bytes(field, "big") if width else head[1] - bit
+        at = start + 2 + width + key_size
         if size < least or size >= 2**63 or size > max_payload:
             break
         if at + size > len(buffer):
             break
-        data = plain_unmask(buffer[at : at + size], buffer[at - 4 : at])
+        data = buffer[at : at + size]
+        if masked:
+            data = plain_unmask(data, buffer[at - 4 : at])
         try:
             messages.append(data.decode() if head[0] == 0x81 else data)
         except UnicodeDecodeError:
@@ -130,6 +137,13 @@ def client_frame(first: int, data: bytes, mask: bytes, form: int) -> bytes:
     return bytes((first,)) + length + mask + plain_unmask(data, mask)
 
 
+def server_frame(first: int, data: bytes, form: int) -> bytes:
+    """Build what ``client_frame`` does, without a mask."""
+    frame = client_frame(first, data, bytes(4), form)
+    at = len(frame) - len(data) - 4
+    return bytes((first, frame[1] & 0x7F)) + frame[2:at] + data
+
+
 masks = st.binary(min_size=4, max_size=4)
 sizes = st.one_of(
     st.integers(0, 300),
@@ -154,6 +168,21 @@ odd_frames = st.builds(
 )
 streams = st.lists(
     st.one_of(good_frames, good_frames, good_frames, odd_frames, st.binary()),
+    max_size=6,
+).map(b"".join)
+
+
+server_frames = st.builds(
+    server_frame, st.sampled_from([0x81, 0x82]), payloads, st.just(0)
+)
+odd_server_frames = st.builds(
+    server_frame,
+    st.sampled_from([0x81, 0x82, 0x01, 0x80, 0x88, 0x89, 0xC1, 0x83]),
+    payloads,
+    st.sampled_from([0, 126, 127]),
+)
+server_streams = st.lists(
+    st.one_of(server_frames, server_frames, odd_server_frames, good_frames),
     max_size=6,
 ).map(b"".join)
 
@@ -193,6 +222,26 @@ def test_scan_frames(
     assert (messages, end - 3) == expected
 
 
+@given(
+    buffer=st.one_of(server_streams, st.binary(max_size=40)),
+    cut=st.integers(0, 20),
+    max_payload=st.one_of(st.just(2**62), sizes),
+    limit=st.integers(0, 7),
+)
+def test_scan_unmasked_frames(
+    twin: ModuleType, buffer: bytes, cut: int, max_payload: int, limit: int
+) -> None:
+    buffer = buffer[: len(buffer) - cut] if cut < len(buffer) else buffer
+    expected = plain_scan(buffer, 0, max_payload, limit, masked=False)
+    result = twin.scan_unmasked_frames(buffer, 0, max_payload, limit)
+    assert result == expected
+    assert [type(m) for m in result[0]] == [type(m) for m in expected[0]]
+    found = twin.scan_unmasked_frames(bytearray(buffer), 0, max_payload, limit)
+    assert found == expected
+    messages, end = twin.scan_unmasked_frames(b"pre" + buffer, 3, max_payload, limit)
+    assert (messages, end - 3) == expected
+
+
 @given(buffer=st.binary(max_size=40), start=st.integers(0, 40))
 def test_scan_frames_takes_any_bytes(
     twin: ModuleType, buffer: bytes, start: int
@@ -221,14 +270,21 @@ def test_scan_frames_leaves_lengths_that_are_wrong_or_huge(
 
 
 @pytest.mark.parametrize(
-    "name", ["scan_frames", "split_fields", "split_frames", "take_data"]
+    "name",
+    [
+        "scan_frames",
+        "scan_unmasked_frames",
+        "split_fields",
+        "split_frames",
+        "take_data",
+    ],
 )
 @pytest.mark.parametrize("start", [-1, 4, 2**40])
 def test_a_start_outside_of_the_buffer_is_refused(
     twin: ModuleType, name: str, start: int
 ) -> None:
     more: tuple[object, ...] = (100, 100)
-    if name != "scan_frames":
+    if not name.startswith("scan_"):
         more = (100, {}, 100, 100) if name == "take_data" else (100,)
     with pytest.raises(ValueError, match="outside of the buffer"):
         getattr(twin, name)(b"abc", start, *more)
@@ -278,6 +334,67 @@ def test_encode_data_frame(
     frame = plain_frame(first, data)
     head = len(frame).to_bytes(3, "big") + b"\0\0" + stream_id.to_bytes(4, "big")
     assert twin.encode_data_frame(stream_id, first, payload) == head + frame
+
+
+@given(
+    stream_id=st.integers(0, 2**31 - 1),
+    first=st.integers(0, 255),
+    payload=st.one_of(payloads, st.text(characters)),
+)
+def test_masked_frames_say_what_unmasked_ones_do(
+    twin: ModuleType, stream_id: int, first: int, payload: str | bytes
+) -> None:
+    data = payload.encode() if isinstance(payload, str) else payload
+    plain = plain_frame(first, data)
+    at = len(plain) - len(data)
+    if stream_id:
+        frame = twin.encode_masked_data_frame(stream_id, first, payload)
+        size = (len(plain) + 4).to_bytes(3, "big")
+        assert frame[:9] == size + b"\0\0" + stream_id.to_bytes(4, "big")
+        frame = frame[9:]
+    else:
+        frame = twin.encode_masked_frame(first, payload)
+    assert type(frame) is bytes
+    assert frame[:at] == bytes((plain[0], plain[1] | 0x80)) + plain[2:at]
+    assert plain_unmask(frame[at + 4 :], frame[at : at + 4]) == data
+
+
+def test_masking_takes_all_that_is_bytes_and_nothing_else(twin: ModuleType) -> None:
+    for form in (bytes, bytearray, memoryview):
+        frame = twin.encode_masked_frame(0x82, form(b"abc"))
+        assert plain_unmask(frame[6:], frame[2:6]) == b"abc"
+    with pytest.raises(UnicodeEncodeError):
+        twin.encode_masked_frame(0x81, "a\ud800")
+    with pytest.raises(TypeError):
+        twin.encode_masked_frame(0x81, 5)
+    with pytest.raises(ValueError, match="too long for HTTP/2"):
+        twin.encode_masked_data_frame(1, 0x82, bytes(2**24))
+
+
+def test_every_frame_has_a_key_of_its_own(twin: ModuleType) -> None:
+    # more than the pool holds
+    keys = [twin.encode_masked_frame(0x82, b"")[2:6] for _ in range(2500)]
+    assert len(set(keys)) > 2490  # four equal random bytes may come twice
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_has_other_keys(twin: ModuleType) -> None:
+    # In a process of its own: this one may have threads, which a fork does not like
+    program = (
+        "import os, sys\n"
+        f"from {twin.__name__} import encode_masked_frame as encode\n"
+        "encode(0x82, b'')\n"
+        "reader, writer = os.pipe()\n"
+        "child = os.fork()\n"
+        "keys = b''.join(encode(0x82, b'')[2:6] for _ in range(8))\n"
+        "if not child:\n"
+        "    os.write(writer, keys)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "sys.exit(os.read(reader, 100) == keys)\n"
+    )
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, check=True, timeout=TIMEOUT)
 
 
 def test_encode_data_frame_ends_where_http2_ends(twin: ModuleType) -> None:
@@ -344,12 +461,123 @@ def test_split_fields_knows_every_octet(twin: ModuleType, octet: int) -> None:
         assert twin.split_fields(head, 0, 1) == plain_fields(head, 0, 1)
 
 
+def plain_head(head: bytes, limit: int) -> tuple[Any, ...] | None:
+    """Split a head by the plainest rules; leave out what a usual one says."""
+    line, _, _ = head.partition(b"\r\n")
+    parts = line.split(b" ")
+    if len(parts) != 3 or not is_token(parts[0]) or not parts[1]:
+        return None
+    if not all(0x21 <= octet <= 0x7E for octet in parts[1]):
+        return None
+    if parts[2] not in {b"HTTP/1.0", b"HTTP/1.1"} or len(line) == len(head):
+        return None
+    fields, stop = plain_fields(head, len(line) + 2, limit)
+    if head[stop:] != b"\r\n":
+        return None
+    return parts[0].decode(), parts[1].decode(), parts[2][5:].decode(), fields
+
+
+ruled_lines = st.builds(
+    lambda name, value: name + b": " + value + b"\r\n",
+    st.sampled_from([name.title() for name in sorted(_pure._RULED)] + [b"Accept"]),
+    st.sampled_from(
+        [
+            *(b"a", b"a.b:80", b"a:", b"a:65535", b"a:65536", b"a:000080", b"[::1]"),
+            *(b"", b"a b", b"u@a", b"12", b"012", b"+1", b"9" * 18, b"9" * 19, b"1,1"),
+            *(b"keep-alive", b"Keep-Alive", b"close", b"keep-alive, x", b"chunked"),
+        ]
+    ),
+)
+request_heads = st.builds(
+    lambda method, target, version, host, lines, end: b"".join(
+        (method, b" ", target, b" ", version, b"\r\n", host, *lines, end)
+    ),
+    st.sampled_from([b"GET", b"POST", b"x", b"CONNECT", b"", b"G T", b"M" * 99]),
+    st.sampled_from([b"/", b"/a?b", b"/%41#", b"*", b"http://a/", b"", b"/\x80", b"a"]),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"http/1.1"]),
+    st.sampled_from([b"Host: a\r\n", b"hOsT:a.b:80 \r\n", b""]),
+    st.lists(st.one_of(ruled_lines, field_lines), max_size=4),
+    st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"", b"\r\n\r\n", b"\n"]),
+)
+strange = st.sampled_from(
+    [b"", b" ", b"\t", b"\r", b"\n", b"\r\n", b":", b"/", b"#", b"\0", b"\x7f", b"\xff"]
+)
+
+
+@given(
+    head=request_heads,
+    changes=st.lists(
+        st.tuples(st.integers(0, 99), st.integers(0, 3), strange), max_size=2
+    ),
+    limit=st.integers(0, 7),
+)
+def test_split_head(
+    twin: ModuleType, head: bytes, changes: list[tuple[int, int, bytes]], limit: int
+) -> None:
+    for at, size, octets in changes:
+        head = head[:at] + octets + head[at + size :]
+    for part in (head, head[: len(head) // 2]):
+        found = twin.split_head(part, limit)
+        assert found == _pure.split_head(part, limit)
+        assert (found and found[:4]) == plain_head(part, limit)
+
+
+@given(head=st.binary(max_size=40), limit=st.integers(0, 7))
+def test_split_head_stops_at_anything_else(
+    twin: ModuleType, head: bytes, limit: int
+) -> None:
+    expected = plain_head(head, limit)
+    found = twin.split_head(head, limit)
+    assert (found and found[:4]) == expected
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_split_head_knows_every_octet(twin: ModuleType, octet: int) -> None:
+    for head in (
+        b"a%cb / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"a /%c HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"a %c HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"a / HTTP/1.%c\r\nhost: a\r\n\r\n",
+        b"a / HTTP/1.1\r\nhost: %c\r\n\r\n",
+        b"a / HTTP/1.1\r\nhost: a:%c\r\n\r\n",
+        b"a / HTTP/1.1\r\nhost: a\r\ncontent-length: %c\r\n\r\n",
+        b"a / HTTP/1.1\r\nhost: a\r\nconnection: keep%calive\r\n\r\n",
+    ):
+        found = twin.split_head(head % octet, 9)
+        assert found == _pure.split_head(head % octet, 9)
+        assert (found and found[:4]) == plain_head(head % octet, 9)
+
+
+def test_a_usual_head(twin: ModuleType) -> None:
+    head = (
+        b"POST /a?b HTTP/1.1\r\nHost: a:80\r\nCONNECTION: Keep-Alive\r\n"
+        b"Content-Length: 012\r\nX-Forwarded-For: b\r\n\r\n"
+    )
+    method, target, version, fields, usual = twin.split_head(head, 4)
+    assert (method, target, version) == ("POST", "/a?b", "1.1")
+    assert fields[2] == (b"content-length", b"012")
+    assert usual == ("a:80", 12, True)
+    assert twin.split_head(head, 3) is None
+
+
+def test_names_are_told_apart_whatever_was_seen_before(twin: ModuleType) -> None:
+    # the native twin keeps one name for each first and last letter and length
+    names = [b"abcd", b"abdd", b"ABCD", b"acbd", b"abcd", b"a" * 40, b"a" * 40 + b"b"]
+    for name in names:
+        fields, _ = twin.split_fields(name + b": 1\r\n", 0, 1)
+        assert fields == [(name.lower(), b"1")]
+
+
 class PlainInbox:
     """The plainest ``Inbox``; ``credits`` and ``wakes`` are what it has said."""
 
-    def __init__(self, max_payload: int, most: int, least: int) -> None:
+    def __init__(
+        self, max_payload: int, most: int, least: int, *, masked: bool
+    ) -> None:
         self.limits = max_payload, most, least
+        self.masked = masked
         self.messages: list[str | bytes] = []
+        self.received = 0
         self.held = 0
         self.plain = True
         self.credits: list[int] = []
@@ -358,10 +586,11 @@ class PlainInbox:
     def take(self, data: bytes) -> bool:
         max_payload, most, _ = self.limits
         room = most - len(self.messages)
-        messages, end = plain_scan(data, 0, max_payload, room)
+        messages, end = plain_scan(data, 0, max_payload, room, masked=self.masked)
         if not data or not self.plain or end != len(data):
             return False
         self.messages += messages
+        self.received += len(messages)
         self.held += end
         self.wakes += 1
         return True
@@ -378,18 +607,21 @@ class PlainInbox:
 class Told:
     """What an ``Inbox`` of a twin has said."""
 
-    def __init__(self, twin: ModuleType, *limits: int) -> None:
+    def __init__(self, twin: ModuleType, *limits: int, masked: bool) -> None:
         self.credits: list[int] = []
         self.wakes = 0
-        self.inbox = twin.Inbox(self._wake, self.credits.append, *limits)
+        kind = twin.Inbox if masked else twin.UnmaskedInbox
+        self.inbox = kind(self._wake, self.credits.append, *limits)
 
     def _wake(self) -> None:
         self.wakes += 1
 
     def equals(self, plain: PlainInbox) -> bool:
         inbox = self.inbox
-        mine = list(inbox.messages), inbox.held, self.credits, self.wakes
-        return mine == (plain.messages, plain.held, plain.credits, plain.wakes)
+        mine = list(inbox.messages), inbox.held, inbox.received
+        its = plain.messages, plain.held, plain.received
+        said = self.credits, self.wakes
+        return mine == its and said == (plain.credits, plain.wakes)
 
 
 limits = st.tuples(
@@ -400,13 +632,26 @@ limits = st.tuples(
 @given(
     limits=limits,
     steps=st.lists(
-        st.one_of(streams, good_frames, st.just("pop"), st.booleans()), max_size=20
+        st.one_of(
+            streams,
+            good_frames,
+            server_streams,
+            server_frames,
+            st.just("pop"),
+            st.booleans(),
+        ),
+        max_size=20,
     ),
+    masked=st.booleans(),
 )
 def test_an_inbox(
-    twin: ModuleType, limits: tuple[int, int, int], steps: list[bytes | str | bool]
+    twin: ModuleType,
+    limits: tuple[int, int, int],
+    steps: list[bytes | str | bool],
+    masked: bool,
 ) -> None:
-    plain, told = PlainInbox(*limits), Told(twin, *limits)
+    plain = PlainInbox(*limits, masked=masked)
+    told = Told(twin, *limits, masked=masked)
     assert told.inbox.least == limits[2]
     for step in steps:
         if isinstance(step, bool):
@@ -457,7 +702,7 @@ def test_weigh(twin: ModuleType, messages: list[Any]) -> None:
 def test_an_inbox_knows_its_weight(
     twin: ModuleType, heaviest: int, steps: list[bytes | list[Any] | str]
 ) -> None:
-    inbox = Told(twin, 2**30, 2**30, 2**30, heaviest).inbox
+    inbox = Told(twin, 2**30, 2**30, 2**30, heaviest, masked=True).inbox
     for step in steps:
         before = inbox.weight
         if isinstance(step, list):
@@ -485,8 +730,54 @@ tunnel_frames = st.builds(
 )
 
 
+def in_frames(stream_id: int, octets: bytes, cuts: list[int]) -> list[bytes]:
+    """Return DATA frames of one stream, with the cuts between them."""
+    places = [0, *sorted(cut for cut in cuts if 0 < cut < len(octets)), len(octets)]
+    return [
+        (end - start).to_bytes(3, "big")
+        + bytes(2)
+        + stream_id.to_bytes(4, "big")
+        + octets[start:end]
+        for start, end in itertools.pairwise(places)
+        if start < end
+    ]
+
+
+spread_messages = st.builds(
+    in_frames,
+    st.sampled_from([1, 1, 3]),
+    st.one_of(good_frames, good_frames, odd_frames),
+    st.lists(st.integers(1, 400), max_size=4),
+)
+
+
+def plain_spread(
+    found: list[tuple[int, int, int, int, int]], data: bytes, room: int
+) -> tuple[bytes, int]:
+    """Return what ``pure._spread`` does, of frames that are cut off already."""
+    if found[0][4] - found[0][3] < 14 or data[found[0][3]] not in b"\x81\x82":
+        return b"", 0
+    octets, head = b"", data[found[0][3] - 4 : found[0][3]]
+    for count, (kind, flags, _, start, stop) in enumerate(found, 1):
+        if kind or flags or start == stop or data[start - 4 : start] != head:
+            break
+        octets += data[start:stop]
+        (_, end) = plain_scan(octets, 0, 2**62, 1, masked=True)
+        if count > 1 and (end or len(octets) > room):
+            return (octets, count) if end == len(octets) <= room else (b"", 0)
+    return b"", 0
+
+
 @given(
-    buffer=st.lists(st.one_of(tunnel_frames, tunnel_frames, h2_frames), max_size=8),
+    buffer=st.lists(
+        st.one_of(
+            tunnel_frames.map(lambda frame: [frame]),
+            h2_frames.map(lambda frame: [frame]),
+            spread_messages,
+            spread_messages,
+        ),
+        max_size=8,
+    ).map(lambda found: [frame for frames in found for frame in frames]),
     cut=st.integers(0, 12),
     windows=st.tuples(sizes, sizes, sizes),
     limits=limits,
@@ -505,27 +796,61 @@ def test_take_data(
     data = b"".join(buffer)
     data = data[: len(data) - cut] if cut < len(data) else data
     left, *rest = windows
-    plain = {1: PlainInbox(*limits), 3: PlainInbox(*limits)}
-    told = {1: Told(twin, *limits), 3: Told(twin, *limits)}
+    plain = {each: PlainInbox(*limits, masked=True) for each in (1, 3)}
+    told = {each: Told(twin, *limits, masked=True) for each in (1, 3)}
     sent = dict(zip(plain, rest, strict=True))
     lane = {i: (Stream(sent[i]), told[i].inbox) for i in told}
     lane[5] = (Stream(10_000), None)
     position = twin.take_data(data, 0, left, lane, max_length, limit)
     end = 0
-    for kind, flags, stream_id, start, stop in plain_split(data, 0, max_length, limit)[
-        0
-    ]:
-        size = stop - start
+    found, _ = plain_split(data, 0, max_length, limit)
+    while found:
+        kind, flags, stream_id, start, stop = found[0]
+        size, count = stop - start, 1
         if kind or flags or stream_id not in plain or size > min(left, sent[stream_id]):
             break
         if not plain[stream_id].take(data[start:stop]):
-            break
+            room = min(left, sent[stream_id])
+            octets, count = plain_spread(found, data, room)
+            if not count or not plain[stream_id].take(octets):
+                break
+            size = len(octets)
         sent[stream_id] -= size
         left -= size
-        end = stop
+        end = found[count - 1][4]
+        del found[:count]
     assert position == (end, left)
     assert {i: lane[i][0].window for i in sent} == sent
     assert all(told[i].equals(plain[i]) for i in plain)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("size", [16_381, 16_384, 60_000, 70_000])
+def test_a_message_in_several_frames_is_taken_at_once(
+    twin: ModuleType, size: int, masked: bool
+) -> None:
+    text = "x" * size
+    frame = (
+        client_frame(0x81, text.encode(), b"1234", 0)
+        if masked
+        else server_frame(0x81, text.encode(), 0)
+    )
+    frames = in_frames(1, frame, list(range(16_384, len(frame), 16_384)))
+    assert len(frames) > 1
+    for window, other in ((2**30, False), (len(frame) - 1, False), (2**30, True)):
+        told = Told(twin, 2**30, 9, 0, masked=masked)
+        lane = {1: (Stream(window), told.inbox), 3: (Stream(window), told.inbox)}
+        between = in_frames(3, b"x", []) if other else []
+        data = b"".join([frames[0], *between, *frames[1:]])
+        end, left = twin.take_data(data, 0, 2**30, lane, 16_384, 256)
+        if window < len(frame) or other:
+            assert (end, left, lane[1][0].window) == (0, 2**30, window)
+            assert not told.inbox.messages
+        else:
+            assert end == len(data)
+            assert 2**30 - left == window - lane[1][0].window == len(frame)
+            assert list(told.inbox.messages) == [text]
+            assert told.inbox.held == len(frame)
 
 
 huffman_codes = st.binary(max_size=60).map(

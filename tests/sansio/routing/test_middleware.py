@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tako.core.on_fault import OnFault
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.http.request import Request
 from tako.http.response import Response
@@ -158,6 +159,14 @@ def test_an_unexpected_exception_is_logged_and_not_told(
     assert record.getMessage() == "POST /x: handler failed"
     assert record.exc_info is not None
     assert record.exc_info[0] is KeyError
+
+
+def test_who_asked_is_told_of_what_was_not_expected() -> None:
+    told: list[BaseException] = []
+    error = LookupError(SECRET)
+    for each in (error, HttpError(503), Disconnected()):
+        run(failing(each), Request.build(extensions=[OnFault(told.append)]))
+    assert told == [error]
 
 
 def test_an_http_error_is_its_own_answer_and_no_news(

@@ -1,13 +1,15 @@
 """``request_id``: each request has one, and its response says it."""
 
+import contextvars
 import re
 from typing import Any
 
 import pytest
 
+from tako.http.headers import Headers
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.routing.request_id import RequestId, request_id
+from tako.routing.request_id import RequestId, current_request_id, request_id
 from tako.routing.router import Router
 from tests.support.wire import FakeRuntime
 
@@ -28,6 +30,36 @@ def test_handler_and_client_see_the_same_id() -> None:
     assert isinstance(response.body, bytes)
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
     assert response.body.decode() == response.headers["x-request-id"]
+
+
+def test_an_app_sees_it_as_the_field_of_its_request() -> None:
+    sent = Headers([("X-Request-Id", "a"), ("x-request-id", "b")])
+    for trust in (False, True):
+        request = Request.build(headers=sent)
+        response = answer(request, trust=trust)
+        own = response.headers["x-request-id"]
+        assert request.headers.get_all("x-request-id") == [own]
+        assert (own == "a") is trust
+
+
+def test_what_a_request_calls_can_ask_for_its_id() -> None:
+    seen = list[str | None]()
+
+    def note() -> str:
+        seen.append(current_request_id())
+        return "noted"
+
+    router = Router().middleware(request_id())
+    router.get("/", note)
+
+    async def main() -> Response:
+        return await router.dispatch(Request.build())
+
+    contexts = [contextvars.Context() for _ in range(2)]
+    answers = [each.run(FakeRuntime().run, main) for each in contexts]
+    assert seen == [each.headers["x-request-id"] for each in answers]
+    assert [each.run(current_request_id) for each in contexts] == seen
+    assert contextvars.Context().run(current_request_id) is None
 
 
 def test_every_request_has_another() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tako.http.conn_info import IpPeer, UnixPeer
 from tako.server.bind import ListenerLike, as_listener, bind
 from tako.server.listener import Listener
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 from tests.support.ports import hold
 
 

@@ -9,8 +9,9 @@ from tako.config import ServerConfig
 from tako.errors import ProxyProtocolError
 from tako.http.conn_info import IpPeer
 from tako.proxy.policy import ProxyPolicy
-from tako.server.detect import ListenerProtocol, Protocol, ProtocolDetector
+from tako.server.detect import ListenerProtocol, ProtocolDetector
 from tako.server.undecided import SharedTransport, Undecided
+from tako.tcp.protocol import Protocol
 from tests.support.wire import FakeRuntime, FakeTransport
 
 

@@ -4,8 +4,7 @@ import socket
 
 import pytest
 
-from tako.http.conn_info import IpPeer, OtherPeer, UnixPeer
-from tako.server.listener import Listener, address_of, split_address
+from tako.server.listener import Listener, split_address
 
 
 class TestSplitAddress:
@@ -41,15 +40,6 @@ class TestSplitAddress:
         with pytest.raises(ValueError, match="host:port") as caught:
             split_address(address)
         assert repr(address) in str(caught.value)
-
-
-class TestAddressOf:
-    def test_each_family(self) -> None:
-        assert address_of(socket.AF_INET, ("1.2.3.4", 5)) == IpPeer("1.2.3.4", 5)
-        assert address_of(socket.AF_INET6, ("::1", 5, 0, 0)) == IpPeer("::1", 5)
-        assert address_of(socket.AF_UNIX, "/run/s") == UnixPeer("/run/s")
-        assert address_of(socket.AF_UNIX, "") == UnixPeer(None)
-        assert address_of(-1, 7) == OtherPeer("7")
 
 
 class TestListener:

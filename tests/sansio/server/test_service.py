@@ -13,10 +13,12 @@ from tako.config import AcceptBackoff, ServerConfig
 from tako.http.conn_info import UnixPeer
 from tako.http.request import Request
 from tako.http.response import Response
-from tako.server.connection import TcpConnection
 from tako.server.listener import Listener
 from tako.server.service import Endpoint, Service, ServicePhase
+from tako.tcp.connection import TcpConnection
 from tako.tls.certificates import TlsCert, TlsSettings
+from tako.ws.responder import TakoWs
+from tako.ws.websocket import WebSocket
 from tests.support.server import Credentials
 from tests.support.wire import (
     Cancelled,
@@ -25,6 +27,9 @@ from tests.support.wire import (
     FakeTask,
     FakeTransport,
 )
+
+
+GOING_AWAY = (1001).to_bytes(2) + b"server shutting down"
 
 
 class ServerRuntime(FakeRuntime):
@@ -117,8 +122,17 @@ class Router:
         self.paths: list[str] = []
         self.unwound: list[str] = []
 
+    async def _session(self, _: WebSocket) -> None:
+        try:
+            await self.gate.wait()
+        except Cancelled:
+            self.unwound.append("session")
+            raise
+
     async def dispatch(self, request: Request, *, timer: Any = None) -> Response:
         self.paths.append(request.path)
+        if request.is_websocket:
+            return TakoWs(request, self._session).into_response()
         if request.path != "/":
             try:
                 await self.gate.wait()
@@ -170,6 +184,23 @@ class Running:
             b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode()
         )
         self.runtime.run_ready()
+
+    def websocket(self) -> int:
+        """Connect and open a WebSocket; return its number."""
+        self.connect()
+        self.runtime.attached[-1].data_received(
+            b"GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n"
+            b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        self.runtime.run_ready()
+        assert b" 101 " in self.runtime.transports[-1].take()
+        return len(self.runtime.transports) - 1
+
+    def told(self, number: int) -> bool:
+        """Tell whether the last that a WebSocket was sent is Close 1001."""
+        sent: bytes = self.runtime.transports[number].take()
+        return GOING_AWAY in sent
 
     def lose(self, number: int) -> None:
         self.runtime.attached[number].connection_lost(None)
@@ -440,6 +471,18 @@ class TestPhases:
             service.runtime.advance(0.1)
         assert _phases(caplog) == ["CUTTING", "DONE"]
 
+    def test_with_a_delay_it_leaves_first(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, "tako.server"):
+            service = start(ServerConfig(drain_delay=5))
+            service.service.stop()
+            service.service.stop()
+            service.runtime.advance(6)
+        assert _phases(caplog) == [
+            *("LEAVING", "STOPPING", "DRAINING", "CUTTING", "DONE"),
+        ]
+
     @pytest.mark.skipif(not __debug__, reason="python -O does not check")
     def test_a_service_that_accepts_is_not_done(self, start: Start) -> None:
         with pytest.raises(AssertionError, match=r"DONE must not follow .*ACCEPTING"):
@@ -451,6 +494,268 @@ def _phases(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         text.rpartition(" ")[2] for text in messages if text.startswith("service 0x")
     ]
+
+
+class TestDelay:
+    def test_all_goes_on_until_it_is_over(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start(ServerConfig(drain_delay=20, drain_timeout=30))
+        service.connect()
+        service.service.stop()
+        service.runtime.advance(12)
+        service.request(0, "/")
+        service.connect()
+        service.request(1, "/slow")
+        assert b"connection" not in service.runtime.transports[0].take().lower()
+        service.runtime.advance(7)
+        assert service.socket.fileno() != -1
+        service.runtime.advance(2)
+        assert service.socket.fileno() == -1
+        assert service.service.drain_left == 29
+        service.router.gate.set()
+        service.runtime.advance(5)
+        assert service.main.done
+        assert b"connection: close" in service.runtime.transports[1].take().lower()
+        texts = [each.message for each in caplog.records]
+        assert texts == [
+            "still accepting for 19 s, then draining",
+            "still accepting for 9 s, then draining",
+            "draining: waiting for 2 connections, 1 request, 29 s at most",
+        ]
+
+    def test_permits_are_waited_for_as_before(self, start: Start) -> None:
+        service = start(ServerConfig(drain_delay=10, max_connections=1))
+        service.connect()
+        service.service.stop()
+        service.connect()
+        assert len(service.runtime.attached) == 1
+        service.lose(0)
+        assert len(service.runtime.attached) == 2
+
+    @pytest.mark.parametrize("when", ["before", "at its beginning", "later"])
+    def test_it_is_shortened_as_the_drain_is(self, start: Start, when: str) -> None:
+        """10 s and 30 s become 5 s and 15 s; 20 s from now, whatever was before."""
+        early = 10 if when == "later" else 0
+        service = start(ServerConfig(drain_delay=10 + early, drain_timeout=30))
+        service.connect()
+        service.request(0, "/slow")
+        if when == "before":
+            service.service.shorten_drain(20)
+        service.service.stop()
+        service.runtime.advance(early)
+        service.service.shorten_drain(20 if when != "before" else 1000)
+        service.runtime.advance(4.5)
+        assert service.socket.fileno() != -1
+        service.runtime.advance(1)
+        assert service.socket.fileno() == -1
+        service.runtime.advance(14)
+        assert not service.router.unwound
+        service.runtime.advance(1)
+        assert service.router.unwound == ["/slow"]
+        assert service.main.done
+
+    def test_it_is_left_out_where_nothing_is_to_be_waited_for(
+        self, start: Start
+    ) -> None:
+        for late in (False, True):
+            service = start(ServerConfig(drain_delay=1000))
+            service.connect()
+            service.request(0, "/slow")
+            if late:
+                service.service.stop()
+                service.runtime.advance(10)
+            service.service.shorten_drain(0)
+            service.service.shorten_drain(0)
+            service.service.stop()
+            service.runtime.advance(0.1)
+            assert service.main.done
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_it_can_be_left_out(self, start: Start, late: bool) -> None:
+        service = start(ServerConfig(drain_delay=1000, drain_timeout=20))
+        service.connect()
+        service.request(0, "/slow")
+        if late:
+            service.service.stop()
+        service.service.stop(delay=False)
+        service.service.shorten_drain(50)  # which it need not be
+        service.runtime.advance(1)
+        assert service.socket.fileno() == -1
+        service.runtime.advance(18)
+        assert not service.main.done
+        service.runtime.advance(2)
+        assert service.main.done
+
+    def test_a_bug_ends_it(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, "tako.server"):
+            service = start(ServerConfig(drain_delay=1000))
+            service.service.stop()
+            service.arrive(RuntimeError("bug"))
+            service.runtime.advance(0.1)
+        assert isinstance(service.main.error, RuntimeError)
+        assert _phases(caplog) == ["LEAVING", "CUTTING", "DONE"]
+        assert not [each for each in service.runtime.timers if each.callback]
+
+
+class TestHandover:
+    def test_what_was_accepted_has_a_second_for_a_request(self, start: Start) -> None:
+        service = start(ServerConfig(drain_delay=1000, max_connections=1))
+        service.connect()
+        service.connect()
+        assert len(service.runtime.attached) == 1
+        service.service.hand_over()
+        service.runtime.advance(0.5)
+        assert service.socket.fileno() == -1
+        assert len(service.runtime.attached) == 2, "no permit is needed any more"
+        service.request(1, "/")
+        assert b"connection" not in service.runtime.transports[1].take().lower()
+        service.request(0, "/slow")
+        service.runtime.advance(1)
+        service.router.gate.set()
+        service.runtime.run_ready()
+        assert b"connection: close" in service.runtime.transports[0].take().lower()
+
+    def test_it_ends_when_no_connection_is_left(self, start: Start) -> None:
+        service = start()
+        service.connect()
+        service.service.hand_over()
+        service.runtime.run_ready()
+        service.lose(0)
+        service.runtime.advance(0.1)
+        assert service.main.done
+
+    def test_it_ends_a_delay_and_has_no_longer_than_that(self, start: Start) -> None:
+        service = start(ServerConfig(drain_delay=10))
+        service.connect()
+        service.service.stop()
+        service.runtime.advance(9.5)
+        service.service.hand_over()
+        service.runtime.advance(0.1)
+        assert service.socket.fileno() == -1
+        assert not service.main.done
+        service.runtime.advance(0.5)
+        assert service.service._phase is ServicePhase.DRAINING
+
+    def test_after_a_stop_it_is_a_no_op(self, start: Start) -> None:
+        service = start()
+        service.connect()
+        service.service.stop()
+        service.service.hand_over()
+        service.runtime.advance(0.1)
+        assert service.service._phase is ServicePhase.DRAINING
+
+
+class TestSessions:
+    """``drain_websockets="end"``."""
+
+    @pytest.mark.parametrize(
+        ("timeout", "closing", "rest"), [(300, 10, 10), (30, 10, 3), (100, 4, 4)]
+    )
+    def test_they_are_told_in_time_before_the_end(
+        self, start: Start, timeout: int, closing: int, rest: int
+    ) -> None:
+        service = start(
+            ServerConfig(
+                drain_websockets="end",
+                drain_timeout=timeout,
+                ws_close_timeout=closing,
+                ws_ping_interval=None,
+            )
+        )
+        number = service.websocket()
+        service.service.stop()
+        service.runtime.advance(timeout - rest - 0.5)
+        assert not service.told(number)
+        service.runtime.advance(1)
+        assert service.told(number)
+        service.runtime.advance(rest - 1)
+        assert not service.main.done
+        service.runtime.advance(2)
+        assert service.main.done
+        assert service.router.unwound == ["session"]
+
+    def test_by_default_they_are_told_at_once(self, start: Start) -> None:
+        service = start()
+        number = service.websocket()
+        service.service.stop()
+        service.runtime.run_ready()
+        assert service.told(number)
+
+    def test_they_are_told_earlier_if_the_drain_becomes_shorter(
+        self, start: Start
+    ) -> None:
+        config = ServerConfig(
+            drain_websockets="end", drain_timeout=1000, ws_ping_interval=None
+        )
+        service = start(config)
+        number = service.websocket()
+        service.service.stop()
+        service.runtime.advance(20)
+        service.service.shorten_drain(80)  # 100 s in all: 10 for closing
+        service.service.shorten_drain(900)
+        service.runtime.advance(69.5)
+        assert not service.told(number)
+        service.runtime.advance(1)
+        assert service.told(number)
+        service.runtime.advance(10)
+        assert service.main.done
+
+    def test_the_last_one_that_ends_by_itself_ends_the_drain(
+        self, start: Start
+    ) -> None:
+        service = start(ServerConfig(drain_websockets="end", drain_timeout=1000))
+        number = service.websocket()
+        service.service.stop()
+        service.runtime.advance(10)
+        service.router.gate.set()
+        service.runtime.run_ready()
+        assert not service.told(number), "the session has ended it with 1000"
+        service.runtime.attached[number].data_received(
+            b"\x88\x82\0\0\0\0" + (1000).to_bytes(2)
+        )
+        service.runtime.advance(5)
+        assert service.main.done
+        assert not [each for each in service.runtime.timers if each.callback]
+
+    def test_one_without_a_connection_is_told_as_well(self, start: Start) -> None:
+        config = ServerConfig(
+            drain_websockets="end", drain_timeout=100, ws_close_timeout=5
+        )
+        service = start(config)
+        service.lose(service.websocket())
+        service.service.stop()
+        service.runtime.advance(94.5)
+        assert not service.router.unwound
+        service.runtime.advance(5)
+        assert not service.main.done
+        service.runtime.advance(1.5)  # with the end of the drain, at the latest
+        assert service.router.unwound == ["session"]
+        assert service.main.done
+
+    def test_requests_do_not_wait_for_that(
+        self, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = start(ServerConfig(drain_websockets="end", drain_timeout=300))
+        for path in ("/", "/slow"):
+            service.connect()
+            service.request(-1, path)
+            service.runtime.transports[-1].take()
+        service.websocket()
+        service.service.stop()
+        service.runtime.advance(1.5)
+        (record,) = caplog.records
+        assert record.message == (
+            "draining: waiting for 3 connections, 1 request, 1 session "
+            "(told to end in 289 s), 299 s at most"
+        )
+        assert service.runtime.transports[0].eof, "it was idle"
+        service.router.gate.set()
+        service.runtime.run_ready()
+        answer = service.runtime.transports[1].take().lower()
+        assert b"connection: close" in answer
 
 
 class TestShutdown:

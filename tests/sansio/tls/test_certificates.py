@@ -553,6 +553,45 @@ class TestClientAuth:
         assert "at least one" in str(error)
 
 
+class TestKeylog:
+    def test_the_secrets_of_every_handshake_are_appended(
+        self,
+        ca: trustme.CA,
+        tmp_path: Path,
+        leaf: trustme.LeafCert,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        keylog = tmp_path / "secrets"
+        resolver = ReloadableResolver.from_pem(*write(tmp_path, leaf))
+        tls = TlsSettings(TlsCert.resolver(resolver), keylog=str(keylog))
+        assert keylog.stat().st_mode & 0o777 == 0o600
+        assert f"are written to {keylog}: who can read it" in caplog.text
+        lines = list[int]()
+        for _ in range(2):
+            shown_cert(ca, tls)
+            secrets = keylog.read_text()
+            assert "\nSERVER_TRAFFIC_SECRET_0 " in secrets
+            lines.append(secrets.count("\nCLIENT_TRAFFIC_SECRET_0 "))
+            write(tmp_path, ca.issue_cert("a.test"))
+            resolver.reload_from_pem()  # makes another context
+        assert lines == [1, 2]
+
+    def test_without_one_the_context_of_the_application_keeps_its_own(
+        self, ca: trustme.CA, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        context.keylog_filename = str(tmp_path / "own")
+        shown_cert(ca, TlsSettings(context))
+        assert "SECRET" in (tmp_path / "own").read_text()
+
+    def test_one_that_cannot_be_written_is_an_error_at_once(
+        self, tmp_path: Path, leaf: trustme.LeafCert
+    ) -> None:
+        error = problem(lambda: TlsSettings(as_cert(leaf), keylog=str(tmp_path)))
+        assert str(error) == f"keylog '{tmp_path}' cannot be written: Is a directory"
+
+
 class TestReload:
     """TL-17."""
 

@@ -49,6 +49,13 @@ class TestFacts:
         assert found.days_left < 0
         assert str(found) == f"a.test; EXPIRED on {past:%Y-%m-%d}"
 
+    def test_one_that_is_not_valid_yet_says_so(self, tmp_path: Path) -> None:
+        begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
+        leaf = trustme.CA().issue_cert("a.test", not_before=begins)
+        found = dev.facts(write(tmp_path, leaf))[0]
+        assert (found.begun, found.begins) == (False, begins.replace(microsecond=0))
+        assert str(found) == f"a.test; NOT VALID before {begins:%Y-%m-%d %H:%M} UTC"
+
     def test_without_names_it_is_the_subject(self, tmp_path: Path) -> None:
         path = tmp_path / "ca.pem"
         path.write_bytes(trustme.CA(organization_name="an authority").cert_pem.bytes())

@@ -21,10 +21,11 @@ from tako.core.turn import Turn
 from tako.errors import LocalProtocolError
 from tako.tls.certificates import ClientAuth, TlsCert, TlsSettings
 from tako.tls.client_hello import Alert
+from tako.tls.client_pipe import ClientTlsPipe
 from tako.tls.pipe import TlsPipe
 from tako.tls.server_pipe import ServerTlsPipe
 from tests.support.children import Child
-from tests.support.peer_io import TIMEOUT
+from tests.support.patience import TIMEOUT
 from tests.support.tls_records import TlsRecords
 
 
@@ -153,10 +154,25 @@ class TestBothRoles:
     def pipes(
         self, context: ssl.SSLContext | None = None, auth: ClientAuth | None = None
     ) -> tuple[TlsPipe, ServerTlsPipe]:
-        client, server = TlsPipe(), ServerTlsPipe(settings(auth=auth))
-        context = context or client_context(BOTH)
-        client.begin(context, server_side=False, sni="a.test")
-        return client, server
+        context = context or client_context()
+        client = ClientTlsPipe(context, "a.test", BOTH)
+        return client, ServerTlsPipe(settings(auth=auth))
+
+    def test_each_client_offers_its_own_protocols_though_they_share_a_context(
+        self,
+    ) -> None:
+        context = client_context()
+        offered = [("h2",), ("http/1.1",), ("http/1.1", "h2")]
+        clients = [ClientTlsPipe(context, "a.test", each) for each in offered]
+        for client, protocols in zip(clients, offered, strict=True):
+            server = ServerTlsPipe(settings())
+            self.carry(client, server)
+            assert client.alpn == ("h2" if "h2" in protocols else "http/1.1")
+
+    def test_a_certificate_for_another_name_is_refused(self) -> None:
+        client = ClientTlsPipe(client_context(), "b.test", BOTH)
+        self.carry(client, ServerTlsPipe(settings()))
+        assert isinstance(client.cause, ssl.SSLCertVerificationError)
 
     def test_a_client_shakes_hands_and_exchanges_data(self) -> None:
         client, server = self.pipes()

@@ -16,7 +16,14 @@ from wsproto.frame_protocol import FrameProtocol, Opcode, RsvBits
 from tako.core.role import Role
 from tako.errors import MessageTooBig, ProtocolViolation, WsError
 from tako.ws.codec import Encode, encode_frame, encode_masked_frame
-from tako.ws.deflate import Deflater, Inflater, InvalidDeflate, negotiate
+from tako.ws.deflate import (
+    Deflater,
+    Inflater,
+    InvalidDeflate,
+    accept_answer,
+    negotiate,
+    offer,
+)
 from tako.ws.handshake import parse_extensions
 from tako.ws.options import Deflate, DeflateParams
 
@@ -446,6 +453,86 @@ class TestDeflater:
             decoder = inflater(their_window_bits=bits)
             for payload in (noise, noise[::-1], noise):
                 assert whole(decoder, encoder.deflate(payload)) == payload
+
+
+ANSWERS = [
+    ("", DeflateParams(15, 15, False, False, 5, 64)),
+    ("; server_no_context_takeover", DeflateParams(15, 15, False, True, 5, 64)),
+    ("; client_no_context_takeover", DeflateParams(15, 15, True, False, 5, 64)),
+    ("; client_max_window_bits=10", DeflateParams(10, 15, False, False, 5, 64)),
+    ("; server_max_window_bits=8", DeflateParams(15, 9, False, False, 5, 64)),
+]
+
+
+class TestClient:
+    """RFC 7692 §7.1: a client offers, and holds the server to its answer."""
+
+    OPEN = Deflate(15, 15)
+
+    def accept(self, answer: str, config: Deflate = OPEN) -> DeflateParams:
+        ((name, params),) = parse_extensions([b"permessage-deflate" + answer.encode()])
+        assert name == "permessage-deflate"
+        return accept_answer(params, config)
+
+    @pytest.mark.parametrize(
+        ("config", "expected"),
+        [
+            (OPEN, "permessage-deflate; client_max_window_bits"),
+            (
+                Deflate(12, 15, no_context_takeover=True),
+                (
+                    "permessage-deflate; server_no_context_takeover; "
+                    "client_no_context_takeover; server_max_window_bits=12; "
+                    "client_max_window_bits"
+                ),
+            ),
+        ],
+    )
+    def test_offers(self, config: Deflate, expected: str) -> None:
+        assert offer(config) == expected
+
+    @pytest.mark.parametrize(("answer", "expected"), ANSWERS)
+    def test_answers(self, answer: str, expected: DeflateParams) -> None:
+        assert self.accept(answer) == expected
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            "; client_max_window_bits",
+            "; server_max_window_bits",
+            "; client_max_window_bits=8",
+            "; client_max_window_bits=16",
+            "; client_max_window_bits=09",
+            "; server_max_window_bits=7",
+            "; server_no_context_takeover=1",
+            "; server_max_window_bits=9; server_max_window_bits=9",
+            "; something",
+        ],
+    )
+    def test_answers_that_nobody_may_give(self, answer: str) -> None:
+        with pytest.raises(ValueError, match="permessage-deflate"):
+            self.accept(answer)
+
+    def test_what_was_asked_of_the_server_is_in_its_answer(self) -> None:
+        with pytest.raises(ValueError, match="lacks server_no_context_takeover"):
+            self.accept("", Deflate(15, 15, no_context_takeover=True))
+        for answer in ("", "; server_max_window_bits=13"):
+            with pytest.raises(ValueError, match="window of"):
+                self.accept(answer, Deflate(12, 15))
+        assert self.accept("; server_max_window_bits=11", Deflate(12)) == DeflateParams(
+            12, 11, False, False, 5, 64
+        )
+
+    @given(st.builds(Deflate, st.integers(9, 15), st.integers(9, 15)))
+    def test_a_server_of_ours_answers_what_a_client_of_ours_takes(
+        self, config: Deflate
+    ) -> None:
+        answer = negotiate(parse_extensions([offer(config).encode()]), Deflate(11, 12))
+        assert answer is not None
+        words, theirs = answer
+        ours = self.accept(words.removeprefix("permessage-deflate"), config)
+        assert ours.our_window_bits <= theirs.their_window_bits
+        assert ours.their_window_bits >= theirs.our_window_bits
 
 
 PARAMS = st.builds(

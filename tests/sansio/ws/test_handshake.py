@@ -13,7 +13,8 @@ from hypothesis import given, settings, strategies as st
 
 from tako.core.request_body import BodySink
 from tako.http.headers import Headers
-from tako.http.request import BodyReader, Request
+from tako.http.request import Request
+from tako.http.request_facts import BodyReader
 from tako.http.request_head import HttpVersion
 from tako.ws.handshake import (
     Acceptance,
