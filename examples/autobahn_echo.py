@@ -26,7 +26,7 @@ async def main(address: str = "127.0.0.1:9001") -> None:
     router.route(Method.GET, "/", echo)
     listener = await tako.bind(address)
     shutdown = tako.ctrl_c()
-    print(f"autobahn-echo listening on ws://{listener.local_addr}")
+    print(f"autobahn-echo listening on ws://{listener.local_addr}", flush=True)
     await tako.serve(listener, router, shutdown=shutdown)
 
 

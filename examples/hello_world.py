@@ -13,8 +13,9 @@ async def hello() -> str:
 async def main(address: str = "127.0.0.1:8080") -> None:
     router = Router()
     router.route(Method.GET, "/", hello)
-    listener = await tako.bind(address)
-    await tako.serve(listener, router, shutdown=tako.ctrl_c())
+    listener, shutdown = await tako.bind(address), tako.ctrl_c()
+    print(f"listening on http://{listener.local_addr}/", flush=True)
+    await tako.serve(listener, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ async def main(address: str = "127.0.0.1:8443") -> None:
     router.route(Method.GET, "/health", health)
     listener = await tako.bind(address)
     shutdown = tako.ctrl_c()
-    print(f"TLS (trio) server running at https://{listener.local_addr}")
+    print(f"TLS (trio) server running at https://{listener.local_addr}", flush=True)
     await tako.serve_tls(listener, router, *pair, shutdown=shutdown)
 
 

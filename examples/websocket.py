@@ -46,8 +46,9 @@ async def main(address: str = "127.0.0.1:8080") -> None:
     router = Router()
     router.route(Method.GET, "/ws/echo", ws_echo)
     router.route(Method.GET, "/ws/tick", ws_tick)
-    listener = await tako.bind(address)
-    await tako.serve(listener, router, shutdown=tako.ctrl_c())
+    listener, shutdown = await tako.bind(address), tako.ctrl_c()
+    print(f"listening on ws://{listener.local_addr}/ws/echo", flush=True)
+    await tako.serve(listener, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":

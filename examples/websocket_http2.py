@@ -1,4 +1,4 @@
-"""The handlers of websocket.py over TLS: HTTP/1.1 and HTTP/2 on one port; a page."""
+"""The handlers of websocket.py over TLS: HTTP/1.1 and HTTP/2 on one port."""
 
 import sys
 from itertools import count
@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 import tako
-from tako import Message, Method, Next, Request, Response, Router, TakoWs, WebSocket
+from tako import Message, Method, Request, Router, TakoWs, WebSocket
 
 
 async def ws_echo(req: Request) -> TakoWs:
@@ -43,29 +43,15 @@ async def ws_tick(req: Request) -> TakoWs:
     return TakoWs(req, session)
 
 
-async def tell_wire(req: Request, following: Next) -> Response:
-    response = await following(req)
-    if req.headers.get("sec-websocket-protocol") == "h1, h2":  # the page asks: which?
-        wire = "h2" if req.http_version == "2" else "h1"
-        response.headers["sec-websocket-protocol"] = wire
-    return response
-
-
-async def page() -> Response:
-    html = Path(__file__).with_suffix(".html").read_bytes()
-    return Response(200, {"content-type": "text/html; charset=utf-8"}, html)
-
-
 async def main(address: str = "127.0.0.1:8080") -> None:
     certs = Path("certs" if Path("certs/cert.pem").exists() else ".")
     pair = certs / "cert.pem", certs / "key.pem"
     router = Router()
-    router.middleware(tell_wire)
-    router.route(Method.GET, "/", page)
     router.route(Method.GET, "/ws/echo", ws_echo)
     router.route(Method.GET, "/ws/tick", ws_tick)
-    listener = await tako.bind(address)
-    await tako.serve_tls(listener, router, *pair, shutdown=tako.ctrl_c())
+    listener, shutdown = await tako.bind(address), tako.ctrl_c()
+    print(f"listening on wss://{listener.local_addr}/ws/echo", flush=True)
+    await tako.serve_tls(listener, router, *pair, shutdown=shutdown)
 
 
 if __name__ == "__main__":

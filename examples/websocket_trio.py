@@ -52,7 +52,7 @@ async def main(address: str = "127.0.0.1:8080") -> None:
     router.route(Method.GET, "/ws/count", ws_count)
     listener, shutdown = await tako.bind(address), tako.ctrl_c()
     urls = [f"ws://{listener.local_addr}/ws/{name}" for name in ("echo", "count")]
-    print("WebSocket server running at:", *urls, sep="\n  - ")
+    print("WebSocket server running at:", *urls, sep="\n  - ", flush=True)
     await tako.serve(listener, router, shutdown=shutdown)
 
 

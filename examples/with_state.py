@@ -34,8 +34,9 @@ async def main(address: str = "127.0.0.1:8080") -> None:
     for value in AppName("Tako"), Version(tako.__version__), Visitors():
         router.with_state(value)
     router.route(Method.GET, "/", greet)
-    listener = await tako.bind(address)
-    await tako.serve(listener, router, shutdown=tako.ctrl_c())
+    listener, shutdown = await tako.bind(address), tako.ctrl_c()
+    print(f"listening on http://{listener.local_addr}/", flush=True)
+    await tako.serve(listener, router, shutdown=shutdown)
 
 
 if __name__ == "__main__":
