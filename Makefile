@@ -1,6 +1,6 @@
 # The authority for how tako is built, checked and shown; .ci/run calls the same targets.
 #
-#   make demo         serve examples/websocket_http2.py on https://localhost:8443/
+#   make demo         serve examples/demo.py, a page, on https://localhost:8443/
 #
 #   make setup        an environment with what the tests need (setup-all: checkers and other
 #                     people's servers and clients, too, whose tests are skipped without)
@@ -9,7 +9,7 @@
 #   make test         the test suite
 #   make style types  the checkers
 #   make cover        the tests without I/O, with branch coverage and its floor
-#   make all          style, types, cover, test: what .ci/run runs on the newest Python
+#   make all          style, types, cover, docs, test: what .ci/run runs on the newest Python
 #
 #   make compiled     the tests without I/O and the integration tests, on a compiled wheel
 #   make security     the attacks alone, which are a part of the suite
@@ -17,7 +17,10 @@
 #   make conformance  Autobahn (needs its wstest)
 #   make bench        measure beside other servers (BENCH_ARGS adds options; --help lists them)
 #                     (PYTHON=... VENV=.venv-other: on another Python, with its OpenSSL)
+#   make bench-clients  measure tako.connect beside other clients (BENCH_ARGS, as above)
 #   make soak         half an hour of sockets, churn and chaos (SOAK_ARGS adds options)
+#   make docs         the documentation, into build/docs
+#   make dist         what is uploaded, into build/dist: built, and checked (CONTRIBUTING: a release)
 #   make architecture draw which folder imports which
 #
 # PYTHON chooses the interpreter, VENV the environment that it is installed into;
@@ -29,37 +32,18 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && { echo $$python; break; }; done)
 VENV ?= .venv
-DEMO ?= 127.0.0.1:8443
+DEMO ?= 127.0.0.1:8443 127.0.0.1:8444
 export TAKO_TEST_MATRIX ?= thin
 PYTEST_ARGS ?= -q
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
-SOURCES = tako tests examples certs/generate.py setup.py
+SOURCES = tako tako_pytest.py tests examples docs certs/generate.py setup.py
 BUILT_FROM = pyproject.toml setup.py $(wildcard tako/native/*.pyx)
 
-define DEMO_HELP
-
-  https://localhost:8443/            a page that opens both sockets
-  wss://localhost:8443/ws/echo       echo     } over HTTP/1.1 and over HTTP/2
-  wss://localhost:8443/ws/tick       a clock  }
-
-Trust: the certificate is signed by certs/ca.pem. Import that file as an authority in your
-browser (or accept its warning), or hand it to the client: curl --cacert certs/ca.pem ...
-
-From Python, over HTTP/2 (pip install 'niquests[ws]'):
-  python -c "import niquests; r = niquests.Session().get('wss+rfc8441://localhost:8443/ws/echo', verify='certs/ca.pem'); print(r.extension.next_payload())"
-
-From Node, over HTTP/2, with nothing installed:
-  NODE_EXTRA_CA_CERTS=certs/ca.pem node -e "const c=require('http2').connect('https://localhost:8443');c.on('remoteSettings',()=>{const s=c.request({':method':'CONNECT',':protocol':'websocket',':path':'/ws/echo','sec-websocket-version':13});s.on('data',d=>{console.log(d.subarray(2).toString());c.destroy()})})"
-
-Stop with ctrl-c.
-
-endef
-export DEMO_HELP
-
 .DEFAULT_GOAL := help
-.PHONY: all architecture bench compiled conformance cover demo help own quick quick-frames quick-others \
+.PHONY: all architecture bench bench-clients compiled conformance cover demo dist docs help own quick \
+	quick-frames quick-others \
 	security setup setup-all siege soak style test types
 
 help:
@@ -67,9 +51,11 @@ help:
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tako needs a Python >= 3.11 with venv; set PYTHON=" >&2; exit 1; }
+	@echo 'Making an environment in $(VENV) ...'
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.stamp: $(BIN)/python $(BUILT_FROM)
+	@echo 'Installing tako into it; a minute at most ...'
 	@$(PIP) install --no-compile --editable '.[uvloop]' trustme
 	@touch $@
 
@@ -85,8 +71,7 @@ certs/cert.pem: certs/generate.py | $(VENV)/demo.stamp
 	@$(BIN)/python certs/generate.py
 
 demo: $(VENV)/demo.stamp certs/cert.pem
-	@printf '%s\n' "$$DEMO_HELP"
-	@exec $(BIN)/python examples/websocket_http2.py $(DEMO)
+	@exec $(BIN)/python examples/demo.py $(DEMO)
 
 setup: $(VENV)/test.stamp
 
@@ -114,7 +99,7 @@ test: $(VENV)/test.stamp
 	@echo 'The suite takes about 8 minutes on two idle cores, longer beside other work.'
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-all: style types cover test
+all: style types cover docs test
 
 security: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests/security
@@ -126,6 +111,21 @@ siege: $(VENV)/test.stamp
 style: $(VENV)/test.stamp
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
+
+# strict: a link that leads nowhere, or a name without a docstring, fails
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/dev.stamp
+	@$(BIN)/mkdocs build --quiet
+	@echo 'build/docs/index.html'
+
+# The source distribution, and the wheel without C that is built from it; cibuildwheel makes
+# the others (pyproject.toml)
+DIST = build/dist
+dist: $(VENV)/dev.stamp
+	@rm -rf $(DIST)
+	@TAKO_PURE=1 $(BIN)/python -m build --quiet --no-isolation --outdir $(DIST)
+	@$(BIN)/twine check --strict $(DIST)/*
+	@$(BIN)/python -m tests.project.dist $(DIST)
 
 architecture: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.project.architecture
@@ -146,9 +146,9 @@ WHEEL = build/wheel
 compiled: $(BIN)/python
 	@rm -rf $(WHEEL)
 	@mkdir -p $(WHEEL)/source $(WHEEL)/beside
-	@tar -cf - --exclude='*.so' tako setup.py pyproject.toml README.md LICENSE \
+	@tar -cf - --exclude='*.so' tako tako_pytest.py setup.py pyproject.toml README.md LICENSE \
 		| tar -xf - -C $(WHEEL)/source
-	@tar -cf - --exclude=node_modules tests examples certs setup.py pyproject.toml \
+	@tar -cf - --exclude=node_modules tests examples docs certs setup.py pyproject.toml README.md \
 		| tar -xf - -C $(WHEEL)/beside
 	@TAKO_COMPILE=1 $(PIP) wheel --no-deps --wheel-dir $(WHEEL) $(WHEEL)/source
 	@$(BIN)/python -m venv $(WHEEL)/venv
@@ -171,6 +171,9 @@ bench: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks.router
 	@$(BIN)/python -m tests.benchmarks.h2_engine
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS) || [ $$? -eq 77 ]
+
+bench-clients: $(VENV)/dev.stamp $(VENV)/bench.stamp
+	@$(BIN)/python -m tests.benchmarks.clients $(BENCH_ARGS)
 
 soak: $(VENV)/test.stamp
 	@ulimit -n 8192; exec $(BIN)/python -m tests.benchmarks.soak $(SOAK_ARGS)

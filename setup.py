@@ -28,18 +28,24 @@ MODULES = [
     f"tako/{folder}/{name}.py"
     for folder, names in {
         "asgi": "fields scope",
+        "asgi/apps": "response_steps",
+        "client": "connection proxy_pipe",
         "core": "deadlines error_code exchange_of half_closed late_loop loop min_rate "
-        "request_body response_state role seams states turn",
-        "h1": "backpressure engine exchange head_parser request_body request_head "
-        "response_head tunnel",
-        "h2": "closed_streams engine exchange fields flow_control frames hpack "
-        "lifecycle preface reader request_head response_head rules settings "
-        "slow_streams stream",
-        "http": "date grammar media_type pieces request_head response_fields",
+        "request_body response_state role seams shared_frame states turn views",
+        "h1": "backpressure client endpoint engine exchange head_parser request_body "
+        "request_head response_head tunnel",
+        "h2": "client closed_streams endpoint engine exchange fields flow_control "
+        "frames hpack lifecycle preface reader request_head response_head rules "
+        "settings slow_streams stream",
+        "http": "date grammar media_type pieces request_facts request_head request_of "
+        "response_fields",
         "routing": "path_table",
-        "server": "connection engines heartbeat linger undecided whole",
-        "tls": "pipe server_pipe",
-        "ws": "assembly codec conversation handshake keep_alive origin",
+        "runtime": "asyncio_signal",
+        "server": "engines heartbeat undecided whole",
+        "tcp": "connection linger",
+        "tls": "client_hello client_pipe pipe server_pipe tap",
+        "topics": "fan_out item",
+        "ws": "assembly codec conversation handshake keep_alive origin shared",
     }.items()
     for name in names.split()
 ]
