@@ -29,7 +29,7 @@ from tako.testing.peer.h2 import H2Connection
 from tako.testing.peer.websocket import HandshakeRefusedError
 from tests.support.children import Child, run_child
 from tests.support.hosts import ROOT, Host
-from tests.support.patience import TIMEOUT
+from tests.support.patience import PATIENCE, TIMEOUT
 from tests.support.ports import free_port
 from tests.support.server import Credentials
 
@@ -879,8 +879,9 @@ class TestLimits:
         self, folder: Path, credentials: Credentials
     ) -> None:
         options = (
-            *("--keep-alive-timeout", "0.2", "--header-read-timeout", "0.2"),
-            *("--tls-handshake-timeout", "5"),
+            *("--keep-alive-timeout", str(PATIENCE)),
+            *("--header-read-timeout", str(PATIENCE)),
+            *("--tls-handshake-timeout", str(5 * PATIENCE)),
         )
         with (
             serving(folder, credentials, "apps:router", *options) as host,
@@ -1223,7 +1224,7 @@ class TestHealthAndDelay:
     def test_websockets_may_run_on_until_the_end_of_the_drain(
         self, folder: Path, credentials: Credentials
     ) -> None:
-        options = ("--drain-websockets", "end", "--drain-timeout", "5")
+        options = ("--drain-websockets", "end", "--drain-timeout", str(5 * PATIENCE))
         with serving(folder, credentials, "apps:router", *options) as host:
             process = host.process
             assert process is not None

@@ -25,7 +25,7 @@ from tako.testing.peer.io import EndOfStreamError, Socket, StreamResetError
 from tests.integration.test_cli import APPS, serving
 from tests.support.hosts import Host
 from tests.support.listeners import connect_to
-from tests.support.patience import TIMEOUT
+from tests.support.patience import PATIENCE, TIMEOUT
 from tests.support.server import Credentials, RuntimeName
 
 
@@ -584,6 +584,7 @@ WEARING_OUT = """
 import time
 
 def block():
+    open("blocked", "w").close()
     time.sleep(600)
 
 router.get("/block", block)
@@ -647,24 +648,26 @@ def test_a_worker_that_blocks_is_replaced_and_says_where(
 ) -> None:
     pytest.importorskip(runtime)
     (folder / "apps.py").write_text(APPS + PIDS + WEARING_OUT)
-    options = ("--workers", "2", "--runtime", runtime, "--worker-timeout", "1")
+    limit = f"{PATIENCE:g}"
+    options = ("--workers", "2", "--runtime", runtime, "--worker-timeout", limit)
     with serving(folder, credentials, "apps:router", *options) as host:
         serving_pids(host, credentials, 2)
         with host.connect("h1s") as connection:
             assert isinstance(connection, H1Connection)
+            blocked = int(connection.request("GET", "/pid").body)
             connection.send_raw(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            printed = host.wait_output("has not answered for 1 s: it is ended")
-            found = re.search(r"\(pid (\d+)\) has not answered", printed)
-            assert found is not None
-            serving_pids(host, credentials, 1, without={int(found[1])})
+            wait_until((folder / "blocked").exists, host)
+            host.wait_output(f"(pid {blocked}) has not answered for {limit} s: it is")
+            serving_pids(host, credentials, 1, without={blocked})
             host.wait_output("did not answer; starting another")
-            # what the supervisor says may stand in the middle of that line
+            # what the supervisor says may stand in the middle of that line, and a line
+            # comes in pieces
             host.wait_output("Fatal Python error: ")
             host.wait_output('apps.py", line ')
-            assert " in block\n" in host.output()
+            host.wait_output(" in block\n")
             with pytest.raises(LOST):
                 connection.read_exactly(1)
-        serving_pids(host, credentials, 2, without={int(found[1])})
+        serving_pids(host, credentials, 2, without={blocked})
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -674,7 +677,8 @@ def test_any_worker_says_that_another_one_stands_still(
     pytest.importorskip(runtime)
     (folder / "apps.py").write_text(APPS + PIDS + WEARING_OUT)
     health = ("--health-path", "/healthz", "--health-lag", "0.5")
-    options = ("--workers", "2", "--runtime", runtime, "--worker-timeout", "5")
+    limit = str(10 * PATIENCE)  # so long there is something to see
+    options = ("--workers", "2", "--runtime", runtime, "--worker-timeout", limit)
     with serving(folder, credentials, "apps:router", *options, *health) as host:
         serving_pids(host, credentials, 2)
 
@@ -686,6 +690,7 @@ def test_any_worker_says_that_another_one_stands_still(
         with host.connect("h1s") as connection:
             assert isinstance(connection, H1Connection)
             connection.send_raw(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until((folder / "blocked").exists, host)  # it accepts no more
             wait_until(lambda: status() == 503, host)
             host.wait_output("did not answer; starting another")
         wait_until(lambda: status() == 200, host)
