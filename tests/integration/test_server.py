@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ from tako.server.lifetime import Lifetime
 from tako.server.serve import Serving
 from tako.server.service import Endpoint, Service
 from tako.testing.peer import PeerConnection, Wire, connect
+from tako.testing.peer.h1 import H1Connection
 from tako.testing.peer.h2 import H2Connection
 from tako.testing.peer.io import EndOfStreamError, StreamResetError
 from tests.conftest import WIRES, Serve
@@ -1041,17 +1043,24 @@ class TestHealth:
 
         def block(_: Request) -> str:
             entered.put("blocks")
+            assert sent.acquire(timeout=TIMEOUT)
             time.sleep(2)  # longer than health_lag and the time between two looks
             return "done"
 
         router.get("/block", block)
+        sent = threading.Semaphore(0)
 
         def rounds(server: Server) -> None:
             with client(server) as blocked, client(server) as prober:
                 _until_well(prober)
                 blocked.send_request("GET", "/block")
                 assert entered.get() == "blocks"
-                assert probe(prober) == (503, b"the event loop stands still\n")
+                assert isinstance(prober, H1Connection)
+                prober.send_request("GET", "/up")
+                sent.release()
+                response = prober.read_response()
+                assert response.status == 503
+                assert response.body == b"the event loop stands still\n"
                 _until_well(prober)
 
         async def main() -> None:
