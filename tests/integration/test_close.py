@@ -15,6 +15,7 @@ from tests.support.apps import (
     reporting,
     ws_router,
 )
+from tests.support.patience import PATIENCE
 from tests.support.peers import h2_of
 from tests.support.server import Gate, Reports
 
@@ -22,7 +23,7 @@ from tests.support.server import Gate, Reports
 H2_ONLY = pytest.mark.parametrize("wire", ["h2", "h2c"], indirect=True)
 H1_ONLY = pytest.mark.parametrize("wire", ["h1", "h1s"], indirect=True)
 NO_ERROR, CANCEL = 0x0, 0x8
-QUICK = ServerConfig(ws_close_timeout=0.4)
+QUICK = ServerConfig(ws_close_timeout=0.4 * PATIENCE)
 SHORT = 0.4
 
 LEGAL_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013]

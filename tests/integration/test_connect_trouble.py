@@ -15,7 +15,7 @@ from tests.conftest import Serve
 from tests.integration.test_connect import gone, options_of, url_of
 from tests.support.apps import echo_router
 from tests.support.loops import run_on
-from tests.support.patience import TIMEOUT
+from tests.support.patience import PATIENCE, TIMEOUT
 from tests.support.server import Credentials, RuntimeName, open_sockets
 
 
@@ -257,7 +257,7 @@ def test_a_server_that_vanishes_is_found(
     async def main() -> None:
         options = options_of(wire, credentials)
         async with tako.connect(
-            url_of(server), ping_interval=0.1, ping_timeout=0.1, **options
+            url_of(server), ping_interval=0.2, ping_timeout=PATIENCE, **options
         ) as ws:
             await ws.send("vanish")
             try:

@@ -35,7 +35,7 @@ from tests.conftest import Serve
 from tests.support.apps import echo_session, reporting, ws_router
 from tests.support.asgi_apps import Receive, Scope, Send, lifespan_only
 from tests.support.children import Child
-from tests.support.patience import NEVER, TIMEOUT
+from tests.support.patience import NEVER, PATIENCE, TIMEOUT
 from tests.support.server import Gate, Reports
 
 
@@ -157,7 +157,7 @@ def test_all_sockets_of_a_connection_are_lost_at_once(serve: Serve) -> None:
 @pytest.mark.parametrize("wire", ["h1"])
 def test_a_process_that_is_stopped_is_lost(serve: Serve) -> None:
     reports = Reports()
-    config = ServerConfig(ws_ping_interval=0.1, ws_ping_timeout=2)
+    config = ServerConfig(ws_ping_interval=0.1, ws_ping_timeout=2 * PATIENCE)
     server = serve(served("route", reports), config)
     port = str(server.address[1])
     with Child([sys.executable, "-c", CLIENT, port]) as client:

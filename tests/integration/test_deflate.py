@@ -16,12 +16,13 @@ from tako.testing import Serve
 from tako.testing.peer.io import HeaderList
 from tako.testing.peer.websocket import Opcode, PeerWebSocket, Pong, encode_frame
 from tests.support.apps import echo_session, reporting, ws_router
+from tests.support.patience import PATIENCE
 from tests.support.server import Reports
 
 
 RSV1 = 4
 MIB = 1 << 20
-QUICK = ServerConfig(ws_close_timeout=0.5)
+QUICK = ServerConfig(ws_close_timeout=0.5 * PATIENCE)
 
 
 def _router(deflate: Deflate | None = None, **options: Any) -> Router:

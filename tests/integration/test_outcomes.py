@@ -16,10 +16,11 @@ from tests.support.apps import (
     together,
     ws_router,
 )
+from tests.support.patience import PATIENCE
 from tests.support.server import Gate, Reports
 
 
-QUICK = ServerConfig(ws_close_timeout=0.4)
+QUICK = ServerConfig(ws_close_timeout=0.4 * PATIENCE)
 
 
 class TestOutcomes:

@@ -10,10 +10,11 @@ from tako import ServerConfig, WebSocket
 from tako.testing import Serve
 from tako.testing.peer.websocket import Opcode, close_payload, encode_frame
 from tests.support.apps import echo_router, echo_session, reporting, ws_router
+from tests.support.patience import PATIENCE
 from tests.support.server import Reports
 
 
-QUICK = ServerConfig(ws_close_timeout=0.5)
+QUICK = ServerConfig(ws_close_timeout=0.5 * PATIENCE)
 
 
 class TestLimits:

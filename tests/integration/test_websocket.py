@@ -27,11 +27,12 @@ from tests.support.apps import (
     together,
     ws_router,
 )
+from tests.support.patience import PATIENCE
 from tests.support.server import Gate, Reports
 
 
 MIB = 1 << 20
-QUICK = ServerConfig(ws_close_timeout=0.5)
+QUICK = ServerConfig(ws_close_timeout=0.5 * PATIENCE)
 
 
 class TestMessages:
