@@ -44,7 +44,7 @@ MODULES = [
         "server": "engines heartbeat undecided whole",
         "tcp": "connection linger",
         "tls": "client_hello client_pipe pipe server_pipe tap",
-        "topics": "fan_out item",
+        "topics": "fan_out feed item policy",
         "ws": "assembly codec conversation handshake keep_alive origin shared",
     }.items()
     for name in names.split()

@@ -20,10 +20,11 @@ something waits nothing is sent past it.
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 
+from tako.topics import feed_waits
 from tako.topics.counts import Tally
 from tako.topics.item import OLDEST, Cause, Data, Encode, Gap, Item, Position
 from tako.topics.policy import Loss, Policy, Waiting
@@ -32,15 +33,13 @@ from tako.ws.shared import Shared
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tako.core.loop import Runtime, Signal
 
     FindOwner: TypeAlias = Callable[[], Awaitable["Owner"]]
     OnGap: TypeAlias = Callable[[Gap], Data | None]
 
 
-_logger = logging.getLogger("tako.topics")
+_logger: Final = logging.getLogger("tako.topics")
 
 Since: TypeAlias = Position | str
 """Where a subscriber has been; text is what ``str(position)`` was."""
@@ -52,7 +51,7 @@ _UNKNOWN: Final = Position("0" * 16, 0)  # of no epoch
 class Owner(Protocol):
     """What a feed belongs to: topics on the running loop."""
 
-    async def enter(self, feed: "Feed") -> "Runtime":
+    def enter(self, feed: "Feed") -> "Awaitable[Runtime]":
         """Have the feed get its topics from now on; ``since`` was replayed."""
         ...
 
@@ -131,21 +130,30 @@ class Feed:
     def __repr__(self) -> str:
         return f"<feed of {', '.join(self.topics)}>"
 
-    async def __aenter__(self) -> Self:
-        if self._find_owner is None:
-            msg = "a feed is entered once: subscribe again"
-            raise RuntimeError(msg)
-        find_owner, self._find_owner = self._find_owner, None
-        owner = await find_owner()
-        self._runtime = await owner.enter(self)
-        return self
+    # No coroutine is in here, so that this can be compiled: ``feed_waits`` has them.
 
-    async def __aexit__(
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        return feed_waits.entered(self, self._take_owner, self._entered)
+
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
+        return feed_waits.left(self._left)
+
+    def _take_owner(self) -> "FindOwner":
+        if self._find_owner is None:
+            msg = "a feed is entered once: subscribe again"
+            raise RuntimeError(msg)
+        find_owner, self._find_owner = self._find_owner, None
+        return find_owner
+
+    def _entered(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
+
+    def _left(self) -> None:
         self.end()
         if self._waiting is not None:
             self._waiting.clear()
@@ -156,8 +164,12 @@ class Feed:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Item | Gap:
+    def __anext__(self) -> Coroutine[Any, Any, Item | Gap]:
         """Return what comes next. Cancel safety: nothing is lost."""
+        return feed_waits.next_entry(self._begin_reading, self._pop, self._arrival)
+
+    def _begin_reading(self) -> "feed_waits.Checkpoint | None":
+        """Return what a reader calls before it takes what waits, if anything."""
         runtime = self._runtime
         if runtime is None:
             msg = "write: async with topics.subscribe(...) as feed"
@@ -165,15 +177,19 @@ class Feed:
         if self._outlet is not None:
             msg = "a WebSocket relays this feed: subscribe again to iterate"
             raise RuntimeError(msg)
-        if runtime.checkpoint is not None and not self._empty:
-            await runtime.checkpoint()
-        while (entry := self._pop()) is None:
-            if self.ended:
-                raise StopAsyncIteration
-            if self._signal is None:
-                self._signal = runtime.signal()
-            await self._signal.wait()
-        return entry
+        return None if self._empty else runtime.checkpoint
+
+    def _arrival(self) -> "Signal":
+        """Return what is set when something has come.
+
+        Raises:
+            StopAsyncIteration: nothing will.
+        """
+        if self.ended or self._runtime is None:
+            raise StopAsyncIteration
+        if self._signal is None:
+            self._signal = self._runtime.signal()
+        return self._signal
 
     @property
     def _empty(self) -> bool:
