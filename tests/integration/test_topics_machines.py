@@ -138,11 +138,12 @@ class Follower:
     """A client that follows a topic, whatever happens; its record is what it had."""
 
     def __init__(
-        self, url: str, topic: str, context: ssl.SSLContext, wire: str
+        self, url: str, topic: str, context: ssl.SSLContext, wire: str, patience: float
     ) -> None:
         self._url = url
         self._context = context
         self._wire: Any = wire
+        self._patience = patience
         self.topic = topic
         self.record: list[Position | str] = []
         self.last: Position = OLDEST
@@ -160,7 +161,7 @@ class Follower:
                     ssl=self._context,
                     http_versions=(self._wire,),
                     compression=None,
-                    open_timeout=TIMEOUT,
+                    open_timeout=self._patience,
                     close_timeout=0.1,
                 ) as ws:
                     self.opened += 1
@@ -266,6 +267,8 @@ def test_every_record_is_complete_or_has_a_gap_where_something_is_missing(
     size = 20 if sockets < 100 else 40  # messages between two events
     stalling = max(sockets // 40, 4)
     pause = sockets / 4_000  # seconds between two messages of a topic
+    # Half of the sockets are opened anew at once: 60 ms of two busy cores for each
+    patience = TIMEOUT * max(sockets / 500, 1)
 
     async def main(bed: Bed) -> None:
         followers = [
@@ -274,6 +277,7 @@ def test_every_record_is_complete_or_has_a_gap_where_something_is_missing(
                 STALLING if number < stalling else TOPICS[number // 2 % 2],
                 credentials.client,
                 "1.1" if number % 2 else "2",
+                patience,
             )
             for number in range(sockets)
         ]
@@ -284,7 +288,7 @@ def test_every_record_is_complete_or_has_a_gap_where_something_is_missing(
                 tasks.start_soon(follower.run)
                 if sockets > 100:
                     await tako.sleep(0.01)
-            await until(lambda: all(each.record for each in followers))
+            await until(lambda: all(each.record for each in followers), patience)
             before = bed.memory()
             await source.more(size)
 
@@ -292,12 +296,13 @@ def test_every_record_is_complete_or_has_a_gap_where_something_is_missing(
             victim.kill()
             await source.more(size)
             await until(
-                lambda: len(bed.workers(0)) == 2 and victim not in bed.workers(0)
+                lambda: len(bed.workers(0)) == 2 and victim not in bed.workers(0),
+                patience,
             )
 
             old = bed.workers(1)
             os.kill(bed.servers[1].pid, signal.SIGHUP)
-            await until(lambda: not set(old) & set(bed.workers(1)))
+            await until(lambda: not set(old) & set(bed.workers(1)), patience)
             await source.more(size)
 
             stalled = followers[:stalling]
@@ -322,7 +327,8 @@ def test_every_record_is_complete_or_has_a_gap_where_something_is_missing(
 
             source.may_end = True
             await until(
-                lambda: all(each.last == source.last[each.topic] for each in followers)
+                lambda: all(each.last == source.last[each.topic] for each in followers),
+                patience,
             )
             after = bed.memory()
             tasks.cancel_scope.cancel()
@@ -359,7 +365,7 @@ def report(followers: list[Follower], source: Source, before: int, after: int) -
 
 def test_pairs_are_looked_at() -> None:
     """A record with a hole, or with a gap where nothing is missing, is found."""
-    follower = Follower("", "a", ssl.create_default_context(), "2")
+    follower = Follower("", "a", ssl.create_default_context(), "2", TIMEOUT)
     one, two, three = (Position("0" * 16, offset) for offset in (1, 2, 3))
     new = Position("1" * 16, 1)
     good: list[list[Position | str]] = [[one, two, three], [one, GAP, three]]
