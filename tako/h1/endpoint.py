@@ -99,8 +99,8 @@ class H1Pipe(Generic[E]):
     def __init__(self, engine: E, out: list[bytes | memoryview], *, over: bool) -> None:
         """Make the tunnel of a connection; ``out`` is where output is queued."""
         self._engine = engine
-        self._out = out
         self.connection: ServerConnection = engine.connection
+        self._out = out
         self.over: bool = over
 
     @property

@@ -137,6 +137,15 @@ class TcpConnection:
         "written",
     )
 
+    # What each write touches, together: of many connections it is in no cache
+    _corked: bool
+    flush_due: bool
+    _closed: bool
+    writable: bool
+    _pipe: TlsPipe | None
+    written: int
+    _few: int
+    _transport: Transport | None
     conn_info: ConnInfo
     since: float
     """When it was accepted."""
@@ -188,11 +197,11 @@ class TcpConnection:
             config.max_turn,
             self._put_off,
         )
-        self.writable: bool = True
-        self.flush_due: bool = False
+        self.writable = True
+        self.flush_due = False
         self.counters: Counters = Counters() if counters is None else counters
         self._wire: Wire = self.counters.http1  # until it is known
-        self.written: int = 0
+        self.written = 0
         self.received: int = 0
         """Bytes that came from the peer."""
         self._seen = -1  # of those, at the last look
@@ -202,7 +211,7 @@ class TcpConnection:
         self._handler = handler
         self._engines = engines
         self._protocol = protocol
-        self._pipe: TlsPipe | None = (
+        self._pipe = (
             None
             if tls is None
             else ServerTlsPipe(tls, self.turn, max_idle=config.tls_max_idle_records)
@@ -214,7 +223,7 @@ class TcpConnection:
         self._running: dict[Exchange, Task] = {} if running is None else running
         self._believe = believe
         self._engine: Engine | None = None
-        self._transport: Transport | None = None
+        self._transport = None
         self._handshake: Deadline | None = None  # while TLS is negotiated
         self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits

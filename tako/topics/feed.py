@@ -91,6 +91,11 @@ class Feed:
         "topics",
     )
 
+    # What each delivery touches, together: of many feeds it is in no cache
+    _direct: bool
+    _encode: Encode | None
+    _send: Send
+
     def __init__(
         self,
         find_owner: "FindOwner",
@@ -121,8 +126,8 @@ class Feed:
         self._seen: dict[str, Position] | None = None
         self._signal: Signal | None = None
         self._outlet: Outlet | None = None
-        self._send: Send = _unattached
-        self._encode: Encode | None = None
+        self._send = _unattached
+        self._encode = None
         self._on_gap: OnGap | None = None
         self._made: Shared | None = None  # what stands in for a gap, and waits
         self._direct = False
