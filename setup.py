@@ -38,7 +38,7 @@ MODULES = [
         "frames hpack lifecycle preface reader request_head response_head rules "
         "settings slow_streams stream",
         "http": "date grammar media_type pieces request_facts request_head request_of "
-        "response_fields",
+        "response_facts response_fields",
         "routing": "path_table",
         "runtime": "asyncio_signal",
         "server": "engines heartbeat undecided whole",

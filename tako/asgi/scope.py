@@ -14,7 +14,7 @@ from cryptography import x509
 
 from tako.asgi.fields import is_hop_by_hop
 from tako.asgi.protocol import VERSIONS
-from tako.http.conn_info import IpPeer, PeerAddr, TlsInfo, UnixPeer
+from tako.http.conn_info import ConnInfo, IpPeer, PeerAddr, TlsInfo, UnixPeer
 from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.http.request_facts import RequestFacts
@@ -131,17 +131,14 @@ def _scope(  # noqa: PLR0917 - by name it takes twice as long
     extensions: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     info, path, query = request.conn_info, request.path, request.query
-    client: tuple[str, int] | None = None
-    server: tuple[str, int | None] | None = None
+    ends = _NO_ENDS
     if info is not None:
-        peer, local = info.peer, info.local
-        if isinstance(peer, IpPeer):
-            client = (peer.host, peer.port)
-        server = _server(local)
-        if info.forwarded is not None:  # what the proxy says itself counts
-            root_path = decoded(info.forwarded.prefix) or root_path
-        if info.tls is not None:
-            extensions["tls"] = tls_extension(info.tls)
+        kept = info.kept
+        ends = kept if isinstance(kept, _Ends) else _new_ends(info)
+        if ends.prefix:  # what the proxy says itself counts
+            root_path = ends.prefix
+        if ends.tls is not None:
+            extensions["tls"] = ends.tls.copy()
     ascii_only = path.isascii()
     raw_path = path.encode() if ascii_only else path.encode("latin-1", "replace")
     text = path if ascii_only and "%" not in path else decoded(path)
@@ -161,14 +158,48 @@ def _scope(  # noqa: PLR0917 - by name it takes twice as long
     scope["root_path"] = root_path + mounted
     if query:
         scope["query_string"] = query.encode("latin-1")
-    scope["client"] = client
-    scope["server"] = server
+    scope["client"] = ends.client
+    scope["server"] = ends.server
     scope["scheme"] = scheme
     scope["headers"] = headers
     scope["extensions"] = extensions
     if state is not None:
         scope["state"] = state.copy()
     return scope
+
+
+class _Ends:
+    """What the scopes of all requests of a connection say."""
+
+    __slots__ = ("client", "prefix", "server", "tls")
+
+    def __init__(
+        self,
+        client: tuple[str, int] | None = None,
+        server: tuple[str, int | None] | None = None,
+        prefix: str = "",
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        self.client: tuple[str, int] | None = client
+        self.server: tuple[str, int | None] | None = server
+        self.prefix: str = prefix
+        self.tls: dict[str, Any] | None = tls
+
+
+_NO_ENDS: Final = _Ends()
+
+
+def _new_ends(info: ConnInfo) -> _Ends:
+    """Return what scopes say of a connection; it is kept there."""
+    peer, forwarded = info.peer, info.forwarded
+    ends = _Ends(
+        (peer.host, peer.port) if isinstance(peer, IpPeer) else None,
+        _server(info.local),
+        "" if forwarded is None else decoded(forwarded.prefix),
+        None if info.tls is None else tls_extension(info.tls),
+    )
+    object.__setattr__(info, "kept", ends)  # it is frozen: what it says stays
+    return ends
 
 
 def _server(local: PeerAddr) -> tuple[str, int | None] | None:

@@ -267,15 +267,17 @@ class Served:
         self._around = tuple(seen + adds + checks)
         self._chain: Next | None = None
 
-    async def dispatch(self, request: Request, *, timer: Any = None) -> Response:
+    def dispatch(
+        self, request: Request, *, timer: Any = None
+    ) -> Coroutine[Any, Any, Response]:
         """Answer ``request``. Cancel safety: that of the handler."""
         if not self._around:
-            return await self._router.dispatch(request, timer=timer)
+            return self._router.dispatch(request, timer=timer)
         if self._chain is None:  # a service gives the same timer each time
             timed = {"timer": timer} if self._timed else {}
             call = partial(self._router.dispatch, **timed)
             self._chain = chain(self._around, call)
-        return await self._chain(request)
+        return self._chain(request)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:

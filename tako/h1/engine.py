@@ -255,10 +255,18 @@ class H1Engine(H1Endpoint):
         if self._deaf:
             return ()
         exchange, body = self._exchange, self._body
-        if exchange is not None and body is not None:
-            self._receive_body(exchange, body, data)
-        else:
-            self._head.data += data
+        if exchange is not None:
+            if body is not None:
+                self._receive_body(exchange, body, data)
+            else:
+                self._head.data += data
+            return self._next_exchange()
+        if self.phase is _HEAD and self.connection.writable:  # the usual case
+            head = self._head.take_whole(data)
+            if head is not None:
+                self.backlog = False
+                return self._begin(head)
+        self._head.data += data
         return self._next_exchange()
 
     def _next_exchange(self) -> Sequence[H1Exchange]:

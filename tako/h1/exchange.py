@@ -63,7 +63,6 @@ _SENT: Final = "the response head was sent already"
 _AT_ONCE: Final = (
     1 << 20
 )  # bytes: a third of a millisecond's work of the kernel's at most
-_OVER: Final = frozenset({ResponseState.ENDED, ResponseState.CUT_OFF})
 # Used for every request; CPython 3.13 looks up members of an enum slowly.
 _BODY: Final = ResponseState.BODY
 _ENDED: Final = ResponseState.ENDED
@@ -153,7 +152,7 @@ class H1Exchange:
                 "%#x: response %s -> %s", id(self), self.state.name, state.name
             )
         self.state = state
-        if state in _OVER:
+        if state is _ENDED or state is _CUT_OFF:
             self.over = True
             self.cut_off = state is _CUT_OFF
         else:

@@ -72,17 +72,17 @@ _RULES: Final[dict[bytes, _Rule]] = {
     **dict.fromkeys(FORWARDED, (FieldKind.RULED, grammar.is_field_value)),
     **dict.fromkeys(CONNECTION_SPECIFIC, (_MALFORMED, None)),
 }
-_OTHER: Final[_Rule] = (_PLAIN, grammar.is_field_value)  # RFC 9113 §8.2.1
-_NO_NAME: Final[_Rule] = (_MALFORMED, None)
 
 
 def read_field(name: bytes, value: bytes) -> Field:
     """Return a field that a client has sent."""
+    size = _SIZE + len(name) + len(value)
     rule = _RULES.get(name)
     if rule is None:
-        # A pseudo-field that a request does not have is no name, either
-        rule = _OTHER if grammar.is_lower_name(name) else _NO_NAME
+        # RFC 9113 §8.2.1: a pseudo-field that no request has is no name, either
+        well = grammar.is_lower_name(name) and grammar.is_field_value(value)
+        return (name, value), _PLAIN if well else _MALFORMED, size
     kind, holds = rule
     if holds is not None and not holds(value):
         kind = _MALFORMED
-    return (name, value), kind, _SIZE + len(name) + len(value)
+    return (name, value), kind, size

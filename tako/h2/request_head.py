@@ -134,7 +134,7 @@ def check_head(
             return Refusal(417, b"" if method == b"HEAD" else b"Unknown expectation")
         expects_continue = expected
     if ruled.get(b"host") != authority:
-        own = with_host(own, authority)
+        own = _with_host(own, ruled, authority)
     connect = method == b"CONNECT"
     return RequestHead(
         # An extended CONNECT is presented as the GET that it replaces
@@ -149,6 +149,15 @@ def check_head(
         connect,
         not FORWARDED.isdisjoint(ruled),
     )
+
+
+def _with_host(
+    own: list[RawHeader], ruled: dict[bytes, bytes], authority: bytes
+) -> list[RawHeader]:
+    """Return what ``with_host`` does, which would look for a field that is rare."""
+    if b"host" in ruled:
+        return with_host(own, authority)
+    return [(b"host", authority), *own]
 
 
 def check_trailers(fields: list[Field], config: WireConfig) -> list[RawHeader] | None:

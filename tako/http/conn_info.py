@@ -109,6 +109,7 @@ class ConnInfo:
         forwarded: what trusted proxies say about this request.
         believe: for tako itself: adopts what the peer, a trusted proxy, has written
             into the fields of a request; ``None``: the peer is not trusted.
+        kept: for tako itself: what was made of these facts, to be used again.
     """
 
     peer: PeerAddr
@@ -119,6 +120,7 @@ class ConnInfo:
     believe: "Callable[[Request], None] | None" = field(
         default=None, repr=False, compare=False
     )
+    kept: object = field(default=None, init=False, repr=False, compare=False)
 
 
 def scheme_of(info: ConnInfo) -> str:

@@ -1,7 +1,7 @@
 """``Response``, and what a handler may return instead of one."""
 
 import json
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator
 from http import HTTPStatus
 from typing import (
     Any,
@@ -13,16 +13,13 @@ from typing import (
 
 from tako.errors import HttpError
 from tako.http.headers import Headers, HeadersLike
+from tako.http.response_facts import ResponseFacts
 
 
-Body: TypeAlias = bytes | AsyncIterable[bytes] | Iterable[bytes]
-"""A response body: all of it, or an iterable of chunks that is sent as it yields."""
-
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
 
 
-class Response:
+class Response(ResponseFacts):
     """The answer to one request.
 
     Args:
@@ -47,39 +44,7 @@ class Response:
         Response.json({"id": 7}, 201)
     """
 
-    __slots__ = ("body", "headers", "status", "trailers")
-
-    def __init__(
-        self,
-        status: int | HTTPStatus = 200,
-        headers: HeadersLike = (),
-        body: bytes
-        | bytearray
-        | memoryview
-        | str
-        | AsyncIterable[bytes]
-        | Iterable[bytes] = b"",
-    ) -> None:
-        if not 100 <= status <= 999:  # RFC 9110 §15: three digits
-            msg = f"a status code has three digits, unlike {status!r}"
-            raise ValueError(msg)
-        self.status: int = int(status)
-        self.headers: Headers = Headers(headers) if headers else Headers.from_raw([])
-        self.trailers: Headers | None = None
-        self.body: Body
-        if type(body) is bytes:
-            self.body = body
-        elif isinstance(body, str):
-            self.body = body.encode()
-            if not headers or self.headers.get_raw(b"content-type") is None:
-                self.headers.raw.append(_TEXT)
-        elif isinstance(body, (bytes, bytearray, memoryview)):
-            self.body = bytes(body)
-        elif _is_stream(body):
-            self.body = body
-        else:
-            msg = f"{type(body).__name__} is not a response body; see Response.json"
-            raise TypeError(msg)
+    __slots__ = ()
 
     @classmethod
     def json(
@@ -114,12 +79,6 @@ class Response:
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {self.headers.items()!r})"
-
-
-def _is_stream(body: object) -> bool:
-    return hasattr(body, "__aiter__") or (
-        hasattr(body, "__iter__") and not isinstance(body, Mapping)
-    )
 
 
 @runtime_checkable

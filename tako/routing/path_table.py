@@ -16,6 +16,7 @@ Paths are matched as they are received: nothing is decoded and nothing is normal
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from tako.errors import ConfigError
@@ -253,6 +254,11 @@ class PathTable(Generic[T]):
         values: list[str] = []
         route = _walk(self._root, path.split("/"), 0, values)
         return None if route is None else (route, values)
+
+
+def named(names: Sequence[str], values: list[str]) -> dict[str, str]:
+    """Return ``values``, those of a route that was found, by their names."""
+    return {names[at]: values[at] for at in range(len(names))}
 
 
 def _walk(

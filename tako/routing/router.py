@@ -9,10 +9,10 @@ Invariants: a route object belongs to one router (``nest`` and ``merge`` copy);
 ``dispatch`` raises no ``Exception`` because of a request, a handler or a middleware.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from tako.config import Duration, seconds
 from tako.errors import ConfigError, RouteConflictError
@@ -36,6 +36,7 @@ from tako.routing.path_table import (
     EMPTY,
     PathTable,
     join,
+    named,
     normal_prefix,
     parse_path,
 )
@@ -402,9 +403,9 @@ class Router:
 
     # Dispatch
 
-    async def dispatch(
+    def dispatch(
         self, request: Request, *, timer: TimeLimit | None = None
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         """Return the response to ``request``.
 
         Args:
@@ -427,7 +428,7 @@ class Router:
         else:
             route, values = found
             names = route.pattern.names
-            params = dict(zip(names, values, strict=True)) if names else _NO_PARAMS
+            params = named(names, values) if names else _NO_PARAMS
             request.match(route.path, params, route.states)
             sender = route.sender
             if sender is not None and timer is not None and self._passes_on(route):
@@ -438,6 +439,18 @@ class Router:
             version = route.http_version
             if version is not None and version != request.http_version:
                 run, limit = _OTHER_VERSION, None  # RFC 9110 §15.6.6
+        if limit is None and not self._amends:
+            return run(request)  # not awaited here: a level less for most requests
+        return self._dispatch(run, limit, request, timer)
+
+    async def _dispatch(
+        self,
+        run: Next,
+        limit: float | None,
+        request: Request,
+        timer: TimeLimit | None,
+    ) -> Response:
+        """Do what ``dispatch`` does once it is known what answers."""
         if limit is None:
             response = await run(request)
         else:
@@ -445,6 +458,11 @@ class Router:
         if response.status >= 400:
             return await self._amended(request, response)
         return response
+
+    @property
+    def _amends(self) -> bool:
+        """Some responses are passed through a function, last of all."""
+        return self._error_handler is not None or self._client_error_handler is not None
 
     def _find(self, method: str, path: str) -> tuple[Route, list[str]] | None:
         table = self._tables.get(method)
@@ -485,8 +503,7 @@ class Router:
             route.bare
             and not self._middlewares
             and self._seconds is None
-            and self._error_handler is None
-            and self._client_error_handler is None
+            and not self._amends
         )
 
     # Where no route matches

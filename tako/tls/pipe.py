@@ -24,7 +24,7 @@ ever.
 
 import ssl
 from collections.abc import Callable
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, Protocol, TypeAlias
 
 from tako.core.turn import Turn, endless
 from tako.errors import LocalProtocolError
@@ -33,6 +33,19 @@ from tako.http.conn_info import TlsInfo
 
 _Read: TypeAlias = Callable[[int], bytes]
 _Write: TypeAlias = Callable[[bytes | memoryview], int]
+
+
+class _Crypt(Protocol):
+    """What encrypts and decrypts."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return what is next of the data, at most ``size`` bytes."""
+        ...
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Encrypt; return how many bytes of ``data``."""
+        ...
+
 
 _RECORD: Final = 16 * 1024  # RFC 8446 §5.1: no record carries more plaintext than this
 _SLICE: Final = 32 * 1024
@@ -209,7 +222,7 @@ class TlsPipe:
             return self._receive_unusual(ciphertext)
         self._incoming.write(ciphertext)
         try:
-            plaintext = self._read(_RECORD)
+            plaintext = self._read(size)  # room for more would be allocated, and kept
         except ssl.SSLError as error:
             self._note(error)
             self._count_idle()
@@ -325,8 +338,10 @@ class TlsPipe:
             peer_cert=ssl_object.getpeercert(binary_form=True),
             answered_by=self._answered_by,
         )
-        self._read = ssl_object.read
-        self._write = ssl_object.write
+        # What these methods of an ``SSLObject`` call: a frame less for each record
+        direct: _Crypt = getattr(ssl_object, "_sslobj", ssl_object)
+        self._read = direct.read
+        self._write = direct.write
         self.established = self._reading = True
 
     def _receive_records(self, ciphertext: bytes) -> bytes:

@@ -18,10 +18,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from tako.asgi.apps.responding import Responding
-from tako.asgi.apps.response_steps import KINDS, settle
+from tako.asgi.apps.response_steps import settle
 from tako.asgi.protocol import ClientDisconnectedError
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Exchange
 from tako.http.headers import Headers
 from tako.server.file_body import FileBody
 from tako.server.pipeline import (
@@ -38,9 +37,6 @@ class Direct(Responding):
     """Writes to the exchange, in whose task the app runs."""
 
     __slots__ = ()
-
-    def __init__(self, exchange: Exchange) -> None:
-        Responding.__init__(self, exchange, KINDS, True)  # ``super()`` makes an object
 
     async def _pass_whole(self, data: bytes) -> None:
         exchange = self.exchange

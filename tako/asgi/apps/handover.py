@@ -26,7 +26,8 @@ from tako.core.error_code import ErrorCode
 from tako.core.seams import Exchange
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers
-from tako.http.response import Body, Response
+from tako.http.response import Response
+from tako.http.response_facts import Body
 from tako.server.file_body import FileBody
 
 

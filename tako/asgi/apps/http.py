@@ -9,6 +9,7 @@ of its own. ``Direct`` and ``Handover`` say how.
 
 from tako.asgi.apps.conversation import Conversation, judged
 from tako.asgi.apps.direct import Direct
+from tako.asgi.apps.response_steps import KINDS
 from tako.asgi.protocol import App, Scope
 from tako.core.error_code import ErrorCode
 from tako.core.on_fault import tell_of_fault
@@ -29,7 +30,7 @@ async def answer_directly(app: App, scope: Scope, exchange: Exchange) -> Respons
 
     Cancel safety: safe; the app is cancelled.
     """
-    direct = Direct(exchange)
+    direct = Direct(exchange, KINDS, True)
     try:
         await app(scope, direct.receive, direct.send)
     except Exception as error:

@@ -29,7 +29,8 @@ from tako.asgi.protocol import Event, unexpected
 from tako.core.seams import PIECE
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.http.grammar import content_length
-from tako.http.response import Body, Response
+from tako.http.response import Response
+from tako.http.response_facts import Body
 from tako.http.response_fields import WITHOUT_BODY
 from tako.server.file_body import FileBody
 

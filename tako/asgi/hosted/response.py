@@ -14,7 +14,8 @@ from tako import runtime
 from tako.asgi.hosted.request import HostedBody
 from tako.asgi.protocol import Event, Receive, Scope, Send
 from tako.http.request import Request
-from tako.http.response import Body, Response
+from tako.http.response import Response
+from tako.http.response_facts import Body
 from tako.http.response_fields import WITHOUT_BODY, read_fields
 from tako.http.sse import EventStream, Heartbeat
 from tako.runtime import ServerRuntime
