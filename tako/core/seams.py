@@ -583,6 +583,14 @@ class Connection(Protocol):
         """
         ...
 
+    def failed(self, exchange: Exchange, error: BaseException) -> bool:
+        """Cut ``exchange`` off, if it is not answered; tell whether to raise ``error``.
+
+        That is a cancellation or the end of the process. Anything else that a handler
+        of a connection raises is a bug of tako, and logged.
+        """
+        ...
+
     def close(self) -> None:
         """Close in order: write what is queued, close_notify, FIN."""
         ...

@@ -4,13 +4,15 @@ Each guard is bound with ``functools.partial`` to what it needs and to what come
 it; a listener without a guard does not pay for it.
 """
 
+from collections.abc import Awaitable
+
 from tako.core.seams import Exchange
 from tako.http.request import Request
 from tako.http.response import Response
 from tako.proxy.header import ProxyHeader
 from tako.proxy.policy import adopt_header
 from tako.server.pipeline import Dispatch
-from tako.tcp.contained import Handler
+from tako.tcp.protocol import Handler
 from tako.tls.certificates import TlsSettings
 
 
@@ -50,9 +52,9 @@ async def redirect_insecure(
     return await (dispatch if secure else redirect)(request)
 
 
-async def adopt_client(
+def adopt_client(
     header: ProxyHeader | None, handler: Handler, exchange: Exchange
-) -> None:
+) -> Awaitable[None]:
     """Run an exchange as one with the client that the PROXY header named."""
     adopt_header(exchange.request, header)
-    await handler(exchange)
+    return handler(exchange)

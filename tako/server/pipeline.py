@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from tako.core.error_code import ErrorCode
 from tako.core.on_fault import tell_of_fault
-from tako.core.seams import PIECE, Exchange
+from tako.core.seams import PIECE, Exchange, Upgrade
 from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
@@ -42,44 +42,60 @@ Dispatch: TypeAlias = Callable[[Request], Awaitable[Response]]
 async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
     """Answer ``exchange`` with what ``dispatch`` returns for its request.
 
+    The whole task of an exchange, see ``tcp.protocol.Handler``: what is raised here
+    ends the exchange alone.
+
     Cancel safety: a cancelled exchange is reset by its connection.
     """
-    request = exchange.request
+    request, connection = exchange.request, exchange.connection
     status, complete = 499, False  # until there is an answer
     try:
         try:
-            response = await dispatch(request)
-        except Exception as error:  # the isolation boundary of an exchange
-            _logger.exception("handler of %s failed", request.path)
-            tell_of_fault(request, error)
-            response = _failure()
-        if exchange.head_sent:
-            return  # an ASGI app writes its answer itself, and has seen to its end
-        status = response.status
-        try:
-            upgrade = upgrade_of(response)
-            if upgrade is not None:
-                tunnel = exchange.open_tunnel(response.status, response.headers.raw)
-                upgrade.attach(tunnel)
-                exchange.flush(soon=True)
-                await upgrade.run()  # from here: each level costs every message
-                complete = True
-            else:
-                headers = response.headers.raw
-                complete = send_whole(exchange, status, headers, response.body)
-                if not complete:
-                    complete = await send_response(exchange, response)
-        except Exception as error:  # the same boundary: the head may be on the wire
-            _logger.exception("response to %s failed", request.path)
-            tell_of_fault(request, error)
+            try:
+                response = await dispatch(request)
+            except Exception as error:  # the isolation boundary of an exchange
+                _note(request, error, "handler of")
+                response = _failure()
             if exchange.head_sent:
-                exchange.reset(ErrorCode.INTERNAL_ERROR)
-            else:
-                status = 500
-                complete = await send_response(exchange, _failure())
+                return  # an ASGI app writes its answer itself, and has seen to its end
+            status = response.status
+            try:
+                upgrade = upgrade_of(response)
+                if upgrade is not None:
+                    _open_tunnel(exchange, response, upgrade)
+                    await upgrade.run()  # from here: each level costs every message
+                    complete = True
+                else:
+                    headers = response.headers.raw
+                    complete = send_whole(exchange, status, headers, response.body)
+                    if not complete:
+                        complete = await send_response(exchange, response)
+            except Exception as error:  # the same boundary: the head may be on the wire
+                _note(request, error, "response to")
+                if exchange.head_sent:
+                    exchange.reset(ErrorCode.INTERNAL_ERROR)
+                else:
+                    status = 500
+                    complete = await send_response(exchange, _failure())
+        finally:
+            if exchange.end_callbacks:
+                call_back(exchange, status, complete)
+    except BaseException as error:  # a cancellation, or a bug of tako
+        if connection.failed(exchange, error):
+            raise
     finally:
-        if exchange.end_callbacks:
-            call_back(exchange, status, complete)
+        connection.answered(exchange)
+
+
+def _note(request: Request, error: Exception, what: str) -> None:
+    _logger.error("%s %s failed", what, request.path, exc_info=error)
+    tell_of_fault(request, error)
+
+
+def _open_tunnel(exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
+    tunnel = exchange.open_tunnel(response.status, response.headers.raw)
+    upgrade.attach(tunnel)
+    exchange.flush(soon=True)
 
 
 def call_back(exchange: Exchange, status: int, complete: bool) -> None:

@@ -56,8 +56,7 @@ from tako.server.tcp_keep_alive import keep_alive
 from tako.server.undecided import SharedTransport, Undecided
 from tako.tcp.address import address_of
 from tako.tcp.connection import TcpConnection
-from tako.tcp.contained import Handler
-from tako.tcp.protocol import Protocol as WireProtocol
+from tako.tcp.protocol import Handler, Protocol as WireProtocol
 from tako.tcp.silence import SilenceWatch
 from tako.tls.certificates import TlsSettings
 

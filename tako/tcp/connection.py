@@ -37,6 +37,7 @@ from tako.config import ServerConfig
 from tako.core.callbacks import Uncancelled
 from tako.core.counters import Counters, Wire, hit
 from tako.core.deadlines import Deadline, Deadlines
+from tako.core.error_code import ErrorCode
 from tako.core.late_loop import PatientTimer
 from tako.core.loop import Clock, Runtime, Task, Transport
 from tako.core.min_rate import OutputWatch
@@ -44,11 +45,11 @@ from tako.core.seams import Engine, Exchange, Pause, Sink
 from tako.core.states import CHECKED, check_transition
 from tako.core.turn import Turn
 from tako.core.views import ConnectionView, Place
+from tako.errors import consists_of
 from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
 from tako.http.request import Request
-from tako.tcp.contained import Handler, contained
 from tako.tcp.linger import Linger
-from tako.tcp.protocol import Engines, Protocol
+from tako.tcp.protocol import Engines, Handler, Protocol
 from tako.tls.certificates import TlsSettings
 from tako.tls.pipe import TlsPipe
 from tako.tls.server_pipe import ServerTlsPipe
@@ -174,7 +175,7 @@ class TcpConnection:
         Args:
             runtime: the event loop.
             config: limits and timeouts.
-            handler: answers an exchange.
+            handler: answers an exchange; see ``Handler``.
             engines: what speaks each protocol.
             protocol: what the peer speaks; with TLS, ALPN chooses.
             tls: the certificates, for ``protocol="tls"``.
@@ -422,6 +423,21 @@ class TcpConnection:
             exchange.ended()
             exchange.flush(soon=True)
 
+    def failed(self, exchange: Exchange, error: BaseException) -> bool:
+        """Cut ``exchange`` off, if it is not answered; tell whether to raise ``error``.
+
+        See ``seams.Connection``.
+        """
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            return True
+        cancelled = consists_of(error, self.runtime.cancelled)
+        if exchange in self._running:
+            exchange.reset(ErrorCode.CANCEL if cancelled else ErrorCode.INTERNAL_ERROR)
+        if not cancelled:
+            path = exchange.request.path
+            _logger.error("handler of %s failed", path, exc_info=error)
+        return cancelled
+
     def close(self) -> None:
         """Close in order: what is queued, close_notify, FIN; then linger."""
         if self._closed or self._transport is None:
@@ -644,7 +660,7 @@ class TcpConnection:
     def _begin(self, exchange: Exchange) -> None:
         self._wire.active += 1
         exchange.task = self._running[exchange] = _BEGINNING
-        task = self.runtime.begin(contained, self._handler, exchange, self._running)
+        task = self.runtime.begin(self._handler, exchange)
         if exchange in self._running:  # else it is answered
             self._running[exchange] = task
             if exchange.task is _BEGINNING:  # else its handler has seen to that

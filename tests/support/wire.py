@@ -276,6 +276,10 @@ class FakeConnection:
     def answered(self, exchange: object) -> None:
         """Nothing to do: the tests say when a handler ends."""
 
+    def failed(self, exchange: object, error: BaseException) -> bool:
+        """Have the test see what a handler raises."""
+        return True
+
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

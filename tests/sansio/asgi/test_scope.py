@@ -36,6 +36,17 @@ class TestScope:
         assert scope["client"] == ("192.0.2.1", 5000)
         assert scope["server"] == ("192.0.2.2", 443)
 
+    def test_what_an_app_does_to_a_scope_is_not_in_the_next(self) -> None:
+        tls = TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
+        request = Request.build(extensions=[conn_info(tls=tls)])
+        first = http_scope(request, "")
+        expected = http_scope(request, "")
+        assert expected["extensions"]["tls"]["tls_version"] == 0x0304
+        first["client"] = first["server"] = None
+        first["extensions"]["tls"].clear()
+        first["extensions"].clear()
+        assert http_scope(request, "") == expected
+
     def test_unix_sockets_have_a_path_and_no_client(self) -> None:
         info = conn_info(peer=UnixPeer(), local=UnixPeer("/run/app"))
         scope = http_scope(Request.build(extensions=[info]), "")

@@ -587,6 +587,59 @@ class Fields(list[RawHeader]):
         self.append((name.lower(), value.strip(b" \t")))
 
 
+@given(heads_of_any_meaning, changes)
+def test_a_head_that_is_a_whole_read_means_what_it_means_in_the_buffer(
+    head: bytes, changes: list[tuple[int, int, bytes]]
+) -> None:
+    head = changed(head, changes, 0)
+    straight, buffered = HeadBuffer(CONFIG), HeadBuffer(CONFIG)
+    found = straight.take_whole(head)
+    assert not straight.data
+    if found is not None:
+        assert found == reading(buffered, head)
+        assert not buffered.data
+    assert straight.take_whole(head) == found
+
+
+def test_a_usual_head_is_taken_whole() -> None:
+    buffer = HeadBuffer(ServerConfig())
+    head = request(HOST, b"X: 1")
+    found = buffer.take_whole(head)
+    assert found == accepted(head)
+    assert buffer.take_whole(head) is found
+
+
+@pytest.mark.parametrize("waits", [b"G", b"\r\n"])
+def test_a_head_behind_other_bytes_is_not_taken_whole(waits: bytes) -> None:
+    buffer = HeadBuffer(ServerConfig())
+    head = request(HOST)
+    assert buffer.take_whole(head) is not None
+    buffer.data += waits
+    assert buffer.take() is None
+    assert buffer.take_whole(head) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        request(HOST)[:-1],
+        request(HOST) + b"G",
+        b"\r\n" + request(HOST),
+        request(HOST, b"X: " + b"b" * 300),
+        request(HOST, *[b"X: 1"] * 4),
+        request(HOST, line=b"GET /" + b"a" * 41 + b" HTTP/1.1"),
+        request(HOST, line=b"G" * 65 + b" / HTTP/1.1"),
+        request(HOST, line=b"GET / HTTP/1.0"),
+        request(HOST, b"Upgrade: websocket"),
+    ],
+)
+def test_what_is_no_usual_head_is_not_taken_whole(data: bytes) -> None:
+    buffer = HeadBuffer(CONFIG)
+    assert buffer.take_whole(data) is None
+    assert not buffer.data
+
+
 def second_reading(head: bytes) -> Fields | None:
     """Return the fields of ``head``; ``None``: llhttp refuses it."""
     fields = Fields()

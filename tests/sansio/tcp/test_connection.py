@@ -7,20 +7,26 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from tako.config import ServerConfig
+from tako.core.exchange_of import exchange_of
 from tako.core.seams import Exchange, Pause, Sink, Tunnel
 from tako.h1.engine import H1Engine
 from tako.h1.exchange import H1Exchange
 from tako.http.conn_info import Carrier, IpPeer, PeerAddr, UnixPeer
+from tako.http.request import Request
+from tako.http.response import Response
 from tako.server.engines import ENGINES
+from tako.server.pipeline import run_exchange
 from tako.tcp.connection import ConnectionState, TcpConnection
 from tako.tcp.protocol import Protocol
 from tako.tls.certificates import TlsCert, TlsSettings
+from tests.support.contained import contained
 from tests.support.server import Credentials
 from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
 
@@ -53,6 +59,18 @@ async def hello(exchange: Exchange) -> None:
     exchange.flush(soon=True)
 
 
+def piped(handler: Handler) -> Handler:
+    """Return what a server would make of ``handler``."""
+
+    async def dispatch(request: Request) -> Response:
+        exchange = exchange_of(request)
+        assert exchange is not None
+        await handler(exchange)
+        return Response()
+
+    return partial(run_exchange, dispatch)
+
+
 class Open:
     """A connection on a fake transport."""
 
@@ -64,6 +82,7 @@ class Open:
         tls: TlsSettings | None = None,
         local: IpPeer | UnixPeer = LOCAL,
         config: ServerConfig = CONFIG,
+        pipeline: bool = False,
     ) -> None:
         self.runtime = FakeRuntime()
         self.transport = FakeTransport()
@@ -72,7 +91,7 @@ class Open:
         self.connection = TcpConnection(
             self.runtime,
             config,
-            handler,
+            piped(handler) if pipeline else contained(handler),
             engines=ENGINES,
             protocol=protocol,
             tls=tls,
@@ -806,9 +825,10 @@ class TestIsolation:
         assert "handler of / failed" in caplog.text
         assert open_.runtime.tasks[0].error is None
 
+    @pytest.mark.parametrize("pipeline", [False, True])
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_a_cancelled_handler_is_reset_without_a_word(
-        self, caplog: pytest.LogCaptureFixture, wrapped: bool
+        self, caplog: pytest.LogCaptureFixture, wrapped: bool, pipeline: bool
     ) -> None:
         async def handler(exchange: Exchange) -> None:
             try:
@@ -819,23 +839,40 @@ class TestIsolation:
                     raise BaseExceptionGroup(msg, [error]) from None
                 raise
 
-        open_ = Open(handler)
+        open_ = Open(handler, pipeline=pipeline)
         open_.receive(GET)
         open_.runtime.tasks[0].cancel()
         open_.runtime.run_ready()
         assert open_.transport.aborted or open_.transport.eof
         assert not caplog.records
 
+    @pytest.mark.parametrize("pipeline", [False, True])
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
     def test_the_end_of_the_process_propagates(
-        self, error: type[BaseException]
+        self, error: type[BaseException], pipeline: bool
     ) -> None:
         async def handler(_: Exchange) -> None:
             raise error
 
-        open_ = Open(handler)
+        open_ = Open(handler, pipeline=pipeline)
         open_.receive(GET)
         assert isinstance(open_.runtime.tasks[0].error, error)
+
+    def test_a_bug_behind_the_answer_costs_its_exchange(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(_status: int, _complete: bool) -> None:
+            msg = "bug"
+            raise RuntimeError(msg)
+
+        async def handler(exchange: Exchange) -> None:
+            exchange.request.on_end(broken)
+
+        open_ = Open(handler, pipeline=True)
+        open_.receive(GET)
+        assert "handler of / failed" in caplog.text
+        assert open_.runtime.tasks[0].error is None
+        assert open_.connection.counters.http1.active == 0
 
     def test_a_bug_in_the_engine_costs_this_connection(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
