@@ -106,7 +106,8 @@ class HeadBuffer:
         """Return the head that ``data`` is, if that is usual and nothing waits here.
 
         ``None``: nothing was done; ``take`` says the same of ``data``, or what else it
-        is. 5,300 instructions of a request with the fields of a browser are saved.
+        is. Of the 91,000 instructions of a request with the fields of a browser
+        (http-h1-var, compiled) that saves 6,300.
         """
         if self.data or self._skipped:
             return None
