@@ -259,8 +259,12 @@ class FrameReader(Generic[S]):
                 if position > _MANY:
                     turn.spend(_LANE_COST)
             batch, position = split_frames(data, position, most, _BATCH)
-            taken = 0
+            taken = 1
             for kind, flags, stream_id, start, stop in batch:
+                if not (taken or kind | flags) and stream_id in lane:
+                    # behind what is not for the lane; as are whole messages again
+                    position, taken = start - frames.HEAD.size, 2
+                    break
                 payload = data[start:stop]
                 taken = self._tunnel(kind | flags, stream_id, payload)
                 if not taken:

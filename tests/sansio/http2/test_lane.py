@@ -171,6 +171,25 @@ def test_the_lane_changes_nothing_for_websockets(
     assert with_lane == _conversations(False, stream, sizes, read=read)
 
 
+def test_messages_behind_another_frame_go_straight_to_the_inbox() -> None:
+    peer = Peer()
+    delivered = []
+
+    class Watched(Conversation):
+        def deliver(self, data: bytes) -> None:
+            delivered.append(data)
+            super().deliver(data)
+
+    exchange = peer.request(1, CONNECT, end=False)
+    socket = Watched(exchange, WsOptions())
+    exchange.open_tunnel(200, []).receive_into(socket, socket.inbox)
+    sent = data(1, encode_frame(2, bytes(100)))
+    ping = frame(PING, 0, 0, bytes(8))
+    peer.send(sent, window_update(1, 1), sent * 3, ping, window_update(0, 1), sent)
+    assert list(socket.inbox.messages) == [bytes(100)] * 5
+    assert not delivered
+
+
 @profile(max_examples=300, deadline=None)
 @given(st.binary(max_size=400))
 def test_nothing_raises(noise: bytes) -> None:
