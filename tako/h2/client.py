@@ -172,16 +172,16 @@ class H2ClientStream(H2Stream):
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a masked frame; see ``seams.Tunnel``."""
         # What H2Stream does; a large frame is a copy anyway
-        if self._fast_path and len(payload) < _SMALL and not self.outbox.size:
+        if self._fast_path and len(payload) >= _SMALL:
+            if self.put_large(first_byte, payload, masked=True):
+                if not self.connection.flush_due:
+                    self.flush(soon=soon)
+                return True
+        elif self._fast_path and not self.outbox.size:
             frame = encode_masked_data_frame(self.stream_id, first_byte, payload)
             if self.put(frame, len(frame) - frames.HEAD.size):
                 return True
-        frame = encode_masked_frame(first_byte, payload)
-        if self._fast_path and self._send_now(frame, end=False):
-            if not self.connection.flush_due:
-                self.flush(soon=soon)
-            return True
-        self.send_data(frame)
+        self.send_data(encode_masked_frame(first_byte, payload))
         self.flush(soon=soon)
         return self.writable
 

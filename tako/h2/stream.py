@@ -28,7 +28,13 @@ from tako.errors import Disconnected
 from tako.h2.flow_control import Outbox, Output
 from tako.h2.frames import HEAD, window_update
 from tako.h2.hpack import encode
-from tako.native.loops import Inbox, encode_data_frame, encode_frame, frame_head
+from tako.native.loops import (
+    Inbox,
+    encode_data_frame,
+    encode_data_frames,
+    encode_frame,
+    frame_head,
+)
 
 
 if TYPE_CHECKING:
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("tako.h2")
 
 _HEAD_SIZE: Final = HEAD.size
+_LONGEST_HEAD: Final = 14  # bytes of a WebSocket frame (RFC 6455 §5.2)
 _SMALL: Final = 4096  # characters: with its head such a frame fits into one DATA frame
 
 
@@ -265,7 +272,10 @@ class H2Stream:
                 if not connection.flush_due:
                     connection.flush(soon=True)
                 return True
-        elif self._fast_path and self._send_large(first_byte, payload):
+        elif self._fast_path and (
+            self._send_large(first_byte, payload)
+            or self.put_large(first_byte, payload, masked=False)
+        ):
             self.flush(soon=soon)
             return self.writable
         self.send_data(encode_frame(first_byte, payload))
@@ -303,6 +313,29 @@ class H2Stream:
         output.frames.append(frame)
         if not connection.flush_due:
             connection.flush(soon=True)
+        return True
+
+    def put_large(self, first_byte: int, payload: str | bytes, *, masked: bool) -> bool:
+        """Queue a large frame in its DATA frames; ``False``: there is no room.
+
+        The slow path that it must equal is ``send_data``. (h2-16k)
+        """
+        if not self._has_room(len(payload) + _LONGEST_HEAD):
+            return False
+        output = self._output
+        most = output.frame_size
+        data = encode_data_frames(
+            self.stream_id, first_byte, payload, most, masked=masked
+        )
+        frames = (len(data) + most + _HEAD_SIZE - 1) // (most + _HEAD_SIZE)
+        size = len(data) - frames * _HEAD_SIZE
+        if not self._has_room(size):  # a text may be three times as long as it says
+            return False
+        self.outbox.taken += size
+        self.send_window -= size
+        output.send_window -= size
+        output.data_frames += frames
+        output.frames.append(data)
         return True
 
     def _send_large(self, first_byte: int, payload: str | bytes) -> bool:

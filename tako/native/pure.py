@@ -42,6 +42,7 @@ _OBJECT = 64  # bytes that a small message costs beside its content
 _CONTROL = 256  # bytes that a control message costs at most
 _FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream
 _MAX_H2_LENGTH = (1 << 24) - 1
+_LONGEST_HEAD = 14  # bytes of a frame before its payload: RFC 6455 §5.2
 
 # RFC 9110 §5.6.2, §5.5: a token's characters, and a field value's
 _NAME = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()
@@ -347,6 +348,40 @@ def encode_masked_data_frame(
         ValueError: the frame is longer than HTTP/2 can express.
     """
     return _in_data(stream_id, encode_masked_frame(first_byte, payload))
+
+
+def encode_data_frames(
+    stream_id: int,
+    first_byte: int,
+    payload: str | bytes | bytearray | memoryview,
+    most: int,
+    *,
+    masked: bool,
+) -> bytes:
+    """Return a frame inside as many DATA frames without flags as it needs.
+
+    Args:
+        stream_id: the stream.
+        first_byte: see ``encode_frame``.
+        payload: likewise.
+        most: the largest payload of a DATA frame that the peer takes, in bytes.
+        masked: whether to do what ``encode_masked_frame`` does.
+
+    Raises:
+        UnicodeEncodeError: ``payload`` is text with a surrogate in it.
+        ValueError: HTTP/2 has no such ``most``, or it is less than the longest head.
+    """
+    if not _LONGEST_HEAD <= most <= _MAX_H2_LENGTH:
+        msg = "no DATA frame is of that size"
+        raise ValueError(msg)
+    encode = encode_masked_frame if masked else encode_frame
+    frame = memoryview(encode(first_byte, payload))
+    parts: list[bytes | memoryview] = []
+    for start in range(0, len(frame), most):
+        part = frame[start : start + most]
+        size = len(part)
+        parts += (_FRAME_HEAD.pack(size >> 8, size & 0xFF, 0, 0, stream_id), part)
+    return b"".join(parts)
 
 
 def split_frames(

@@ -26,6 +26,14 @@ def encode_masked_frame(
 def encode_masked_data_frame(
     stream_id: int, first_byte: int, payload: str | bytes | bytearray | memoryview
 ) -> bytes: ...
+def encode_data_frames(
+    stream_id: int,
+    first_byte: int,
+    payload: str | bytes | bytearray | memoryview,
+    most: int,
+    *,
+    masked: bool,
+) -> bytes: ...
 def split_frames(
     buffer: bytes | bytearray,
     start: int = 0,

@@ -31,6 +31,7 @@ from hpack.huffman_table import (
 
 from tako.native.pure import _CONTROL, _NAME, _OBJECT, _POOL, _SHARE, _VALUE
 from tako.native.pure import _FORWARDED, _MAX_PORT, _PATH, _REG_NAME, _RULED
+from tako.native.pure import _LONGEST_HEAD
 from tako.native.pure import _MAX_DIGITS as _DIGITS
 from tako.native.pure import TABLE_SIZE as _TABLE_SIZE
 
@@ -53,6 +54,7 @@ cdef Py_ssize_t OBJECT = _OBJECT
 cdef Py_ssize_t CONTROL = _CONTROL
 cdef Py_ssize_t MAX_H2_LENGTH = _MAX_H2_LENGTH
 cdef Py_ssize_t TABLE_SIZE = _TABLE_SIZE
+cdef Py_ssize_t LONGEST_HEAD = _LONGEST_HEAD
 cdef enum:
     MOST_FEW = 512
 cdef uint64_t HIGH_BITS = 0x8080808080808080
@@ -438,6 +440,82 @@ def encode_masked_data_frame(
     uint32_t stream_id, unsigned char first_byte, payload
 ):
     return encoded_masked(payload, first_byte, stream_id)
+
+
+cdef bytes data_frames(
+    const unsigned char* payload,
+    Py_ssize_t size,
+    unsigned char first_byte,
+    uint32_t stream_id,
+    Py_ssize_t most,
+    bint masked,
+):
+    cdef unsigned char key[4]
+    cdef unsigned char turned[4]
+    cdef Py_ssize_t head = head_size(size) + (4 if masked else 0)
+    cdef Py_ssize_t inner = head + size, done = 0, part
+    cdef bytes result
+    cdef unsigned char* target
+    cdef int index
+    result = PyBytes_FromStringAndSize(NULL, inner + 9 * ((inner + most - 1) // most))
+    target = <unsigned char*>PyBytes_AS_STRING(result)
+    target = write_data_head(target, min(inner, most), stream_id)
+    write_head(target, first_byte, size)
+    if masked:
+        take_key(key)
+        target[1] |= 0x80
+        memcpy(target + head - 4, key, 4)
+    target += head
+    part = min(size, most - head)
+    while True:
+        if masked:
+            for index in range(4):
+                turned[index] = key[(done + index) & 3]
+            xor_into(target, payload + done, part, turned)
+        elif part:
+            memcpy(target, payload + done, <size_t>part)
+        done += part
+        target += part
+        if done == size:
+            return result
+        part = min(size - done, most)
+        target = write_data_head(target, part, stream_id)
+
+
+def encode_data_frames(
+    uint32_t stream_id,
+    unsigned char first_byte,
+    payload,
+    Py_ssize_t most,
+    *,
+    bint masked,
+):
+    cdef Py_buffer view
+    if not LONGEST_HEAD <= most <= MAX_H2_LENGTH:
+        raise ValueError("no DATA frame is of that size")
+    if isinstance(payload, str):
+        if PyUnicode_IS_ASCII(payload):
+            return data_frames(
+                <const unsigned char*>PyUnicode_DATA(payload),
+                PyUnicode_GET_LENGTH(payload),
+                first_byte,
+                stream_id,
+                most,
+                masked,
+            )
+        payload = PyUnicode_AsUTF8String(payload)
+    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+    try:
+        return data_frames(
+            <const unsigned char*>view.buf,
+            view.len,
+            first_byte,
+            stream_id,
+            most,
+            masked,
+        )
+    finally:
+        PyBuffer_Release(&view)
 
 
 def split_frames(

@@ -359,6 +359,53 @@ def test_masked_frames_say_what_unmasked_ones_do(
     assert plain_unmask(frame[at + 4 :], frame[at : at + 4]) == data
 
 
+@given(
+    stream_id=st.integers(1, 2**31 - 1),
+    first=st.sampled_from([0x81, 0x82]),
+    payload=st.one_of(st.text(max_size=200), st.binary(max_size=200)),
+    times=st.sampled_from([1, 2, 400]),
+    most=st.one_of(st.integers(14, 300), st.sampled_from([16_384, 2**24 - 1])),
+    masked=st.booleans(),
+)
+def test_encode_data_frames(
+    twin: ModuleType,
+    stream_id: int,
+    first: int,
+    payload: str | bytes,
+    times: int,
+    most: int,
+    *,
+    masked: bool,
+) -> None:
+    payload = payload * times
+    data = payload.encode() if isinstance(payload, str) else payload
+    sent = twin.encode_data_frames(stream_id, first, payload, most, masked=masked)
+    assert type(sent) is bytes
+    parts = []
+    while sent:
+        size = int.from_bytes(sent[:3], "big")
+        assert sent[3:9] == b"\0\0" + stream_id.to_bytes(4, "big")
+        parts.append(sent[9 : 9 + size])
+        sent = sent[9 + size :]
+    assert all(len(part) == most for part in parts[:-1])
+    assert 0 < len(parts[-1]) <= most
+    frame, plain = b"".join(parts), plain_frame(first, data)
+    if not masked:
+        assert frame == plain
+        return
+    at = len(plain) - len(data)
+    assert frame[:at] == bytes((plain[0], plain[1] | 0x80)) + plain[2:at]
+    assert plain_unmask(frame[at + 4 :], frame[at : at + 4]) == data
+
+
+@pytest.mark.parametrize("most", [-1, 0, 13, 2**24])
+def test_encode_data_frames_wants_a_size_that_frames_have(
+    twin: ModuleType, most: int
+) -> None:
+    with pytest.raises(ValueError, match="no DATA frame is of that size"):
+        twin.encode_data_frames(1, 0x82, b"", most, masked=False)
+
+
 def test_masking_takes_all_that_is_bytes_and_nothing_else(twin: ModuleType) -> None:
     for form in (bytes, bytearray, memoryview):
         frame = twin.encode_masked_frame(0x82, form(b"abc"))
