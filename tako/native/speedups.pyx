@@ -282,28 +282,6 @@ cdef inline unsigned char* write_data_head(
     return target + 9
 
 
-cdef bytes frame(
-    const void* payload, Py_ssize_t size, unsigned char first_byte, uint32_t stream_id
-):
-    """Return a frame, inside a DATA frame unless ``stream_id`` is 0."""
-    cdef Py_ssize_t inner = head_size(size) + size
-    cdef bytes result
-    cdef unsigned char* target
-    if stream_id == 0:
-        result = PyBytes_FromStringAndSize(NULL, inner)
-        target = <unsigned char*>PyBytes_AS_STRING(result)
-    else:
-        if inner > MAX_H2_LENGTH:
-            raise ValueError("the frame is too long for HTTP/2")
-        result = PyBytes_FromStringAndSize(NULL, 9 + inner)
-        target = <unsigned char*>PyBytes_AS_STRING(result)
-        target = write_data_head(target, inner, stream_id)
-    target = write_head(target, first_byte, size)
-    if size:
-        memcpy(target, payload, <size_t>size)
-    return result
-
-
 cdef bytes KEYS = b""  # random bytes, of which those before NEXT_KEY were used
 cdef Py_ssize_t NEXT_KEY = 0
 
@@ -327,63 +305,87 @@ cdef int take_key(unsigned char* key) except -1:
     return 0
 
 
-cdef bytes masked_frame(
-    const void* payload, Py_ssize_t size, unsigned char first_byte, uint32_t stream_id
+cdef bytes framed(
+    const unsigned char* payload,
+    Py_ssize_t size,
+    unsigned char first_byte,
+    uint32_t stream_id,
+    Py_ssize_t most,
+    bint masked,
 ):
-    """Return what ``frame`` does, masked."""
-    cdef Py_ssize_t inner = head_size(size) + 4 + size
+    """Return a frame; unless ``stream_id`` is 0, in DATA frames of ``most`` bytes.
+
+    ``most`` is that of the largest one; 0: it is one, however long.
+    """
+    cdef Py_ssize_t head = head_size(size) + (4 if masked else 0)
+    cdef Py_ssize_t inner = head + size, count = 0, done = 0, part
     cdef unsigned char key[4]
+    cdef unsigned char turned[4]
     cdef bytes result
     cdef unsigned char* target
-    if stream_id != 0 and inner > MAX_H2_LENGTH:
-        raise ValueError("the frame is too long for HTTP/2")
-    take_key(key)
-    result = PyBytes_FromStringAndSize(NULL, inner + (9 if stream_id else 0))
-    target = <unsigned char*>PyBytes_AS_STRING(result)
+    cdef int index
+    if most == 0:
+        if stream_id != 0 and inner > MAX_H2_LENGTH:
+            raise ValueError("the frame is too long for HTTP/2")
+        most = inner
     if stream_id != 0:
-        target = write_data_head(target, inner, stream_id)
+        count = 1 if inner <= most else (inner + most - 1) // most
+    if masked:
+        take_key(key)
+    result = PyBytes_FromStringAndSize(NULL, inner + 9 * count)
+    target = <unsigned char*>PyBytes_AS_STRING(result)
+    if count:
+        target = write_data_head(target, min(inner, most), stream_id)
     write_head(target, first_byte, size)
-    target[1] |= 0x80
-    target += head_size(size)
-    memcpy(target, key, 4)
-    xor_into(target + 4, <const unsigned char*>payload, size, key)
-    return result
+    if masked:
+        target[1] |= 0x80
+        memcpy(target + head - 4, key, 4)
+    target += head
+    part = min(size, most - head)
+    while True:
+        if masked:
+            for index in range(4):
+                turned[index] = key[(done + index) & 3]
+            xor_into(target, payload + done, part, turned)
+        elif part:
+            memcpy(target, payload + done, <size_t>part)
+        done += part
+        target += part
+        if done == size:
+            return result
+        part = min(size - done, most)
+        target = write_data_head(target, part, stream_id)
 
 
-cdef bytes encoded_masked(
-    object payload, unsigned char first_byte, uint32_t stream_id
+cdef bytes encoded(
+    object payload,
+    unsigned char first_byte,
+    uint32_t stream_id,
+    Py_ssize_t most,
+    bint masked,
 ):
-    cdef Py_buffer view
-    if isinstance(payload, str):
-        if PyUnicode_IS_ASCII(payload):
-            return masked_frame(
-                PyUnicode_DATA(payload),
-                PyUnicode_GET_LENGTH(payload),
-                first_byte,
-                stream_id,
-            )
-        payload = PyUnicode_AsUTF8String(payload)
-    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-    try:
-        return masked_frame(view.buf, view.len, first_byte, stream_id)
-    finally:
-        PyBuffer_Release(&view)
-
-
-cdef bytes encoded(object payload, unsigned char first_byte, uint32_t stream_id):
     cdef Py_buffer view
     if isinstance(payload, str):
         if PyUnicode_IS_ASCII(payload):  # its UTF-8 form is what it holds
-            return frame(
-                PyUnicode_DATA(payload),
+            return framed(
+                <const unsigned char*>PyUnicode_DATA(payload),
                 PyUnicode_GET_LENGTH(payload),
                 first_byte,
                 stream_id,
+                most,
+                masked,
             )
         payload = PyUnicode_AsUTF8String(payload)
     PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
     try:
-        return frame(view.buf, view.len, first_byte, stream_id)
+        return framed(
+            <const unsigned char*>view.buf,
+            view.len,
+            first_byte,
+            stream_id,
+            most,
+            masked,
+        )
     finally:
         PyBuffer_Release(&view)
 
@@ -442,61 +444,21 @@ def scan_unmasked_frames(
 
 
 def encode_frame(unsigned char first_byte, payload):
-    return encoded(payload, first_byte, 0)
+    return encoded(payload, first_byte, 0, 0, False)
 
 
 def encode_data_frame(uint32_t stream_id, unsigned char first_byte, payload):
-    return encoded(payload, first_byte, stream_id)
+    return encoded(payload, first_byte, stream_id, 0, False)
 
 
 def encode_masked_frame(unsigned char first_byte, payload):
-    return encoded_masked(payload, first_byte, 0)
+    return encoded(payload, first_byte, 0, 0, True)
 
 
 def encode_masked_data_frame(
     uint32_t stream_id, unsigned char first_byte, payload
 ):
-    return encoded_masked(payload, first_byte, stream_id)
-
-
-cdef bytes data_frames(
-    const unsigned char* payload,
-    Py_ssize_t size,
-    unsigned char first_byte,
-    uint32_t stream_id,
-    Py_ssize_t most,
-    bint masked,
-):
-    cdef unsigned char key[4]
-    cdef unsigned char turned[4]
-    cdef Py_ssize_t head = head_size(size) + (4 if masked else 0)
-    cdef Py_ssize_t inner = head + size, done = 0, part
-    cdef bytes result
-    cdef unsigned char* target
-    cdef int index
-    result = PyBytes_FromStringAndSize(NULL, inner + 9 * ((inner + most - 1) // most))
-    target = <unsigned char*>PyBytes_AS_STRING(result)
-    target = write_data_head(target, min(inner, most), stream_id)
-    write_head(target, first_byte, size)
-    if masked:
-        take_key(key)
-        target[1] |= 0x80
-        memcpy(target + head - 4, key, 4)
-    target += head
-    part = min(size, most - head)
-    while True:
-        if masked:
-            for index in range(4):
-                turned[index] = key[(done + index) & 3]
-            xor_into(target, payload + done, part, turned)
-        elif part:
-            memcpy(target, payload + done, <size_t>part)
-        done += part
-        target += part
-        if done == size:
-            return result
-        part = min(size - done, most)
-        target = write_data_head(target, part, stream_id)
+    return encoded(payload, first_byte, stream_id, 0, True)
 
 
 def encode_data_frames(
@@ -507,32 +469,9 @@ def encode_data_frames(
     *,
     bint masked,
 ):
-    cdef Py_buffer view
     if not LONGEST_HEAD <= most <= MAX_H2_LENGTH:
         raise ValueError("no DATA frame is of that size")
-    if isinstance(payload, str):
-        if PyUnicode_IS_ASCII(payload):
-            return data_frames(
-                <const unsigned char*>PyUnicode_DATA(payload),
-                PyUnicode_GET_LENGTH(payload),
-                first_byte,
-                stream_id,
-                most,
-                masked,
-            )
-        payload = PyUnicode_AsUTF8String(payload)
-    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-    try:
-        return data_frames(
-            <const unsigned char*>view.buf,
-            view.len,
-            first_byte,
-            stream_id,
-            most,
-            masked,
-        )
-    finally:
-        PyBuffer_Release(&view)
+    return encoded(payload, first_byte, stream_id, most, masked)
 
 
 def split_frames(
