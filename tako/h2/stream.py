@@ -253,24 +253,11 @@ class H2Stream:
 
     def send_frame(self, first_byte: int, payload: str | bytes, *, soon: bool) -> bool:
         """Queue a WebSocket frame; see ``seams.Tunnel``."""
-        connection = self.connection
         # One bytes object and one look at each window; the slow path that it must
         # equal is send_data. (tests/benchmarks/h2_engine.py)
         if self._fast_path and len(payload) < _SMALL and not self.outbox.size:
             frame = encode_data_frame(self.stream_id, first_byte, payload)
-            size = len(frame) - _HEAD_SIZE
-            output = self._output
-            if (
-                size <= self.send_window
-                and size <= output.send_window
-                and connection.writable
-            ):
-                self.send_window -= size
-                output.send_window -= size
-                output.data_frames += 1
-                output.frames.append(frame)
-                if not connection.flush_due:
-                    connection.flush(soon=True)
+            if self.put(frame, len(frame) - _HEAD_SIZE):
                 return True
         elif self._fast_path and (
             self._send_large(first_byte, payload)
@@ -298,7 +285,7 @@ class H2Stream:
     def put(self, frame: bytes, size: int) -> bool:
         """Queue a whole DATA frame of ``size`` bytes; ``False``: there is no room.
 
-        Nothing may wait before it: what ``send_frame`` does here, for others.
+        Nothing may wait before it.
         """
         connection, output = self.connection, self._output
         if not (
