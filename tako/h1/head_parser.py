@@ -120,11 +120,10 @@ class HeadBuffer:
         if split is None:
             return None
         method, target, _, fields, usual = split
-        if usual is None or len(method) > MAX_METHOD or len(target) > self._max_target:
+        if usual is None or not self._fits(method, target):
             return None
         head = usual_head(method, target, fields, usual)
-        if size <= _MAX_REMEMBERED:
-            self._last_raw, self._last = data, head
+        self._remember(data, head)
         return head
 
     def take(self) -> RequestHead | None:
@@ -154,8 +153,8 @@ class HeadBuffer:
             return None
         raw = bytes(data[:end])
         head = self._parse(raw, end)
-        if end <= _MAX_REMEMBERED and not self._skipped:
-            self._last_raw, self._last = raw, head
+        if not self._skipped:
+            self._remember(raw, head)
         del data[:end]
         if self._scanned or self._skipped:
             self._reset()
@@ -167,7 +166,7 @@ class HeadBuffer:
             split = split_head(raw, self._max_fields)
         if split is not None:
             method, target, version, fields, usual = split
-            if len(method) <= MAX_METHOD and len(target) <= self._max_target:
+            if self._fits(method, target):
                 if usual is not None:
                     return usual_head(method, target, fields, usual)
                 head = check_head(method.encode(), target.encode(), version, fields)
@@ -177,6 +176,14 @@ class HeadBuffer:
         self._judge(end - 2)
         self._judge_size(end)
         raise HttpError(400, "Malformed request head")
+
+    def _fits(self, method: str, target: str) -> bool:
+        return len(method) <= MAX_METHOD and len(target) <= self._max_target
+
+    def _remember(self, raw: bytes, head: RequestHead) -> None:
+        """Keep a head for the next request, which is often the same."""
+        if len(raw) <= _MAX_REMEMBERED:
+            self._last_raw, self._last = raw, head
 
     def _judge(self, stop: int) -> None:
         """Look for a fault in the bytes before ``stop``, complete lines or not."""
