@@ -314,11 +314,7 @@ def _metrics(options: dict[str, Any]) -> tuple[str, ...]:
     """Return where metrics are served; from then on requests are counted."""
     addresses: tuple[str, ...] = options["metrics_bind"]
     if addresses:
-        try:
-            importlib.import_module("tako.metrics")
-        except ImportError as error:
-            msg = f"--metrics-bind needs pip install 'tako-server[metrics]' ({error})"
-            raise CliError(msg) from error
+        _import_extra("metrics", "--metrics-bind")
     return addresses
 
 
@@ -326,12 +322,17 @@ def _otel(options: dict[str, Any]) -> bool:
     """Return whether there are spans for OpenTelemetry."""
     asked: bool = options["otel"]
     if asked:
-        try:
-            importlib.import_module("tako.otel")
-        except ImportError as error:
-            msg = f"--otel needs pip install 'tako-server[otel]' ({error})"
-            raise CliError(msg) from error
+        _import_extra("otel", "--otel")
     return asked
+
+
+def _import_extra(name: str, flag: str) -> None:
+    """Import the package of tako that an extra of that name is for."""
+    try:
+        importlib.import_module(f"tako.{name}")
+    except ImportError as error:
+        msg = f"{flag} needs pip install 'tako-server[{name}]' ({error})"
+        raise CliError(msg) from error
 
 
 def _inspect(options: dict[str, Any]) -> tuple[str, ...]:
