@@ -459,7 +459,8 @@ def test_a_hub_that_hangs_is_replaced(
     folder: Path, credentials: Credentials, stack: ExitStack
 ) -> None:
     limit = f"{8 * PATIENCE:g}"
-    options = ("--plain", "--workers", "2", "--worker-timeout", limit)
+    silent = ("--ws-ping-interval", "none")  # for longer than that of a Ping
+    options = ("--plain", "--workers", "2", "--worker-timeout", limit, *silent)
     host = stack.enter_context(serving(folder, credentials, "apps:router", *options))
     sender, _ = opened(host, stack, "/publish?topic=room")
     ask(sender, "first")
