@@ -167,6 +167,14 @@ class Runtime(Protocol):
         """Send ``pieces`` in order; they are joined only where the loop needs that."""
         ...
 
+    def descriptor(self, transport: Transport) -> int:
+        """Return the descriptor of the socket of ``transport``, to send to.
+
+        That is allowed until ``connection_lost``, while nothing waits in the transport.
+        -1: it is not, or the transport itself sends at once.
+        """
+        ...
+
     def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
         """Send up to ``size`` bytes of a file; return how many.
 

@@ -549,10 +549,15 @@ class Connection(Protocol):
         """
         ...
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, first: bool) -> bool:
         """Queue ``data`` and flush; ``False``, with nothing done, if that must wait.
 
         So it is while a flush is due or held, and while not ``writable``.
+
+        Args:
+            data: a whole frame.
+            first: nothing else was written here in this turn of the loop, as far as
+                the caller knows.
         """
         ...
 

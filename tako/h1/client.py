@@ -370,7 +370,7 @@ class H1ClientTunnel(H1Pipe[H1Client]):
         if self.over:
             return connection.writable
         frame = encode_masked_frame(first_byte, payload)
-        if soon or self._out or not connection.write(frame):
+        if soon or self._out or not connection.write(frame, False):
             self._out.append(frame)
             connection.flush(soon=soon)
         return connection.writable

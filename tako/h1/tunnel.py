@@ -57,7 +57,7 @@ class H1Tunnel(H1Pipe["H1Engine"]):
             self._refuse()
             return connection.writable
         frame = encode_frame(first_byte, payload)
-        if soon or self._out or not connection.write(frame):
+        if soon or self._out or not connection.write(frame, False):
             self._out.append(frame)
             connection.flush(soon=soon)
         return connection.writable
@@ -67,7 +67,7 @@ class H1Tunnel(H1Pipe["H1Engine"]):
         if self.over:
             return False
         connection = self.connection
-        if not (soon or self._out) and connection.write(frame.data):
+        if not (soon or self._out) and connection.write(frame.data, True):
             return True
         if not connection.writable:
             return False

@@ -873,3 +873,14 @@ def _spread(
         got += length
         at += 9 + length
     return (b"".join(parts), len(parts)) if got == size else (b"", 0)
+
+
+def send_now(fd: int, data: bytes) -> int:
+    """Return how many bytes of ``data`` a socket that does not block takes at once.
+
+    0: none, or it is broken: a transport that writes to it will tell.
+    """
+    try:
+        return os.write(fd, data)
+    except OSError:
+        return 0

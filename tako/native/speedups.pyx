@@ -46,6 +46,21 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    #define tako_send(fd, data, size) ((Py_ssize_t)-1)
+    #else
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL  /* Python ignores SIGPIPE, too */
+    #define MSG_NOSIGNAL 0
+    #endif
+    #define tako_send(fd, data, size) send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    #endif
+    """
+    Py_ssize_t tako_send(int fd, const char* data, size_t size)
+
+
 _MAX_H2_LENGTH = (1 << 24) - 1
 
 cdef Py_ssize_t POOL = _POOL
@@ -1153,3 +1168,8 @@ def take_data(
     finally:
         PyBuffer_Release(&view)
     return start, left
+
+
+def send_now(int fd, bytes data not None):
+    cdef Py_ssize_t sent = tako_send(fd, PyBytes_AS_STRING(data), <size_t>len(data))
+    return sent if sent > 0 else 0

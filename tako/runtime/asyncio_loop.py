@@ -117,6 +117,10 @@ class AsyncioRuntime:
         else:
             transport.write(b"".join(pieces))
 
+    def descriptor(self, transport: Transport) -> int:
+        """Return the descriptor of the socket of ``transport``."""
+        return _fileno(transport) if os.name == "posix" else -1
+
     def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
         """Send bytes of a file, those that the socket takes at once without a copy."""
         fd = _fileno(transport)

@@ -154,6 +154,10 @@ class TrioRuntime:
         """Send ``pieces``, joined."""
         transport.write(b"".join(pieces))
 
+    def descriptor(self, transport: Transport) -> int:
+        """Return -1: ``TrioTransport.write`` sends at once."""
+        return -1
+
     def send_file(self, transport: Transport, file: int, offset: int, size: int) -> int:
         """Send bytes of a file, those that the socket takes at once without a copy."""
         fd = cast("TrioTransport", transport).fileno()

@@ -15,7 +15,9 @@ end of the step writes once. Outside of that ``flush()`` writes now and
 ``flush(soon=True)`` after the callbacks that are due, so that replies to one read leave
 in one write. Handlers take their first step within the read. The answer to a lone
 request is written soon: a loop that first reads what all peers have sent has more to
-read the next time. Those to many are written at once: before another read.
+read the next time. Those to many are written at once: before another read. A frame that
+leaves alone goes to the socket itself (``write``): the loop would keep it until the end
+of its turn, to join it with what follows, at as much cost as all that tako does for it.
 
 Turns. A layer that stops in the middle of its input because ``turn`` is over keeps the
 rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next
@@ -48,6 +50,7 @@ from tako.core.views import ConnectionView, Place
 from tako.errors import consists_of
 from tako.http.conn_info import Carrier, ConnInfo, PeerAddr, UnixPeer
 from tako.http.request import Request
+from tako.native.loops import send_now
 from tako.tcp.linger import Linger
 from tako.tcp.protocol import Engines, Handler, Protocol
 from tako.tls.certificates import TlsSettings
@@ -58,6 +61,8 @@ from tako.tls.tap import Tell, TlsTap
 
 _logger: Final = logging.getLogger("tako.server")
 
+_UNKNOWN: Final = -2  # descriptors
+_NONE: Final = -1
 _FEW_WRITES: Final = 256  # between looks at whether they wait
 _LARGE_WRITE: Final = 32 * 1024  # bytes from which TLS returns more than one piece
 _LARGE_READ: Final = 1 << 16  # bytes that are charged; uvloop makes 32 reads in a turn
@@ -95,6 +100,7 @@ class TcpConnection:
     """One connection: ``seams.Connection`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
+        "_asked",
         "_believe",
         "_closed",
         "_complain",
@@ -102,6 +108,7 @@ class TcpConnection:
         "_end_put_off",
         "_engine",
         "_engines",
+        "_fd",
         "_few",
         "_fin_sent_at",
         "_handler",
@@ -111,6 +118,7 @@ class TcpConnection:
         "_local",
         "_narrow",
         "_on_lost",
+        "_passed_on",
         "_pauses",
         "_peer",
         "_pipe",
@@ -146,6 +154,9 @@ class TcpConnection:
     _pipe: TlsPipe | None
     written: int
     _few: int
+    _fd: int
+    _asked: bool
+    _passed_on: bool
     _transport: Transport | None
     conn_info: ConnInfo
     since: float
@@ -199,7 +210,6 @@ class TcpConnection:
             self._put_off,
         )
         self.writable = True
-        self.flush_due = False
         self.counters: Counters = Counters() if counters is None else counters
         self._wire: Wire = self.counters.http1  # until it is known
         self.written = 0
@@ -230,13 +240,17 @@ class TcpConnection:
         self._pauses = 0  # Pause bits
         self.state: ConnectionState = ConnectionState.HANDSHAKING
         # Lingering or lost, ``_enter`` sets it; a step runs: output leaves at its end
-        self._closed = self._corked = False
+        self._closed = self._corked = self.flush_due = False
+        # The peer has sent something since the last ``write``; the transport, which we
+        # have given output, was not seen to be without any since
+        self._asked = self._passed_on = False
         self._fin_sent_at: float | None = None
-        # The peer's FIN came, or TLS broke; its end is behind input that was put off
-        self._input_ended = self._end_put_off = False
+        # The peer's FIN came, or TLS broke; its end is behind input that was put off;
+        # the transport takes no more until it is empty
+        self._input_ended = self._end_put_off = self._narrow = False
         self._linger: Linger | None = None  # since our FIN
+        self._fd = _UNKNOWN  # of our socket, once a frame was to leave alone
         self._few = _FEW_WRITES  # counts down: small integers are cheapest
-        self._narrow = False  # the transport takes no more until it is empty
         self.output: OutputWatch | None = None  # made when first needed
 
     # What the transport calls ----------------------------------------------------
@@ -259,6 +273,7 @@ class TcpConnection:
         if self._closed:
             self._drop(len(data))
             return
+        self._asked = True
         engine = self._engine
         self._corked = True
         began: int | None = 0
@@ -359,15 +374,18 @@ class TcpConnection:
         transport = self._transport
         return transport is not None and self.runtime.peer_ended(transport)
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, first: bool) -> bool:
         """Write ``data`` now if the flush rule lets us; tell whether it did.
 
         Not while the transport is full: what must not wait is queued and flushed.
+        ``first``: in this turn of the loop nothing else was written here.
         """
         if self._corked or self.flush_due or self._closed or not self.writable:
             return False
+        alone = first or self._asked
+        self._asked = False
         try:
-            self._write(data)
+            self._write(data, alone)
         except Exception as error:
             self._crashed(error)
         return True
@@ -384,6 +402,7 @@ class TcpConnection:
         transport = self._transport
         if transport is None or self._closed:
             return 0
+        self._passed_on = True
         sent = self.runtime.send_file(transport, file, offset, size)
         self.written += sent
         return sent
@@ -803,8 +822,11 @@ class TcpConnection:
         except Exception as error:
             self._crashed(error)
 
-    def _write(self, data: bytes | memoryview) -> None:
-        """Encrypt and write ``data``, behind what TLS itself has queued."""
+    def _write(self, data: bytes | memoryview, alone: bool = False) -> None:
+        """Encrypt and write ``data``, behind what TLS itself has queued.
+
+        ``alone``: past the loop if it can be, which would join it with what follows.
+        """
         pipe = self._pipe
         if pipe is not None:
             if len(data) > _LARGE_WRITE:
@@ -814,15 +836,37 @@ class TcpConnection:
         size = len(data)
         if size and self._transport is not None:
             self.written += size
+            if alone and isinstance(data, bytes):
+                sent = self._send_now(self._transport, data)
+                if sent == size:
+                    return
+                if sent:
+                    data = memoryview(data)[sent:]
+            self._passed_on = True
             self._few -= 1
             if not self._few:
                 self._weigh_writes(self._transport)
             self._transport.write(data)
 
+    def _send_now(self, transport: Transport, data: bytes) -> int:
+        """Return how much of ``data`` the socket takes at once, if that is ours."""
+        if self._fd < 0:
+            if self._fd == _NONE:
+                return 0
+            self._fd = self.runtime.descriptor(transport)
+            if self._fd < 0:
+                return 0
+        if self._passed_on:
+            if transport.get_write_buffer_size():  # it would overtake that
+                return 0
+            self._passed_on = False
+        return send_now(self._fd, data)
+
     def _write_pieces(self, pieces: list[bytes]) -> None:
         """Write large output of TLS, which is not copied to be joined."""
         if pieces and self._transport is not None:
             self.written += sum(map(len, pieces))
+            self._passed_on = True
             self.runtime.write_all(self._transport, pieces)
 
     def _weigh_writes(self, transport: Transport) -> None:

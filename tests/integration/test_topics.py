@@ -94,6 +94,7 @@ def pushed(
     *,
     policy: Policy = drop_oldest,
     bound: int = 256,
+    size: int = 1 << 20,
     on_gap: Callable[[Gap], str] | None = None,
 ) -> Router:
     """Return a router with a socket that is only sent to, and a way to publish."""
@@ -101,7 +102,7 @@ def pushed(
 
     async def push(request: Request) -> TakoWs:
         async def session(ws: WebSocket) -> None:
-            feed = topics.subscribe("news", policy=policy, bound=bound)
+            feed = topics.subscribe("news", policy=policy, bound=bound, size=size)
             async with feed:
                 await ws.send("ready")
                 await ws.relay(feed, on_gap=on_gap)
@@ -141,6 +142,48 @@ def test_a_burst_arrives_in_order(start: Start, topics: Topics) -> None:
         for member in members:
             member.expect(*map(str, range(500)))
             member.close()
+
+
+def test_what_is_sent_and_what_is_relayed_keep_their_order(
+    start: Start, topics: Topics
+) -> None:
+    router = Router()
+
+    async def both(request: Request) -> TakoWs:
+        async def session(ws: WebSocket) -> None:
+            async with topics.subscribe("room") as feed, ws.relay(feed):
+                async for message in ws:
+                    if not isinstance(message, str):
+                        continue
+                    await ws.send(f"{message}: sent")
+                    await ws.send(f"{message}: sent on")
+                    await topics.publish("room", f"{message}: relayed")
+                    await ws.send(f"{message}: sent again")
+                    await topics.publish("room", f"{message}: relayed again")
+
+        return TakoWs(request, session)
+
+    router.get("/ws", both)
+    steps = ("sent", "sent on", "relayed", "sent again", "relayed again")
+    with start(router) as server, server.connect("/ws") as ws:
+        for number in range(20):
+            ws.send(str(number))
+        ws.expect(*(f"{number}: {step}" for number in range(20) for step in steps))
+        ws.send("alone")
+        ws.expect(*(f"alone: {step}" for step in steps))
+
+
+def test_a_socket_that_reads_late_gets_all_that_has_room(
+    start: Start, topics: Topics
+) -> None:
+    with start(pushed(topics, size=8 << 20)) as server:
+        ws, client = slow_socket(server), server.client()
+        messages = [str(n).encode() * 10_000 for n in range(100, 200)]
+        for message in messages:  # each in a turn of its own
+            client.post("/publish", content=message)
+        ws.expect(*messages)
+        assert topics.counts.dropped == {}
+        ws.close()
 
 
 def test_a_relay_reads_on_and_ends_with_the_socket(

@@ -36,7 +36,7 @@ def calls_of_connection(connection: Connection) -> list[Callable[[], object]]:
         connection.peer_ended,
         connection.flush,
         partial(connection.flush, soon=True),
-        partial(connection.write, b"x"),
+        partial(connection.write, b"x", True),
         partial(connection.pause_reading, Pause.BODY),
         partial(connection.resume_reading, Pause.BODY),
         connection.close,

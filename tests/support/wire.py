@@ -139,6 +139,7 @@ class FakeRuntime:
         self.unanswered_for = 0.0  # seconds
         self.peer_hung_up = False
         self.fin_waits = False
+        self.socket = -1  # the descriptor of every transport's
 
     def time(self) -> float:
         return self.now
@@ -166,6 +167,9 @@ class FakeRuntime:
         data = os.pread(file, min(size, self.takes), offset)
         transport.write(data)
         return len(data)
+
+    def descriptor(self, transport: object) -> int:
+        return self.socket
 
     def unacknowledged(self, transport: object) -> int:
         return self.held
@@ -315,7 +319,7 @@ class FakeConnection:
     def peer_ended(self) -> bool:
         return self.fin_waits
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, first: bool) -> bool:
         if self.writable:
             self.sent += data
         return self.writable

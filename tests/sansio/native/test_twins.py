@@ -6,6 +6,7 @@ import itertools
 import operator
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -1032,6 +1033,32 @@ def test_a_block_is_repeatable_or_not(
     for _ in range(2):
         table.decode(block, 2**30)
         assert table.repeatable is repeatable
+
+
+def test_a_socket_takes_what_it_has_room_for(twin: ModuleType) -> None:
+    ours, peer = socket.socketpair()
+    with peer:
+        with ours:
+            ours.setblocking(False)
+            assert twin.send_now(ours.fileno(), b"") == 0
+            assert twin.send_now(ours.fileno(), b"at once") == 7
+            assert peer.recv(100) == b"at once"
+            data = bytes(range(256)) * 16384
+            taken = twin.send_now(ours.fileno(), data)
+            assert 0 < taken < len(data)
+            assert twin.send_now(ours.fileno(), data) == 0  # not even that waits
+            peer.shutdown(socket.SHUT_WR)  # half closed, it reads on
+            got = b""
+            while len(got) < taken:
+                got += peer.recv(taken)
+            assert got == data[:taken]
+            assert twin.send_now(ours.fileno(), b"still") == 5
+        assert twin.send_now(-1, b"closed") == 0
+    ours, peer = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        peer.close()
+        assert twin.send_now(ours.fileno(), b"to nobody") == 0
 
 
 def test_nothing_leaks(twin: ModuleType) -> None:

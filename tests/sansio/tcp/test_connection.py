@@ -5,6 +5,7 @@ Security list TL-10 to TL-15; RFC 8446 §6.1, RFC 9112 §9.6 and §9.8.
 
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -163,6 +164,11 @@ class TlsClient:
             pass
         return data
 
+    def decrypt(self, data: bytes) -> bytes:
+        """Return what the server says in ``data``."""
+        self._in.write(data)
+        return self.read()
+
     def sees_close_notify(self) -> bool:
         """Whether the server's data has ended in order."""
         try:
@@ -174,6 +180,53 @@ class TlsClient:
         with pytest.raises(ssl.SSLWantReadError):
             self.tls.unwrap()
         self.exchange()
+
+
+class Socket(Open):
+    """A connection whose transport has a socket; what it takes does not come there."""
+
+    def __init__(self, tls: TlsSettings | None, context: ssl.SSLContext) -> None:
+        super().__init__(protocol="http/1.1" if tls is None else "tls", tls=tls)
+        self._sock, self.peer = socket.socketpair()
+        self._sock.setblocking(False)
+        self.peer.setblocking(False)
+        self.runtime.socket = self._sock.fileno()
+        self._client = None if tls is None else TlsClient(self, context)
+        if self._client is not None:
+            self._client.shake_hands()
+            assert self._client.read() == b""  # nothing but session tickets
+
+    def ask(self) -> None:
+        """Have the peer send what needs no answer."""
+        line = b"\r\n"  # RFC 9112 §2.2: an empty line before a request
+        if self._client is None:
+            self.receive(line)
+        else:
+            self._client.send(line)
+
+    def arrived(self) -> bytes:
+        """Return what came to the other end of the socket, in one read."""
+        try:
+            return self.peer.recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+    def plain(self, data: bytes) -> bytes:
+        """Return what ``data`` says, which is behind that of the last call."""
+        return data if self._client is None else self._client.decrypt(data)
+
+    def close(self) -> None:
+        self._sock.close()
+        self.peer.close()
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def to_socket(
+    request: pytest.FixtureRequest, settings: TlsSettings, credentials: Credentials
+) -> Iterator[Socket]:
+    open_ = Socket(settings if request.param else None, credentials.client)
+    yield open_
+    open_.close()
 
 
 @pytest.fixture(scope="module")
@@ -430,28 +483,28 @@ class TestFlush:
         async def handler(exchange: Exchange) -> None:
             connection = open_.connection
             connection.flush()  # else what the read led to is due
-            told.append(connection.write(b"at once, "))
+            told.append(connection.write(b"at once, ", False))
             exchange.send_headers(200, [(b"content-length", b"0")], end=True)
             exchange.flush(soon=True)
-            told.append(connection.write(b"never: the head is due"))
+            told.append(connection.write(b"never: the head is due", False))
 
         open_ = Open(handler)
         open_.receive(GET)
         assert told == [True, False]
         assert open_.take().startswith(b"at once, HTTP/1.1 200 ")
         open_.connection.pause_writing()
-        assert not open_.connection.write(b"never: the transport is full")
+        assert not open_.connection.write(b"never: the transport is full", False)
         assert open_.take() == b""
         open_.connection.resume_writing()
         open_.connection.close()
-        assert not open_.connection.write(b"never: closed")
+        assert not open_.connection.write(b"never: closed", False)
         assert open_.take() == b""
 
     def test_what_a_read_causes_is_not_written_past_the_engine(self) -> None:
         class Echo:
             def deliver(self, data: bytes) -> None:
                 tunnels[0].send_data(b"first, ")
-                assert not open_.connection.write(b"never: the read goes on")
+                assert not open_.connection.write(b"never: the read goes on", False)
                 assert tunnels[0].send_frame(0x81, data.decode(), soon=False)
 
             def __getattr__(self, name: str) -> object:
@@ -470,6 +523,70 @@ class TestFlush:
         open_.receive(b"then")
         assert open_.take() == b"first, \x81\x04then"
         assert open_.transport.writes == 1
+
+    def test_what_leaves_alone_goes_to_the_socket(self, to_socket: Socket) -> None:
+        open_ = to_socket
+        connection, plain = open_.connection, open_.plain
+        assert connection.write(b"first", True)
+        assert plain(open_.arrived()) == b"first"
+        assert connection.write(b"second, ", False)  # what the loop can join
+        assert connection.write(b"third", False)
+        assert open_.arrived() == b""
+        assert plain(open_.take()) == b"second, third"
+        open_.ask()  # what answers a read is alone, too: once
+        assert connection.write(b"answer", False)
+        assert plain(open_.arrived()) == b"answer"
+        assert connection.write(b"more", False)
+        assert plain(open_.take()) == b"more"
+
+    def test_nothing_overtakes_what_the_transport_holds(
+        self, to_socket: Socket
+    ) -> None:
+        connection, transport = to_socket.connection, to_socket.transport
+        assert connection.write(b"first", True)
+        assert to_socket.plain(to_socket.arrived()) == b"first"
+        assert connection.write(b"left to the loop", False)
+        transport.unsent = 1
+        for _ in range(2):
+            assert connection.write(b", behind it", True)
+            assert to_socket.arrived() == b""
+        transport.unsent = 0
+        held = b"left to the loop, behind it, behind it"
+        assert to_socket.plain(to_socket.take()) == held
+        assert connection.write(b"empty", True)
+        assert to_socket.plain(to_socket.arrived()) == b"empty"
+
+    def test_what_the_socket_has_no_room_for_is_behind_what_it_took(
+        self, to_socket: Socket
+    ) -> None:
+        open_ = to_socket
+        data, count, before = os.urandom(20_000), 0, open_.connection.written
+        while not open_.transport.written:
+            assert open_.connection.write(data, True)
+            count += 1
+        raw = b""
+        while part := open_.arrived():
+            raw += part
+        assert raw
+        raw += open_.take()
+        assert open_.connection.written - before == len(raw)
+        assert open_.plain(raw) == data * count
+
+    def test_a_broken_socket_is_the_transports_business(
+        self, to_socket: Socket
+    ) -> None:
+        to_socket.peer.close()
+        assert to_socket.connection.write(b"to nobody", True)
+        assert to_socket.plain(to_socket.take()) == b"to nobody"
+        assert to_socket.state == "OPEN"  # until the transport has said so
+        to_socket.connection.connection_lost(ConnectionResetError())
+        assert not to_socket.connection.write(b"never", True)
+
+    def test_a_transport_may_have_no_socket(self) -> None:
+        open_ = Open()
+        assert open_.connection.write(b"to the transport", True)
+        assert open_.connection.write(b", and again", True)
+        assert open_.take() == b"to the transport, and again"
 
     def test_nothing_is_written_when_nothing_is_queued(self) -> None:
         open_ = Open()
