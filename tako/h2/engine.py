@@ -31,7 +31,7 @@ from tako.h2.frames import MAX_STREAM_ID
 from tako.h2.lifecycle import H2Phase, Lifecycle
 from tako.h2.preface import ClientPreface
 from tako.h2.reader import FrameReader
-from tako.h2.request_head import Refusal, check_head, check_trailers
+from tako.h2.request_head import Refusal, check_head, check_trailers, limits_of
 from tako.h2.rules import TokenBucket
 from tako.h2.settings import our_settings
 from tako.h2.slow_streams import LateBodies, Watch
@@ -57,12 +57,16 @@ class H2Engine(H2Endpoint[H2Exchange]):
 
     __slots__ = (
         "_checked",
+        "_config",
         "_counters",
         "_eof",
         "_half_closed_watch",
         "_head",
         "_late_bodies",
         "_lifecycle",
+        "_limits",
+        "_most_requests",
+        "_most_streams",
         "_preface",
         "_requests",
         "_resets",
@@ -81,10 +85,14 @@ class H2Engine(H2Endpoint[H2Exchange]):
             lane: whether DATA of tunnels bypasses the engine; only speed depends on it.
         """
         super().__init__(connection)
+        config = connection.config
+        self._config = config
+        self._limits = limits_of(config)
+        self._most_streams: int = config.h2_max_concurrent_streams
+        self._most_requests: int = config.h2_max_requests
         self._counters = connection.counters
         self._running = 0
-        trusted = connection.config.trust_scheme
-        self._scheme = None if trusted else scheme_of(connection.conn_info)
+        self._scheme = None if config.trust_scheme else scheme_of(connection.conn_info)
         self._eof = False
         self._shutting_down = False
         self._tunnels_end = False  # they are told to, as soon as they are there
@@ -92,7 +100,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
         self._checked: list[Field] | None = None
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
-        self._output.frames.append(our_settings(connection.config))
+        self._output.frames.append(our_settings(config))
         self._preface = ClientPreface(connection.conn_info)
         self._reader = FrameReader(self, connection, self._output, lane=lane)
         self._reader.start()
@@ -211,11 +219,10 @@ class H2Engine(H2Endpoint[H2Exchange]):
         self, stream_id: int, fields: list[Field], *, ended: bool
     ) -> None:
         """Take the head of a request; ``ended``: that is all of it."""
-        config = self._connection.config
-        most = config.h2_max_concurrent_streams
+        most = self._most_streams
         seen = self.count_stream()
         self._counters.http2.streams += 1
-        if seen >= config.h2_max_requests or stream_id >= MAX_STREAM_ID:
+        if seen >= self._most_requests or stream_id >= MAX_STREAM_ID:
             self._lifecycle.begin_drain()
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
             # RFC 9113 §5.1.2, §6.8, §8.7: the client may try again elsewhere or later
@@ -224,7 +231,8 @@ class H2Engine(H2Endpoint[H2Exchange]):
                 self._count_reset()
             return
         if fields is not self._checked:  # else it is the same block once more
-            self._checked, self._head = fields, check_head(fields, config)
+            self._checked = fields
+            self._head = check_head(fields, self._limits, self._config)
         head = self._head
         if isinstance(head, RequestHead) and ended and head.length:
             head = None  # RFC 9113 §8.1.1: the body is shorter than announced
@@ -251,7 +259,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
         self, exchange: H2Exchange, fields: list[Field], *, ended: bool
     ) -> None:
         """Take the trailers of a request; ``ended``: they end the stream."""
-        trailers = check_trailers(fields, self._connection.config)
+        trailers = check_trailers(fields, self._config)
         if exchange.connect:  # RFC 9113 §8.5: only DATA on a tunnel
             self.end_stream(exchange, Cause.FAULT, ErrorCode.PROTOCOL_ERROR)
             return
@@ -435,7 +443,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
             exchange.body,
             self._scheme or head.scheme or "http",
             self._connection.conn_info,
-            self._connection.config.max_body_size,
+            self._config.max_body_size,
         )
         self._running += 1
         self._requests.append(exchange)
@@ -474,7 +482,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
                 self.end_stream(exchange, Cause.LOST)
 
     def _bucket(self) -> TokenBucket:
-        size = self._connection.config.h2_max_pending_accept_reset_streams
+        size = self._config.h2_max_pending_accept_reset_streams
         rate = max(size / _RESET_REFILL, 1)
         return TokenBucket(size, rate, self._connection.time())
 

@@ -74,6 +74,16 @@ _RULES: Final[dict[bytes, _Rule]] = {
 }
 
 
+_ANY_WELL_FORMED: Final = (None, grammar.is_field_content, grammar.is_field_value)
+
+KINDS: Final[dict[bytes, FieldKind | None]] = {
+    name: kind if holds in _ANY_WELL_FORMED else None
+    for name, (kind, holds) in _RULES.items()
+}
+"""What ``read_field`` says of these names where the value is well-formed, as far as the
+name alone tells it (``native.pure.FieldTable``)."""
+
+
 def read_field(name: bytes, value: bytes) -> Field:
     """Return a field that a client has sent."""
     size = _SIZE + len(name) + len(value)

@@ -21,7 +21,7 @@ from typing import Final
 
 from hpack.table import HeaderTable
 
-from tako.h2.fields import Field, read_field
+from tako.h2.fields import KINDS, Field, FieldKind, read_field
 from tako.http.headers import RawHeader
 from tako.http.response_fields import SECRET
 from tako.native.loops import FieldTable
@@ -62,7 +62,9 @@ class FieldDecoder:
                 decoding gives up.
         """
         self._max_list_size = max_list_size
-        self.table: FieldTable = FieldTable(_READ_STATIC, read_field)
+        self.table: FieldTable = FieldTable(
+            _READ_STATIC, read_field, KINDS, FieldKind.PLAIN
+        )
         self._last_block: bytes | None = None
         self._last_fields: list[Field] = []
 

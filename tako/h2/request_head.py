@@ -6,6 +6,7 @@ well-formed but will not be served; or as ``None``: malformed, and answered with
 RST_STREAM(PROTOCOL_ERROR) (RFC 9113 §8.1.1).
 """
 
+import sys
 from typing import Final, NamedTuple
 
 from tako.config import ServerConfig, WireConfig
@@ -13,6 +14,7 @@ from tako.h2.fields import CONNECTION_SPECIFIC, Field, FieldKind
 from tako.http import grammar
 from tako.http.headers import NOT_IN_TRAILERS, RawHeader
 from tako.http.request_head import FORWARDED, RequestHead, with_host
+from tako.native.loops import usual_request
 
 
 # In trailers these speak of the message's framing or routing, which stands already
@@ -103,10 +105,34 @@ class _Section:
         self.ruled[name] = value
 
 
+def limits_of(config: ServerConfig) -> tuple[int, ...]:
+    """Return the limits of ``native.loops.usual_request``."""
+    listed = config.h2_max_header_list_size
+    return (
+        config.max_headers,
+        config.max_header_bytes,
+        sys.maxsize if listed is None else listed,
+        config.max_target_bytes,
+    )
+
+
 def check_head(
+    fields: list[Field], limits: tuple[int, ...], config: ServerConfig
+) -> RequestHead | Refusal | None:
+    """Check a request's header section; ``limits`` are ``limits_of`` the ``config``."""
+    usual = usual_request(fields, limits)
+    if usual is None:
+        return judge_head(fields, config)
+    method, path, scheme, authority, own, length, forwarded = usual
+    return RequestHead(  # as below
+        method, path, "2", own, authority, scheme, length, False, False, forwarded
+    )
+
+
+def judge_head(
     fields: list[Field], config: ServerConfig
 ) -> RequestHead | Refusal | None:
-    """Check a request's header section."""
+    """Return what ``check_head`` does, of any section."""
     section = _Section(fields)
     pseudo, ruled, own = section.pseudo, section.ruled, section.fields
     method, path = pseudo.get(b":method"), pseudo.get(b":path")

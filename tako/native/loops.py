@@ -25,6 +25,7 @@ from tako.native.pure import (
     split_head,
     take_data,
     unmask,
+    usual_request,
     weigh,
 )
 
@@ -47,6 +48,7 @@ with contextlib.suppress(ImportError):  # not built: slower, otherwise the same
         split_head,
         take_data,
         unmask,
+        usual_request,
         weigh,
     )
 
@@ -72,5 +74,6 @@ __all__ = [
     "split_head",
     "take_data",
     "unmask",
+    "usual_request",
     "weigh",
 ]

@@ -46,6 +46,7 @@ _LONGEST_HEAD = 14  # bytes of a frame before its payload: RFC 6455 §5.2
 
 # RFC 9110 §5.6.2, §5.5: a token's characters, and a field value's
 _NAME = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()
+_LOWER = _NAME.translate(None, string.ascii_uppercase.encode())
 _VALUE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _FIELD_LINE = re.compile(
     b"([" + re.escape(_NAME) + b"]++):([" + re.escape(_VALUE) + b"]*+)\r\n"
@@ -85,6 +86,16 @@ _RULED = _FORWARDED | frozenset(
 
 TABLE_SIZE = 4096
 """Bytes of a dynamic table, by default and at most (RFC 9113 §6.5.2)."""
+_LISTED = 32  # bytes that a field counts beside its text (RFC 7541 §4.1)
+# What a field of HTTP/2 is: the numbers of ``h2.fields.FieldKind``
+_PLAIN_KIND, _PSEUDO_KIND, _CRUMB_KIND, _RULED_KIND = range(4)
+_PSEUDO_NAMES = {b":method", b":scheme", b":path", b":authority"}
+_SCHEMES = (b"http", b"https")
+_MAX_METHOD = 64  # bytes, as ``http.grammar`` has it
+# What is in the lines of HTTP/1.1 beside the text: ": " and CRLF around each field; a
+# request line but method and path, and the empty line
+_AROUND_FIELD = 4
+_AROUND_LINE = len("  HTTP/1.1\r\n\r\n")
 _SHIFTS = range(0, 35, 7)  # of the octets behind an integer's prefix: five are enough
 
 _Field: TypeAlias = tuple[tuple[bytes, bytes], Any, int]
@@ -92,6 +103,12 @@ _Field: TypeAlias = tuple[tuple[bytes, bytes], Any, int]
 Version: TypeAlias = Literal["1.0", "1.1"]
 Usual: TypeAlias = tuple[str, int, bool]
 """What a usual head says: its host, the length of its body, whether it is forwarded."""
+
+UsualRequest: TypeAlias = tuple[
+    str, str, str, str, list[tuple[bytes, bytes]], int | None, bool
+]
+"""What the head of a usual HTTP/2 request says: method, path, scheme and authority; the
+fields, ``host`` the first; the length of the body; whether it is forwarded."""
 
 
 def unmask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
@@ -540,21 +557,41 @@ class FieldTable:
             has no field that must never be indexed.
     """
 
-    __slots__ = ("_first", "_max_size", "_read", "_size", "fields", "repeatable")
+    __slots__ = (
+        "_first",
+        "_kinds",
+        "_max_size",
+        "_plain",
+        "_read",
+        "_size",
+        "fields",
+        "repeatable",
+    )
 
     def __init__(
-        self, static: list[_Field], read: Callable[[bytes, bytes], _Field]
+        self,
+        static: list[_Field],
+        read: Callable[[bytes, bytes], _Field],
+        kinds: dict[bytes, Any],
+        plain: Any,
     ) -> None:
         """Begin with an empty dynamic table of the default size.
+
+        What ``read`` would say of fields whose value is well-formed (RFC 9110 §5.5, no
+        white space around it) is known by their names; it is asked about all others.
 
         Args:
             static: the static table behind something for the index 0, which none has.
             read: makes a field of a name and a value.
+            kinds: what it says of some names; ``None``: it has to be asked.
+            plain: the same for any other name that is well-formed (RFC 9113 §8.2.1).
         """
         self.fields: list[_Field] = list(static)
         self.repeatable: bool = False
         self._first = len(static)
         self._read = read
+        self._kinds = kinds
+        self._plain = plain
         self._size = 0
         self._max_size = TABLE_SIZE
 
@@ -606,7 +643,7 @@ class FieldTable:
         else:
             name, at = _read_string(block, at)
         value, at = _read_string(block, at)
-        field = self._read(name, value)
+        field = self._judge(name, value)
         if incremental:
             self.repeatable = False
             self.fields.insert(self._first, field)
@@ -615,6 +652,22 @@ class FieldTable:
         elif first & 0x10:  # RFC 7541 §6.2.3
             self.repeatable = False
         return field, at
+
+    def _judge(self, name: bytes, value: bytes) -> _Field:
+        """Return a field, read only if its name does not say enough."""
+        if name in self._kinds:
+            kind = self._kinds[name]
+        elif name and not name.translate(None, _LOWER):
+            kind = self._plain
+        else:
+            kind = None
+        if (
+            kind is None
+            or value.translate(None, _VALUE)
+            or (value and (value[0] <= 0x20 or value[-1] <= 0x20))
+        ):
+            return self._read(name, value)
+        return (name, value), kind, _LISTED + len(name) + len(value)
 
     def _resize(self, size: int) -> None:
         self.repeatable = False
@@ -665,6 +718,96 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
         raise HPACKDecodingError(msg)
     text = block[start:end]
     return huffman_table.decode_huffman(text) if block[at] & 0x80 else text, end
+
+
+def usual_request(fields: list[_Field], limits: tuple[int, ...]) -> UsualRequest | None:
+    """Return what the head of an HTTP/2 request means if it is a usual one.
+
+    A usual one has ``:method``, ``:scheme``, ``:path`` and ``:authority``, once each,
+    before all other fields (RFC 9113 §8.3). It is no CONNECT, its scheme is ``http`` or
+    ``https``, and its path in origin-form. Of the fields that have a rule of their own
+    it has none but those in ``_FORWARDED`` and one ``content-length``. It keeps to the
+    limits.
+
+    Args:
+        fields: what a ``FieldTable`` has decoded, each of the kind that
+            ``h2.fields.read_field`` says.
+        limits: the most fields but the pseudo-fields, the most bytes that all would
+            have in HTTP/1.1, that they have as RFC 9113 §6.5.2 counts them, and of the
+            path. Cookies are one field.
+    """
+    count = len(_PSEUDO_NAMES)
+    pseudo = dict(field for field, kind, _ in fields[:count] if kind == _PSEUDO_KIND)
+    if pseudo.keys() != _PSEUDO_NAMES:
+        return None
+    found = _usual_fields(fields[count:])
+    if found is None:
+        return None
+    own, length, forwarded = found
+    method, path = pseudo[b":method"], pseudo[b":path"]
+    scheme, authority = pseudo[b":scheme"], pseudo[b":authority"]
+    if (
+        len(method) > _MAX_METHOD
+        or method == b"CONNECT"
+        or scheme not in _SCHEMES
+        or path[:1] != b"/"
+        or path.translate(None, _PATH)
+        or not (method + authority).isascii()
+    ):
+        return None
+    text = sum(len(name) + len(value) for name, value in own)
+    listed = sum(len(name) + len(value) for name, value in pseudo.items()) + text
+    lines = len(method) + len(path) + len(authority) + len("host") + text
+    most, most_lines, most_listed, most_path = limits
+    if (
+        len(own) > most
+        or lines + _AROUND_LINE + _AROUND_FIELD * (len(own) + 1) > most_lines
+        or listed + _LISTED * (len(own) + count) > most_listed
+        or len(path) > most_path
+    ):
+        return None
+    return (
+        method.decode(),
+        path.decode(),
+        scheme.decode(),
+        authority.decode(),
+        [(b"host", authority), *own],
+        length,
+        forwarded,
+    )
+
+
+def _usual_fields(
+    fields: list[_Field],
+) -> tuple[list[tuple[bytes, bytes]], int | None, bool] | None:
+    """Return the fields behind the pseudo-fields, and what they say, if it is usual."""
+    own: list[tuple[bytes, bytes]] = []
+    crumbs: list[bytes] = []
+    length: int | None = None
+    forwarded = False
+    at = 0
+    for field, kind, _ in fields:
+        name, value = field
+        if kind == _CRUMB_KIND:  # RFC 9113 §8.2.3: one field, where the first was
+            crumbs.append(value)
+            if len(crumbs) > 1:
+                continue
+            at = len(own)
+        elif kind == _RULED_KIND and name in _FORWARDED:
+            forwarded = True
+        elif kind == _RULED_KIND and name == b"content-length" and length is None:
+            if not value.isdigit() or len(value) > _MAX_DIGITS:
+                return None
+            length = int(value)
+        elif kind != _PLAIN_KIND:
+            return None
+        own.append(field)
+    cookie = b"; ".join(crumbs)
+    if cookie != cookie.strip(b" \t"):  # RFC 9113 §8.2.1
+        return None
+    if len(crumbs) > 1:
+        own[at] = (b"cookie", cookie)
+    return own, length, forwarded
 
 
 class Inbox:

@@ -2,7 +2,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tako.native.pure import Usual, Version
+from tako.native.pure import Usual, UsualRequest, Version
 
 def unmask(
     data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0
@@ -53,9 +53,17 @@ class FieldTable:
     fields: list[Any]
     repeatable: bool
     def __init__(
-        self, static: list[Any], read: Callable[[bytes, bytes], Any]
+        self,
+        static: list[Any],
+        read: Callable[[bytes, bytes], Any],
+        kinds: dict[bytes, Any],
+        plain: Any,
     ) -> None: ...
     def decode(self, block: bytes, room: int) -> list[Any]: ...
+
+def usual_request(
+    fields: list[Any], limits: tuple[int, ...]
+) -> UsualRequest | None: ...
 
 class Inbox:
     messages: deque[Any]

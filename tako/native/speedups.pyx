@@ -11,6 +11,8 @@ from collections import deque
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -31,7 +33,10 @@ from hpack.huffman_table import (
 
 from tako.native.pure import _CONTROL, _NAME, _OBJECT, _POOL, _SHARE, _VALUE
 from tako.native.pure import _FORWARDED, _MAX_PORT, _PATH, _REG_NAME, _RULED
+from tako.native.pure import _AROUND_FIELD, _AROUND_LINE, _LISTED
+from tako.native.pure import _CRUMB_KIND, _PLAIN_KIND, _PSEUDO_KIND, _RULED_KIND
 from tako.native.pure import _LONGEST_HEAD
+from tako.native.pure import _MAX_METHOD, _PSEUDO_NAMES
 from tako.native.pure import _MAX_DIGITS as _DIGITS
 from tako.native.pure import TABLE_SIZE as _TABLE_SIZE
 
@@ -875,17 +880,47 @@ cdef bytes read_string(const unsigned char* data, Py_ssize_t* at, Py_ssize_t end
     return PyBytes_FromStringAndSize(<const char*>data + start, <Py_ssize_t>size)
 
 
+cdef bint is_lower_name(bytes name):
+    """Tell whether this is a field's name in lower case."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(name)
+    cdef Py_ssize_t at, end = len(name)
+    for at in range(end):
+        if data[at] == 0 or IN_NAME[data[at]] != data[at]:
+            return False
+    return end > 0
+
+
+cdef bint is_value(bytes value):
+    """Tell whether this is a field's value without white space around it."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t at, end = len(value)
+    if end == 0:
+        return True
+    if data[0] <= 0x20 or data[end - 1] <= 0x20:
+        return False
+    at = skip_text(data, 0, end)
+    while at < end and IN_VALUE[data[at]]:
+        at += 1
+    return at == end
+
+
+cdef Py_ssize_t LISTED = _LISTED
+
+
 cdef class FieldTable:
     cdef readonly list fields
     cdef readonly bint repeatable
-    cdef object read
+    cdef object read, plain
+    cdef dict kinds
     cdef Py_ssize_t first, size, max_size
 
-    def __init__(self, list static not None, read not None):
+    def __init__(self, list static not None, read not None, dict kinds not None, plain):
         self.fields = list(static)
         self.repeatable = False
         self.first = len(static)
         self.read = read
+        self.kinds = kinds
+        self.plain = plain
         self.size = 0
         self.max_size = TABLE_SIZE
 
@@ -927,7 +962,7 @@ cdef class FieldTable:
             name = self.field(index)[0][0]
         else:
             name = read_string(data, at, end)
-        field = self.read(name, read_string(data, at, end))
+        field = self.judge(name, read_string(data, at, end))
         if first & 0x40:
             self.repeatable = False
             self.fields.insert(self.first, field)
@@ -936,6 +971,17 @@ cdef class FieldTable:
         elif first & 0x10:
             self.repeatable = False
         return field
+
+    cdef tuple judge(self, bytes name, bytes value):
+        cdef PyObject* found = PyDict_GetItemWithError(self.kinds, name)
+        cdef object kind = None
+        if found is not NULL:
+            kind = <object>found
+        elif is_lower_name(name):
+            kind = self.plain
+        if kind is None or not is_value(value):
+            return self.read(name, value)
+        return (name, value), kind, LISTED + len(name) + len(value)
 
     cdef int resize(self, int64_t size) except -1:
         self.repeatable = False
@@ -948,6 +994,158 @@ cdef class FieldTable:
         while self.size > self.max_size:
             self.size -= <Py_ssize_t>self.fields.pop()[2]
         return 0
+
+
+cdef int PLAIN_KIND = _PLAIN_KIND
+cdef int PSEUDO_KIND = _PSEUDO_KIND
+cdef int CRUMB_KIND = _CRUMB_KIND
+cdef int RULED_KIND = _RULED_KIND
+cdef Py_ssize_t PSEUDO_FIELDS = len(_PSEUDO_NAMES)
+cdef Py_ssize_t MAX_METHOD = _MAX_METHOD
+cdef Py_ssize_t AROUND_FIELD = _AROUND_FIELD
+cdef Py_ssize_t AROUND_LINE = _AROUND_LINE
+
+
+cdef inline bint same(bytes text, const char* letters, Py_ssize_t size):
+    return len(text) == size and memcmp(PyBytes_AS_STRING(text), letters, size) == 0
+
+
+cdef str usual_text(bytes value):
+    """Return text that is not empty, ``None`` if it has more than ASCII in it."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
+    cdef unsigned char seen = 0
+    cdef Py_ssize_t at
+    for at in range(len(value)):
+        seen |= data[at]
+    return ascii_text(data, len(value)) if seen < 128 else None
+
+
+cdef str path_text(bytes path, Py_ssize_t most):
+    """Return a path of at most ``most`` bytes as text, ``None`` if it is no such."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(path)
+    cdef Py_ssize_t at = 0, end = len(path)
+    if end == 0 or end > most or data[0] != 0x2F:
+        return None
+    while at < end and IN_TARGET[data[at]] == 3:
+        at += 1
+    return ascii_text(data, end) if at == end else None
+
+
+cdef bint is_bare(bytes value):
+    """Tell whether there is no white space around this."""
+    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t last = len(value) - 1
+    if last < 0:
+        return True
+    if data[0] == 0x20 or data[0] == 0x09:
+        return False
+    return data[last] != 0x20 and data[last] != 0x09
+
+
+cdef bytes joined_cookie(list fields):
+    """Return what several crumbs say together."""
+    cdef list crumbs = []
+    cdef tuple field
+    for field in fields:
+        if <int>field[1] == CRUMB_KIND:
+            crumbs.append((<tuple>field[0])[1])
+    return b"; ".join(crumbs)
+
+
+def usual_request(list fields not None, tuple limits not None):
+    cdef bytes method = None, path = None, scheme = None, authority = None
+    cdef bytes name, value, cookie
+    cdef tuple field, pair
+    cdef list own
+    cdef int64_t length = -1
+    cdef bint forwarded = False
+    cdef Py_ssize_t at, crumbs = 0, crumb = 0, count = 0, text = 0, pseudo = 0
+    cdef Py_ssize_t end = len(fields), most, most_lines, most_listed, most_path
+    cdef int kind, ruled
+    cdef str verb, target, named, host
+    most, most_lines, most_listed, most_path = limits
+    if end < PSEUDO_FIELDS:
+        return None
+    for at in range(PSEUDO_FIELDS):
+        field = <tuple?>fields[at]
+        if <int>field[1] != PSEUDO_KIND:
+            return None
+        name, value = <tuple?>field[0]
+        pseudo += len(name) + len(value)
+        if path is None and same(name, b":path", 5):
+            path = value
+        elif method is None and same(name, b":method", 7):
+            method = value
+        elif scheme is None and same(name, b":scheme", 7):
+            scheme = value
+        elif authority is None and same(name, b":authority", 10):
+            authority = value
+        else:
+            return None
+    # its first place is that of ``host``; those behind are written before they are read
+    own = fields[PSEUDO_FIELDS - 1 :]
+    for at in range(PSEUDO_FIELDS, end):
+        field = <tuple?>fields[at]
+        pair = <tuple?>field[0]
+        kind = field[1]
+        name, value = pair
+        if kind == CRUMB_KIND:
+            crumbs += 1
+            if crumbs > 1:
+                text += len(value) + 2
+                continue
+            crumb = count + 1
+        elif kind == RULED_KIND:
+            ruled = KINDS.get(name, 0)
+            if ruled == FORWARDED:
+                forwarded = True
+            elif ruled == CONTENT_LENGTH and length < 0:
+                length = length_of(value)
+                if length < 0:
+                    return None
+            else:
+                return None
+        elif kind != PLAIN_KIND:
+            return None
+        text += len(name) + len(value)
+        count += 1
+        own[count] = pair
+    if (
+        count > most
+        or text + len(method) + len(path) + len(authority) + len(b"host") + AROUND_LINE
+        + AROUND_FIELD * (count + 1) > most_lines
+        or text + pseudo + LISTED * (count + PSEUDO_FIELDS) > most_listed
+    ):
+        return None
+    target = path_text(path, most_path)
+    if target is None:
+        return None
+    if same(method, b"GET", 3):
+        verb = "GET"
+    elif len(method) > MAX_METHOD or same(method, b"CONNECT", 7):
+        return None
+    else:
+        verb = usual_text(method)
+    if same(scheme, b"https", 5):
+        named = "https"
+    elif same(scheme, b"http", 4):
+        named = "http"
+    else:
+        return None
+    host = usual_text(authority)
+    if verb is None or host is None:
+        return None
+    if crumbs > 1:
+        cookie = joined_cookie(fields)
+        own[crumb] = (b"cookie", cookie)
+        del own[count + 1 :]
+    elif crumbs:
+        pair = <tuple>own[crumb]
+        cookie = pair[1]
+    if crumbs and not is_bare(cookie):
+        return None
+    own[0] = (b"host", authority)
+    return verb, target, named, host, own, length if length >= 0 else None, forwarded
 
 
 cdef class Inbox:

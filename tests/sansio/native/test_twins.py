@@ -22,7 +22,8 @@ from hpack.table import HeaderTable
 from hypothesis import given, strategies as st
 from hypothesis.strategies import DrawFn
 
-from tako.http.grammar import is_field_value, is_token
+from tako.h2.fields import FieldKind, read_field
+from tako.http.grammar import is_field_value, is_lower_name, is_token
 from tako.native import pure as _pure
 from tests.support.patience import TIMEOUT
 
@@ -913,7 +914,7 @@ def field_table(twin: ModuleType) -> Any:
         return (name, value), None, 32 + len(name) + len(value)
 
     static = [(b"", b""), *HeaderTable.STATIC_TABLE]
-    return twin.FieldTable([read(*field) for field in static], read)
+    return twin.FieldTable([read(*field) for field in static], read, {}, None)
 
 
 def decode_huffman(twin: ModuleType, code: bytes) -> bytes:
@@ -1061,6 +1062,131 @@ def test_a_socket_takes_what_it_has_room_for(twin: ModuleType) -> None:
         assert twin.send_now(ours.fileno(), b"to nobody") == 0
 
 
+@given(
+    name=st.sampled_from([b"known", b":known", b"unknown", b"a", b"A", b"", b"\x80"])
+    | st.binary(max_size=4),
+    value=st.binary(max_size=20) | st.from_regex(rb"\A[ a-z\t\x80]{,20}\Z"),
+)
+def test_a_field_is_read_whose_name_does_not_say_enough(
+    twin: ModuleType, name: bytes, value: bytes
+) -> None:
+    def read(name: bytes, value: bytes) -> tuple[tuple[bytes, bytes], str, int]:
+        return (name, value), "read", 0
+
+    static = [read(b"", b"")]
+    kinds = {b"known": "known", b":known": "known", b"unknown": None}
+    table = twin.FieldTable(static, read, kinds, "plain")
+    literal = b"".join(bytes([len(text)]) + text for text in (name, value))
+    kind = kinds.get(name, "plain" if is_lower_name(name) else None)
+    expected = read(name, value)
+    if kind is not None and is_field_value(value):
+        expected = (name, value), kind, 32 + len(name) + len(value)
+    assert table.decode(b"\0" + literal, 2**30) == [expected]
+
+
+PSEUDO_FIELDS: list[tuple[bytes, bytes]] = [
+    (b":method", b"GET"),
+    (b":scheme", b"https"),
+    (b":path", b"/a"),
+    (b":authority", b"b"),
+]
+LIMITS = 4, 150, 400, 20
+large = st.integers(0, 30).map(b"x".__mul__)
+request_fields = st.sampled_from(
+    [
+        *PSEUDO_FIELDS,
+        (b":protocol", b"websocket"),
+        (b"content-length", b"012"),
+        (b"content-length", b"1" * 19),
+        (b"x-forwarded-for", b"a"),
+        (b"host", b"b"),
+        (b"te", b"trailers"),
+    ]
+) | st.tuples(
+    st.sampled_from([b":method", b":path", b":authority", b"a", b"cookie", b"cookie"]),
+    large
+    | st.sampled_from([b"POST", b"CONNECT", b"/" * 21, b"*", b"/\x7f", b"/ ", b"\x80"])
+    | st.sampled_from([b"", b" a", b"a\t", b"a=b"]),
+)
+
+
+def judged(fields: list[tuple[bytes, bytes]]) -> list[Any]:
+    return [read_field(*field) for field in fields]
+
+
+@given(
+    head=st.permutations(PSEUDO_FIELDS),
+    others=st.lists(request_fields, max_size=6),
+    changes=st.lists(st.tuples(st.integers(0, 9), request_fields), max_size=2),
+    limits=st.sampled_from([LIMITS, (99, 2**20, 2**62, 99)]),
+)
+def test_usual_request(
+    twin: ModuleType,
+    head: list[tuple[bytes, bytes]],
+    others: list[tuple[bytes, bytes]],
+    changes: list[tuple[int, tuple[bytes, bytes]]],
+    limits: tuple[int, ...],
+) -> None:
+    fields = [*head, *others]
+    for at, field in changes:
+        fields[at : at + 1] = [field]
+    given_fields = judged(fields)
+    found = twin.usual_request(given_fields, limits)
+    assert found == _pure.usual_request(judged(fields), limits)
+    assert given_fields == judged(fields)
+
+
+any_field = st.tuples(
+    st.tuples(st.sampled_from([b"a", b"content-length", b"forwarded"]), st.binary()),
+    st.integers(-1, 5),
+    st.just(0),
+)
+
+
+@given(fields=st.lists(any_field, max_size=6))
+def test_usual_request_takes_kinds_by_their_word(
+    twin: ModuleType, fields: list[Any]
+) -> None:
+    fields = [(pair, 1, 0) for pair in PSEUDO_FIELDS] + fields
+    found = twin.usual_request(fields, LIMITS)
+    assert found == _pure.usual_request(fields, LIMITS)
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_usual_request_knows_every_octet(twin: ModuleType, octet: int) -> None:
+    one = bytes([octet])
+    for at, value in enumerate((one, one, b"/" + one, one)):
+        pairs = PSEUDO_FIELDS.copy()
+        pairs[at] = pairs[at][0], value
+        fields = [(pair, 1, 0) for pair in pairs]
+        found = twin.usual_request(fields, LIMITS)
+        assert found == _pure.usual_request(fields, LIMITS)
+    for name, kind in (
+        (b"content-length", FieldKind.RULED),
+        (b"cookie", FieldKind.CRUMB),
+    ):
+        fields = [*judged(PSEUDO_FIELDS), ((name, one), kind, 0)]
+        found = twin.usual_request(fields, LIMITS)
+        assert found == _pure.usual_request(fields, LIMITS)
+
+
+def test_a_usual_request(twin: ModuleType) -> None:
+    crumbs = [(b"cookie", b"a"), (b"x", b"1"), (b"cookie", b"b")]
+    said = [(b"content-length", b"012"), (b"forwarded", b"for=a")]
+    fields = [*PSEUDO_FIELDS, *crumbs, *said]
+    text, listed = "GET /a HTTP/1.1\r\nHost: b\r\n\r\n", 0
+    own = [(b"host", b"b"), (b"cookie", b"a; b"), (b"x", b"1"), *said]
+    lines = len(text) + sum(len(n) + len(v) + 4 for n, v in own[1:])
+    listed = sum(len(n) + len(v) + 32 for n, v in [*PSEUDO_FIELDS, *own[1:]])
+    limits = [4, lines, listed, 2]
+    expected = "GET", "/a", "https", "b", own, 12, True
+    assert twin.usual_request(judged(fields), tuple(limits)) == expected
+    for at in range(4):
+        fewer = limits.copy()
+        fewer[at] -= 1
+        assert twin.usual_request(judged(fields), tuple(fewer)) is None
+
+
 def test_nothing_leaks(twin: ModuleType) -> None:
     text = "x" * 50_000
     frame = client_frame(0x81, text.encode(), b"1234", 0)
@@ -1081,6 +1207,9 @@ def test_nothing_leaks(twin: ModuleType) -> None:
             for _ in range(50):
                 table.decode(b"\x40\x01a" + b"\x7f\x81\x01" + bytes(256), 2**30)
             decode_huffman(twin, bytes(5_000))
+            large_head = [*PSEUDO_FIELDS, *[(b"cookie", bytes([97]) * 5_000)] * 9]
+            assert twin.usual_request(judged(large_head), (99, 2**20, 2**20, 99))
+            assert not twin.usual_request(judged(large_head), LIMITS)
             inbox = twin.Inbox(int, int, 2**30, 10, 0)
             lane = {1: (Stream(2**30), inbox)}
             data = len(frame).to_bytes(3, "big") + b"\0\0\0\0\0\1" + frame
