@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from tako.http.compiling import mypyc_attr
-from tako.http.headers import Headers, HeadersLike
+from tako.http.headers import Headers, HeadersLike, RawHeader
 
 
 Body: TypeAlias = bytes | AsyncIterable[bytes] | Iterable[bytes]
@@ -22,7 +22,7 @@ _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 class ResponseFacts:
     """The base of ``Response``, whose attributes are described there."""
 
-    __slots__ = ("body", "headers", "status", "trailers")
+    __slots__ = ("_fields", "_headers", "body", "status", "trailers")
 
     def __init__(
         self,
@@ -40,20 +40,17 @@ class ResponseFacts:
             msg = f"a status code has three digits, unlike {status!r}"
             raise ValueError(msg)
         self.status: int = int(status)
-        self.headers: Headers
-        if headers:
-            self.headers = Headers(headers)
-        else:  # none, without a call that would check them
-            self.headers = object.__new__(Headers)
-            self.headers.raw = []
+        self._fields: list[RawHeader] = []  # until ``headers`` is needed
+        self._headers: Headers | None = Headers(headers) if headers else None
         self.trailers: Headers | None = None
         self.body: Body
         if type(body) is bytes:
             self.body = body
         elif isinstance(body, str):
             self.body = body.encode()
-            if not headers or self.headers.get_raw(b"content-type") is None:
-                self.headers.raw.append(_TEXT)
+            fields = fields_of(self)
+            if not fields or not any(name == b"content-type" for name, _ in fields):
+                fields.append(_TEXT)
         elif isinstance(body, (bytes, bytearray, memoryview)):
             self.body = bytes(body)
         elif _is_stream(body):
@@ -61,6 +58,25 @@ class ResponseFacts:
         else:
             msg = f"{type(body).__name__} is not a response body; see Response.json"
             raise TypeError(msg)
+
+    @property
+    def headers(self) -> Headers:
+        """The response's fields."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = Headers.from_raw(self._fields)
+        return headers
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
+
+
+# A function, not a method: a call of a method would look for one of a subclass
+def fields_of(response: ResponseFacts) -> list[RawHeader]:
+    """Return ``headers.raw`` of a response: itself, without making ``headers``."""
+    headers = response._headers
+    return response._fields if headers is None else headers.raw
 
 
 def _is_stream(body: object) -> bool:

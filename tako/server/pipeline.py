@@ -29,7 +29,7 @@ from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
 from tako.server.file_body import FileBody
 from tako.server.heartbeat import HeartbeatTimer
-from tako.server.whole import send_whole
+from tako.server.whole import send_at_once
 
 
 _logger = logging.getLogger("tako.server")
@@ -66,8 +66,7 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                     await upgrade.run()  # from here: each level costs every message
                     complete = True
                 else:
-                    headers = response.headers.raw
-                    complete = send_whole(exchange, status, headers, response.body)
+                    complete = send_at_once(exchange, response)
                     if not complete:
                         complete = await send_response(exchange, response)
             except Exception as error:  # the same boundary: the head may be on the wire

@@ -1,10 +1,21 @@
 """``send_whole``: the response that leaves at once, as most do."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tako.core.seams import PIECE, Exchange
 from tako.http.headers import RawHeader
+from tako.http.response_facts import ResponseFacts, fields_of
 from tako.http.response_fields import WITHOUT_BODY
+
+
+if TYPE_CHECKING:
+    from tako.http.request_facts import RequestFacts
+
+
+def send_at_once(exchange: Exchange, response: ResponseFacts) -> bool:
+    """Do what ``send_whole`` does with a response that carries no upgrade."""
+    return send_whole(exchange, response.status, fields_of(response), response.body)
 
 
 def send_whole(
@@ -17,12 +28,13 @@ def send_whole(
     Raises:
         LocalProtocolError: the response contradicts itself.
     """
+    request: RequestFacts = exchange.request
     if (
         not isinstance(body, bytes)
         or (len(body) > PIECE and not _leaves_at_once(exchange, len(body)))
         or status < 200
         or status in WITHOUT_BODY
-        or exchange.request.method == "HEAD"
+        or request.method == "HEAD"
         or (status >= 400 and exchange.error_delay)
     ):
         return False

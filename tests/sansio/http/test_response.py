@@ -16,6 +16,7 @@ from tako.http.response import (
     into_response,
     reason_phrase,
 )
+from tako.http.response_facts import fields_of
 
 
 TEXT = [("content-type", "text/plain; charset=utf-8")]
@@ -264,3 +265,19 @@ def test_the_text_of_another_exception_is_not_sent() -> None:
 def test_reason_phrases() -> None:
     assert reason_phrase(404) == "Not Found"
     assert reason_phrase(499) == ""
+
+
+def test_the_fields_of_a_response_are_those_of_its_headers() -> None:
+    for response in (Response(), Response(200, (), "text"), Response(200, {"a": "b"})):
+        fields = fields_of(response)
+        assert response.headers.raw is fields
+        response.headers.add("x", "1")
+        assert fields_of(response) is fields
+        assert fields[-1] == (b"x", b"1")
+
+
+def test_headers_can_be_replaced() -> None:
+    response = Response(200, (), "text")
+    response.headers = headers = Headers({"x": "1"})
+    assert response.headers is headers
+    assert fields_of(response) is headers.raw
