@@ -1,9 +1,14 @@
 """``request_of``: from a head to the request of a handler; both wires call it."""
 
+from typing import Final
+
 from tako.http.conn_info import ConnInfo
 from tako.http.request import Body, Request
-from tako.http.request_facts import Exchange
+from tako.http.request_facts import Exchange, connect
 from tako.http.request_head import RequestHead
+
+
+_NEW: Final[type[Request]] = Request  # compiled code would look the name up each time
 
 
 def request_of(
@@ -24,11 +29,10 @@ def request_of(
         conn_info: the connection.
         max_body_size: the default limit of ``body`` and what reads by it, in bytes.
     """
-    request = Request(
-        head.method,
-        head.target,
-        head.fields,
-        head.version,
+    # By ``connect``: each argument of ``Request`` is unpacked and checked
+    request = _NEW(head.method, head.target, head.fields, head.version)
+    connect(
+        request,
         scheme,
         head.authority,
         "websocket" if head.websocket else None,
