@@ -102,7 +102,7 @@ class BodySink:
             self._error = error
             self._complete = error is None
         self._wake_reader()
-        if isinstance(error, Disconnected):
+        if error is not None and isinstance(error, Disconnected):
             self.wake_writer()
             self.leave()
             if self.watcher is not None:

@@ -23,7 +23,7 @@ refused is cut off first.
 import enum
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tako.core.counters import hit
 from tako.core.half_closed import HalfClosed
@@ -42,6 +42,9 @@ from tako.http.conn_info import scheme_of
 from tako.http.request_head import RequestHead
 from tako.native.loops import Inbox
 
+
+if TYPE_CHECKING:
+    from tako.core.loop import Clock
 
 MAX_DRAINED: Final = 64 * 1024  # bytes of a body that no handler wants
 _LAST_HEAD: Final = 1.0  # seconds for a request on its way when the server drains
@@ -106,11 +109,11 @@ class HeadClock:
         late: called when the time is up.
     """
 
-    __slots__ = ("_between", "_connection", "_deadline", "_idle", "_read")
+    __slots__ = ("_between", "_deadline", "_idle", "_read", "_time")
 
     def __init__(self, connection: Connection, late: Callable[[], None]) -> None:
         config = connection.config
-        self._connection = connection
+        self._time: Clock = connection.time
         self._read = config.header_read_timeout
         between = config.keep_alive_timeout
         self._between = self._read if between is None else between
@@ -135,7 +138,7 @@ class HeadClock:
 
     def hurry(self) -> None:
         """Give a head that is on its way a second to arrive: the server drains."""
-        soon = self._connection.time() + _LAST_HEAD
+        soon = self._time() + _LAST_HEAD
         if self._deadline.when is None or self._deadline.when > soon:
             self._deadline.set(soon)
 
@@ -148,9 +151,7 @@ class HeadClock:
         self._deadline.close()
 
     def _start(self, timeout: float | None) -> None:
-        self._deadline.set(
-            None if timeout is None else self._connection.time() + timeout
-        )
+        self._deadline.set(None if timeout is None else self._time() + timeout)
 
 
 class H1Engine(H1Endpoint):

@@ -49,7 +49,11 @@ def status_line(status: int) -> bytes:
     return line
 
 
-_kept: dict[HeadKey, "FinalHead"] = {}
+_kept: Final[dict[HeadKey, "FinalHead"]] = {}
+
+_DATE: Final = http_date  # compiled code would look the name up each time
+_MOST_LENGTHS: Final = 512
+_lengths: Final[dict[int, bytes]] = {}  # the fields of those that were sent
 
 
 class FinalHead(NamedTuple):
@@ -94,7 +98,13 @@ def framing_line(framing: Framing, length: int | None) -> bytes:
         return b"transfer-encoding: chunked\r\n"
     if length is None:
         return b""
-    return b"content-length: %d\r\n" % length  # on HEAD and 304, too: that of a GET
+    line = _lengths.get(length)  # on HEAD and 304, too: that of a GET
+    if line is None:
+        line = b"content-length: %d\r\n" % length
+        if len(_lengths) >= _MOST_LENGTHS:
+            _lengths.clear()
+        _lengths[length] = line
+    return line
 
 
 def connection_lines(
@@ -119,7 +129,7 @@ def connection_lines(
 
 def date_line(ours: ResponseFields) -> bytes:
     """Return the ``date`` field, the handler's or ours (RFC 9110 §6.6.1)."""
-    return http_date.line() if ours.date is None else b"date: %b\r\n" % ours.date
+    return _DATE.line() if ours.date is None else b"date: %b\r\n" % ours.date
 
 
 def refusal(fault: HttpError, *, head_only: bool) -> bytes:

@@ -440,7 +440,7 @@ class TcpConnection:
                 self.counters.answered(exchange, self._wire.version, seconds)
             exchange.task = None
             exchange.ended()
-            exchange.flush(soon=True)
+            self.flush(soon=True)
 
     def failed(self, exchange: Exchange, error: BaseException) -> bool:
         """Cut ``exchange`` off, if it is not answered; tell whether to raise ``error``.

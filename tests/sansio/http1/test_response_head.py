@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from tako.core.error_code import ErrorCode
 from tako.errors import LocalProtocolError
 from tako.h1 import H1Exchange, response_head as module
-from tako.h1.response_head import final_head
+from tako.h1.response_head import Framing, final_head, framing_line
 from tako.http.date import HttpDate
 from tako.http.headers import RawHeader
 from tests.support.h1_peer import H1Peer, Handler
@@ -197,6 +197,12 @@ def test_handlers_date_is_kept() -> None:
     peer = H1Peer(handler)
     peer.send(GET)
     assert peer.take().count(b"date: ") == 1
+
+
+def test_lengths_are_written_as_they_are_however_many_there_are() -> None:
+    for length in (*range(2000), 2**40, *range(3)):
+        line = framing_line(Framing.LENGTH, length)
+        assert line == f"content-length: {length}\r\n".encode()
 
 
 def test_date_is_formatted_once_a_second() -> None:
