@@ -30,8 +30,9 @@ MODULES = [
         "asgi": "fields scope",
         "asgi/apps": "response_steps",
         "client": "connection proxy_pipe",
-        "core": "deadlines error_code exchange_of half_closed late_loop loop min_rate "
-        "request_body response_state role seams shared_frame states turn views",
+        "core": "counters deadlines error_code exchange_of half_closed late_loop loop "
+        "min_rate request_body response_state role seams shared_frame states turn "
+        "views",
         "h1": "backpressure client endpoint engine exchange head_parser request_body "
         "request_head response_head tunnel",
         "h2": "client closed_streams endpoint engine exchange fields flow_control "

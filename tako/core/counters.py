@@ -36,13 +36,13 @@ RequestKey: TypeAlias = tuple[str, str | None, int, str]
 OTHER: Final = "_OTHER"
 """Stands for methods that are not known, as in OpenTelemetry's conventions."""
 
-DURATIONS: Final = (
+DURATIONS: Final[tuple[float, ...]] = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
     *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
 """Bounds of buckets, in seconds: those that OpenTelemetry recommends for requests."""
 
-LATENCIES: Final = (0.001, 0.0025, *DURATIONS)
+LATENCIES: Final[tuple[float, ...]] = (0.001, 0.0025, *DURATIONS)
 """The same for what is often shorter."""
 
 _MOST_REQUESTS: Final = 2000  # slots of requests; routes beyond share one

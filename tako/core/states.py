@@ -28,10 +28,22 @@ from typing import Final, TypeVar
 
 
 State = TypeVar("State", bound=enum.Enum)
+Number = TypeVar("Number", bound=enum.IntEnum)
 
 CHECKED: Final = __debug__
 """Transitions are checked: Python runs without ``-O``. Compiled code would look up the
 name ``__debug__`` each time."""
+
+
+def bits_of(following: Mapping[Number, frozenset[Number]]) -> tuple[int, ...]:
+    """Return the table of states that count from 0 as bits: by number, no look-up.
+
+    ``bits_of(following)[old] >> new & 1`` tells whether ``new`` may follow ``old``.
+    """
+    rows = [0] * len(following)
+    for old, allowed in following.items():
+        rows[old] = sum([1 << new for new in allowed])
+    return tuple(rows)
 
 
 def check_transition(

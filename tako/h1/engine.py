@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 from tako.core.counters import hit
 from tako.core.half_closed import HalfClosed
 from tako.core.seams import Connection, ServerConnection, Sink
-from tako.core.states import CHECKED, check_transition
+from tako.core.states import CHECKED, bits_of, check_transition
 from tako.core.views import EngineView
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
 from tako.h1.backpressure import MAX_WAITING, BodyRate, ReadGate
@@ -93,7 +93,8 @@ _NEXT: Final[dict[H1Phase, frozenset[H1Phase]]] = {
     H1Phase.HALF_CLOSED: frozenset({H1Phase.CLOSING}),
     H1Phase.CLOSING: frozenset(),
 }
-_DEAF: Final = frozenset({H1Phase.LAST_ANSWER, H1Phase.HALF_CLOSED, H1Phase.CLOSING})
+_MAY_FOLLOW: Final = bits_of(_NEXT)
+_FIRST_DEAF: Final = int(H1Phase.LAST_ANSWER)
 # Used for every request; CPython 3.13 looks up members of an enum slowly.
 _HEAD: Final = H1Phase.HEAD
 _BODY: Final = H1Phase.BODY
@@ -223,12 +224,14 @@ class H1Engine(H1Endpoint):
         self._watch: HalfClosed[H1Exchange] | None = None  # made at FIN
 
     def _enter(self, phase: H1Phase) -> None:
-        if CHECKED and phase not in _NEXT[self.phase]:  # a call less per phase
+        old: int = self.phase
+        new: int = phase
+        if CHECKED and not _MAY_FOLLOW[old] >> new & 1:  # a call less per phase
             check_transition(_NEXT, self.phase, phase)
         if self.trace:
             _logger.debug("%#x: phase %s -> %s", id(self), self.phase.name, phase.name)
         self.phase = phase
-        if phase in _DEAF:
+        if new >= _FIRST_DEAF:
             self._deaf = True
             self.half_closed = phase is H1Phase.HALF_CLOSED
             self.closing = phase is H1Phase.CLOSING

@@ -18,7 +18,7 @@ from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
 from tako.core.seams import PIECE
-from tako.core.states import CHECKED, check_transition
+from tako.core.states import CHECKED, bits_of, check_transition
 from tako.core.views import StreamView
 from tako.errors import LocalProtocolError
 from tako.h1.response_head import (
@@ -59,6 +59,7 @@ _NEXT: Final[dict[ResponseState, frozenset[ResponseState]]] = {
     ResponseState.ENDED: frozenset({ResponseState.CUT_OFF}),
     ResponseState.CUT_OFF: frozenset(),
 }
+_MAY_FOLLOW: Final = bits_of(_NEXT)
 _SENT: Final = "the response head was sent already"
 _AT_ONCE: Final = (
     1 << 20
@@ -145,7 +146,9 @@ class H1Exchange:
         )
 
     def _enter(self, state: ResponseState) -> None:
-        if CHECKED and state not in _NEXT[self.state]:  # a call less per state
+        old: int = self.state
+        new: int = state
+        if CHECKED and not _MAY_FOLLOW[old] >> new & 1:  # a call less per state
             check_transition(_NEXT, self.state, state)
         if self._engine.trace:
             _logger.debug(

@@ -669,7 +669,8 @@ class TcpConnection:
             self._corked = False  # a handler may write more than can be held
             now = self.time() if self.counters.timed else 0.0
             for exchange in exchanges:
-                exchange.began = now
+                if now:
+                    exchange.began = now
                 self._begin(exchange)
             self._corked = True
         if engine.backlog:

@@ -4,7 +4,7 @@ Compiled where ``TAKO_COMPILE`` says so: it runs for each event of each app. All
 usual answer is in here; ``Responding`` has the rest, and says what it is about.
 """
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tako.asgi.apps.file_events import is_file
 from tako.asgi.fields import Fields, checked_fields
@@ -20,6 +20,9 @@ from tako.server.pipeline import call_back
 from tako.server.whole import send_whole
 
 
+if TYPE_CHECKING:
+    from tako.http.request_facts import RequestFacts
+
 Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
 Kinds: TypeAlias = dict[Stage, str]
 
@@ -32,6 +35,13 @@ def kinds_of(prefix: str) -> Kinds:
 
 KINDS: Final = kinds_of("http.response.")
 _HINT: Final = "http.response.early_hint"
+
+# To be copied, as the scopes are
+_NO_BODY: Final[dict[str, Any]] = {
+    "type": "http.request",
+    "body": b"",
+    "more_body": False,
+}
 
 # A task is not cancelled if its client leaves: ASGI has an event for that
 _KEPT: Final[Task] = Uncancelled()
@@ -47,6 +57,7 @@ class ResponseSteps:
         "_checkpoint",
         "_kinds",
         "_read",
+        "_request_body",
         "_sending",
         "changed",
         "exchange",
@@ -76,9 +87,11 @@ class ResponseSteps:
         self.status: int = 0
         self.fields: Fields = ()
         self.trailer_fields: Headers | None = None  # the response's, if it has any
-        self._checkpoint = exchange.connection.runtime.checkpoint
+        body = self._request_body = exchange.body
+        self._checkpoint = body.runtime.checkpoint
+        request: RequestFacts = exchange.request
         # The length of an answer to HEAD is the one that the app says
-        self.in_parts: bool = exchange.request.method == "HEAD"  # whatever it says
+        self.in_parts: bool = request.method == "HEAD"  # whatever it says
         self._begun = False  # the head was passed on, and parts follow
         self._sending = False  # a chunk is on its way
         self._read = False  # the request's body, to its end
@@ -96,7 +109,7 @@ class ResponseSteps:
         """The answer was written at once, and the exchange has ended."""
         self._at_once = at_once
         exchange.task = _KEPT if at_once else None
-        exchange.body.watcher = self
+        body.watcher = self
         if exchange.over:
             self.client_gone()
 
@@ -151,10 +164,10 @@ class ResponseSteps:
         """Return the request's body where there is none, as usual; ``None``: wait."""
         if self._read or self.stage == "complete":
             return None
-        if not self.exchange.body.exhausted:
+        if not self._request_body.exhausted:
             return None
         self._read = True
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return _NO_BODY.copy()
 
     def _hand_over(self, data: bytes) -> None:
         """Pass on a response with its body, to who sends it."""
@@ -198,7 +211,7 @@ class ResponseSteps:
     @property
     def left(self) -> bool:
         """The client will send nothing more; it may still read."""
-        return self.gone or self.exchange.body.left
+        return self.gone or self._request_body.left
 
     def client_left(self) -> None:
         """Look again: ``left`` has become true."""
