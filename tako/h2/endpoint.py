@@ -33,6 +33,7 @@ class H2Endpoint(Generic[S]):
         "_reader",
         "backlog",
         "closing",
+        "credit_step",
         "exchanges",
         "half_closed",
         "receive_window",
@@ -55,6 +56,8 @@ class H2Endpoint(Generic[S]):
         wanted = connection.config.h2_initial_window_size
         self.receive_window: int = max(wanted, DEFAULT_WINDOW)
         """What the peer may send on a new stream, in bytes."""
+        self.credit_step: int = wanted + 1 >> 1
+        """Bytes consumed of a stream from which the peer is given credit for them."""
 
     def count_stream(self) -> int:
         """Count one stream more; return how many there were."""

@@ -58,6 +58,8 @@ class H2Engine(H2Endpoint[H2Exchange]):
     __slots__ = (
         "_checked",
         "_config",
+        "_conn_info",
+        "_counted",
         "_counters",
         "_eof",
         "_half_closed_watch",
@@ -91,8 +93,10 @@ class H2Engine(H2Endpoint[H2Exchange]):
         self._most_streams: int = config.h2_max_concurrent_streams
         self._most_requests: int = config.h2_max_requests
         self._counters = connection.counters
+        self._counted = connection.counters.http2
+        self._conn_info = connection.conn_info
         self._running = 0
-        self._scheme = None if config.trust_scheme else scheme_of(connection.conn_info)
+        self._scheme = None if config.trust_scheme else scheme_of(self._conn_info)
         self._eof = False
         self._shutting_down = False
         self._tunnels_end = False  # they are told to, as soon as they are there
@@ -101,7 +105,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
         self._head: RequestHead | Refusal | None = None
         self._resets = self._bucket()
         self._output.frames.append(our_settings(config))
-        self._preface = ClientPreface(connection.conn_info)
+        self._preface = ClientPreface(self._conn_info)
         self._reader = FrameReader(self, connection, self._output, lane=lane)
         self._reader.start()
         self._lifecycle = Lifecycle(self, connection, self._output)
@@ -221,7 +225,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
         """Take the head of a request; ``ended``: that is all of it."""
         most = self._most_streams
         seen = self.count_stream()
-        self._counters.http2.streams += 1
+        self._counted.streams += 1
         if seen >= self._most_requests or stream_id >= MAX_STREAM_ID:
             self._lifecycle.begin_drain()
         if self._lifecycle.refusing or max(self._running, len(self.exchanges)) >= most:
@@ -340,7 +344,8 @@ class H2Engine(H2Endpoint[H2Exchange]):
             self._output.reset(stream_id, code)
         unanswered = not stream.over
         stream.cut()
-        exchange = self.exchanges.pop(stream_id)
+        exchange = self.exchanges[stream_id]
+        del self.exchanges[stream_id]
         self._late_bodies.remove(exchange)
         if cause is _COMPLETE:
             self._reader.stream_closed(stream_id)
@@ -442,7 +447,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
             exchange,
             exchange.body,
             self._scheme or head.scheme or "http",
-            self._connection.conn_info,
+            self._conn_info,
             self._config.max_body_size,
         )
         self._running += 1

@@ -23,7 +23,7 @@ from tako.core.seams import PIECE, Connection
 from tako.core.states import CHECKED, check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
-from tako.h2.hpack import encode_field
+from tako.h2.hpack import encode_length
 from tako.h2.response_head import encoded_head, interim_head, text_head, tunnel_head
 from tako.h2.stream import Cause, H2Stream, StreamState
 from tako.http.headers import RawHeader
@@ -220,7 +220,7 @@ class H2Exchange(H2Stream):
             return
         block, length = encoded_head(status, headers)
         if length is None:
-            block += encode_field((b"content-length", b"%d" % len(body)))
+            block += encode_length(len(body))
         elif length != len(body):
             msg = f"content-length is {length}, but the body has {len(body)} bytes"
             raise LocalProtocolError(msg)

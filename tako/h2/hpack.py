@@ -38,6 +38,8 @@ NO_TABLE: Final = bytes([_SIZE_UPDATE])
 _LARGEST_KEPT: Final = 64  # bytes of a field whose encoding is kept
 _MOST_KEPT: Final = 512
 
+_lengths: Final[dict[int, bytes]] = {}
+
 _LARGEST_BLOCK: Final = 4096  # bytes of a received block that a connection keeps
 
 _STATIC_TABLE: Final = tuple(HeaderTable.STATIC_TABLE)  # RFC 7541 appendix A
@@ -91,6 +93,17 @@ class FieldDecoder:
 def encode_field(field: RawHeader) -> bytes:
     """Return a field as a block, or part of one, that uses no dynamic table."""
     return _kept.get(field) or _literal(field)
+
+
+def encode_length(length: int) -> bytes:
+    """Return what ``encode_field`` does, of a ``content-length`` that says this."""
+    block = _lengths.get(length)
+    if block is None:
+        if len(_lengths) >= _MOST_KEPT:
+            _lengths.clear()
+        block = encode_field((b"content-length", b"%d" % length))
+        _lengths[length] = block
+    return block
 
 
 def encode(fields: Iterable[RawHeader]) -> bytes:

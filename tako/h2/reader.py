@@ -227,7 +227,8 @@ class FrameReader(Generic[S]):
 
     def stream_closed(self, stream_id: int) -> None:
         """Remember a stream that both sides have ended."""
-        self._lane.pop(stream_id, None)
+        if self._lane:
+            self._lane.pop(stream_id, None)
         self._closed_streams.ended(stream_id)
 
     def stream_reset(self, stream_id: int, *, by_peer: bool) -> None:
@@ -266,7 +267,9 @@ class FrameReader(Generic[S]):
                     position, taken = start - frames.HEAD.size, 2
                     break
                 payload = data[start:stop]
-                taken = self._tunnel(kind | flags, stream_id, payload)
+                taken = 0
+                if lane and not kind | flags:
+                    taken = self._tunnel(stream_id, payload)
                 if not taken:
                     if not turn.spend(self._cost(kind, stream_id, stop - start)):
                         return self._put_off(data, start - frames.HEAD.size)
@@ -297,10 +300,8 @@ class FrameReader(Generic[S]):
         self._rest += memoryview(data)[position:]
         return bool(self._rest)
 
-    def _tunnel(self, special: int, stream_id: int, payload: bytes) -> int:
+    def _tunnel(self, stream_id: int, payload: bytes) -> int:
         """Take DATA without flags past the engine, if it is for an accepted tunnel.
-
-        ``special``: 0 if it is such DATA.
 
         Cheaper than ``_data``, which it must equal; ``take_data`` does the same for
         whole messages, and costs least (tests/benchmarks/h2_engine.py).
@@ -310,12 +311,7 @@ class FrameReader(Generic[S]):
         """
         exchange, inbox = self._lane.get(stream_id, _NO_TUNNEL)
         size = len(payload)
-        if (
-            special
-            or exchange is None
-            or not 0 < size <= exchange.window
-            or self._block.stream_id
-        ):
+        if exchange is None or not 0 < size <= exchange.window or self._block.stream_id:
             return 0
         if size > self._window.left:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR)

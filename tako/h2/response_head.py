@@ -28,6 +28,25 @@ class _Head(NamedTuple):
     length: int | None
 
 
+class _DateField:
+    """The date as a part of a block, encoded once a second."""
+
+    __slots__ = ("_block", "_text")
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._block = b""
+
+    def block(self) -> bytes:
+        """Return the field."""
+        text = http_date()  # the same object until it is another
+        if text is not self._text:
+            self._block = encode_field((b"date", text))
+            self._text = text
+        return self._block
+
+
+_date: Final = _DateField()
 _kept: Final[dict[HeadKey, _Head]] = {}
 
 
@@ -47,7 +66,7 @@ def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int 
         head = _Head(encode([first]), encode(rest), said.length)
         keep_head(_kept, key, head, len(head.after), said)
     before, after, length = head
-    return before + encode_field((b"date", http_date())) + after, length
+    return before + _date.block() + after, length
 
 
 def response_head(status: int, said: ResponseFields) -> list[RawHeader]:

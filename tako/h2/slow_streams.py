@@ -164,7 +164,8 @@ class LateBodies:
 
     def remove(self, exchange: H2Stream) -> None:
         """Forget ``exchange``, which is closed; others are a no-op."""
-        self._waiting.pop(exchange, None)
+        if self._waiting:
+            self._waiting.pop(exchange, None)
 
     def end(self) -> None:
         """Reset all of them now."""

@@ -182,7 +182,7 @@ class H2Stream:
         self._fast_path = False
         # Inbound
         self.window: int = engine.receive_window
-        self._credit_step = connection.config.h2_initial_window_size + 1 >> 1
+        self._credit_step: int = engine.credit_step
         self._unacked = 0
         self._early: list[Piece] = []
         # Outbound
