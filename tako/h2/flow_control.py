@@ -39,6 +39,7 @@ from tako.h2.frames import (
 )
 from tako.h2.hpack import NO_TABLE
 from tako.http.pieces import Piece, keep
+from tako.native.loops import encode_response
 
 
 if TYPE_CHECKING:
@@ -256,13 +257,7 @@ class Output:
         self.data_frames += 1
         self.send_window -= size
         stream.send_window -= size
-        stream_id, room = stream.stream_id, len(block)
-        self.frames += (
-            HEAD.pack(room >> 8, room & 0xFF, HEADERS, END_HEADERS, stream_id),
-            block,
-            HEAD.pack(size >> 8, size & 0xFF, DATA, END_STREAM, stream_id),
-            body,
-        )
+        self.frames.append(encode_response(stream.stream_id, block, body))
         return True
 
     def send_end(self, stream_id: int) -> None:

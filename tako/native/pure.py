@@ -41,6 +41,8 @@ _SHARE = 16 * 1024  # bytes held from which each message gives its share back
 _OBJECT = 64  # bytes that a small message costs beside its content
 _CONTROL = 256  # bytes that a control message costs at most
 _FRAME_HEAD = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream
+_DATA, _HEADERS = 0, 1  # types of frames: RFC 9113 §6.1, §6.2
+_END_STREAM, _END_HEADERS = 0x01, 0x04
 _MAX_H2_LENGTH = (1 << 24) - 1
 _LONGEST_HEAD = 14  # bytes of a frame before its payload: RFC 6455 §5.2
 
@@ -399,6 +401,22 @@ def encode_data_frames(
         size = len(part)
         parts += (_FRAME_HEAD.pack(size >> 8, size & 0xFF, 0, 0, stream_id), part)
     return b"".join(parts)
+
+
+def encode_response(stream_id: int, block: bytes, body: bytes) -> bytes:
+    """Return HEADERS with the whole ``block``, and a DATA frame that ends the stream.
+
+    Raises:
+        ValueError: one of them is too long for a frame.
+    """
+    size = len(body)
+    if max(len(block), size) > _MAX_H2_LENGTH:
+        msg = "the frame is too long for HTTP/2"
+        raise ValueError(msg)
+    pack = _FRAME_HEAD.pack
+    head = pack(len(block) >> 8, len(block) & 0xFF, _HEADERS, _END_HEADERS, stream_id)
+    data = pack(size >> 8, size & 0xFF, _DATA, _END_STREAM, stream_id)
+    return b"".join((head, block, data, body))
 
 
 def split_frames(

@@ -35,6 +35,7 @@ def encode_data_frames(
     *,
     masked: bool,
 ) -> bytes: ...
+def encode_response(stream_id: int, block: bytes, body: bytes) -> bytes: ...
 def split_frames(
     buffer: bytes | bytearray,
     start: int = 0,

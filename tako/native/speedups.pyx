@@ -35,7 +35,7 @@ from tako.native.pure import _CONTROL, _NAME, _OBJECT, _POOL, _SHARE, _VALUE
 from tako.native.pure import _FORWARDED, _MAX_PORT, _PATH, _REG_NAME, _RULED
 from tako.native.pure import _AROUND_FIELD, _AROUND_LINE, _LISTED
 from tako.native.pure import _CRUMB_KIND, _PLAIN_KIND, _PSEUDO_KIND, _RULED_KIND
-from tako.native.pure import _LONGEST_HEAD
+from tako.native.pure import _DATA, _END_HEADERS, _END_STREAM, _HEADERS, _LONGEST_HEAD
 from tako.native.pure import _MAX_METHOD, _PSEUDO_NAMES
 from tako.native.pure import _MAX_DIGITS as _DIGITS
 from tako.native.pure import TABLE_SIZE as _TABLE_SIZE
@@ -49,6 +49,18 @@ cdef extern from "Python.h":
     bytes PyUnicode_AsUTF8String(object text)
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    bint PyBytes_CheckExact(object value)
+    Py_ssize_t PyBytes_GET_SIZE(object value)
+    bint PyTuple_CheckExact(object value)
+    Py_ssize_t PyTuple_GET_SIZE(object value)
+    # Of what an object holds, borrowed
+    PyObject* list_item "PyList_GET_ITEM"(PyObject* items, Py_ssize_t at)
+    PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject* items, Py_ssize_t at)
+    void set_list_item "PyList_SET_ITEM"(
+        PyObject* items, Py_ssize_t at, PyObject* item
+    )
+    void Py_INCREF(PyObject* item)
+    void Py_DECREF(PyObject* item)
 
 
 cdef extern from *:
@@ -73,6 +85,10 @@ cdef Py_ssize_t SHARE = _SHARE
 cdef Py_ssize_t OBJECT = _OBJECT
 cdef Py_ssize_t CONTROL = _CONTROL
 cdef Py_ssize_t MAX_H2_LENGTH = _MAX_H2_LENGTH
+cdef unsigned char DATA = _DATA
+cdef unsigned char HEADERS = _HEADERS
+cdef unsigned char END_STREAM = _END_STREAM
+cdef unsigned char END_HEADERS = _END_HEADERS
 cdef Py_ssize_t TABLE_SIZE = _TABLE_SIZE
 cdef Py_ssize_t LONGEST_HEAD = _LONGEST_HEAD
 cdef enum:
@@ -492,6 +508,34 @@ def encode_data_frames(
     if not LONGEST_HEAD <= most <= MAX_H2_LENGTH:
         raise ValueError("no DATA frame is of that size")
     return encoded(payload, first_byte, stream_id, most, masked)
+
+
+cdef inline unsigned char* write_frame(
+    unsigned char* target,
+    unsigned char kind,
+    unsigned char flags,
+    uint32_t stream_id,
+    bytes payload,
+):
+    """Write a whole frame; return where the next one goes."""
+    cdef Py_ssize_t size = len(payload)
+    cdef unsigned char* behind = write_data_head(target, size, stream_id)
+    target[3] = kind
+    target[4] = flags
+    memcpy(behind, PyBytes_AS_STRING(payload), size)
+    return behind + size
+
+
+def encode_response(uint32_t stream_id, bytes block not None, bytes body not None):
+    cdef bytes frames
+    cdef unsigned char* target
+    if max(len(block), len(body)) > MAX_H2_LENGTH:
+        raise ValueError("the frame is too long for HTTP/2")
+    frames = PyBytes_FromStringAndSize(NULL, 18 + len(block) + len(body))
+    target = <unsigned char*>PyBytes_AS_STRING(frames)
+    target = write_frame(target, HEADERS, END_HEADERS, stream_id, block)
+    write_frame(target, DATA, END_STREAM, stream_id, body)
+    return frames
 
 
 def split_frames(
@@ -947,8 +991,9 @@ cdef class FieldTable:
         return fields
 
     cdef tuple field(self, int64_t index):
-        if 0 < index < len(self.fields):
-            return <tuple?>self.fields[<Py_ssize_t>index]
+        cdef list fields = self.fields
+        if 0 < index < len(fields):
+            return <tuple>list_item(<PyObject*>fields, <Py_ssize_t>index)
         raise InvalidTableIndexError(f"no entry {index} in the tables")
 
     cdef tuple literal(
@@ -959,7 +1004,7 @@ cdef class FieldTable:
         cdef bytes name
         cdef tuple field
         if index:
-            name = self.field(index)[0][0]
+            name = (<tuple>self.field(index)[0])[0]
         else:
             name = read_string(data, at, end)
         field = self.judge(name, read_string(data, at, end))
@@ -1006,123 +1051,170 @@ cdef Py_ssize_t AROUND_FIELD = _AROUND_FIELD
 cdef Py_ssize_t AROUND_LINE = _AROUND_LINE
 
 
-cdef inline bint same(bytes text, const char* letters, Py_ssize_t size):
-    return len(text) == size and memcmp(PyBytes_AS_STRING(text), letters, size) == 0
+cdef struct Text:
+    const unsigned char* data
+    Py_ssize_t size
 
 
-cdef str usual_text(bytes value):
-    """Return text that is not empty, ``None`` if it has more than ASCII in it."""
-    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
+cdef Text NO_TEXT
+NO_TEXT.data = NULL
+NO_TEXT.size = 0
+
+
+cdef inline int set_text(Text* text, PyObject* value) except -1:
+    if not PyBytes_CheckExact(<object>value):
+        raise TypeError("a field has a name and a value, both bytes")
+    text.data = <const unsigned char*>PyBytes_AS_STRING(<object>value)
+    text.size = PyBytes_GET_SIZE(<object>value)
+    return 0
+
+
+cdef inline PyObject* field_at(
+    list fields, Py_ssize_t at, int* kind, Text* name, Text* value
+) except NULL:
+    """Return the pair of a field, borrowed from the list, and what it says."""
+    cdef PyObject* field = list_item(<PyObject*>fields, at)
+    cdef PyObject* pair
+    if not PyTuple_CheckExact(<object>field) or PyTuple_GET_SIZE(<object>field) != 3:
+        raise TypeError("a field is a pair, a kind and a size")
+    pair = tuple_item(field, 0)
+    if not PyTuple_CheckExact(<object>pair) or PyTuple_GET_SIZE(<object>pair) != 2:
+        raise TypeError("a field has a name and a value, both bytes")
+    kind[0] = <object>tuple_item(field, 1)
+    set_text(name, tuple_item(pair, 0))
+    set_text(value, tuple_item(pair, 1))
+    return pair
+
+
+cdef inline void put(list fields, Py_ssize_t at, PyObject* pair) noexcept:
+    """Put a pair in the place of what others refer to as well."""
+    cdef PyObject* old = list_item(<PyObject*>fields, at)
+    Py_INCREF(pair)
+    set_list_item(<PyObject*>fields, at, pair)
+    Py_DECREF(old)
+
+
+cdef inline bint same(Text text, const char* letters, Py_ssize_t size) noexcept:
+    return text.size == size and memcmp(text.data, letters, <size_t>size) == 0
+
+
+cdef str usual_text(Text text):
+    """Return text, ``None`` if it has more than ASCII in it."""
     cdef unsigned char seen = 0
     cdef Py_ssize_t at
-    for at in range(len(value)):
-        seen |= data[at]
-    return ascii_text(data, len(value)) if seen < 128 else None
+    for at in range(text.size):
+        seen |= text.data[at]
+    return ascii_text(text.data, text.size) if seen < 128 else None
 
 
-cdef str path_text(bytes path, Py_ssize_t most):
+cdef str path_text(Text path, Py_ssize_t most):
     """Return a path of at most ``most`` bytes as text, ``None`` if it is no such."""
-    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(path)
-    cdef Py_ssize_t at = 0, end = len(path)
-    if end == 0 or end > most or data[0] != 0x2F:
+    cdef Py_ssize_t at = 0
+    if path.size == 0 or path.size > most or path.data[0] != 0x2F:
         return None
-    while at < end and IN_TARGET[data[at]] == 3:
+    while at < path.size and IN_TARGET[path.data[at]] == 3:
         at += 1
-    return ascii_text(data, end) if at == end else None
+    return ascii_text(path.data, path.size) if at == path.size else None
 
 
-cdef bint is_bare(bytes value):
-    """Tell whether there is no white space around this."""
-    cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(value)
-    cdef Py_ssize_t last = len(value) - 1
-    if last < 0:
-        return True
-    if data[0] == 0x20 or data[0] == 0x09:
-        return False
-    return data[last] != 0x20 and data[last] != 0x09
+cdef inline bint is_space(unsigned char octet) noexcept:
+    return octet == 0x20 or octet == 0x09
 
 
-cdef bytes joined_cookie(list fields):
-    """Return what several crumbs say together."""
-    cdef list crumbs = []
-    cdef tuple field
-    for field in fields:
-        if <int>field[1] == CRUMB_KIND:
-            crumbs.append((<tuple>field[0])[1])
-    return b"; ".join(crumbs)
+cdef bytes joined_cookie(list fields, Py_ssize_t size):
+    """Return what several crumbs say together in so many bytes."""
+    cdef bytes cookie = PyBytes_FromStringAndSize(NULL, size)
+    cdef char* target = PyBytes_AS_STRING(cookie)
+    cdef Py_ssize_t at, done = 0
+    cdef int kind
+    cdef Text name, value
+    for at in range(len(fields)):
+        field_at(fields, at, &kind, &name, &value)
+        if kind == CRUMB_KIND:
+            if done:
+                memcpy(target + done - 2, b"; ", 2)
+            memcpy(target + done, value.data, <size_t>value.size)
+            done += value.size + 2
+    return cookie
 
 
 def usual_request(list fields not None, tuple limits not None):
-    cdef bytes method = None, path = None, scheme = None, authority = None
-    cdef bytes name, value, cookie
-    cdef tuple field, pair
-    cdef list own
-    cdef int64_t length = -1
+    cdef Text method, path, scheme, authority, name, value, first, last
+    cdef PyObject* pair
+    cdef PyObject* host = NULL
     cdef bint forwarded = False
-    cdef Py_ssize_t at, crumbs = 0, crumb = 0, count = 0, text = 0, pseudo = 0
-    cdef Py_ssize_t end = len(fields), most, most_lines, most_listed, most_path
+    cdef int64_t length = -1
+    cdef Py_ssize_t at, crumbs = 0, crumb = 0, cookie = 0
+    cdef Py_ssize_t end = len(fields), count = 0, text = 0, pseudo = 0
+    cdef Py_ssize_t most, most_lines, most_listed, most_path
     cdef int kind, ruled
-    cdef str verb, target, named, host
+    cdef list own
+    cdef str verb, target, named, authority_text
     most, most_lines, most_listed, most_path = limits
     if end < PSEUDO_FIELDS:
         return None
+    method = path = scheme = authority = first = last = NO_TEXT
     for at in range(PSEUDO_FIELDS):
-        field = <tuple?>fields[at]
-        if <int>field[1] != PSEUDO_KIND:
+        pair = field_at(fields, at, &kind, &name, &value)
+        if kind != PSEUDO_KIND:
             return None
-        name, value = <tuple?>field[0]
-        pseudo += len(name) + len(value)
-        if path is None and same(name, b":path", 5):
+        pseudo += name.size + value.size
+        if path.data is NULL and same(name, b":path", 5):
             path = value
-        elif method is None and same(name, b":method", 7):
+        elif method.data is NULL and same(name, b":method", 7):
             method = value
-        elif scheme is None and same(name, b":scheme", 7):
+        elif scheme.data is NULL and same(name, b":scheme", 7):
             scheme = value
-        elif authority is None and same(name, b":authority", 10):
+        elif authority.data is NULL and same(name, b":authority", 10):
             authority = value
+            host = tuple_item(pair, 1)
         else:
             return None
-    # its first place is that of ``host``; those behind are written before they are read
+    # the first place will be that of ``host``; any other is read before it is written
     own = fields[PSEUDO_FIELDS - 1 :]
     for at in range(PSEUDO_FIELDS, end):
-        field = <tuple?>fields[at]
-        pair = <tuple?>field[0]
-        kind = field[1]
-        name, value = pair
+        pair = field_at(fields, at, &kind, &name, &value)
         if kind == CRUMB_KIND:
             crumbs += 1
+            last = value
             if crumbs > 1:
-                text += len(value) + 2
+                cookie += 2 + value.size
+                text += 2 + value.size
                 continue
+            first = value
+            cookie = value.size
             crumb = count + 1
         elif kind == RULED_KIND:
-            ruled = KINDS.get(name, 0)
+            ruled = KINDS.get(<object>tuple_item(pair, 0), 0)
             if ruled == FORWARDED:
                 forwarded = True
             elif ruled == CONTENT_LENGTH and length < 0:
-                length = length_of(value)
+                length = length_of(<bytes>tuple_item(pair, 1))
                 if length < 0:
                     return None
             else:
                 return None
         elif kind != PLAIN_KIND:
             return None
-        text += len(name) + len(value)
+        text += name.size + value.size
         count += 1
-        own[count] = pair
+        put(own, count, pair)
+    if first.size and is_space(first.data[0]):
+        return None
+    if crumbs > 1 and last.size == 0:  # the end is that of "; "
+        return None
+    if last.size and is_space(last.data[last.size - 1]):
+        return None
     if (
         count > most
-        or text + len(method) + len(path) + len(authority) + len(b"host") + AROUND_LINE
+        or text + method.size + path.size + authority.size + 4 + AROUND_LINE
         + AROUND_FIELD * (count + 1) > most_lines
         or text + pseudo + LISTED * (count + PSEUDO_FIELDS) > most_listed
     ):
         return None
-    target = path_text(path, most_path)
-    if target is None:
-        return None
     if same(method, b"GET", 3):
         verb = "GET"
-    elif len(method) > MAX_METHOD or same(method, b"CONNECT", 7):
+    elif method.size > MAX_METHOD or same(method, b"CONNECT", 7):
         return None
     else:
         verb = usual_text(method)
@@ -1132,20 +1224,23 @@ def usual_request(list fields not None, tuple limits not None):
         named = "http"
     else:
         return None
-    host = usual_text(authority)
-    if verb is None or host is None:
+    target = path_text(path, most_path)
+    authority_text = usual_text(authority)
+    if verb is None or target is None or authority_text is None:
         return None
     if crumbs > 1:
-        cookie = joined_cookie(fields)
-        own[crumb] = (b"cookie", cookie)
+        own[crumb] = (b"cookie", joined_cookie(fields, cookie))
         del own[count + 1 :]
-    elif crumbs:
-        pair = <tuple>own[crumb]
-        cookie = pair[1]
-    if crumbs and not is_bare(cookie):
-        return None
-    own[0] = (b"host", authority)
-    return verb, target, named, host, own, length if length >= 0 else None, forwarded
+    own[0] = (b"host", <object>host)
+    return (
+        verb,
+        target,
+        named,
+        authority_text,
+        own,
+        length if length >= 0 else None,
+        forwarded,
+    )
 
 
 cdef class Inbox:

@@ -1187,6 +1187,32 @@ def test_a_usual_request(twin: ModuleType) -> None:
         assert twin.usual_request(judged(fields), tuple(fewer)) is None
 
 
+@given(
+    stream_id=st.integers(1, 2**31 - 1),
+    block=st.binary(max_size=300),
+    body=st.binary(max_size=300),
+)
+def test_encode_response(
+    twin: ModuleType, stream_id: int, block: bytes, body: bytes
+) -> None:
+    data = twin.encode_response(stream_id, block, body)
+    assert type(data) is bytes
+    frames, end = twin.split_frames(data)
+    assert end == len(data)
+    assert [(*frame[:3], data[frame[3] : frame[4]]) for frame in frames] == [
+        (1, 4, stream_id, block),
+        (0, 1, stream_id, body),
+    ]
+
+
+def test_a_response_that_is_too_long_for_a_frame(twin: ModuleType) -> None:
+    most = bytes(2**24 - 1)
+    assert len(twin.encode_response(1, b"", most)) == len(most) + 18
+    for parts in ((most + b"a", b""), (b"", most + b"a")):
+        with pytest.raises(ValueError, match="too long for HTTP/2"):
+            twin.encode_response(1, *parts)
+
+
 def test_nothing_leaks(twin: ModuleType) -> None:
     text = "x" * 50_000
     frame = client_frame(0x81, text.encode(), b"1234", 0)
