@@ -12,7 +12,7 @@ from hypothesis.strategies import DrawFn
 
 from tako.h2 import hpack as ours
 from tako.h2.frames import HEADERS
-from tako.h2.hpack import NO_TABLE, FieldDecoder, encode
+from tako.h2.hpack import NO_TABLE, FieldDecoder, encode, encode_length
 from tako.http.headers import RawHeader
 from tests.support.h2wire import Peer
 
@@ -141,6 +141,12 @@ class TestEncoder:
         block = encode([(b"set-cookie", b"secret")])
         assert block == b"\x1f\x28\x06secret"  # RFC 7541 §6.2.3, index 55
         assert (b"set-cookie", b"secret") not in ours._kept
+
+    def test_lengths_are_encoded_as_any_field(self) -> None:
+        for length in (*range(2000), 10**9, 3):
+            expected = encode([(b"content-length", b"%d" % length)])
+            assert encode_length(length) == expected
+        assert len(ours._lengths) <= 512
 
     def test_what_is_kept_is_bounded(self) -> None:
         for number in range(5000):
