@@ -67,6 +67,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
         "_late_bodies",
         "_lifecycle",
         "_limits",
+        "_max_body",
         "_most_requests",
         "_most_streams",
         "_preface",
@@ -90,6 +91,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
         config = connection.config
         self._config = config
         self._limits = limits_of(config)
+        self._max_body: int | None = config.max_body_size
         self._most_streams: int = config.h2_max_concurrent_streams
         self._most_requests: int = config.h2_max_requests
         self._counters = connection.counters
@@ -344,8 +346,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
             self._output.reset(stream_id, code)
         unanswered = not stream.over
         stream.cut()
-        exchange = self.exchanges[stream_id]
-        del self.exchanges[stream_id]
+        exchange = self.exchanges.pop(stream_id)
         self._late_bodies.remove(exchange)
         if cause is _COMPLETE:
             self._reader.stream_closed(stream_id)
@@ -448,7 +449,7 @@ class H2Engine(H2Endpoint[H2Exchange]):
             exchange.body,
             self._scheme or head.scheme or "http",
             self._conn_info,
-            self._config.max_body_size,
+            self._max_body,
         )
         self._running += 1
         self._requests.append(exchange)

@@ -39,7 +39,7 @@ class _DateField:
 
     def block(self) -> bytes:
         """Return the field."""
-        text = http_date()  # the same object until it is another
+        text = http_date.text()
         if text is not self._text:
             self._block = encode_field((b"date", text))
             self._text = text
@@ -78,7 +78,7 @@ def response_head(status: int, said: ResponseFields) -> list[RawHeader]:
     if said.date is not None:
         head.append((b"date", said.date))
     elif status >= 200:  # RFC 9110 §6.6.1
-        head.append((b"date", http_date()))
+        head.append((b"date", http_date.text()))
     head += said.own
     if said.length is not None:
         head.append((b"content-length", b"%d" % said.length))

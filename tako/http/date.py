@@ -22,8 +22,11 @@ class HttpDate:
         self._second = -1
         self._text = self._line = b""
 
-    def __call__(self) -> bytes:
-        """Return the date, such as ``b"Sun, 06 Nov 1994 08:49:37 GMT"``."""
+    def text(self) -> bytes:
+        """Return the date, such as ``b"Sun, 06 Nov 1994 08:49:37 GMT"``.
+
+        It is the same object until it is another date.
+        """
         second = int(self._clock())
         if second != self._second:
             self._format(second)
