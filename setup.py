@@ -40,7 +40,7 @@ MODULES = [
         "settings slow_streams stream",
         "http": "date grammar media_type pieces request_facts request_head request_of "
         "response_facts response_fields",
-        "routing": "path_table",
+        "routing": "path_table route_facts router_facts",
         "runtime": "asyncio_signal",
         "server": "engines heartbeat undecided whole",
         "tcp": "connection linger",

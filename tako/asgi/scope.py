@@ -17,7 +17,7 @@ from tako.asgi.protocol import VERSIONS
 from tako.http.conn_info import ConnInfo, IpPeer, PeerAddr, TlsInfo, UnixPeer
 from tako.http.headers import RawHeader
 from tako.http.request import Request
-from tako.http.request_facts import RequestFacts
+from tako.http.request_facts import RequestFacts, field_list
 
 
 _TLS_VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}  # RFC 8446 §4.2.1
@@ -67,7 +67,7 @@ def http_scope(
         state: what the app's lifespan has left, if that runs.
     """
     extensions = _HTTP_EXTENSIONS.copy()
-    headers = request.field_list()
+    headers = field_list(request)
     scheme = request.scheme
     scope = _scope(request, root_path, state, _HTTP, scheme, headers, extensions)
     scope["method"] = request.method

@@ -4,6 +4,8 @@ Compiled where ``TAKO_COMPILE`` says so: a request is made, and asked what it ho
 half the time. What it does, and its documentation, is in ``Request``.
 """
 
+# pyright: reportPrivateUsage=false
+
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
@@ -134,34 +136,38 @@ class RequestFacts:
         """The request's fields."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers.from_raw(self.field_list())
+            headers = self._headers = Headers.from_raw(field_list(self))
         return headers
 
     @headers.setter
     def headers(self, headers: Headers) -> None:
         self._headers = headers
 
-    def field_list(self) -> list[RawHeader]:
-        """Return a new list of what ``headers`` holds."""
-        headers, fields = self._headers, self._fields
-        if headers is not None:
-            return headers.raw.copy()
-        return [] if fields is None else fields.copy()
 
-    def match(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        states: tuple[TypeMap, ...],
-    ) -> None:
-        """Set what depends on the route that was found; for routers."""
-        self.matched_path = path
-        self.raw_path_params = params
-        self._path_params = None
-        self.states = states
+# Functions, not methods: a call of a method would look for one of a subclass
 
 
-# A function, not a method: a call of a method would look for one of a subclass
+def field_list(request: RequestFacts) -> list[RawHeader]:
+    """Return a new list of what ``headers`` of a request holds."""
+    headers, fields = request._headers, request._fields
+    if headers is not None:
+        return headers.raw.copy()
+    return [] if fields is None else fields.copy()
+
+
+def matched(
+    request: RequestFacts,
+    path: str,
+    params: Mapping[str, str],
+    states: tuple[TypeMap, ...],
+) -> None:
+    """Set what depends on the route that was found; for routers."""
+    request.matched_path = path
+    request.raw_path_params = params
+    request._path_params = None
+    request.states = states
+
+
 def connect(  # noqa: PLR0917 - by name it takes twice as long
     request: RequestFacts,
     scheme: str,

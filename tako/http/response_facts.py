@@ -4,6 +4,8 @@ Compiled where ``TAKO_COMPILE`` says so: a response is made in a third of the ti
 it does, and its documentation, is in ``Response``.
 """
 
+# pyright: reportPrivateUsage=false
+
 from collections.abc import AsyncIterable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias

@@ -11,11 +11,10 @@ from tako.routing.middleware import (
     Innermost,
     IntoMiddleware,
     Middleware,
-    Next,
     as_middleware,
-    chain,
 )
 from tako.routing.path_table import Pattern, join, parse_path
+from tako.routing.route_facts import RouteFacts
 from tako.routing.signature import MOUNT, BoundHandler, Handler
 
 
@@ -49,7 +48,7 @@ class Verb(Protocol):
     ) -> "Route": ...
 
 
-class Route:
+class Route(RouteFacts):
     """One method and path with its handler; made by a router.
 
     Attributes:
@@ -64,18 +63,10 @@ class Route:
     """
 
     __slots__ = (
-        "_call",
-        "_chain",
-        "_middlewares",
-        "http_version",
         "method",
         "mount",
-        "path",
         "pattern",
         "redirect_slashes",
-        "seconds",
-        "sender",
-        "states",
     )
 
     def __init__(
@@ -88,19 +79,13 @@ class Route:
         redirect_slashes: bool = False,
         mount: bool = False,
     ) -> None:
+        answer = getattr(call, "answer", None) if getattr(call, MOUNT, False) else None
+        sender = None if answer is None else Innermost(answer).__call__
+        super().__init__(pattern.path, pattern.names, states, call, sender)
         self.method: str = method
         self.pattern: Pattern = pattern
-        self.path: str = pattern.path
         self.redirect_slashes: bool = redirect_slashes
         self.mount: bool = mount
-        self.http_version: HttpVersion | None = None
-        self.seconds: float | None = None
-        self.states: tuple[TypeMap, ...] = states
-        self._call = call
-        answer = getattr(call, "answer", None) if getattr(call, MOUNT, False) else None
-        self.sender: Next | None = None if answer is None else Innermost(answer)
-        self._middlewares: tuple[Middleware, ...] = ()
-        self._chain: Next | None = None
 
     def middleware(self, mw: Middleware | IntoMiddleware) -> Self:
         """Run ``mw`` around this route's handler, inside what was added before.
@@ -108,8 +93,7 @@ class Route:
         Raises:
             TypeError: ``mw`` is not a middleware.
         """
-        self._middlewares += (as_middleware(mw),)
-        self._chain = None
+        self.surround(as_middleware(mw))
         return self
 
     def timeout(self, duration: Duration) -> Self:
@@ -120,7 +104,7 @@ class Route:
         """
         limit = seconds(duration, "timeout")
         if self.seconds is None:
-            self.seconds = limit
+            self.set_seconds(limit)
         else:
             _log.warning("%r has a timeout already; the later one is ignored", self)
         return self
@@ -135,28 +119,10 @@ class Route:
             msg = f"version takes one of {_VERSIONS}, not {http_version!r}"
             raise ConfigError(msg)
         if self.http_version is None:
-            self.http_version = http_version
+            self.set_version(http_version)
         else:
             _log.warning("%r has a version already; the later one is ignored", self)
         return self
-
-    def chain(self, outer: tuple[Middleware, ...]) -> Next:
-        """Return the handler inside this route's middlewares inside ``outer``.
-
-        Built once, until ``forget_chain`` is called.
-        """
-        if self._chain is None:
-            self._chain = chain(outer + self._middlewares, self._call)
-        return self._chain
-
-    @property
-    def bare(self) -> bool:
-        """Whether it has neither middlewares nor a timeout of its own."""
-        return not self._middlewares and self.seconds is None
-
-    def forget_chain(self) -> None:
-        """Build the chain again: the middlewares of its router have changed."""
-        self._chain = None
 
     def copy(
         self, prefix: str, outer: tuple[Middleware, ...], state: TypeMap
@@ -178,7 +144,7 @@ class Route:
         )
         route.http_version = self.http_version
         route.seconds = self.seconds
-        route._middlewares = outer + self._middlewares
+        route.middlewares = outer + self.middlewares
         return route
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ Invariants: a route object belongs to one router (``nest`` and ``merge`` copy);
 ``dispatch`` raises no ``Exception`` because of a request, a handler or a middleware.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, overload
@@ -36,11 +36,12 @@ from tako.routing.path_table import (
     EMPTY,
     PathTable,
     join,
-    named,
     normal_prefix,
     parse_path,
 )
 from tako.routing.route import Decorator, Route, Verb
+from tako.routing.route_facts import Answer
+from tako.routing.router_facts import RouterFacts
 from tako.routing.signature import MOUNT, Handler, bind_handler
 
 
@@ -49,9 +50,7 @@ T = TypeVar("T")
 
 ErrorHandler: TypeAlias = Callable[[Response], Response | Awaitable[Response]]
 
-_NO_PARAMS: Mapping[str, str] = {}
 _ORDER = {str(method): i for i, method in enumerate(Method)}
-_OTHER_VERSION = Innermost(lambda _: Response(505))
 _TIMED_OUT = Innermost(lambda _: Response(408))
 
 
@@ -79,7 +78,7 @@ class Plugin(Protocol):
         ...
 
 
-class Router:
+class Router(RouterFacts):
     """Sends each request to the handler for its method and path.
 
     Args:
@@ -95,21 +94,15 @@ class Router:
     """
 
     def __init__(self, *, auto_head: bool = True) -> None:
-        self._auto_head = auto_head
-        self._routes: list[Route] = []
-        self._tables: dict[str, PathTable[Route]] = {}
-        self._middlewares: tuple[Middleware, ...] = ()
-        self._prefix = ""  # of the scopes around what is registered now
         self._state = TypeMap()
-        self._states = (self._state,)
-        self._seconds: float | None = None
+        super().__init__(auto_head, (self._state,))
+        self._routes: list[Route] = []
+        self._prefix = ""  # of the scopes around what is registered now
         self._fallback: Next = Innermost(self._answer_unrouted)
         self._timeout_fallback: Next = _TIMED_OUT
         self._error_handler: ErrorHandler | None = None
         self._client_error_handler: ErrorHandler | None = None
-        self._missed: Next | None = None
         self._plugins: dict[str, Plugin] = {}
-        self._pending: list[Plugin] = []
 
     # Registration
 
@@ -378,17 +371,20 @@ class Router:
     def error_handler(self, function: ErrorHandler) -> Self:
         """Pass every 5xx response through ``function``, last of all."""
         self._error_handler = function
+        self._amends = True
         return self
 
     def client_error_handler(self, function: ErrorHandler) -> Self:
         """Pass every 4xx response through ``function``, last of all."""
         self._client_error_handler = function
+        self._amends = True
         return self
 
     def use_problem_json(self) -> Self:
         """Give errors a body in ``application/problem+json`` (RFC 9457)."""
         self._error_handler = default_problem_responder
         self._client_error_handler = default_problem_responder
+        self._amends = True
         return self
 
     # State
@@ -418,34 +414,11 @@ class Router:
 
         Cancel safety: that of the handler and middleware.
         """
-        if self._pending:
-            self.prepare()
-        found = self._find(request.method, request.path)
-        limit = self._seconds
-        if found is None:
-            request.states = self._states
-            run = self._missed or self._build_missed()
-        else:
-            route, values = found
-            names = route.pattern.names
-            params = named(names, values) if names else _NO_PARAMS
-            request.match(route.path, params, route.states)
-            sender = route.sender
-            if sender is not None and timer is not None and self._passes_on(route):
-                run = sender
-            else:
-                run = route.chain(self._middlewares)
-            limit = route.seconds or limit
-            version = route.http_version
-            if version is not None and version != request.http_version:
-                run, limit = _OTHER_VERSION, None  # RFC 9110 §15.6.6
-        if limit is None and not self._amends:
-            return run(request)  # not awaited here: a level less for most requests
-        return self._dispatch(run, limit, request, timer)
+        return self._begin(request, timer)
 
     async def _dispatch(
         self,
-        run: Next,
+        run: Answer,
         limit: float | None,
         request: Request,
         timer: TimeLimit | None,
@@ -459,21 +432,8 @@ class Router:
             return await self._amended(request, response)
         return response
 
-    @property
-    def _amends(self) -> bool:
-        """Some responses are passed through a function, last of all."""
-        return self._error_handler is not None or self._client_error_handler is not None
-
-    def _find(self, method: str, path: str) -> tuple[Route, list[str]] | None:
-        table = self._tables.get(method)
-        found = table.find(path) if table is not None else None
-        if found is None and method == "HEAD" and self._auto_head:
-            # RFC 9110 §9.3.2: HEAD is GET without the content
-            return self._find("GET", path)
-        return found
-
     async def _run_within(
-        self, limit: float, run: Next, request: Request, timer: TimeLimit | None
+        self, limit: float, run: Answer, request: Request, timer: TimeLimit | None
     ) -> Response:
         if timer is None:
             msg = "a timeout is set: dispatch(request, timer=...) needs a TimeLimit"
@@ -497,20 +457,12 @@ class Router:
         except Exception as error:  # the answerer (see ``Next``), of error handlers
             return failure_response(request, error)
 
-    def _passes_on(self, route: Route) -> bool:
-        """Tell whether what ``route`` answers is returned as it is, whenever it is."""
-        return (
-            route.bare
-            and not self._middlewares
-            and self._seconds is None
-            and not self._amends
-        )
-
     # Where no route matches
 
-    def _build_missed(self) -> Next:
-        self._missed = chain(self._middlewares, self._answer_missed)
-        return self._missed
+    def _build_missed(self) -> Answer:
+        answer = chain(self._middlewares, self._answer_missed).__call__
+        self._missed = answer
+        return answer
 
     async def _answer_missed(self, request: Request) -> Response:
         location = self._slash_location(request)

@@ -20,6 +20,7 @@ from tako.asgi.scope import (
     websocket_scope,
 )
 from tako.errors import Disconnected
+from tako.http.request_facts import matched
 
 
 def conn_info(**more: Any) -> ConnInfo:
@@ -99,7 +100,7 @@ class TestScope:
     ) -> None:
         request = Request.build(path=path)
         if pattern is not None:
-            request.match(pattern, params, ())
+            matched(request, pattern, params, ())
         assert mount_point(request) == prefix
 
     def test_a_websockets_scope_is_without_its_handshake(self) -> None:

@@ -9,6 +9,7 @@ from tako.errors import Disconnected, HttpError
 from tako.http.conn_info import Carrier, ConnInfo, IpPeer
 from tako.http.headers import Headers
 from tako.http.request import Request
+from tako.http.request_facts import matched
 from tests.support.wire import FakeRuntime
 
 
@@ -155,7 +156,7 @@ def test_cookies_of_several_fields_are_joined_and_the_first_of_a_name_wins() -> 
 
 def test_path_parameters_are_percent_decoded_and_kept_raw_as_well() -> None:
     request = Request.build()
-    request.match("/{a}/{b}", {"a": "x%2Fy%20z", "b": "%C3%A4+"}, ())
+    matched(request, "/{a}/{b}", {"a": "x%2Fy%20z", "b": "%C3%A4+"}, ())
     assert dict(request.path_params) == {"a": "x/y z", "b": "ä+"}
     assert request.raw_path_params["a"] == "x%2Fy%20z"
     assert request.matched_path == "/{a}/{b}"
@@ -164,7 +165,7 @@ def test_path_parameters_are_percent_decoded_and_kept_raw_as_well() -> None:
 @pytest.mark.parametrize("raw", ["%FF", "%C3", "a%80b", "%ED%A0%80", "\xff", "☃"])
 def test_a_path_parameter_that_is_not_utf_8_is_a_400(raw: str) -> None:
     request = Request.build()
-    request.match("/{a}", {"a": raw}, ())
+    matched(request, "/{a}", {"a": raw}, ())
     with pytest.raises(HttpError) as caught:
         _ = request.path_params
     assert caught.value.status == 400
@@ -177,21 +178,21 @@ def test_a_percent_sign_without_two_digits_stands_for_itself(
     raw: str, text: str
 ) -> None:
     request = Request.build()
-    request.match("/{a}", {"a": raw}, ())
+    matched(request, "/{a}", {"a": raw}, ())
     assert request.path_params["a"] == text
 
 
 def test_path_parameters_are_decoded_once() -> None:
     request = Request.build()
-    request.match("/{a}", {"a": "%20"}, ())
+    matched(request, "/{a}", {"a": "%20"}, ())
     assert request.path_params is request.path_params
 
 
 def test_a_second_match_forgets_the_first() -> None:
     request = Request.build()
-    request.match("/{a}", {"a": "1"}, ())
+    matched(request, "/{a}", {"a": "1"}, ())
     assert request.path_params["a"] == "1"
-    request.match("/{b}", {"b": "2"}, ())
+    matched(request, "/{b}", {"b": "2"}, ())
     assert dict(request.path_params) == {"b": "2"}
 
 

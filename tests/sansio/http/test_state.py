@@ -3,6 +3,7 @@
 import pytest
 
 from tako.http.request import Extensions, Request
+from tako.http.request_facts import matched
 from tako.http.state import MissingState, TypeMap, find_state
 
 
@@ -67,6 +68,6 @@ def test_a_request_takes_a_default_even_if_it_is_none() -> None:
     assert request.state(Pool, default=None) is None
     state = TypeMap()
     state.insert("x")
-    request.match("/", {}, (state,))
+    matched(request, "/", {}, (state,))
     assert request.state(str) == "x"
     assert request.state(str, default="y") == "x"
