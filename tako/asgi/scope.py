@@ -34,6 +34,8 @@ _WEBSOCKET_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+_ASGI: Final[dict[str, str]] = VERSIONS  # compiled code would look the name up
+
 # To be copied: to build a scope key by key takes three times as long
 _HTTP: Final[dict[str, Any]] = {
     "type": "http",
@@ -151,11 +153,13 @@ def _scope(  # noqa: PLR0917 - by name it takes twice as long
         raw_path = quote(root_path).encode() + raw_path
         text = root_path + text
     scope = kind.copy()
-    scope["asgi"] = VERSIONS.copy()
-    scope["http_version"] = request.http_version
+    scope["asgi"] = _ASGI.copy()
+    if request.http_version != "1.1":  # what most say is there
+        scope["http_version"] = request.http_version
     scope["path"] = text
     scope["raw_path"] = raw_path
-    scope["root_path"] = root_path + mounted
+    if root_path or mounted:
+        scope["root_path"] = root_path + mounted
     if query:
         scope["query_string"] = query.encode("latin-1")
     scope["client"] = ends.client

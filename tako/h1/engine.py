@@ -44,7 +44,8 @@ from tako.native.loops import Inbox
 
 
 if TYPE_CHECKING:
-    from tako.core.loop import Clock
+    from tako.core.loop import Clock, Runtime
+    from tako.http.conn_info import ConnInfo
 
 MAX_DRAINED: Final = 64 * 1024  # bytes of a body that no handler wants
 _LAST_HEAD: Final = 1.0  # seconds for a request on its way when the server drains
@@ -165,12 +166,16 @@ class H1Engine(H1Endpoint):
         backlog: complete input may wait; call ``receive_data(b"")``.
         closing: nothing more will be queued; close once all is written.
         complaint: see ``seams.Engine``.
+        conn_info: that of the connection.
         half_closed: once all is written, send close_notify and FIN but go on reading
             until the peer's end (RFC 6455 §7.1.1).
         keeps_alive: the connection may carry another request.
+        max_body_size: the default limit of what reads a body, in bytes.
         phase: what received bytes mean.
+        runtime: the event loop.
         scheme: the scheme of requests, unless one names its own and is trusted.
         trace: whether changes of state are logged; decided once, by the log level.
+        trust_scheme: a request may name its scheme.
     """
 
     __slots__ = (
@@ -190,11 +195,15 @@ class H1Engine(H1Endpoint):
         "backlog",
         "closing",
         "complaint",
+        "conn_info",
         "half_closed",
         "keeps_alive",
+        "max_body_size",
         "phase",
+        "runtime",
         "scheme",
         "trace",
+        "trust_scheme",
     )
 
     def __init__(self, connection: ServerConnection) -> None:
@@ -206,7 +215,11 @@ class H1Engine(H1Endpoint):
         self.half_closed: bool = False
         self.complaint: str | None = None
         self.keeps_alive: bool = config.keep_alive
+        self.conn_info: ConnInfo = connection.conn_info
+        self.runtime: Runtime = connection.runtime
         self.scheme: str = scheme_of(connection.conn_info)
+        self.trust_scheme: bool = config.trust_scheme
+        self.max_body_size: int | None = config.max_body_size
         self._deaf = False  # received bytes are dropped
         self._config = config
         self._head = HeadBuffer(config)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tako.core.seams import ServerConnection, Sink
     from tako.h1.engine import H1Engine
     from tako.http.request import Request
-    from tako.http.request_facts import EndCallback
+    from tako.http.request_facts import EndCallback, RequestFacts
 
 
 _logger: Final = logging.getLogger("tako.h1")
@@ -119,7 +119,9 @@ class H1Exchange:
         self.head: RequestHead = head
         self.persistent: bool = head.persistent
         self.body: BodySink = BodySink(
-            self, self._send_continue if head.expects_continue else None
+            self,
+            self._send_continue if head.expects_continue else None,
+            engine.runtime,
         )
         self.sink: Sink = self.body
         self.task: Task | None = None
@@ -129,8 +131,8 @@ class H1Exchange:
         self.cut_off: bool = False
         self.handler_ended: bool = False
         self.tunnel: bool = False
-        scheme, config = engine.scheme, self.connection.config
-        if head.scheme is not None and config.trust_scheme:
+        scheme = engine.scheme
+        if head.scheme is not None and engine.trust_scheme:
             scheme = head.scheme
         self.began: float = 0.0
         self.status: int = 499
@@ -141,8 +143,8 @@ class H1Exchange:
             self,
             self.body,
             scheme,
-            self.connection.conn_info,
-            config.max_body_size,
+            engine.conn_info,
+            engine.max_body_size,
         )
 
     def _enter(self, state: ResponseState) -> None:
@@ -441,7 +443,8 @@ class H1Exchange:
         """
         self.sink = self.body
         self.body.release()
-        self.request.exchange = None
+        request: RequestFacts = self.request
+        request.exchange = None
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued; see ``seams.Exchange``."""

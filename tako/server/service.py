@@ -203,7 +203,7 @@ class Service:
         self._config = config
         self._endpoint = endpoint
         self._tls = tls = endpoint.tls
-        dispatch: Dispatch = partial(router.dispatch, timer=runtime)
+        dispatch = _with_timer(router, runtime)
         if tls is not None and tls.several:
             dispatch = partial(refuse_misdirected, tls, dispatch)
         if endpoint.https_port is not None:
@@ -742,3 +742,13 @@ class Service:
 
 def _counted(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def _with_timer(router: Dispatcher, timer: ServerRuntime) -> Dispatch:
+    """Return ``router.dispatch`` with ``timer``; cheaper to call than a ``partial``."""
+    dispatch = router.dispatch
+
+    def dispatch_in_time(request: Request) -> Awaitable[Response]:
+        return dispatch(request, timer=timer)
+
+    return dispatch_in_time

@@ -39,7 +39,7 @@ def send_whole(
     ):
         return False
     exchange.send_response(status, headers, body)
-    exchange.bytes_sent += len(body)
+    exchange.bytes_sent = len(body)  # there were none before
     if len(body) > PIECE:
         exchange.flush()  # now: with its head, where the transport can do that
     exchange.body.discard()

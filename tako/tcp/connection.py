@@ -435,7 +435,7 @@ class TcpConnection:
         """End ``exchange``, though the task of its handler may go on; once."""
         if self._running.pop(exchange, None) is not None:
             self._wire.active -= 1
-            if exchange.began and not exchange.tunnel:
+            if self.counters.timed and exchange.began and not exchange.tunnel:
                 seconds = self.time() - exchange.began
                 self.counters.answered(exchange, self._wire.version, seconds)
             exchange.task = None
@@ -668,7 +668,8 @@ class TcpConnection:
         if exchanges:
             self._corked = False  # a handler may write more than can be held
             now = self.time() if self.counters.timed else 0.0
-            for exchange in exchanges:
+            for at in range(len(exchanges)):  # mostly of one: no iterator for that
+                exchange = exchanges[at]
                 if now:
                     exchange.began = now
                 self._begin(exchange)

@@ -52,8 +52,11 @@ class Responding(ResponseSteps):
 
         Cancel safety: a chunk that was taken is sent.
         """
+        taken = self._takes(event)
+        if taken:
+            return
         waited = False
-        if self._takes(event):
+        if taken is None:
             pass
         elif self.stage == "complete":
             await self._pass_whole(data_of(event))
