@@ -1,7 +1,7 @@
 """``Route``: one method and path with its handler; and the types that register it."""
 
 import logging
-from typing import Protocol, Self, TypeVar, get_args, overload
+from typing import NoReturn, Protocol, Self, TypeVar, get_args, overload
 
 from tako.config import Duration, seconds
 from tako.errors import ConfigError
@@ -146,6 +146,11 @@ class Route(RouteFacts):
         route.seconds = self.seconds
         route.middlewares = outer + self.middlewares
         return route
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: a router copies its routes."""
+        msg = "a Route is not copied or pickled: Router.merge and nest copy routes"
+        raise TypeError(msg)
 
     def __repr__(self) -> str:
         return f"<Route {self.method} {self.path}>"

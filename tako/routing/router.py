@@ -12,7 +12,7 @@ Invariants: a route object belongs to one router (``nest`` and ``merge`` copy);
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from tako.config import Duration, seconds
 from tako.errors import ConfigError, RouteConflictError
@@ -386,6 +386,11 @@ class Router(RouterFacts):
         self._client_error_handler = default_problem_responder
         self._amends = True
         return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: ``merge`` and ``nest`` copy routes."""
+        msg = "a Router is not copied or pickled: merge it into a new one"
+        raise TypeError(msg)
 
     # State
 

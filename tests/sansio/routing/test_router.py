@@ -1,7 +1,9 @@
 """``Router``: registration, composition and dispatch."""
 
+import copy
 import functools
 import inspect
+import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -447,6 +449,16 @@ def test_with_a_handler_each_verb_returns_the_route() -> None:
         )
     assert [route.method for route in router.routes][:2] == ["GET", "POST"]
     assert repr(router.routes[0]) == "<Route GET /x>"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_is_not_copied(copied: Callable[[object], object]) -> None:
+    router = Router()
+    router.get("/x", ok)
+    with pytest.raises(TypeError, match="merge"):
+        copied(router)
+    with pytest.raises(TypeError, match="merge"):
+        copied(router.routes[0])
 
 
 @pytest.mark.parametrize("method", ["", "GE T", "GET\n", "ä", "a:b"])
