@@ -170,7 +170,8 @@ class Runtime(Protocol):
     def descriptor(self, transport: Transport) -> int:
         """Return the descriptor of the socket of ``transport``, to send to.
 
-        That is allowed until ``connection_lost``, while nothing waits in the transport.
+        That is allowed until ``connection_lost``, by what the loop calls (a loop that
+        is closed may have closed the socket), while nothing waits in the transport.
         -1: it is not, or the transport itself sends at once.
         """
         ...

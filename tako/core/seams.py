@@ -557,7 +557,7 @@ class Connection(Protocol):
         Args:
             data: a whole frame.
             first: nothing else was written here in this turn of the loop, as far as
-                the caller knows.
+                the caller knows, who is called by that loop: it is not over.
         """
         ...
 

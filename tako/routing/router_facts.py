@@ -75,8 +75,8 @@ class RouterFacts:
             self.prepare()
         table = self._tables.get(facts.method)
         found = None if table is None else table.find(facts.path)
-        if found is None:
-            found = self._find(facts.method, facts.path)  # HEAD by GET, too
+        if found is None and facts.method == "HEAD":
+            found = self._find("HEAD", facts.path)  # by GET, perhaps
         limit = self._seconds
         if found is None:
             facts.states = self._states

@@ -15,9 +15,10 @@ end of the step writes once. Outside of that ``flush()`` writes now and
 ``flush(soon=True)`` after the callbacks that are due, so that replies to one read leave
 in one write. Handlers take their first step within the read. The answer to a lone
 request is written soon: a loop that first reads what all peers have sent has more to
-read the next time. Those to many are written at once: before another read. A frame that
-leaves alone goes to the socket itself (``write``): the loop would keep it until the end
-of its turn, to join it with what follows, at as much cost as all that tako does for it.
+read the next time. Those to many are written at once: before another read. The first
+message of a turn to each of many goes to the socket itself (``write``): the loop would
+keep it until the end of its turn, to join it with what follows, at as much cost as all
+that tako does for it.
 
 Turns. A layer that stops in the middle of its input because ``turn`` is over keeps the
 rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next
@@ -100,7 +101,6 @@ class TcpConnection:
     """One connection: ``seams.Connection`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
-        "_asked",
         "_believe",
         "_closed",
         "_complain",
@@ -155,7 +155,6 @@ class TcpConnection:
     written: int
     _few: int
     _fd: int
-    _asked: bool
     _passed_on: bool
     _transport: Transport | None
     conn_info: ConnInfo
@@ -241,15 +240,14 @@ class TcpConnection:
         self.state: ConnectionState = ConnectionState.HANDSHAKING
         # Lingering or lost, ``_enter`` sets it; a step runs: output leaves at its end
         self._closed = self._corked = self.flush_due = False
-        # The peer has sent something since the last ``write``; the transport, which we
-        # have given output, was not seen to be without any since
-        self._asked = self._passed_on = False
+        # Output was given to the transport, which was not seen to be empty since
+        self._passed_on = False
         self._fin_sent_at: float | None = None
         # The peer's FIN came, or TLS broke; its end is behind input that was put off;
         # the transport takes no more until it is empty
         self._input_ended = self._end_put_off = self._narrow = False
         self._linger: Linger | None = None  # since our FIN
-        self._fd = _UNKNOWN  # of our socket, once a frame was to leave alone
+        self._fd = _UNKNOWN  # of our socket, once a frame was the first of a turn
         self._few = _FEW_WRITES  # counts down: small integers are cheapest
         self.output: OutputWatch | None = None  # made when first needed
 
@@ -273,7 +271,6 @@ class TcpConnection:
         if self._closed:
             self._drop(len(data))
             return
-        self._asked = True
         engine = self._engine
         self._corked = True
         began: int | None = 0
@@ -378,14 +375,12 @@ class TcpConnection:
         """Write ``data`` now if the flush rule lets us; tell whether it did.
 
         Not while the transport is full: what must not wait is queued and flushed.
-        ``first``: in this turn of the loop nothing else was written here.
+        ``first``: nothing else was written here in this turn of the loop, which runs.
         """
         if self._corked or self.flush_due or self._closed or not self.writable:
             return False
-        alone = first or self._asked
-        self._asked = False
         try:
-            self._write(data, alone)
+            self._write(data, first)
         except Exception as error:
             self._crashed(error)
         return True
@@ -824,10 +819,10 @@ class TcpConnection:
         except Exception as error:
             self._crashed(error)
 
-    def _write(self, data: bytes | memoryview, alone: bool = False) -> None:
+    def _write(self, data: bytes | memoryview, first: bool = False) -> None:
         """Encrypt and write ``data``, behind what TLS itself has queued.
 
-        ``alone``: past the loop if it can be, which would join it with what follows.
+        ``first``: past the loop, if it can be; see ``write``.
         """
         pipe = self._pipe
         if pipe is not None:
@@ -838,7 +833,7 @@ class TcpConnection:
         size = len(data)
         if size and self._transport is not None:
             self.written += size
-            if alone and isinstance(data, bytes):
+            if first and isinstance(data, bytes):
                 sent = self._send_now(self._transport, data)
                 if sent == size:
                     return

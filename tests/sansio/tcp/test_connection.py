@@ -196,14 +196,6 @@ class Socket(Open):
             self._client.shake_hands()
             assert self._client.read() == b""  # nothing but session tickets
 
-    def ask(self) -> None:
-        """Have the peer send what needs no answer."""
-        line = b"\r\n"  # RFC 9112 §2.2: an empty line before a request
-        if self._client is None:
-            self.receive(line)
-        else:
-            self._client.send(line)
-
     def arrived(self) -> bytes:
         """Return what came to the other end of the socket, in one read."""
         try:
@@ -524,7 +516,7 @@ class TestFlush:
         assert open_.take() == b"first, \x81\x04then"
         assert open_.transport.writes == 1
 
-    def test_what_leaves_alone_goes_to_the_socket(self, to_socket: Socket) -> None:
+    def test_the_first_of_a_turn_goes_to_the_socket(self, to_socket: Socket) -> None:
         open_ = to_socket
         connection, plain = open_.connection, open_.plain
         assert connection.write(b"first", True)
@@ -533,11 +525,8 @@ class TestFlush:
         assert connection.write(b"third", False)
         assert open_.arrived() == b""
         assert plain(open_.take()) == b"second, third"
-        open_.ask()  # what answers a read is alone, too: once
-        assert connection.write(b"answer", False)
-        assert plain(open_.arrived()) == b"answer"
-        assert connection.write(b"more", False)
-        assert plain(open_.take()) == b"more"
+        assert connection.write(b"fourth", True)
+        assert plain(open_.arrived()) == b"fourth"
 
     def test_nothing_overtakes_what_the_transport_holds(
         self, to_socket: Socket

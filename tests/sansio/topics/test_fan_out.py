@@ -1,5 +1,7 @@
 """Handing out: turns of the loop, order, and what comes faster than it can be."""
 
+import pytest
+
 from tako.topics import Cause, Feed, Gap, Item
 from tests.support.topics import Bench, FakeOutlet
 
@@ -43,6 +45,22 @@ def test_what_follows_in_the_same_turn_leaves_together(local: Bench) -> None:
     assert all(each.sent == ["1", "2", "3"] for each in outlets)
     assert outlets[0].soon == [False, True, True]
     assert outlets[-1].soon == [False, False, False]
+
+
+def test_a_loop_that_is_closed_sends_nothing(
+    local: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sockets may be closed as well, and their descriptors be those of others."""
+
+    def call_soon(_: object) -> None:
+        raise RuntimeError
+
+    outlets = relayed(local, 2)
+    monkeypatch.setattr(local.runtime, "call_soon", call_soon)
+    task = local.runtime.spawn(local.session.publish, "a", "1")
+    local.runtime.run_ready()
+    assert isinstance(task.error, RuntimeError)
+    assert all(each.sent == [] for each in outlets)
 
 
 def test_what_is_published_meanwhile_comes_behind(local: Bench) -> None:
