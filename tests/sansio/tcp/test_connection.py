@@ -187,14 +187,14 @@ class Socket(Open):
 
     def __init__(self, tls: TlsSettings | None, context: ssl.SSLContext) -> None:
         super().__init__(protocol="http/1.1" if tls is None else "tls", tls=tls)
-        self._sock, self.peer = socket.socketpair()
-        self._sock.setblocking(False)
-        self.peer.setblocking(False)
-        self.runtime.socket = self._sock.fileno()
         self._client = None if tls is None else TlsClient(self, context)
         if self._client is not None:
             self._client.shake_hands()
             assert self._client.read() == b""  # nothing but session tickets
+        self._sock, self.peer = socket.socketpair()
+        self._sock.setblocking(False)
+        self.peer.setblocking(False)
+        self.runtime.socket = self._sock.fileno()
 
     def arrived(self) -> bytes:
         """Return what came to the other end of the socket, in one read."""
@@ -214,9 +214,11 @@ class Socket(Open):
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
 def to_socket(
-    request: pytest.FixtureRequest, settings: TlsSettings, credentials: Credentials
+    request: pytest.FixtureRequest,
+    settings: TlsSettings,
+    client_context: ssl.SSLContext,
 ) -> Iterator[Socket]:
-    open_ = Socket(settings if request.param else None, credentials.client)
+    open_ = Socket(settings if request.param else None, client_context)
     yield open_
     open_.close()
 
