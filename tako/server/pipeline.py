@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from tako.core.error_code import ErrorCode
 from tako.core.on_fault import tell_of_fault
 from tako.core.seams import PIECE, Exchange, Upgrade
-from tako.core.upgrade import UpgradeResponse
+from tako.core.upgrade import upgrade_of
 from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
@@ -60,8 +60,8 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                 return  # an ASGI app writes its answer itself, and has seen to its end
             status = response.status
             try:
-                if isinstance(response, UpgradeResponse):
-                    upgrade = response.upgrade
+                upgrade = upgrade_of(response)
+                if upgrade is not None:
                     _open_tunnel(exchange, response, upgrade)
                     await upgrade.run()  # from here: each level costs every message
                     complete = True

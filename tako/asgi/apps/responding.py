@@ -52,11 +52,8 @@ class Responding(ResponseSteps):
 
         Cancel safety: a chunk that was taken is sent.
         """
-        taken = self._takes(event)
-        if taken:
-            return
         waited = False
-        if taken is None:
+        if self._takes(event):
             pass
         elif self.stage == "complete":
             await self._pass_whole(data_of(event))

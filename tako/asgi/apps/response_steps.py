@@ -125,11 +125,10 @@ class ResponseSteps:
 
     # What the app calls ------------------------------------------------------------
 
-    def _takes(self, event: Event) -> bool | None:
+    def _takes(self, event: Event) -> bool:
         """Take an event if that can be done without waiting; tell whether it was.
 
         If not, it is a part of a body or, where *complete* was entered, all of one.
-        ``None``: it was, but on this runtime others get their turn now.
         """
         if self.gone:
             msg = "the client is gone"
@@ -139,7 +138,7 @@ class ResponseSteps:
         if event["type"] != due:
             if event["type"] == _HINT and self._may_hint():
                 self._hint(event)
-                return True if self._checkpoint is None else None
+                return True
             if stage == "body" and self._kinds is KINDS and is_file(event):
                 return False
             raise unexpected(event, due or "nothing more")
@@ -159,7 +158,7 @@ class ResponseSteps:
             else:
                 self._hand_over(data)
             completed(self)
-        return True if self._checkpoint is None else None
+        return True
 
     def _ready(self) -> Event | None:
         """Return the request's body where there is none, as usual; ``None``: wait."""
