@@ -59,10 +59,7 @@ class BodySink:
     )
 
     def __init__(
-        self,
-        exchange: Exchange,
-        on_first_read: Callable[[], None] | None = None,
-        runtime: Runtime | None = None,
+        self, exchange: Exchange, on_first_read: Callable[[], None] | None = None
     ) -> None:
         """Make an empty body.
 
@@ -70,12 +67,9 @@ class BodySink:
             exchange: carries the request; takes the credit.
             on_first_read: called when the handler first has to wait for the body; sends
                 ``100 Continue`` (RFC 9110 §10.1.1).
-            runtime: the event loop; ``None``: that of the connection.
         """
         self._exchange: Exchange | None = exchange
-        if runtime is None:
-            runtime = exchange.connection.runtime
-        self.runtime: Runtime = runtime
+        self.runtime: Runtime = exchange.connection.runtime
         self._on_first_read = on_first_read
         self._chunks: deque[Piece] | None = None  # few requests have a body
         self._complete = False

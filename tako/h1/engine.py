@@ -44,7 +44,7 @@ from tako.native.loops import Inbox
 
 
 if TYPE_CHECKING:
-    from tako.core.loop import Clock, Runtime
+    from tako.core.loop import Clock
     from tako.http.conn_info import ConnInfo
 
 MAX_DRAINED: Final = 64 * 1024  # bytes of a body that no handler wants
@@ -172,7 +172,6 @@ class H1Engine(H1Endpoint):
         keeps_alive: the connection may carry another request.
         max_body_size: the default limit of what reads a body, in bytes.
         phase: what received bytes mean.
-        runtime: the event loop.
         scheme: the scheme of requests, unless one names its own and is trusted.
         trace: whether changes of state are logged; decided once, by the log level.
         trust_scheme: a request may name its scheme.
@@ -200,7 +199,6 @@ class H1Engine(H1Endpoint):
         "keeps_alive",
         "max_body_size",
         "phase",
-        "runtime",
         "scheme",
         "trace",
         "trust_scheme",
@@ -216,7 +214,6 @@ class H1Engine(H1Endpoint):
         self.complaint: str | None = None
         self.keeps_alive: bool = config.keep_alive
         self.conn_info: ConnInfo = connection.conn_info
-        self.runtime: Runtime = connection.runtime
         self.scheme: str = scheme_of(connection.conn_info)
         self.trust_scheme: bool = config.trust_scheme
         self.max_body_size: int | None = config.max_body_size

@@ -119,9 +119,7 @@ class H1Exchange:
         self.head: RequestHead = head
         self.persistent: bool = head.persistent
         self.body: BodySink = BodySink(
-            self,
-            self._send_continue if head.expects_continue else None,
-            engine.runtime,
+            self, self._send_continue if head.expects_continue else None
         )
         self.sink: Sink = self.body
         self.task: Task | None = None

@@ -73,10 +73,7 @@ class RouterFacts:
         facts: RequestFacts = request
         if self._pending:
             self.prepare()
-        table = self._tables.get(facts.method)
-        found = None if table is None else table.find(facts.path)
-        if found is None and facts.method == "HEAD":
-            found = self._find("HEAD", facts.path)  # by GET, perhaps
+        found = self._find(facts.method, facts.path)
         limit = self._seconds
         if found is None:
             facts.states = self._states
