@@ -1,4 +1,4 @@
-"""READ FIRST: the protocols at which tako's parts meet. No code, only promises.
+"""READ FIRST: the types at which tako's parts meet. No code, only promises.
 
     Runtime, Transport, Signal  runtime/    asyncio or trio (``loop``)
              │
@@ -36,6 +36,7 @@ from tako.core.shared_frame import SharedFrame
 from tako.core.turn import Turn
 from tako.core.views import EngineView, Place, StreamView
 from tako.http.answer import HandshakeResponse
+from tako.http.compiling import mypyc_attr
 from tako.http.conn_info import ConnInfo
 from tako.http.headers import RawHeader
 from tako.http.request import Request
@@ -110,12 +111,28 @@ class Watched(Protocol):
         ...
 
 
-class Exchange(Protocol):
-    """One request and its answer, on either wire.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Exchange:
+    """One request and its answer, on either wire: the base of both.
 
     Made by an engine, used by ``pipeline``. After the peer reset the exchange or the
     connection was lost every method here is a no-op, and ``over`` is true.
     """
+
+    __slots__ = (
+        "began",
+        "body",
+        "bytes_sent",
+        "connection",
+        "end_callbacks",
+        "head_sent",
+        "over",
+        "request",
+        "sink",
+        "status",
+        "task",
+        "tunnel",
+    )
 
     request: Request
     sink: Sink
@@ -132,31 +149,19 @@ class Exchange(Protocol):
     """Bytes of the answer's body that were handed to the connection."""
     end_callbacks: tuple[EndCallback, ...]
     """What ``Request.on_end`` was given; called by ``pipeline``."""
-
-    @property
-    def tunnel(self) -> bool:
-        """``open_tunnel`` was called: what follows the head is a ``Tunnel``."""
-        ...
-
-    @property
-    def connection(self) -> "Connection":
-        """The connection that carries this exchange."""
-        ...
-
-    @property
-    def over(self) -> bool:
-        """Nothing can be sent any more: answered in full, reset, or connection lost."""
-        ...
-
-    @property
-    def head_sent(self) -> bool:
-        """The response head (final, not 1xx) has been queued."""
-        ...
+    tunnel: bool
+    """``open_tunnel`` was called: what follows the head is a ``Tunnel``."""
+    connection: "Connection"
+    """The connection that carries this exchange."""
+    over: bool
+    """Nothing can be sent any more: answered in full, reset, or connection lost."""
+    head_sent: bool
+    """The response head (final, not 1xx) has been queued."""
 
     @property
     def writable(self) -> bool:
         """Whether more output is welcome; a writer waits while not (and not over)."""
-        ...
+        raise NotImplementedError
 
     @property
     def error_delay(self) -> float:
@@ -165,7 +170,7 @@ class Exchange(Protocol):
         0 on HTTP/1.1, and where no body is due. Over HTTP/2 some clients fail if the
         error comes before they have sent a small body (curl 7.88 hangs).
         """
-        ...
+        raise NotImplementedError
 
     @property
     def at_once(self) -> int:
@@ -173,14 +178,14 @@ class Exchange(Protocol):
 
         Where it is not copied on its way, nothing is gained by sending it in several.
         """
-        ...
+        raise NotImplementedError
 
     def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``.
 
         Cancel safety: safe.
         """
-        ...
+        raise NotImplementedError
 
     def send_headers(
         self, status: int, headers: Sequence[RawHeader], *, end: bool = False
@@ -194,7 +199,7 @@ class Exchange(Protocol):
         Raises:
             LocalProtocolError: a head was sent already.
         """
-        ...
+        raise NotImplementedError
 
     def send_response(
         self, status: int, headers: Sequence[RawHeader], body: bytes
@@ -208,7 +213,7 @@ class Exchange(Protocol):
             LocalProtocolError: a head was sent already, ``status`` is an interim one,
                 or ``content-length`` is not the size of ``body``.
         """
-        ...
+        raise NotImplementedError
 
     def send_data(self, data: bytes | memoryview, *, end: bool = False) -> None:
         """Queue bytes of the body; ``end``: these are the last.
@@ -218,7 +223,7 @@ class Exchange(Protocol):
         Raises:
             LocalProtocolError: there is no head yet, or the end was sent already.
         """
-        ...
+        raise NotImplementedError
 
     def send_file(self, file: int, offset: int, size: int) -> int:
         """Send up to ``size`` bytes of a file, without a copy; return how many.
@@ -231,11 +236,11 @@ class Exchange(Protocol):
             offset: where to begin, in bytes.
             size: the most bytes.
         """
-        ...
+        raise NotImplementedError
 
     def send_trailers(self, trailers: Sequence[RawHeader]) -> None:
         """Queue trailers (dropped where HTTP/1.1 is not chunked); end the response."""
-        ...
+        raise NotImplementedError
 
     def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> "Tunnel":
         """Answer 101 or 2xx; return the byte pipe that the exchange becomes.
@@ -245,33 +250,33 @@ class Exchange(Protocol):
         Raises:
             LocalProtocolError: this request cannot become a tunnel, or is answered.
         """
-        ...
+        raise NotImplementedError
 
     def consumed(self, size: int) -> None:
         """Give credit for ``size`` bytes that the application has taken."""
-        ...
+        raise NotImplementedError
 
     def reset(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Cut the exchange off: RST_STREAM(code), or on HTTP/1.1 the connection.
 
         On HTTP/1.1 ``NO_ERROR`` closes in order (everything queued is written first).
         """
-        ...
+        raise NotImplementedError
 
     def ended(self) -> None:
         """Note that the handler has ended: its slot is free.
 
         Called once by the connection.
         """
-        ...
+        raise NotImplementedError
 
     def describe(self) -> StreamView:
         """Return what there is to see of it now."""
-        ...
+        raise NotImplementedError
 
     def flush(self, *, soon: bool = False) -> None:
         """Write what is queued: now, or once the callbacks that are due have run."""
-        ...
+        raise NotImplementedError
 
 
 class Tunnel(Protocol):
@@ -413,8 +418,10 @@ class Upgrade(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """One protocol on one connection: ``H1Engine`` or ``H2Engine``."""
+class Engine:
+    """One protocol on one connection: the base of ``H1Engine`` and ``H2Engine``."""
+
+    __slots__ = ("backlog", "closing", "complaint", "half_closed")
 
     backlog: bool
     """There is received input that ``receive_data`` put off to keep its turn short; the
@@ -427,13 +434,10 @@ class Engine(Protocol):
     """Our direction has ended, the peer's goes on: close_notify and FIN once all is
     written, then go on reading."""
 
-    @property
-    def complaint(self) -> str | None:
-        """What to tell the operator of a peer that speaks another protocol.
+    complaint: str | None
+    """What to tell the operator of a peer that speaks another protocol.
 
-        It quotes nothing of the peer. ``None``: there is nothing to tell.
-        """
-        ...
+    It quotes nothing of the peer. ``None``: there is nothing to tell."""
 
     def receive_data(self, data: bytes) -> Sequence[Exchange] | None:
         """Take bytes from the peer; return the requests they began. Never raises.
@@ -441,11 +445,11 @@ class Engine(Protocol):
         ``None``: there are none, nothing is queued for the peer and no attribute here
         has changed.
         """
-        ...
+        raise NotImplementedError
 
     def receive_eof(self) -> None:
         """Take the peer's FIN or close_notify: it sends no more, but may still read."""
-        ...
+        raise NotImplementedError
 
     def connection_lost(self) -> None:
         """End all: the transport is gone. Sinks get ``deliver_eof(Disconnected())``.
@@ -453,23 +457,23 @@ class Engine(Protocol):
         The connection does not call again; exchanges may, while their handlers run.
         The engine's parts let go of it, so that nothing but they keeps it.
         """
-        ...
+        raise NotImplementedError
 
     def data_to_send(self) -> bytes | memoryview:
         """Return what is queued for the peer and forget it."""
-        ...
+        raise NotImplementedError
 
     def wake_writers(self) -> None:
         """Wake the writers of all exchanges: ``Connection.writable`` became true."""
-        ...
+        raise NotImplementedError
 
     def peer_silent(self) -> bool:
         """Ask the peer for a sign of life if a tunnel is watched; tell whether."""
-        ...
+        raise NotImplementedError
 
     def peer_dead(self) -> None:
         """Give the peer up: it was asked, and still nothing came from it."""
-        ...
+        raise NotImplementedError
 
     def shut_down(self, *, tunnels: bool = True) -> None:
         """Begin to drain: finish what is open, refuse what is new, then ``closing``.
@@ -477,15 +481,15 @@ class Engine(Protocol):
         ``tunnels``: tell each tunnel to end, also those that open from now on. Without
         it they run on until a call with it; other repeats are no-ops.
         """
-        ...
+        raise NotImplementedError
 
     def describe(self) -> EngineView:
         """Return what there is to see of it now."""
-        ...
+        raise NotImplementedError
 
     def place(self) -> Place:
         """Return where received bytes stand, between two reads."""
-        ...
+        raise NotImplementedError
 
     def sink_of(self, stream: int) -> Sink | None:
         """Return what takes the bytes of a tunnel; ``None``: there is none.
@@ -493,7 +497,7 @@ class Engine(Protocol):
         Args:
             stream: which one on HTTP/2; 0 on HTTP/1.1.
         """
-        ...
+        raise NotImplementedError
 
 
 class Connection(Protocol):

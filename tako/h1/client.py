@@ -98,10 +98,6 @@ class H1Client(H1Endpoint):
         "_refusal",
         "_scanned",
         "_tunnel",
-        "backlog",
-        "closing",
-        "complaint",
-        "half_closed",
         "phase",
     )
 
@@ -110,10 +106,6 @@ class H1Client(H1Endpoint):
         super().__init__(connection)
         self._opener: Opener | None = None
         self.phase: ClientPhase = ClientPhase.UNASKED
-        self.backlog: bool = False
-        self.closing: bool = False
-        self.half_closed: bool = False
-        self.complaint: str | None = None
         self._received = bytearray()  # part of a head, or the beginning of the tunnel
         self._scanned = 0  # bytes of ``_received`` without the end of a head
         self._head_bytes = 0  # of the interim answers

@@ -6,6 +6,7 @@ requests and ``H1Client`` sends one; of the pipe, ``H1Tunnel`` and ``H1ClientTun
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from tako.core.seams import Engine
 from tako.core.views import Place
 from tako.h1.backpressure import ReadGate
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tako.native.loops import Inbox
 
 
-class H1Endpoint:
+class H1Endpoint(Engine):
     """One end of an HTTP/1.1 connection.
 
     Attributes:
@@ -37,6 +38,8 @@ class H1Endpoint:
     def __init__(self, connection: "ServerConnection") -> None:
         """Begin without a request; the subclass makes the gate."""
         self.connection: ServerConnection = connection
+        self.backlog = self.closing = self.half_closed = False
+        self.complaint = None
         self.watched: Watched | None = None
         self._out: list[bytes | memoryview] = []
         self._sink: Sink | None = None  # of the tunnel

@@ -163,12 +163,7 @@ class H1Engine(H1Endpoint):
         connection: the connection.
 
     Attributes:
-        backlog: complete input may wait; call ``receive_data(b"")``.
-        closing: nothing more will be queued; close once all is written.
-        complaint: see ``seams.Engine``.
         conn_info: that of the connection.
-        half_closed: once all is written, send close_notify and FIN but go on reading
-            until the peer's end (RFC 6455 §7.1.1).
         keeps_alive: the connection may carry another request.
         max_body_size: the default limit of what reads a body, in bytes.
         phase: what received bytes mean.
@@ -191,11 +186,7 @@ class H1Engine(H1Endpoint):
         "_tunnel",
         "_tunnels_end",
         "_watch",
-        "backlog",
-        "closing",
-        "complaint",
         "conn_info",
-        "half_closed",
         "keeps_alive",
         "max_body_size",
         "phase",
@@ -208,10 +199,6 @@ class H1Engine(H1Endpoint):
         super().__init__(connection)
         config = connection.config
         self.phase: H1Phase = H1Phase.FIRST_HEAD
-        self.backlog: bool = False
-        self.closing: bool = False
-        self.half_closed: bool = False
-        self.complaint: str | None = None
         self.keeps_alive: bool = config.keep_alive
         self.conn_info: ConnInfo = connection.conn_info
         self.scheme: str = scheme_of(connection.conn_info)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
-from tako.core.seams import PIECE
+from tako.core.seams import PIECE, Exchange
 from tako.core.states import CHECKED, bits_of, check_transition
 from tako.core.views import StreamView
 from tako.errors import LocalProtocolError
@@ -40,11 +40,8 @@ from tako.http.response_fields import WITHOUT_BODY, ResponseFields, read_fields
 
 
 if TYPE_CHECKING:
-    from tako.core.loop import Task
-    from tako.core.seams import ServerConnection, Sink
     from tako.h1.engine import H1Engine
-    from tako.http.request import Request
-    from tako.http.request_facts import EndCallback, RequestFacts
+    from tako.http.request_facts import RequestFacts
 
 
 _logger: Final = logging.getLogger("tako.h1")
@@ -70,7 +67,7 @@ _ENDED: Final = ResponseState.ENDED
 _CUT_OFF: Final = ResponseState.CUT_OFF
 
 
-class H1Exchange:
+class H1Exchange(Exchange):
     """One request and its answer; implements ``seams.Exchange``."""
 
     __slots__ = (
@@ -80,23 +77,11 @@ class H1Exchange:
         "_left",
         "_out",
         "_probed",
-        "began",
-        "body",
-        "bytes_sent",
-        "connection",
         "cut_off",
-        "end_callbacks",
         "handler_ended",
         "head",
-        "head_sent",
-        "over",
         "persistent",
-        "request",
-        "sink",
         "state",
-        "status",
-        "task",
-        "tunnel",
     )
 
     def __init__(
@@ -115,28 +100,26 @@ class H1Exchange:
         self._left = 0
         self._probed = False  # the size of the next chunk has begun
         self._awaits_continue = head.expects_continue
-        self.connection: ServerConnection = engine.connection
+        self.connection = engine.connection
         self.head: RequestHead = head
         self.persistent: bool = head.persistent
-        self.body: BodySink = BodySink(
+        self.body = BodySink(
             self, self._send_continue if head.expects_continue else None
         )
-        self.sink: Sink = self.body
-        self.task: Task | None = None
+        self.sink = self.body
+        self.task = None
         self.state: ResponseState = ResponseState.NO_HEAD
-        self.head_sent: bool = False
-        self.over: bool = False
+        self.head_sent = self.over = self.tunnel = False
         self.cut_off: bool = False
         self.handler_ended: bool = False
-        self.tunnel: bool = False
         scheme = engine.scheme
         if head.scheme is not None and engine.trust_scheme:
             scheme = head.scheme
-        self.began: float = 0.0
-        self.status: int = 499
-        self.bytes_sent: int = 0
-        self.end_callbacks: tuple[EndCallback, ...] = ()
-        self.request: Request = request_of(
+        self.began = 0.0
+        self.status = 499
+        self.bytes_sent = 0
+        self.end_callbacks = ()
+        self.request = request_of(
             head,
             self,
             self.body,
@@ -166,8 +149,10 @@ class H1Exchange:
         """Whether more output is welcome."""
         return self.connection.writable
 
-    error_delay: float = 0.0
-    """0: on HTTP/1.1 an error need not wait; see ``seams.Exchange``."""
+    @property
+    def error_delay(self) -> float:
+        """0: on HTTP/1.1 an error need not wait; see ``seams.Exchange``."""
+        return 0.0
 
     @property
     def at_once(self) -> int:

@@ -265,7 +265,7 @@ class H2ClientStream(H2Stream):
             self._enter(StreamState.HALF_CLOSED_REMOTE)
         sink.deliver_eof(None)
 
-    def ended(self, why: NotOpened, text: str, *, complete: bool) -> None:
+    def gone(self, why: NotOpened, text: str, *, complete: bool) -> None:
         """Tell who is concerned that the stream is closed."""
         state = self.asked
         self._enter_asked(Asked.ENDED)
@@ -379,11 +379,6 @@ class H2Client(H2Endpoint[H2ClientStream]):
         self._connection.flush(soon=True)
 
     # seams.Engine ------------------------------------------------------------------
-
-    @property
-    def complaint(self) -> str | None:
-        """Nothing: a server's operator is not ours; see ``seams.Engine``."""
-        return None
 
     def receive_data(self, data: bytes) -> Sequence[Exchange]:
         """Take bytes from the server; a client gets no requests."""
@@ -559,7 +554,7 @@ class H2Client(H2Endpoint[H2ClientStream]):
         else:
             by_peer = cause is Cause.RESET_BY_PEER
             self._reader.stream_reset(stream.stream_id, by_peer=by_peer)
-        stream.ended(why, text, complete=cause is Cause.COMPLETE)
+        stream.gone(why, text, complete=cause is Cause.COMPLETE)
 
     def _close_if_idle(self, text: str = "") -> None:
         """End the connection in order, if it leaves and there is nothing to wait for.

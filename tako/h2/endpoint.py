@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from tako.core.seams import Engine
 from tako.core.views import EngineView, Place
 from tako.h2.flow_control import Output
 from tako.h2.frames import DEFAULT_WINDOW, Setting
@@ -24,18 +25,15 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=H2Stream)
 
 
-class H2Endpoint(Generic[S]):
+class H2Endpoint(Engine, Generic[S]):
     """One end of an HTTP/2 connection."""
 
     __slots__ = (
         "_connection",
         "_output",
         "_reader",
-        "backlog",
-        "closing",
         "credit_step",
         "exchanges",
-        "half_closed",
         "receive_window",
         "streams_seen",
     )
@@ -46,9 +44,8 @@ class H2Endpoint(Generic[S]):
         """Begin without a stream; the subclass makes the reader, and sends SETTINGS."""
         self._connection = connection
         self._output = Output(connection)
-        self.backlog: bool = False
-        self.closing: bool = False
-        self.half_closed: bool = False
+        self.backlog = self.closing = self.half_closed = False
+        self.complaint = None
         self.exchanges: dict[int, S] = {}
         """The streams that are open or half-closed."""
         self.streams_seen: int = 0

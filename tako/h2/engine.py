@@ -130,16 +130,12 @@ class H2Engine(H2Endpoint[H2Exchange]):
         requests, self._requests = self._requests, []
         return requests
 
-    @property
-    def complaint(self) -> str | None:
-        """What the client speaks instead of HTTP/2; see ``seams.Engine``."""
-        return self._preface.complaint
-
     def _behind_preface(self, data: bytes) -> bytes:
         if self._reader.stopped:
             return b""
         behind = self._preface.strip(data)
         if behind is None:
+            self.complaint = self._preface.complaint
             self.fail(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
             return b""
         return behind

@@ -28,14 +28,11 @@ from tako.h2.response_head import encoded_head, interim_head, text_head, tunnel_
 from tako.h2.stream import Cause, H2Stream, StreamState
 from tako.http.headers import RawHeader
 from tako.http.pieces import keep
-from tako.http.request import Request
 from tako.http.response_fields import NO_CONTENT, WITHOUT_BODY, read_fields
 
 
 if TYPE_CHECKING:
-    from tako.core.loop import Task
     from tako.h2.engine import H2Engine
-    from tako.http.request_facts import EndCallback
 
 
 _logger: Final = logging.getLogger("tako.h2")
@@ -72,23 +69,11 @@ class H2Exchange(H2Stream):
         "_awaits_continue",
         "_body_left",
         "_head_only",
-        "began",
-        "body",
-        "bytes_sent",
         "connect",
-        "end_callbacks",
         "expected",
-        "head_sent",
         "received",
-        "request",
         "response",
-        "status",
-        "task",
     )
-
-    request: Request
-    head_sent: bool
-    """A final head was queued."""
 
     def __init__(
         self,
@@ -113,19 +98,19 @@ class H2Exchange(H2Stream):
         super().__init__(engine, connection, output, stream_id)
         self._head_only = head_only
         self.connect: bool = connect
-        self.body: BodySink = BodySink(self)
+        self.body = BodySink(self)
         self._awaits_continue = False
         self._deliver_to_body()
-        self.task: Task | None = None
+        self.task = None
         self.response: ResponseState = _NO_HEAD
         self.head_sent = False
         self.expected: int | None = None  # content-length of the request
         self.received: int = 0
         self._body_left: int | None = None  # of the response, by its content-length
-        self.began: float = 0.0
-        self.status: int = 499
-        self.bytes_sent: int = 0
-        self.end_callbacks: tuple[EndCallback, ...] = ()
+        self.began = 0.0
+        self.status = 499
+        self.bytes_sent = 0
+        self.end_callbacks = ()
 
     def _enter_response(self, state: ResponseState) -> None:
         """Change the state of the response, and the flags that derive from it."""
@@ -161,8 +146,10 @@ class H2Exchange(H2Stream):
         settled = self.peer_ended or self.awaits_handler or self.closed
         return 0.0 if settled else _ERROR_DELAY
 
-    at_once: int = PIECE
-    """A piece: frames are copies of it; see ``seams.Exchange``."""
+    @property
+    def at_once(self) -> int:
+        """A piece: frames are copies of it; see ``seams.Exchange``."""
+        return PIECE
 
     def writable_again(self) -> Awaitable[None]:
         """Wait until ``writable``, or ``over``. Cancel safety: safe."""

@@ -20,7 +20,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Connection, Sink, Watched
+from tako.core.seams import Connection, Exchange, Sink, Watched
 from tako.core.shared_frame import SharedFrame
 from tako.core.states import CHECKED, check_transition
 from tako.core.views import StreamView
@@ -116,8 +116,12 @@ class Cause(enum.IntEnum):
     """The connection is lost, or ends before the stream can."""
 
 
-class H2Stream:
-    """One stream as a byte pipe; ``H2Exchange`` makes it ``seams.Tunnel``."""
+class H2Stream(Exchange):
+    """One stream as a byte pipe; ``H2Exchange`` makes it ``seams.Tunnel``.
+
+    Compiled classes have one base, so it is that of exchanges: what a request has
+    beside the pipe is not set in a stream of a client.
+    """
 
     __slots__ = (
         "_credit_step",
@@ -130,24 +134,17 @@ class H2Stream:
         "_trailers",
         "_unacked",
         "closed",
-        "connection",
         "handler_ended",
         "outbox",
-        "over",
         "peer_ended",
         "queued",
         "send_window",
-        "sink",
         "state",
         "stream_id",
-        "tunnel",
         "watched",
         "window",
     )
 
-    sink: Sink
-    over: bool
-    """Our direction has ended: nothing can be sent any more."""
     peer_ended: bool
     """The peer's direction has ended, or the stream is closed."""
     closed: bool
@@ -169,14 +166,14 @@ class H2Stream:
             stream_id: the stream.
         """
         self._engine = engine
-        self.connection: Connection = connection
+        self.connection = connection
         self._output = output
         self.stream_id: int = stream_id
         self.state: StreamState = _OPEN
         self.over = self.peer_ended = self.closed = False
         self.handler_ended: bool = False
         """The stream outlives its handler."""
-        self.tunnel: bool = False
+        self.tunnel = False
         self.watched: Watched | None = None
         """The end of a tunnel, if its peer is to be asked when it is silent."""
         self._fast_path = False

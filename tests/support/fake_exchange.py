@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.role import Role
-from tako.core.seams import PIECE, Sink, Watched
+from tako.core.seams import PIECE, Exchange, Sink, Watched
 from tako.core.shared_frame import SharedFrame
 from tako.core.views import StreamView
 from tako.errors import LocalProtocolError
@@ -18,13 +18,13 @@ from tako.native.loops import Inbox, encode_frame, encode_masked_frame
 from tests.support.wire import FakeConnection
 
 
-if TYPE_CHECKING:
-    from tako.core.loop import Task
-    from tako.http.request_facts import EndCallback
-
-
-class FakeExchange:
+class FakeExchange(Exchange):
     """One exchange on a ``FakeConnection``; ``take()`` returns what was sent since."""
+
+    connection: FakeConnection  # type: ignore[mutable-override]
+    writable: bool = True
+    error_delay: float = 0.0
+    at_once: int = PIECE
 
     def __init__(
         self,
@@ -36,13 +36,11 @@ class FakeExchange:
         self._encode = encode_frame if role is Role.SERVER else encode_masked_frame
         self.connection = FakeConnection(config)
         self.body = BodySink(self)
-        self.sink: Sink = self.body
-        self.task: Task | None = None
-        self.error_delay = 0.0
-        self.at_once = PIECE
+        self.sink = self.body
+        self.task = None
         self.tunnel = False
         self.bytes_sent = 0
-        self.end_callbacks: tuple[EndCallback, ...] = ()
+        self.end_callbacks = ()
         self.inbox: Inbox | None = None
         self.request = Request(
             method,
@@ -63,10 +61,8 @@ class FakeExchange:
         self.out = bytearray()
         self.pieces: list[bytes] = []
         self.takes = 0  # bytes of a file, in one call
-        self.output_ended = False
+        self._output_ended = self._gone = self.over = False
         self.head_sent = False
-        self.gone = False
-        self.writable = True
         self.listening = True
         self.watched: Watched | None = None
         self.resets: list[ErrorCode] = []
@@ -75,8 +71,22 @@ class FakeExchange:
         self.has_ended = False
 
     @property
-    def over(self) -> bool:
-        return self.gone or self.output_ended
+    def gone(self) -> bool:
+        return self._gone
+
+    @gone.setter
+    def gone(self, gone: bool) -> None:
+        self._gone = gone
+        self.over = gone or self._output_ended
+
+    @property
+    def output_ended(self) -> bool:
+        return self._output_ended
+
+    @output_ended.setter
+    def output_ended(self, ended: bool) -> None:
+        self._output_ended = ended
+        self.over = ended or self._gone
 
     def take(self) -> bytes:
         data = bytes(self.out)

@@ -3,20 +3,17 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
+from tako.core.seams import Exchange
 from tako.errors import ConfigError
 from tako.http.request import Request
 from tako.http.response import Response, into_response
 from tako.http.sse import EventStream, Heartbeat, Sse, SseEvent
 from tako.server.heartbeat import HeartbeatTimer
 from tests.support.wire import FakeConnection, FakeRuntime
-
-
-if TYPE_CHECKING:
-    from tako.core.seams import Exchange
 
 
 async def drain(response: Response) -> list[bytes]:
@@ -178,13 +175,15 @@ def test_an_error_of_the_source_reaches_the_sender() -> None:
 # Keep-alive
 
 
-class FakeExchange:
+class FakeExchange(Exchange):
     """As much of an exchange as a heartbeat needs."""
+
+    connection: FakeConnection  # type: ignore[mutable-override]
+    writable: bool = True
 
     def __init__(self) -> None:
         self.connection = FakeConnection()
         self.request = Request.build()
-        self.writable = True
         self.over = False
         self.bytes_sent = 0
         self.log: list[tuple[float, bytes]] = []
@@ -201,7 +200,7 @@ class FakeExchange:
 def beating(period: float) -> tuple[FakeExchange, HeartbeatTimer]:
     exchange = FakeExchange()
     heartbeat = Heartbeat(period, b":keepalive\n\n")
-    return exchange, HeartbeatTimer(cast("Exchange", exchange), heartbeat)
+    return exchange, HeartbeatTimer(exchange, heartbeat)
 
 
 def test_keep_alive_is_announced_on_the_body() -> None:

@@ -28,6 +28,7 @@ from tako.tcp.connection import ConnectionState, TcpConnection
 from tako.tcp.protocol import Protocol
 from tako.tls.certificates import TlsCert, TlsSettings
 from tests.support.contained import contained
+from tests.support.interpreted import interpreted
 from tests.support.server import Credentials
 from tests.support.wire import Cancelled, FakeRuntime, FakeTransport
 
@@ -610,6 +611,7 @@ class TestReading:
         assert open_.connection.writable
         assert open_.transport.reading
 
+    @interpreted
     def test_a_backlog_is_worked_off_in_turns(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -982,6 +984,7 @@ class TestIsolation:
         assert open_.runtime.tasks[0].error is None
         assert open_.connection.counters.http1.active == 0
 
+    @interpreted
     def test_a_bug_in_the_engine_costs_this_connection(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
