@@ -14,8 +14,15 @@ from cryptography import x509
 
 from tako.asgi.fields import is_hop_by_hop
 from tako.asgi.protocol import VERSIONS
-from tako.http.conn_info import ConnInfo, IpPeer, PeerAddr, TlsInfo, UnixPeer
-from tako.http.headers import RawHeader
+from tako.http.conn_info import (
+    Carrier,
+    ConnInfo,
+    IpPeer,
+    PeerAddr,
+    TlsInfo,
+    UnixPeer,
+    scheme_of,
+)
 from tako.http.request import Request
 from tako.http.request_facts import RequestFacts, field_list
 
@@ -36,6 +43,8 @@ _WEBSOCKET_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
 
 _ASGI: Final[dict[str, str]] = VERSIONS  # compiled code would look the name up
 
+_METHOD: Final = "GET"  # of most requests
+
 # To be copied: to build a scope key by key takes three times as long
 _HTTP: Final[dict[str, Any]] = {
     "type": "http",
@@ -50,11 +59,7 @@ _HTTP: Final[dict[str, Any]] = {
     "scheme": "",
     "headers": None,
     "extensions": None,
-    "method": "",
-}
-_WEBSOCKET: Final[dict[str, Any]] = {
-    **{name: value for name, value in _HTTP.items() if name != "method"},
-    "type": "websocket",
+    "method": _METHOD,
 }
 
 
@@ -68,11 +73,15 @@ def http_scope(
         root_path: a path prefix that a proxy in front has removed.
         state: what the app's lifespan has left, if that runs.
     """
-    extensions = _HTTP_EXTENSIONS.copy()
-    headers = field_list(request)
-    scheme = request.scheme
-    scope = _scope(request, root_path, state, _HTTP, scheme, headers, extensions)
-    scope["method"] = request.method
+    ends = _ends_of(request.conn_info)
+    scope = ends.http.copy()
+    if request.method != _METHOD:
+        scope["method"] = request.method
+    if request.scheme != ends.scheme:
+        scope["scheme"] = request.scheme
+    scope["headers"] = field_list(request)
+    scope["extensions"] = _extended(_HTTP_EXTENSIONS, ends)
+    _complete(scope, request, ends, root_path, state)
     return scope
 
 
@@ -83,10 +92,14 @@ def websocket_scope(
 
     Args: as for ``http_scope``.
     """
-    extensions = _WEBSOCKET_EXTENSIONS.copy()
-    headers = [f for f in request.headers.raw if not is_hop_by_hop(f)]
-    scheme = "wss" if request.scheme == "https" else "ws"
-    scope = _scope(request, root_path, state, _WEBSOCKET, scheme, headers, extensions)
+    ends = _ends_of(request.conn_info)
+    scope = ends.http.copy()
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if request.scheme == "https" else "ws"
+    scope["headers"] = [f for f in request.headers.raw if not is_hop_by_hop(f)]
+    scope["extensions"] = _extended(_WEBSOCKET_EXTENSIONS, ends)
+    _complete(scope, request, ends, root_path, state)
     scope["subprotocols"] = offered_subprotocols(request)
     return scope
 
@@ -123,27 +136,24 @@ def decoded(path: str) -> str:
     return unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "replace")
 
 
-def _scope(  # noqa: PLR0917 - by name it takes twice as long
+def _complete(
+    scope: dict[str, Any],
     request: RequestFacts,
+    ends: "_Ends",
     root_path: str,
     state: dict[str, Any] | None,
-    kind: dict[str, Any],
-    scheme: str,
-    headers: list[RawHeader],
-    extensions: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    info, path, query = request.conn_info, request.path, request.query
-    ends = _NO_ENDS
-    if info is not None:
-        kept = info.kept
-        ends = kept if isinstance(kept, _Ends) else _new_ends(info)
-        if ends.prefix:  # what the proxy says itself counts
-            root_path = ends.prefix
-        if ends.tls is not None:
-            extensions["tls"] = ends.tls.copy()
-    ascii_only = path.isascii()
-    raw_path = path.encode() if ascii_only else path.encode("latin-1", "replace")
-    text = path if ascii_only and "%" not in path else decoded(path)
+) -> None:
+    """Set what scopes of both kinds say of a request."""
+    path, query = request.path, request.query
+    if ends.prefix:  # what the proxy says itself counts
+        root_path = ends.prefix
+    raw_path = path.encode()
+    text = path
+    if len(raw_path) != len(path):  # not ASCII
+        raw_path = path.encode("latin-1", "replace")
+        text = decoded(path)
+    elif "%" in path:
+        text = decoded(path)
     mounted = ""
     if request.matched_path is not None:
         mounted = mount_point(request)
@@ -152,9 +162,8 @@ def _scope(  # noqa: PLR0917 - by name it takes twice as long
         # consumed still is a part of it.
         raw_path = quote(root_path).encode() + raw_path
         text = root_path + text
-    scope = kind.copy()
     scope["asgi"] = _ASGI.copy()
-    if request.http_version != "1.1":  # what most say is there
+    if request.http_version != ends.version:
         scope["http_version"] = request.http_version
     scope["path"] = text
     scope["raw_path"] = raw_path
@@ -163,42 +172,66 @@ def _scope(  # noqa: PLR0917 - by name it takes twice as long
     if query:
         scope["query_string"] = query.encode("latin-1")
     scope["client"] = ends.client
-    scope["server"] = ends.server
-    scope["scheme"] = scheme
-    scope["headers"] = headers
-    scope["extensions"] = extensions
     if state is not None:
         scope["state"] = state.copy()
-    return scope
+
+
+def _extended(
+    extensions: dict[str, dict[str, Any]], ends: "_Ends"
+) -> dict[str, dict[str, Any]]:
+    extended = extensions.copy()
+    if ends.tls is not None:
+        extended["tls"] = ends.tls.copy()
+    return extended
 
 
 class _Ends:
     """What the scopes of all requests of a connection say."""
 
-    __slots__ = ("client", "prefix", "server", "tls")
+    __slots__ = ("client", "http", "prefix", "scheme", "tls", "version")
 
     def __init__(
         self,
-        client: tuple[str, int] | None = None,
         server: tuple[str, int | None] | None = None,
+        scheme: str = "http",
+        version: str = "1.1",
+        client: tuple[str, int] | None = None,
         prefix: str = "",
         tls: dict[str, Any] | None = None,
     ) -> None:
+        self.http: dict[str, Any] = _template(server, scheme, version)
+        self.scheme: str = scheme
+        self.version: str = version
         self.client: tuple[str, int] | None = client
-        self.server: tuple[str, int | None] | None = server
         self.prefix: str = prefix
         self.tls: dict[str, Any] | None = tls
+
+
+@functools.lru_cache(maxsize=64)
+def _template(
+    server: tuple[str, int | None] | None, scheme: str, version: str
+) -> dict[str, Any]:
+    """Return the scope of most requests that come to an address; to be copied."""
+    said = {"http_version": version, "server": server, "scheme": scheme}
+    return {**_HTTP, **said}
 
 
 _NO_ENDS: Final = _Ends()
 
 
-def _new_ends(info: ConnInfo) -> _Ends:
+def _ends_of(info: ConnInfo | None) -> _Ends:
     """Return what scopes say of a connection; it is kept there."""
+    if info is None:
+        return _NO_ENDS
+    kept = info.kept
+    if isinstance(kept, _Ends):
+        return kept
     peer, forwarded = info.peer, info.forwarded
     ends = _Ends(
-        (peer.host, peer.port) if isinstance(peer, IpPeer) else None,
         _server(info.local),
+        scheme_of(info),
+        "2" if info.transport is Carrier.HTTP2 else "1.1",
+        (peer.host, peer.port) if isinstance(peer, IpPeer) else None,
         "" if forwarded is None else decoded(forwarded.prefix),
         None if info.tls is None else tls_extension(info.tls),
     )

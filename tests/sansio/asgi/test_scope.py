@@ -43,10 +43,41 @@ class TestScope:
         first = http_scope(request, "")
         expected = http_scope(request, "")
         assert expected["extensions"]["tls"]["tls_version"] == 0x0304
-        first["client"] = first["server"] = None
         first["extensions"]["tls"].clear()
         first["extensions"].clear()
+        first["asgi"].clear()
+        first["headers"].append((b"x-app", b"1"))
+        first.clear()
         assert http_scope(request, "") == expected
+
+    def test_requests_of_a_connection_differ_in_what_they_say(self) -> None:
+        info = conn_info()
+        first = Request.build("POST", "/a?b", extensions=[info], http_version="1.0")
+        first.scheme = "https"
+        scope = http_scope(first, "")
+        said = ("type", "method", "scheme", "http_version", "path", "query_string")
+        assert [scope[name] for name in said] == [
+            "http",
+            "POST",
+            "https",
+            "1.0",
+            "/a",
+            b"b",
+        ]
+        scope = http_scope(Request.build(extensions=[info]), "")
+        assert [scope[name] for name in said] == [
+            "http",
+            "GET",
+            "http",
+            "1.1",
+            "/",
+            b"",
+        ]
+        scope = websocket_scope(Request.build(extensions=[info]), "")
+        assert scope["type"] == "websocket"
+        assert scope["scheme"] == "ws"
+        scope = http_scope(Request.build(extensions=[info]), "")
+        assert (scope["type"], scope["method"]) == ("http", "GET")
 
     def test_unix_sockets_have_a_path_and_no_client(self) -> None:
         info = conn_info(peer=UnixPeer(), local=UnixPeer("/run/app"))
