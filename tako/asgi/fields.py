@@ -1,17 +1,28 @@
 """Fields at the border to an app: those that it sends, those that it is not shown."""
 
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from tako.http.headers import Headers, RawHeader
-from tako.http.response_fields import SECRET
+from tako.http.response_fields import SECRET, Fields
 
-
-Fields: TypeAlias = tuple[RawHeader, ...]
 
 _LARGEST_KNOWN: Final = 1024  # bytes
 _MOST_KNOWN: Final = 256
 _known: Final[dict[Fields, Fields]] = {}
+
+
+class _Last:
+    """The fields that were known again last."""
+
+    __slots__ = ("checked", "fields")
+
+    def __init__(self) -> None:
+        self.fields: Fields = ()
+        self.checked: Fields = ()
+
+
+_last: Final = _Last()
 
 _HANDSHAKE: Final = frozenset({b"connection", b"upgrade", b"sec-websocket-key"})
 
@@ -28,6 +39,8 @@ def checked_fields(fields: Iterable[Any]) -> Fields:
         ValueError: a name is no token, or a value cannot be sent.
     """
     key: tuple[Any, ...] = tuple(fields)
+    if key == _last.fields:  # cheaper than to hash, and most are
+        return _last.checked
     try:
         known = _known.get(key)
     except TypeError:  # lists, or a bytearray
@@ -39,6 +52,8 @@ def checked_fields(fields: Iterable[Any]) -> Fields:
             if len(_known) >= _MOST_KNOWN:
                 _known.clear()
             _known[key] = known
+    else:
+        _last.fields, _last.checked = key, known
     return known
 
 

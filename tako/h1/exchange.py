@@ -26,10 +26,9 @@ from tako.h1.response_head import (
     FinalHead,
     Framing,
     connection_lines,
-    date_line,
     final_head,
-    framing_line,
     framing_of,
+    head_end,
     status_line,
 )
 from tako.h1.tunnel import H1Tunnel
@@ -221,15 +220,13 @@ class H1Exchange(Exchange):
         self.status = head.status
         version, said = self.head.version, head.said
         self.persistent = persistent = self._stays_open(said, framing)
-        self._out += (
-            head.begin,
-            framing_line(framing, length),
-            connection_lines(
-                said, status=head.status, persistent=persistent, version=version
-            ),
-            date_line(said),
-            b"\r\n",
+        self._out.append(head.framed(framing, length))
+        lines = connection_lines(
+            said, status=head.status, persistent=persistent, version=version
         )
+        if lines:
+            self._out.append(lines)
+        self._out.append(head_end(said))
         self._enter(_BODY)
         self._awaits_continue = False
         self._framing = framing
@@ -367,8 +364,7 @@ class H1Exchange(Exchange):
             status_line(status),
             *ours.lines,
             connection_lines(ours, status=status, persistent=True, version="1.1"),
-            date_line(ours),
-            b"\r\n",
+            head_end(ours),
         )
         self._out.append(b"".join(lines))
         self._enter(ResponseState.SWITCHED)

@@ -3,16 +3,15 @@
 import enum
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from tako.errors import HttpError, LocalProtocolError
 from tako.http.date import http_date
 from tako.http.headers import RawHeader
 from tako.http.response_fields import (
     NO_CONTENT,
-    HeadKey,
+    KeptHeads,
     ResponseFields,
-    keep_head,
     read_fields,
 )
 
@@ -49,21 +48,45 @@ def status_line(status: int) -> bytes:
     return line
 
 
-_kept: Final[dict[HeadKey, "FinalHead"]] = {}
-
 _DATE: Final = http_date  # compiled code would look the name up each time
 _MOST_LENGTHS: Final = 512
 _lengths: Final[dict[int, bytes]] = {}  # the fields of those that were sent
 
 
-class FinalHead(NamedTuple):
-    """What a final head is before its exchange adds framing, connection and date."""
+class FinalHead:
+    """What a final head is before its exchange adds framing, connection and date.
 
-    status: int
-    begin: bytes
-    """The status line and the application's own fields."""
-    said: ResponseFields
-    """What these fields say; not to be changed, for the head may be kept."""
+    Attributes:
+        status: the status code.
+        begin: the status line and the application's own fields.
+        said: what these fields say; not to be changed, for the head may be kept.
+    """
+
+    __slots__ = ("_length", "_sized", "begin", "said", "status")
+
+    def __init__(self, status: int, begin: bytes, said: ResponseFields) -> None:
+        """Make the head of responses with ``status``."""
+        self.status: int = status
+        self.begin: bytes = begin
+        self.said: ResponseFields = said
+        self._length: int = -1
+        self._sized: bytes = b""
+
+    def framed(self, framing: "Framing", length: int | None) -> bytes:
+        """Return ``begin`` with the field that announces the framing, if there is one.
+
+        Where a head is the same as before, so is the length, mostly.
+        """
+        if length is None or framing is _CHUNKED:
+            return self.begin + framing_line(framing, length)
+        if length != self._length:
+            self._sized = self.begin + framing_line(framing, length)
+            self._length = length
+        return self._sized
+
+
+_CHUNKED: Final = Framing.CHUNKED
+_kept: Final[KeptHeads[FinalHead]] = KeptHeads()
 
 
 def final_head(status: int, headers: Sequence[RawHeader]) -> FinalHead:
@@ -72,12 +95,12 @@ def final_head(status: int, headers: Sequence[RawHeader]) -> FinalHead:
     Raises:
         LocalProtocolError: a field cannot be sent; see ``read_fields``.
     """
-    key = (status, tuple(headers))
-    head = _kept.get(key)
+    fields = tuple(headers)
+    head = _kept.find(status, fields)
     if head is None:
         said = read_fields(status, headers)
         head = FinalHead(status, b"".join([status_line(status), *said.lines]), said)
-        keep_head(_kept, key, head, len(head.begin), said)
+        _kept.keep(status, fields, head, len(head.begin), said)
     return head
 
 
@@ -127,9 +150,11 @@ def connection_lines(
     return upgrade + b"connection: %b\r\n" % b", ".join(options)
 
 
-def date_line(ours: ResponseFields) -> bytes:
-    """Return the ``date`` field, the handler's or ours (RFC 9110 §6.6.1)."""
-    return _DATE.line() if ours.date is None else b"date: %b\r\n" % ours.date
+def head_end(ours: ResponseFields) -> bytes:
+    """Return the end of a head: its date, ours or the handler's (RFC 9110 §6.6.1)."""
+    if ours.date is None:
+        return _DATE.last_line()
+    return b"date: %b\r\n\r\n" % ours.date
 
 
 def refusal(fault: HttpError, *, head_only: bool) -> bytes:

@@ -7,25 +7,27 @@ date goes in anew.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from tako.h2.hpack import encode, encode_field
 from tako.http.date import http_date
 from tako.http.headers import RawHeader
 from tako.http.response_fields import (
-    HeadKey,
+    KeptHeads,
     ResponseFields,
-    keep_head,
     read_fields,
 )
 
 
-class _Head(NamedTuple):
+class _Head:
     """A final head that is encoded but for its date."""
 
-    before: bytes
-    after: bytes
-    length: int | None
+    __slots__ = ("after", "before", "length")
+
+    def __init__(self, before: bytes, after: bytes, length: int | None) -> None:
+        self.before: bytes = before
+        self.after: bytes = after
+        self.length: int | None = length
 
 
 class _DateField:
@@ -47,7 +49,7 @@ class _DateField:
 
 
 _date: Final = _DateField()
-_kept: Final[dict[HeadKey, _Head]] = {}
+_kept: Final[KeptHeads[_Head]] = KeptHeads()
 
 
 def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int | None]:
@@ -56,17 +58,16 @@ def encoded_head(status: int, headers: Sequence[RawHeader]) -> tuple[bytes, int 
     Raises:
         LocalProtocolError: a field cannot be sent; see ``read_fields``.
     """
-    key = (status, tuple(headers))
-    head = _kept.get(key)
+    fields = tuple(headers)
+    head = _kept.find(status, fields)
     if head is None:
         said = read_fields(status, headers)
         if said.date is not None:
             return encode(response_head(status, said)), said.length
         first, _, *rest = response_head(status, said)
         head = _Head(encode([first]), encode(rest), said.length)
-        keep_head(_kept, key, head, len(head.after), said)
-    before, after, length = head
-    return before + _date.block() + after, length
+        _kept.keep(status, fields, head, len(head.after), said)
+    return head.before + _date.block() + head.after, head.length
 
 
 def response_head(status: int, said: ResponseFields) -> list[RawHeader]:

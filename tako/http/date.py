@@ -15,21 +15,21 @@ class HttpDate:
         clock: returns seconds since the epoch.
     """
 
-    __slots__ = ("_clock", "_line", "_second", "_text")
+    __slots__ = ("_clock", "_end", "_from", "_last_line", "_line", "_text")
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._second = -1
-        self._text = self._line = b""
+        self._from = self._end = 0.0  # the second that is formatted, ``_end`` is not in
+        self._text = self._line = self._last_line = b""
 
     def text(self) -> bytes:
         """Return the date, such as ``b"Sun, 06 Nov 1994 08:49:37 GMT"``.
 
         It is the same object until it is another date.
         """
-        second = int(self._clock())
-        if second != self._second:
-            self._format(second)
+        now = self._clock()
+        if not self._from <= now < self._end:
+            self._format(int(now))
         return self._text
 
     def now(self) -> float:
@@ -38,15 +38,21 @@ class HttpDate:
 
     def line(self) -> bytes:
         """Return the whole field line of HTTP/1.1."""
-        second = int(self._clock())
-        if second != self._second:
-            self._format(second)
+        self.text()
         return self._line
 
+    def last_line(self) -> bytes:
+        """Return the same as the last line of a head, with the empty one behind it."""
+        now = self._clock()
+        if not self._from <= now < self._end:
+            self._format(int(now))
+        return self._last_line
+
     def _format(self, second: int) -> None:
-        self._second = second
+        self._from, self._end = float(second), second + 1.0
         self._text = formatdate(second, usegmt=True).encode("ascii")
         self._line = b"date: %b\r\n" % self._text
+        self._last_line = self._line + b"\r\n"
 
 
 http_date: HttpDate = HttpDate()

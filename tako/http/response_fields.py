@@ -6,7 +6,7 @@ or to the connection, is not an error: it is read here, and each wire uses what 
 """
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from tako.errors import LocalProtocolError
 from tako.http.grammar import content_length, has_token, is_field_value, is_lower_name
@@ -42,8 +42,8 @@ _known: Final[dict[RawHeader, bytes]] = {}  # fields that passed, with their lin
 _MOST_KEPT: Final = 256  # heads, for each wire
 _LARGEST_KEPT: Final = 512  # bytes of one
 
-HeadKey: TypeAlias = tuple[int, tuple[RawHeader, ...]]
-"""The status and the fields of a head, by which it is known again."""
+Fields: TypeAlias = tuple[RawHeader, ...]
+"""The fields of a head, by which it is known again."""
 Head = TypeVar("Head")
 
 
@@ -119,22 +119,52 @@ def read_fields(status: int, headers: Sequence[RawHeader]) -> ResponseFields:
     return said
 
 
-def keep_head(
-    kept: dict[HeadKey, Head], key: HeadKey, head: Head, size: int, said: ResponseFields
-) -> None:
-    """Keep a head that was written in ``size`` bytes, if it may be kept.
+class KeptHeads(Generic[Head]):
+    """Heads of responses as a wire sends them, to be known again by their fields.
 
-    Most responses of a server have one of a few heads. One with a secret in it is not
-    kept, nor a large one, nor one with a date, which would not be seen again.
+    Most responses of a server have one of a few heads, and many that of the one before.
     """
-    if (
-        size <= _LARGEST_KEPT
-        and said.date is None
-        and SECRET.isdisjoint([name for name, _ in said.own])
-    ):
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[key] = head
+
+    __slots__ = ("_fields", "_last", "_status", "heads")
+
+    def __init__(self) -> None:
+        """Keep none yet."""
+        self.heads: dict[tuple[int, Fields], Head] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.heads.clear()
+        self._status: int = 0
+        self._fields: Fields = ()
+        self._last: Head | None = None  # the one that was found last, or none was
+
+    def find(self, status: int, fields: Fields) -> Head | None:
+        """Return the head with this status and these fields, if it was kept."""
+        # To compare is cheaper than to hash: equal fields are mostly the same objects
+        if status == self._status and fields == self._fields:
+            return self._last
+        head = self.heads.get((status, fields))
+        if head is not None:
+            self._status, self._fields, self._last = status, fields, head
+        return head
+
+    def keep(
+        self, status: int, fields: Fields, head: Head, size: int, said: "ResponseFields"
+    ) -> None:
+        """Keep a head that was written in ``size`` bytes, if it may be kept.
+
+        One with a secret in it is not, nor a large one, nor one with a date, which
+        would not be seen again.
+        """
+        if (
+            size <= _LARGEST_KEPT
+            and said.date is None
+            and SECRET.isdisjoint([name for name, _ in said.own])
+        ):
+            if len(self.heads) >= _MOST_KEPT:
+                self.clear()
+            self.heads[status, fields] = head
 
 
 def _line(field: RawHeader) -> bytes:

@@ -7,7 +7,7 @@ usual answer is in here; ``Responding`` has the rest, and says what it is about.
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tako.asgi.apps.file_events import is_file
-from tako.asgi.fields import Fields, checked_fields
+from tako.asgi.fields import checked_fields
 from tako.asgi.protocol import ClientDisconnectedError, Event, EventError, unexpected
 from tako.core.callbacks import Uncancelled
 from tako.core.loop import Signal, Task
@@ -22,6 +22,7 @@ from tako.server.whole import send_whole
 
 if TYPE_CHECKING:
     from tako.http.request_facts import RequestFacts
+    from tako.http.response_fields import Fields
 
 Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
 Kinds: TypeAlias = dict[Stage, str]

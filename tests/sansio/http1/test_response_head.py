@@ -503,12 +503,12 @@ def test_a_head_that_is_known_is_what_a_new_one_is(
 
     first = outcome(GET, send)
     assert outcome(GET, send) == first
-    assert not any(b"secret" in head.begin for head in module._kept.values())
+    assert not any(b"secret" in head.begin for head in module._kept.heads.values())
 
 
 def test_as_many_heads_are_kept_as_are_of_use() -> None:
     for number in range(1000):
         final_head(200, [(b"etag", b"%d" % number)])
-        assert len(module._kept) <= 256
+        assert len(module._kept.heads) <= 256
     final_head(200, [(b"x-large", b"x" * 600)])
-    assert not any(len(head.begin) > 512 for head in module._kept.values())
+    assert not any(len(head.begin) > 512 for head in module._kept.heads.values())
