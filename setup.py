@@ -28,7 +28,7 @@ MODULES = [
     f"tako/{folder}/{name}.py"
     for folder, names in {
         "asgi": "fields scope",
-        "asgi/apps": "response_steps",
+        "asgi/apps": "app_facts response_steps",
         "client": "connection proxy_pipe",
         "core": "counters deadlines error_code exchange_of half_closed late_loop loop "
         "min_rate request_body response_state role seams shared_frame states turn "

@@ -29,7 +29,7 @@ from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
 from tako.server.file_body import FileBody
 from tako.server.heartbeat import HeartbeatTimer
-from tako.server.whole import send_at_once
+from tako.server.whole import call_back, send_at_once
 
 
 _logger = logging.getLogger("tako.server")
@@ -47,43 +47,42 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
 
     Cancel safety: a cancelled exchange is reset by its connection.
     """
-    request, connection = exchange.request, exchange.connection
     status, complete = 499, False  # until there is an answer
     try:
         try:
             try:
-                response = await dispatch(request)
+                response = await dispatch(exchange.request)
             except Exception as error:  # the isolation boundary of an exchange
-                _note(request, error, "handler of")
+                _note(exchange.request, error, "handler of")
                 response = _failure()
-            if exchange.head_sent:
-                return  # an ASGI app writes its answer itself, and has seen to its end
-            status = response.status
             try:
-                upgrade = upgrade_of(response)
-                if upgrade is not None:
-                    _open_tunnel(exchange, response, upgrade)
-                    await upgrade.run()  # from here: each level costs every message
-                    complete = True
-                else:
-                    complete = send_at_once(exchange, response)
-                    if not complete:
+                sent = send_at_once(exchange, response)
+                if sent > 0:
+                    status, complete = sent, True
+                elif not sent:
+                    status = response.status
+                    upgrade = upgrade_of(response)
+                    if upgrade is not None:
+                        _open_tunnel(exchange, response, upgrade)
+                        await upgrade.run()  # from here: each level costs every message
+                        complete = True
+                    else:
                         complete = await send_response(exchange, response)
             except Exception as error:  # the same boundary: the head may be on the wire
-                _note(request, error, "response to")
+                _note(exchange.request, error, "response to")
                 if exchange.head_sent:
+                    status = exchange.status
                     exchange.reset(ErrorCode.INTERNAL_ERROR)
                 else:
                     status = 500
                     complete = await send_response(exchange, _failure())
         finally:
-            if exchange.end_callbacks:
-                call_back(exchange, status, complete)
+            call_back(exchange, status, complete)
     except BaseException as error:  # a cancellation, or a bug of tako
-        if connection.failed(exchange, error):
+        if exchange.connection.failed(exchange, error):
             raise
     finally:
-        connection.answered(exchange)
+        exchange.connection.answered(exchange)
 
 
 def _note(request: Request, error: Exception, what: str) -> None:
@@ -95,13 +94,6 @@ def _open_tunnel(exchange: Exchange, response: Response, upgrade: Upgrade) -> No
     tunnel = exchange.open_tunnel(response.status, response.headers.raw)
     upgrade.attach(tunnel)
     exchange.flush(soon=True)
-
-
-def call_back(exchange: Exchange, status: int, complete: bool) -> None:
-    """Tell what ``Request.on_end`` was given that the answer has ended, once."""
-    callbacks, exchange.end_callbacks = exchange.end_callbacks, ()
-    for callback in callbacks:
-        callback(status, complete)
 
 
 def _failure() -> Response:

@@ -1,9 +1,10 @@
 """``send_whole``: the response that leaves at once, as most do."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tako.core.seams import PIECE, Exchange
+from tako.core.upgrade import UpgradeResponse
 from tako.http.headers import RawHeader
 from tako.http.response_facts import ResponseFacts, fields_of
 from tako.http.response_fields import WITHOUT_BODY
@@ -13,9 +14,34 @@ if TYPE_CHECKING:
     from tako.http.request_facts import RequestFacts
 
 
-def send_at_once(exchange: Exchange, response: ResponseFacts) -> bool:
-    """Do what ``send_whole`` does with a response that carries no upgrade."""
-    return send_whole(exchange, response.status, fields_of(response), response.body)
+_UPGRADE: Final[type] = UpgradeResponse  # compiled code would look the name up
+
+
+def send_at_once(exchange: Exchange, response: ResponseFacts) -> int:
+    """Do what ``send_whole`` does, but with a response that carries an upgrade.
+
+    Return the status of what was sent; 0: nothing was done; -1: nothing had to be, for
+    an ASGI app writes its answer itself, and has seen to its end.
+
+    Raises: as ``send_whole``.
+    """
+    if exchange.head_sent:
+        return -1
+    if isinstance(response, _UPGRADE):
+        return 0
+    status = response.status
+    if send_whole(exchange, status, fields_of(response), response.body):
+        return status
+    return 0
+
+
+def call_back(exchange: Exchange, status: int, complete: bool) -> None:
+    """Tell what ``Request.on_end`` was given that the answer has ended, once."""
+    callbacks = exchange.end_callbacks
+    if callbacks:
+        exchange.end_callbacks = ()
+        for callback in callbacks:
+            callback(status, complete)
 
 
 def send_whole(
@@ -33,7 +59,7 @@ def send_whole(
         not isinstance(body, bytes)
         or (len(body) > PIECE and not _leaves_at_once(exchange, len(body)))
         or status < 200
-        or status in WITHOUT_BODY
+        or (status > 200 and status in WITHOUT_BODY)
         or request.method == "HEAD"
         or (status >= 400 and exchange.error_delay)
     ):

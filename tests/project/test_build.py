@@ -1,7 +1,10 @@
 """``TAKO_COMPILE=1``: what is compiled, and that it is all or nothing."""
 
 import ast
+import importlib
+import inspect
 import os
+import pkgutil
 import re
 import runpy
 import shutil
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import tako
 from tests.support.patience import TIMEOUT
 
 
@@ -78,6 +82,21 @@ def test_no_subclass_annotates_an_attribute_again(
         for base in bases:
             if base in own:
                 assert not names & own[base][0], f"{name} and its base {base}"
+
+
+def test_no_subclass_names_a_slot_again() -> None:
+    """Whoever reads it, in the base and in the subclass, would mean something else."""
+    again = set[str]()
+    for found in pkgutil.walk_packages(tako.__path__, "tako."):
+        module = importlib.import_module(found.name)
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            if cls.__module__ == found.name:
+                own = cls.__dict__.get("__slots__", ())
+                bases = [base.__dict__.get("__slots__", ()) for base in cls.__mro__[1:]]
+                again |= {
+                    f"{cls.__name__}.{n}" for slots in bases for n in slots if n in own
+                }
+    assert not again
 
 
 def test_constants_of_compiled_modules_are_final(

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from tako.asgi.apps.http import HttpConversation, answer_directly
+from tako.asgi.apps.app_facts import AppFacts, unconnected
+from tako.asgi.apps.http import HttpConversation
 from tako.asgi.apps.lifespan import Mode, checked_mode, lifespan
 from tako.asgi.apps.websocket import WebSocketConversation
 from tako.asgi.protocol import App
@@ -19,7 +20,7 @@ from tako.ws.options import Deflate, WsKeepAlive, WsOptions
 from tako.ws.responder import refused
 
 
-class AsgiApp:
+class AsgiApp(AppFacts):
     """Serves an ASGI 3 app: ``http``, ``websocket`` and ``lifespan``.
 
     As a handler of a route (``router.get("/api/{*rest}", AsgiApp(app))``) it answers
@@ -67,17 +68,14 @@ class AsgiApp:
         if root_path and not root_path.startswith("/"):
             msg = f"root_path begins with '/', unlike {root_path!r}"
             raise ConfigError(msg)
-        self._app = app
-        self._root_path = root_path.rstrip("/")
+        super().__init__(app, root_path.rstrip("/"), websockets)
         self._mode: Mode = checked_mode(lifespan)
-        self._websockets = websockets
         self._options = WsOptions().replaced(
             compression=compression,
             max_message_size=max_message_size,
             keep_alive=keep_alive,
             allowed_origins=allowed_origins,
         )
-        self._state: dict[str, Any] | None = None
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
@@ -115,7 +113,7 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        return self(request) if timer is None else self.answer(request)
+        return self(request) if timer is None else self._answer(request)
 
     def answer(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Have the app answer a request in this task; return once it has ended.
@@ -129,13 +127,7 @@ class AsgiApp:
 
         Cancel safety: safe; the app is cancelled.
         """
-        exchange = exchange_of(request)
-        if exchange is None:
-            raise _unconnected()
-        if request.is_websocket and self._websockets:
-            return self._websocket(request, exchange)
-        scope = http_scope(request, self._root_path, self._state)
-        return answer_directly(self._app, scope, exchange)
+        return self._answer(request)
 
     async def __call__(self, request: Request) -> Response:
         """Return the answer to a request, for middlewares and others to look at.
@@ -150,7 +142,7 @@ class AsgiApp:
         """
         exchange = exchange_of(request)
         if exchange is None:
-            raise _unconnected()
+            raise unconnected()
         if request.is_websocket and self._websockets:
             return await self._websocket(request, exchange)
         scope = http_scope(request, self._root_path, self._state)
@@ -164,7 +156,3 @@ class AsgiApp:
         scope = websocket_scope(request, self._root_path, self._state)
         conversation = WebSocketConversation(exchange, request, options, answer)
         return await conversation.run(self._app, scope)
-
-
-def _unconnected() -> RuntimeError:
-    return RuntimeError("an ASGI app answers requests that came over a connection")

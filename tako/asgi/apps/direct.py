@@ -25,12 +25,12 @@ from tako.http.headers import Headers
 from tako.server.file_body import FileBody
 from tako.server.pipeline import (
     begin_response,
-    call_back,
     end_response,
     send_chunk,
     send_file,
     send_response,
 )
+from tako.server.whole import call_back
 
 
 class Direct(Responding):

@@ -52,8 +52,10 @@ class Responding(ResponseSteps):
 
         Cancel safety: a chunk that was taken is sent.
         """
-        waited = False
         if self._takes(event):
+            return
+        waited = False
+        if self._took:
             pass
         elif self.stage == "complete":
             await self._pass_whole(data_of(event))

@@ -16,8 +16,7 @@ from tako.errors import Disconnected
 from tako.http.compiling import mypyc_attr
 from tako.http.grammar import has_token
 from tako.http.headers import Headers
-from tako.server.pipeline import call_back
-from tako.server.whole import send_whole
+from tako.server.whole import call_back, send_whole
 
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class ResponseSteps:
         "_read",
         "_request_body",
         "_sending",
+        "_took",
         "changed",
         "exchange",
         "fields",
@@ -95,6 +95,7 @@ class ResponseSteps:
         self.in_parts: bool = request.method == "HEAD"  # whatever it says
         self._begun = False  # the head was passed on, and parts follow
         self._sending = False  # a chunk is on its way
+        self._took = False  # the event that was sent last, at once
         self._read = False  # the request's body, to its end
         self.changed: Signal | None = None
         """Set when one of the attributes below changes; made when first needed."""
@@ -127,39 +128,12 @@ class ResponseSteps:
     # What the app calls ------------------------------------------------------------
 
     def _takes(self, event: Event) -> bool:
-        """Take an event if that can be done without waiting; tell whether it was.
+        """Take an event if that can be done without waiting; tell whether that is all.
 
-        If not, it is a part of a body or, where *complete* was entered, all of one.
+        If not, ``_took`` tells whether it was: then others are to have their turn.
         """
-        if self.gone:
-            msg = "the client is gone"
-            raise ClientDisconnectedError(msg)
-        stage = self.stage
-        due = self._kinds.get(stage)
-        if event["type"] != due:
-            if event["type"] == _HINT and self._may_hint():
-                self._hint(event)
-                return True
-            if stage == "body" and self._kinds is KINDS and is_file(event):
-                return False
-            raise unexpected(event, due or "nothing more")
-        if stage == "start":
-            _start(self, event)
-        elif stage == "trailers":
-            self._trailers(event)
-        elif self._begun or self.in_parts or of_event(event, "more_body"):
-            return False
-        else:
-            enter(self, "complete")
-            data = data_of(event)
-            if self._at_once:
-                if not send_whole(self.exchange, self.status, self.fields, data):
-                    return False
-                settle(self, complete=True)
-            else:
-                self._hand_over(data)
-            completed(self)
-        return True
+        taken = self._took = _take(self, event)
+        return taken and self._checkpoint is None
 
     def _ready(self) -> Event | None:
         """Return the request's body where there is none, as usual; ``None``: wait."""
@@ -232,6 +206,42 @@ class ResponseSteps:
 # Functions, not methods: each call of a method would look for one of a subclass
 
 
+def _take(self: ResponseSteps, event: Event) -> bool:
+    """Take an event if that can be done without waiting; tell whether it was.
+
+    If not, it is a part of a body or, where *complete* was entered, all of one.
+    """
+    if self.gone:
+        msg = "the client is gone"
+        raise ClientDisconnectedError(msg)
+    stage = self.stage
+    due = self._kinds.get(stage)
+    if event["type"] != due:
+        if event["type"] == _HINT and self._may_hint():
+            self._hint(event)
+            return True
+        if stage == "body" and self._kinds is KINDS and is_file(event):
+            return False
+        raise unexpected(event, due or "nothing more")
+    if stage == "start":
+        _start(self, event)
+    elif stage == "trailers":
+        self._trailers(event)
+    elif self._begun or self.in_parts or of_event(event, "more_body"):
+        return False
+    else:
+        enter(self, "complete")
+        data = data_of(event)
+        if self._at_once:
+            if not send_whole(self.exchange, self.status, self.fields, data):
+                return False
+            settle(self, complete=True)
+        else:
+            self._hand_over(data)
+        completed(self)
+    return True
+
+
 def _start(self: ResponseSteps, event: Event) -> None:
     status = event["status"]
     if not isinstance(status, int) or not 200 <= status <= 999:
@@ -265,8 +275,7 @@ def settle(steps: ResponseSteps, *, complete: bool) -> None:
     steps.settled = True
     exchange = steps.exchange
     try:
-        if exchange.end_callbacks:
-            call_back(exchange, steps.status, complete)
+        call_back(exchange, steps.status, complete)
     finally:
         exchange.connection.answered(exchange)
 
