@@ -13,7 +13,8 @@ A read that is one usual head and nothing else, as most are, is not copied into 
 buffer: ``take_whole``.
 
 What a head means depends on its bytes alone, so one that is the same as the one before
-(a client that polls, a probe) is not looked at again.
+(a client that polls, a probe) is not looked at again, and of another one not the fields
+that stand in both at the same place.
 
 Invariants: ``data[:_line]`` are complete lines that were accepted; ``data[:_scanned]``
 contains no complete head.
@@ -26,6 +27,7 @@ from tako.config import WireConfig
 from tako.errors import HttpError
 from tako.h1.request_head import check_head, usual_head
 from tako.http.grammar import MAX_METHOD, TCHAR
+from tako.http.headers import RawHeader
 from tako.http.request_head import RequestHead
 from tako.native.loops import split_fields, split_head
 
@@ -55,6 +57,7 @@ class HeadBuffer:
     __slots__ = (
         "_fields",
         "_last",
+        "_last_fields",
         "_last_raw",
         "_line",
         "_max_fields",
@@ -71,6 +74,7 @@ class HeadBuffer:
         self._max_target: int = config.max_target_bytes
         self._last_raw = b""
         self._last: RequestHead | None = None
+        self._last_fields: list[RawHeader] = []  # as they stand in ``_last_raw``
         self.data: bytearray = bytearray()
         self._reset()
 
@@ -99,6 +103,7 @@ class HeadBuffer:
         self.data.clear()
         self._reset()
         self._last = None
+        self._last_fields = []
         self._last_raw = b""
         return data
 
@@ -116,14 +121,14 @@ class HeadBuffer:
         size = len(data)
         if size > self._max_size or not data.endswith(_END):
             return None
-        split = split_head(data, self._max_fields)
+        split = split_head(data, self._max_fields, self._last_raw, self._last_fields)
         if split is None:
             return None
         method, target, _, fields, usual = split
         if usual is None or not self._fits(method, target):
             return None
         head = usual_head(method, target, fields, usual)
-        self._remember(data, head)
+        self._remember(data, head, fields)
         return head
 
     def take(self) -> RequestHead | None:
@@ -154,7 +159,7 @@ class HeadBuffer:
         raw = bytes(data[:end])
         head = self._parse(raw, end)
         if not self._skipped:
-            self._remember(raw, head)
+            self._remember(raw, head, [])
         del data[:end]
         if self._scanned or self._skipped:
             self._reset()
@@ -180,10 +185,10 @@ class HeadBuffer:
     def _fits(self, method: str, target: str) -> bool:
         return len(method) <= MAX_METHOD and len(target) <= self._max_target
 
-    def _remember(self, raw: bytes, head: RequestHead) -> None:
-        """Keep a head for the next request, which is often the same."""
+    def _remember(self, raw: bytes, head: RequestHead, fields: list[RawHeader]) -> None:
+        """Keep a head for the next request, which is often the same, or nearly."""
         if len(raw) <= _MAX_REMEMBERED:
-            self._last_raw, self._last = raw, head
+            self._last_raw, self._last, self._last_fields = raw, head, fields
 
     def _judge(self, stop: int) -> None:
         """Look for a fault in the bytes before ``stop``, complete lines or not."""

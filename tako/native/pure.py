@@ -11,7 +11,7 @@ import string
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 from hpack import (
@@ -493,7 +493,10 @@ def split_fields(
 
 
 def split_head(
-    head: bytes, limit: int
+    head: bytes,
+    limit: int,
+    known_head: bytes = b"",
+    known: Sequence[tuple[bytes, bytes]] = (),
 ) -> tuple[str, str, Version, list[tuple[bytes, bytes]], Usual | None] | None:
     """Split the head of a request; tell what it means if it is a usual one.
 
@@ -504,6 +507,10 @@ def split_head(
     Args:
         head: the head of a request, with its empty line at the end.
         limit: how many fields to take at most.
+        known_head: a head that was split before, if that is at hand.
+        known: its fields. Requests of a client share many, and a line that has the same
+            place in both heads need not be read again: the native twin takes it from
+            here, with the same result.
 
     Returns:
         method, target and version; the fields as ``split_fields`` has them; and for a

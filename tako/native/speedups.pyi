@@ -46,7 +46,10 @@ def split_fields(
     head: bytes, start: int, limit: int
 ) -> tuple[list[tuple[bytes, bytes]], int]: ...
 def split_head(
-    head: bytes, limit: int
+    head: bytes,
+    limit: int,
+    known_head: bytes = b"",
+    known: list[tuple[bytes, bytes]] = ...,
 ) -> tuple[str, str, Version, list[tuple[bytes, bytes]], Usual | None] | None: ...
 def weigh(messages: Iterable[Any]) -> int: ...
 

@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from sys import getsizeof
 
@@ -648,16 +648,41 @@ cdef inline Py_ssize_t skip_text(
     return at
 
 
+cdef inline const char* behind_line(const char* line, const char* end):
+    """Return where the line behind this one begins, ``end`` if there is none."""
+    cdef const char* eol = <const char*>memchr(line, 0x0A, <size_t>(end - line))
+    return end if eol is NULL else eol + 1
+
+
 cdef Py_ssize_t take_fields(
     const unsigned char* data,
     Py_ssize_t end,
     Py_ssize_t start,
     Py_ssize_t limit,
     list fields,
+    bytes known_head,
+    list known,
 ) except -1:
-    """Take field lines; return where the first line not taken begins."""
-    cdef Py_ssize_t at, colon
+    """Take field lines; return where the first line not taken begins.
+
+    ``known`` are the fields of ``known_head``: a line that has the same place there,
+    and the same bytes, is not read again.
+    """
+    cdef Py_ssize_t at, colon, size, index = 0, left = len(known)
+    cdef const char* line = PyBytes_AS_STRING(known_head)
+    cdef const char* known_end = line + len(known_head)
+    cdef const char* next_line = behind_line(line, known_end)
     while limit > 0:
+        if index < left:
+            line = next_line
+            next_line = behind_line(line, known_end)
+            size = next_line - line
+            index += 1
+            if 0 < size <= end - start and memcmp(data + start, line, size) == 0:
+                fields.append(known[index - 1])
+                start += size
+                limit -= 1
+                continue
         at = start
         while at < end and IN_NAME[data[at]]:
             at += 1
@@ -685,7 +710,7 @@ def split_fields(bytes head not None, Py_ssize_t start, Py_ssize_t limit):
     cdef Py_ssize_t end = len(head)
     cdef list fields = []
     check_start(start, end)
-    start = take_fields(data, end, start, limit, fields)
+    start = take_fields(data, end, start, limit, fields, b"", [])
     return fields, start
 
 
@@ -777,7 +802,12 @@ cdef inline str ascii_text(const unsigned char* source, Py_ssize_t size):
     return text
 
 
-def split_head(bytes head not None, Py_ssize_t limit):
+def split_head(
+    bytes head not None,
+    Py_ssize_t limit,
+    bytes known_head not None=b"",
+    list known not None=[],
+):
     cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(head)
     cdef Py_ssize_t end = len(head), at = 0, space, version
     cdef unsigned char form
@@ -800,7 +830,7 @@ def split_head(bytes head not None, Py_ssize_t limit):
         return None
     if data[version + 9] != 0x0D or data[version + 10] != 0x0A:
         return None
-    at = take_fields(data, end, version + 11, limit, fields)
+    at = take_fields(data, end, version + 11, limit, fields, known_head, known)
     if end - at != 2 or data[at] != 0x0D or data[at + 1] != 0x0A:
         return None
     method = ascii_text(data, space)

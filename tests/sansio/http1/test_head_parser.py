@@ -601,6 +601,29 @@ def test_a_head_that_is_a_whole_read_means_what_it_means_in_the_buffer(
     assert straight.take_whole(head) == found
 
 
+@given(st.lists(st.tuples(heads_of_any_meaning, changes), min_size=2, max_size=4))
+def test_a_head_means_the_same_whatever_was_read_before(
+    heads: list[tuple[bytes, list[tuple[int, int, bytes]]]],
+) -> None:
+    buffer = HeadBuffer(CONFIG)
+    for head, some in heads:
+        other = changed(head, some, 0)
+        for data in (head, other):
+            alone = HeadBuffer(CONFIG).take_whole(data)
+            assert buffer.take_whole(data) == alone
+
+
+def test_what_is_done_to_the_fields_of_a_request_is_not_in_the_next() -> None:
+    buffer = HeadBuffer(ServerConfig())
+    first = buffer.take_whole(request(HOST, b"X: 1", b"Y: 1"))
+    second = buffer.take_whole(request(HOST, b"X: 1", b"Y: 2"))
+    assert first is not None
+    assert second is not None
+    assert first.fields is not second.fields
+    assert first.fields[1] == second.fields[1]
+    assert first.fields[2] != second.fields[2]
+
+
 def test_a_usual_head_is_taken_whole() -> None:
     buffer = HeadBuffer(ServerConfig())
     head = request(HOST, b"X: 1")

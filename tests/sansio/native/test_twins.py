@@ -571,6 +571,23 @@ def test_split_head(
         assert (found and found[:4]) == plain_head(part, limit)
 
 
+@given(
+    known=request_heads,
+    head=request_heads,
+    at=st.integers(0, 99),
+    limit=st.integers(0, 7),
+)
+def test_a_head_that_is_known_does_not_change_what_another_is(
+    twin: ModuleType, known: bytes, head: bytes, at: int, limit: int
+) -> None:
+    split = twin.split_head(known, 7)
+    if split is None:
+        return
+    for other in (head, known, known[:at] + head[at:], known[:at] + b"x" + known[at:]):
+        found = twin.split_head(other, limit, known, split[3])
+        assert found == _pure.split_head(other, limit)
+
+
 @given(head=st.binary(max_size=40), limit=st.integers(0, 7))
 def test_split_head_stops_at_anything_else(
     twin: ModuleType, head: bytes, limit: int
