@@ -191,7 +191,7 @@ class H1Exchange(Exchange):
         self, status: int, headers: Sequence[RawHeader], body: bytes
     ) -> None:
         """Queue a whole response; see ``seams.Exchange``."""
-        if self.head.method == "HEAD" or status in WITHOUT_BODY:
+        if self.head.method == "HEAD" or (status > 200 and status in WITHOUT_BODY):
             self.send_headers(status, headers, end=True)
             return
         if self.cut_off:

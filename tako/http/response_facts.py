@@ -8,7 +8,7 @@ it does, and its documentation, is in ``Response``.
 
 from collections.abc import AsyncIterable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tako.http.compiling import mypyc_attr
 from tako.http.headers import Headers, HeadersLike, RawHeader
@@ -17,7 +17,8 @@ from tako.http.headers import Headers, HeadersLike, RawHeader
 Body: TypeAlias = bytes | AsyncIterable[bytes] | Iterable[bytes]
 """A response body: all of it, or an iterable of chunks that is sent as it yields."""
 
-_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+# Compiled code would make a pair anew each time
+_TEXT: Final[Any] = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -38,10 +39,11 @@ class ResponseFacts:
         | Iterable[bytes] = b"",
     ) -> None:
         """Make a response; see ``Response``."""
-        if not 100 <= status <= 999:  # RFC 9110 §15: three digits
+        code = status if type(status) is int else _plain(status)
+        if not 100 <= code <= 999:  # RFC 9110 §15: three digits
             msg = f"a status code has three digits, unlike {status!r}"
             raise ValueError(msg)
-        self.status: int = int(status)
+        self.status: int = code
         self._fields: list[RawHeader] = []  # until ``headers`` is needed
         self._headers: Headers | None = Headers(headers) if headers else None
         self.trailers: Headers | None = None
@@ -79,6 +81,11 @@ def fields_of(response: ResponseFacts) -> list[RawHeader]:
     """Return ``headers.raw`` of a response: itself, without making ``headers``."""
     headers = response._headers
     return response._fields if headers is None else headers.raw
+
+
+def _plain(status: int | HTTPStatus) -> int:
+    """Return a status as a plain number; 0 if it is none."""
+    return int(status) if 100 <= status <= 999 else 0
 
 
 def _is_stream(body: object) -> bool:

@@ -41,7 +41,7 @@ from tako.routing.path_table import (
 )
 from tako.routing.route import Decorator, Route, Verb
 from tako.routing.route_facts import Answer
-from tako.routing.router_facts import RouterFacts
+from tako.routing.router_facts import RouterFacts, find_route
 from tako.routing.signature import MOUNT, Handler, bind_handler
 
 
@@ -489,7 +489,7 @@ class Router(RouterFacts):
         """Return where a request that lacks, or has, a last slash is redirected to."""
         path = request.path
         other = path.rstrip("/") if path.endswith("/") else path + "/"
-        found = self._find(request.method, other)
+        found = find_route(self, request.method, other)
         # As Starlette's Mount: its app's index is at the slash, where links in it lead
         if found is None or not (found[0].redirect_slashes or found[0].mount):
             return None

@@ -4,6 +4,8 @@ Compiled where ``TAKO_COMPILE`` says so: it runs for each request. What it is ab
 its documentation, is in ``Router``.
 """
 
+# pyright: reportPrivateUsage=false
+
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,7 +75,7 @@ class RouterFacts:
         facts: RequestFacts = request
         if self._pending:
             self.prepare()
-        found = self._find(facts.method, facts.path)
+        found = find_route(self, facts.method, facts.path)
         limit = self._seconds
         if found is None:
             facts.states = self._states
@@ -105,11 +107,15 @@ class RouterFacts:
             return run(request)  # not awaited here: a level less for most requests
         return self._dispatch(run, limit, request, timer)
 
-    def _find(self, method: str, path: str) -> tuple[Any, list[str]] | None:
-        """Return the ``Route`` for a path and the values of its parameters."""
-        table = self._tables.get(method)
-        found = table.find(path) if table is not None else None
-        if found is None and method == "HEAD" and self._auto_head:
-            # RFC 9110 §9.3.2: HEAD is GET without the content
-            return self._find("GET", path)
-        return found
+
+# A function, not a method: a call of a method would look for one of a subclass
+def find_route(
+    router: RouterFacts, method: str, path: str
+) -> tuple[Any, list[str]] | None:
+    """Return the ``Route`` for a path and the values of its parameters."""
+    table = router._tables.get(method)
+    found = table.find(path) if table is not None else None
+    if found is None and method == "HEAD" and router._auto_head:
+        # RFC 9110 §9.3.2: HEAD is GET without the content
+        return find_route(router, "GET", path)
+    return found

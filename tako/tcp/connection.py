@@ -428,7 +428,8 @@ class TcpConnection:
 
     def answered(self, exchange: Exchange) -> None:
         """End ``exchange``, though the task of its handler may go on; once."""
-        if self._running.pop(exchange, None) is not None:
+        if exchange in self._running:
+            del self._running[exchange]
             self._wire.active -= 1
             if self.counters.timed and exchange.began and not exchange.tunnel:
                 seconds = self.time() - exchange.began
