@@ -77,7 +77,7 @@ class Responding(ResponseSteps):
         if event is not None:
             return event
         if self._read or self.stage == "complete":
-            await self.until(lambda: self.left or self.stage == "complete")
+            await self.until(self._is_over)
             return {"type": "http.disconnect"}
         body = self.exchange.body
         self.readers(1)
@@ -91,6 +91,10 @@ class Responding(ResponseSteps):
         self._read = not chunk or body.exhausted
         return {"type": "http.request", "body": chunk, "more_body": not self._read}
 
+    def _is_over(self) -> bool:
+        """Tell whether the client has left, or has its answer."""
+        return self.left or self.stage == "complete"
+
     async def _file(self, event: Event) -> bool:
         """Take a file as a part of a body, or as all of it; tell if others could run.
 
@@ -98,7 +102,7 @@ class Responding(ResponseSteps):
         """
         alone = event["type"] == PATHSEND
         if alone and self._begun:
-            raise unexpected(event, self._kinds["body"])  # no part beside others
+            raise unexpected(event, self._kinds.body)  # no part beside others
         more = not alone and bool(event.get("more_body"))
         if self._is_empty():  # and the file is not opened
             await self._body(b"", more=more)
@@ -119,7 +123,7 @@ class Responding(ResponseSteps):
             data = b"".join(file)
         finally:
             file.close()
-        await self.send({"type": self._kinds["body"], "body": data, "more_body": more})
+        await self.send({"type": self._kinds.body, "body": data, "more_body": more})
         return True
 
     def _is_empty(self) -> bool:

@@ -4,6 +4,8 @@ Compiled where ``TAKO_COMPILE`` says so: it runs for each event of each app. All
 usual answer is in here; ``Responding`` has the rest, and says what it is about.
 """
 
+# pyright: reportPrivateUsage=false
+
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tako.asgi.apps.file_events import is_file
@@ -24,13 +26,31 @@ if TYPE_CHECKING:
     from tako.http.response_fields import Fields
 
 Stage: TypeAlias = Literal["start", "body", "trailers", "complete"]
-Kinds: TypeAlias = dict[Stage, str]
+
+
+class Kinds:
+    """The type of the event that is due in each stage."""
+
+    __slots__ = ("body", "start", "trailers")
+
+    def __init__(self, prefix: str) -> None:
+        """Have types that begin with ``prefix``."""
+        self.start: str = prefix + "start"
+        self.body: str = prefix + "body"
+        self.trailers: str = prefix + "trailers"
+
+    def due(self, stage: Stage) -> str | None:
+        """Return the type that is due; ``None``: the answer is complete."""
+        if stage == "start":
+            return self.start
+        if stage == "body":
+            return self.body
+        return self.trailers if stage == "trailers" else None
 
 
 def kinds_of(prefix: str) -> Kinds:
-    """Return the type of the event that is due in each stage."""
-    due: tuple[Stage, ...] = ("start", "body", "trailers")
-    return {stage: prefix + stage for stage in due}
+    """Return the types that begin with ``prefix``."""
+    return Kinds(prefix)
 
 
 KINDS: Final = kinds_of("http.response.")
@@ -215,7 +235,7 @@ def _take(self: ResponseSteps, event: Event) -> bool:
         msg = "the client is gone"
         raise ClientDisconnectedError(msg)
     stage = self.stage
-    due = self._kinds.get(stage)
+    due = self._kinds.due(stage)
     if event["type"] != due:
         if event["type"] == _HINT and self._may_hint():
             self._hint(event)
