@@ -19,6 +19,9 @@ Everything here is synchronous; bytes flow by method call, never through a queue
 * Credit instead of queues: a sink says ``consumed(n)`` when the application has taken n
   bytes, and a writer waits while ``writable`` is false; the engine then calls
   ``Sink.wake_writer``.
+* ``Engine`` and ``Exchange`` are base classes: compiled, what is asked of one is a read
+  or a call of C. A subclass assigns an attribute of theirs through a variable of their
+  type: assigned to ``self`` it would be declared anew.
 * A peer's error is data: engines answer it on the wire and tell the exchange concerned
   through ``Sink.deliver_eof(error)``. Nothing here raises because of input.
 """
@@ -157,6 +160,16 @@ class Exchange:
     """Nothing can be sent any more: answered in full, reset, or connection lost."""
     head_sent: bool
     """The response head (final, not 1xx) has been queued."""
+
+    def __init__(self, connection: "Connection") -> None:
+        """Begin unanswered; who makes it sets ``request``, ``body`` and ``sink``."""
+        self.connection = connection
+        self.task = None
+        self.began = 0.0
+        self.status = 499
+        self.bytes_sent = 0
+        self.end_callbacks = ()
+        self.tunnel = self.over = self.head_sent = False
 
     @property
     def writable(self) -> bool:
@@ -438,6 +451,11 @@ class Engine:
     """What to tell the operator of a peer that speaks another protocol.
 
     It quotes nothing of the peer. ``None``: there is nothing to tell."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to be done."""
+        self.backlog = self.closing = self.half_closed = False
+        self.complaint = None
 
     def receive_data(self, data: bytes) -> Sequence[Exchange] | None:
         """Take bytes from the peer; return the requests they began. Never raises.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from tako.core.error_code import ErrorCode
 from tako.core.seams import (
+    Engine,
     Exchange,
     NotOpened,
     Opener,
@@ -119,6 +120,7 @@ class H1Client(H1Endpoint):
         self._gate = ReadGate(connection, BodyRate(connection, _never), self._eof_waits)
 
     def _enter(self, phase: ClientPhase) -> None:
+        base: Engine = self
         if CHECKED:
             check_transition(_NEXT, self.phase, phase)
         self.phase = phase
@@ -127,7 +129,7 @@ class H1Client(H1Endpoint):
             self._received.clear()
             if self._tunnel is not None:
                 self._tunnel.over = True
-            self.closing = True
+            base.closing = True
         _logger.debug("%#x: client's connection is %s", id(self), phase.name)
 
     def open(self, opener: Opener, head: bytes) -> None:

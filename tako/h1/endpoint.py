@@ -37,9 +37,8 @@ class H1Endpoint(Engine):
 
     def __init__(self, connection: "ServerConnection") -> None:
         """Begin without a request; the subclass makes the gate."""
+        super().__init__()
         self.connection: ServerConnection = connection
-        self.backlog = self.closing = self.half_closed = False
-        self.complaint = None
         self.watched: Watched | None = None
         self._out: list[bytes | memoryview] = []
         self._sink: Sink | None = None  # of the tunnel

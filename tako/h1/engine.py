@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from tako.core.counters import hit
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Connection, ServerConnection, Sink
+from tako.core.seams import Connection, Engine, ServerConnection, Sink
 from tako.core.states import CHECKED, bits_of, check_transition
 from tako.core.views import EngineView
 from tako.errors import Disconnected, HttpError, RemoteProtocolError
@@ -221,6 +221,7 @@ class H1Engine(H1Endpoint):
         self._watch: HalfClosed[H1Exchange] | None = None  # made at FIN
 
     def _enter(self, phase: H1Phase) -> None:
+        base: Engine = self
         old: int = self.phase
         new: int = phase
         if CHECKED and not _MAY_FOLLOW[old] >> new & 1:  # a call less per phase
@@ -230,9 +231,9 @@ class H1Engine(H1Endpoint):
         self.phase = phase
         if new >= _FIRST_DEAF:
             self._deaf = True
-            self.half_closed = phase is H1Phase.HALF_CLOSED
-            self.closing = phase is H1Phase.CLOSING
-            self.backlog = False
+            base.half_closed = phase is H1Phase.HALF_CLOSED
+            base.closing = phase is H1Phase.CLOSING
+            base.backlog = False
             self._body = None
             self._forget_tunnel()
             self._head.take_all()
@@ -244,6 +245,7 @@ class H1Engine(H1Endpoint):
 
     def receive_data(self, data: bytes) -> Sequence[H1Exchange] | None:
         """Take bytes from the peer; return the request that they began, if any."""
+        base: Engine = self
         sink = self._sink
         if sink is not None:
             gate, inbox = self._gate, self._inbox
@@ -265,13 +267,14 @@ class H1Engine(H1Endpoint):
         if self.phase is _HEAD and self.connection.writable:  # the usual case
             head = self._head.take_whole(data)
             if head is not None:
-                self.backlog = False
+                base.backlog = False
                 return self._begin(head)
         self._head.data += data
         return self._next_exchange()
 
     def _next_exchange(self) -> Sequence[H1Exchange]:
-        self.backlog = self._body is not None and self._body.backlog
+        base: Engine = self
+        base.backlog = self._body is not None and self._body.backlog
         exchange = self._exchange
         if exchange is not None:
             self._hold(exchange)
@@ -284,7 +287,7 @@ class H1Engine(H1Endpoint):
             and self._head.data
             and self.phase is not H1Phase.FIRST_HEAD
         ):
-            self.backlog = True  # the client does not read: no other answer yet
+            base.backlog = True  # the client does not read: no other answer yet
             return ()
         try:
             head = self._head.take()
@@ -345,6 +348,7 @@ class H1Engine(H1Endpoint):
     def _receive_body(
         self, exchange: H1Exchange, body: RequestBody, data: bytes
     ) -> None:
+        base: Engine = self
         if exchange.awaits_continue and data:
             exchange.body_arrives()
             self._rate.start()
@@ -357,7 +361,7 @@ class H1Engine(H1Endpoint):
             self._rate.moved(len(payload))
             self._gate.unread += len(payload)
             exchange.body.deliver(payload)
-        self.backlog = body.backlog
+        base.backlog = body.backlog
         if body.complete:
             self._complete_body(exchange, body)
         elif self._eof and not body.backlog:  # all that came before it is read
@@ -398,8 +402,9 @@ class H1Engine(H1Endpoint):
 
     def _refuse(self, fault: HttpError, *, head_only: bool = False) -> None:
         """Answer what cannot be served; nothing after it is parsed."""
+        base: Engine = self
         if self._head.is_tls:  # RFC 8446 §5.1: a TLS client would not read an answer
-            self.complaint = "TLS on a port for plain HTTP/1.1"
+            base.complaint = "TLS on a port for plain HTTP/1.1"
         else:
             hit(self.connection.counters.refused, fault.status)
             head_only = head_only or self._head.data.startswith(b"HEAD ")
@@ -553,6 +558,7 @@ class H1Engine(H1Endpoint):
 
     def _finish(self, exchange: H1Exchange) -> None:
         """Forget an exchange that is settled; the next one may begin."""
+        base: Engine = self
         if not self._reusable(exchange):
             self.close()
             return
@@ -563,7 +569,7 @@ class H1Engine(H1Endpoint):
         self._exchange = None
         self._gate.forget()
         if self._head.data:
-            self.backlog = True
+            base.backlog = True
             self._clock.expect()
         else:
             self._clock.idle()

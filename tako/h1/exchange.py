@@ -93,32 +93,27 @@ class H1Exchange(Exchange):
             head: the request.
             out: where output is queued.
         """
+        super().__init__(engine.connection)
+        base: Exchange = self
         self._engine = engine
         self._out = out
         self._framing = Framing.NONE
         self._left = 0
         self._probed = False  # the size of the next chunk has begun
         self._awaits_continue = head.expects_continue
-        self.connection = engine.connection
         self.head: RequestHead = head
         self.persistent: bool = head.persistent
-        self.body = BodySink(
+        base.body = BodySink(
             self, self._send_continue if head.expects_continue else None
         )
-        self.sink = self.body
-        self.task = None
+        base.sink = self.body
         self.state: ResponseState = ResponseState.NO_HEAD
-        self.head_sent = self.over = self.tunnel = False
         self.cut_off: bool = False
         self.handler_ended: bool = False
         scheme = engine.scheme
         if head.scheme is not None and engine.trust_scheme:
             scheme = head.scheme
-        self.began = 0.0
-        self.status = 499
-        self.bytes_sent = 0
-        self.end_callbacks = ()
-        self.request = request_of(
+        base.request = request_of(
             head,
             self,
             self.body,
@@ -128,6 +123,7 @@ class H1Exchange(Exchange):
         )
 
     def _enter(self, state: ResponseState) -> None:
+        base: Exchange = self
         old: int = self.state
         new: int = state
         if CHECKED and not _MAY_FOLLOW[old] >> new & 1:  # a call less per state
@@ -138,10 +134,10 @@ class H1Exchange(Exchange):
             )
         self.state = state
         if state is _ENDED or state is _CUT_OFF:
-            self.over = True
+            base.over = True
             self.cut_off = state is _CUT_OFF
         else:
-            self.head_sent = True
+            base.head_sent = True
 
     @property
     def writable(self) -> bool:
@@ -217,7 +213,8 @@ class H1Exchange(Exchange):
 
     def _send_head(self, head: FinalHead, framing: Framing, length: int | None) -> None:
         """Queue a final head."""
-        self.status = head.status
+        base: Exchange = self
+        base.status = head.status
         version, said = self.head.version, head.said
         self.persistent = persistent = self._stays_open(said, framing)
         self._out.append(head.framed(framing, length))
@@ -348,6 +345,7 @@ class H1Exchange(Exchange):
 
     def open_tunnel(self, status: int, headers: Sequence[RawHeader]) -> H1Tunnel:
         """Answer 101; return the byte pipe behind it. See ``seams.Exchange``."""
+        base: Exchange = self
         tunnel = H1Tunnel(self._engine, self, self._out)
         if self.cut_off:
             return tunnel
@@ -368,7 +366,7 @@ class H1Exchange(Exchange):
         )
         self._out.append(b"".join(lines))
         self._enter(ResponseState.SWITCHED)
-        self.tunnel = True
+        base.tunnel = True
         self._engine.tunnel_opened(tunnel)
         return tunnel
 
@@ -420,7 +418,8 @@ class H1Exchange(Exchange):
 
         They refer to each other; without the cut each would wait for the collector.
         """
-        self.sink = self.body
+        base: Exchange = self
+        base.sink = self.body
         self.body.release()
         request: RequestFacts = self.request
         request.exchange = None

@@ -42,10 +42,9 @@ class H2Endpoint(Engine, Generic[S]):
 
     def __init__(self, connection: "ServerConnection") -> None:
         """Begin without a stream; the subclass makes the reader, and sends SETTINGS."""
+        super().__init__()
         self._connection = connection
         self._output = Output(connection)
-        self.backlog = self.closing = self.half_closed = False
-        self.complaint = None
         self.exchanges: dict[int, S] = {}
         """The streams that are open or half-closed."""
         self.streams_seen: int = 0
@@ -63,17 +62,20 @@ class H2Endpoint(Engine, Generic[S]):
 
     def stop_reading(self) -> None:
         """Read nothing more, also of what was left for later."""
+        base: Engine = self
         self._reader.stop()
-        self.backlog = False
+        base.backlog = False
 
     def stop(self) -> None:
         """Read nothing more; what is queued is still written, then this closes."""
+        base: Engine = self
         self.stop_reading()
-        self.closing = True
+        base.closing = True
 
     def read(self, data: bytes) -> None:
         """Give bytes of the peer to the reader, which may leave some for later."""
-        self.backlog = self._reader.receive_data(data)
+        base: Engine = self
+        base.backlog = self._reader.receive_data(data)
 
     # seams.Engine ------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from typing import Final
 from tako.core.counters import hit
 from tako.core.error_code import ErrorCode
 from tako.core.half_closed import HalfClosed
-from tako.core.seams import Exchange, ServerConnection
+from tako.core.seams import Engine, Exchange, ServerConnection
 from tako.errors import Disconnected, RemoteProtocolError
 from tako.h2.endpoint import H2Endpoint
 from tako.h2.exchange import H2Exchange
@@ -131,11 +131,12 @@ class H2Engine(H2Endpoint[H2Exchange]):
         return requests
 
     def _behind_preface(self, data: bytes) -> bytes:
+        base: Engine = self
         if self._reader.stopped:
             return b""
         behind = self._preface.strip(data)
         if behind is None:
-            self.complaint = self._preface.complaint
+            base.complaint = self._preface.complaint
             self.fail(ErrorCode.PROTOCOL_ERROR)  # RFC 9113 §3.4
             return b""
         return behind

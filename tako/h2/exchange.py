@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tako.core.error_code import ErrorCode
 from tako.core.request_body import BodySink
 from tako.core.response_state import ResponseState
-from tako.core.seams import PIECE, Connection
+from tako.core.seams import PIECE, Connection, Exchange
 from tako.core.states import CHECKED, check_transition
 from tako.errors import LocalProtocolError
 from tako.h2.flow_control import Output
@@ -96,31 +96,27 @@ class H2Exchange(H2Stream):
             connect: the request is an extended CONNECT (RFC 8441).
         """
         super().__init__(engine, connection, output, stream_id)
+        base: Exchange = self
         self._head_only = head_only
         self.connect: bool = connect
-        self.body = BodySink(self)
+        base.body = BodySink(self)
         self._awaits_continue = False
         self._deliver_to_body()
-        self.task = None
         self.response: ResponseState = _NO_HEAD
-        self.head_sent = False
         self.expected: int | None = None  # content-length of the request
         self.received: int = 0
         self._body_left: int | None = None  # of the response, by its content-length
-        self.began = 0.0
-        self.status = 499
-        self.bytes_sent = 0
-        self.end_callbacks = ()
 
     def _enter_response(self, state: ResponseState) -> None:
         """Change the state of the response, and the flags that derive from it."""
+        base: Exchange = self
         if CHECKED and state not in _NEXT[self.response]:  # a call less per state
             check_transition(_NEXT, self.response, state)
         self.response = state
         if state is not _CUT_OFF:
-            self.head_sent = True
+            base.head_sent = True
             if state is _SWITCHED:
-                self.tunnel = self._fast_path = True
+                base.tunnel = self._fast_path = True
         if self._output.trace:
             _logger.debug(
                 "%#x: response of stream %d is %s", id(self), self.stream_id, state.name
@@ -128,8 +124,9 @@ class H2Exchange(H2Stream):
 
     def expect_continue(self) -> None:
         """Take note that the client sends the body only after 100 (Continue)."""
+        base: Exchange = self
         self._awaits_continue = True
-        self.body = BodySink(self, self.send_continue)
+        base.body = BodySink(self, self.send_continue)
         self._deliver_to_body()
 
     @property
@@ -161,6 +158,7 @@ class H2Exchange(H2Stream):
         self, status: int, headers: Sequence[RawHeader], *, end: bool = False
     ) -> None:
         """Queue the response head; see ``seams.Exchange``."""
+        base: Exchange = self
         if self.response is not _NO_HEAD:
             self._check_unheard("a response head was sent already")
             return
@@ -182,7 +180,7 @@ class H2Exchange(H2Stream):
             raise LocalProtocolError(msg)
         else:
             self._body_left = length
-        self.status = status
+        base.status = status
         self._enter_response(_ENDED if end else _BODY)
         self._output.send_headers(self.stream_id, block, end=end)
         if end:
@@ -192,6 +190,7 @@ class H2Exchange(H2Stream):
         self, status: int, headers: Sequence[RawHeader], body: bytes
     ) -> None:
         """Queue a whole response; see ``seams.Exchange``."""
+        base: Exchange = self
         if self.response is not _NO_HEAD:
             self._check_unheard("a response head was sent already")
             return
@@ -211,7 +210,7 @@ class H2Exchange(H2Stream):
         elif length != len(body):
             msg = f"content-length is {length}, but the body has {len(body)} bytes"
             raise LocalProtocolError(msg)
-        self.status = status
+        base.status = status
         self._enter_response(_ENDED)
         output = self._output
         if not body:
@@ -225,7 +224,8 @@ class H2Exchange(H2Stream):
 
     def answer(self, status: int, body: bytes = b"") -> None:
         """Send a whole response of the engine's own; drop what a handler sends."""
-        self.status = status
+        base: Exchange = self
+        base.status = status
         self._enter_response(_BODY)
         self._enter_response(_CUT_OFF)
         end = self._head_only or not body

@@ -165,15 +165,14 @@ class H2Stream(Exchange):
             output: where frames go.
             stream_id: the stream.
         """
+        super().__init__(connection)
         self._engine = engine
-        self.connection = connection
         self._output = output
         self.stream_id: int = stream_id
         self.state: StreamState = _OPEN
-        self.over = self.peer_ended = self.closed = False
+        self.peer_ended = self.closed = False
         self.handler_ended: bool = False
         """The stream outlives its handler."""
-        self.tunnel = False
         self.watched: Watched | None = None
         """The end of a tunnel, if its peer is to be asked when it is silent."""
         self._fast_path = False
@@ -192,13 +191,14 @@ class H2Stream(Exchange):
 
     def _enter(self, state: StreamState) -> None:
         """Change the state, and the flags that derive from it."""
+        base: Exchange = self
         if CHECKED and state not in _NEXT[self.state]:  # a call less per state
             check_transition(_NEXT, self.state, state)
         self.state = state
         if state is _HALF_CLOSED_REMOTE:
             self.peer_ended = True
         else:
-            self.over = True
+            base.over = True
             self._fast_path = False
             if state is _CLOSED:
                 self.closed = self.peer_ended = True
@@ -358,7 +358,8 @@ class H2Stream(Exchange):
 
     def deliver_to(self, sink: Sink) -> None:
         """Let what comes from now on go to ``sink``."""
-        self.sink = sink
+        base: Exchange = self
+        base.sink = sink
 
     def receive_into(self, sink: Sink, inbox: Inbox | None = None) -> None:
         """Deliver to ``sink`` what the peer sends; see ``seams.Tunnel``."""
