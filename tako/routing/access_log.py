@@ -28,11 +28,11 @@ from tako.http.response import Response
 from tako.routing.access_format import AccessFormat
 from tako.routing.middleware import Middleware, Next
 from tako.routing.request_id import RequestId
-from tako.ws.conversation import Conversation
+from tako.ws.conversation import Conversation, Sendable
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import WsOptions
 from tako.ws.upgrade import WebSocketUpgrade
-from tako.ws.websocket import Sendable, WebSocket
+from tako.ws.websocket import WebSocket
 
 
 _log = logging.getLogger("tako.access")

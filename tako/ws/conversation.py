@@ -42,7 +42,7 @@ empty; every deadline ends in a state from which nothing is waited for.
 
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tako.core.counters import hit
 from tako.core.error_code import ErrorCode
@@ -86,6 +86,12 @@ _INBOX_MESSAGES: Final = 1024  # complete messages waiting before decoding stops
 
 _GOING_AWAY: Final = {role: f"{role.value} shutting down" for role in Role}
 _RSV1: Final = 0x40  # RFC 7692 §6: the message is compressed
+_TEXT: Final = 0x81  # RFC 6455 §5.2: FIN and opcode 1
+_BINARY: Final = 0x82  # and opcode 2
+_SENDS_PER_TURN: Final = 256  # that did not have to wait, before other tasks run
+
+Sendable: TypeAlias = str | bytes | bytearray | memoryview | AnyMessage
+"""What a session can send."""
 
 
 class Inbound(enum.IntEnum):
@@ -135,6 +141,9 @@ class Conversation:
 
     Attributes:
         can_send: the output is open.
+        end: what a reader gets once nothing is left to read.
+        error: the failure that ended it, if one did.
+        messages_sent: data messages that the session has sent.
         direct: it is, and ``Tunnel.send_frame`` does all that a frame needs.
         peer_first: the peer's Close came before ours was sent.
         since: when it began, by the clock of the connection.
@@ -158,6 +167,7 @@ class Conversation:
         "_no_data",
         "_pings_sent",
         "_role",
+        "_runs_on",
         "_shut_down",
         "_threshold",
         "_turn",
@@ -174,6 +184,7 @@ class Conversation:
         "inbound",
         "inbox",
         "latency",
+        "messages_sent",
         "outbound",
         "peer_first",
         "readable",
@@ -184,6 +195,9 @@ class Conversation:
         "writable",
     )
 
+    end: WsError | None
+    error: WsError | None
+    messages_sent: int
     peer_first: bool
     relays: "tuple[ConversationRelay[Any, Any], ...]"
 
@@ -211,7 +225,8 @@ class Conversation:
         self._turn = tunnel.connection.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
-        self._uncredited = self._no_data = 0  # bytes; messages in the inbox, ever
+        # Bytes; messages in the inbox, ever, that are no data
+        self._uncredited = self._no_data = self.messages_sent = 0
         self.controls: int = 0  # Pings and Pongs in the inbox
         # Discarding: the session is over, or only waits for the end
         self._discarding = self._shut_down = self.peer_first = self._measured = False
@@ -224,11 +239,11 @@ class Conversation:
         self.inbound: Inbound = Inbound.OPEN
         self.outbound: Outbound = Outbound.OPEN
         self.can_send: bool = True
+        self._runs_on = tunnel.connection.runtime.checkpoint is None
         self.direct: bool = deflate is None
         self.close_code: int | None = None
         self.close_reason: str = ""
-        self.end: WsError | None = None
-        self.error: WsError | None = None
+        self.end = self.error = None
         self.latency: float | None = None
         self.readable: Signal = tunnel.connection.runtime.signal()
         self.writable: Writable = Writable(
@@ -379,6 +394,53 @@ class Conversation:
         self._discard_rest()
 
     # Output, called by the session -----------------------------------------------
+
+    def send(self, message: Sendable) -> bool:
+        """Send what a session gives; tell whether it may go on without a wait.
+
+        Not where the peer has no room for more, where the runtime wants each async
+        function to be a checkpoint, and now and then: the loop must notice that the
+        peer is gone, and other tasks wait.
+
+        Raises:
+            ConnectionClosed: as ``send_message`` does; never for a ``Message.Close``.
+            TypeError: ``message`` is of another type.
+            UnicodeEncodeError: it is text with a surrogate in it.
+        """
+        payload: str | bytes
+        if isinstance(message, str):
+            first_byte, payload = _TEXT, message
+        elif isinstance(message, bytes):
+            first_byte, payload = _BINARY, message
+        elif isinstance(message, (bytearray, memoryview)):
+            first_byte, payload = _BINARY, bytes(message)
+        else:
+            return self._send_control(message)
+        soon = len(self.inbox.messages) > 0
+        if self.direct:
+            more = self.tunnel.send_frame(first_byte, payload, soon=soon)
+        else:
+            more = self.send_message(first_byte, payload, soon=soon)
+        self.messages_sent += 1
+        return more and self._runs_on and self.messages_sent % _SENDS_PER_TURN != 0
+
+    def _send_control(self, message: object) -> bool:
+        if isinstance(message, Message.Close):
+            # Closing never raises, and a Close need not wait for room.
+            self.send_close(message.code, message.reason)
+            return self._runs_on
+        if isinstance(message, Message.Ping):
+            self.send_ping(message.data)
+        elif isinstance(message, Message.Pong):
+            self.send_pong(message.data)
+        else:
+            msg = (
+                f"ws.send takes str, bytes or a Message, not {type(message).__name__}; "
+                "for JSON write ws.send(json.dumps(value))"
+            )
+            raise TypeError(msg)
+        self.tunnel.flush(soon=len(self.inbox.messages) > 0)
+        return self._runs_on and self.tunnel.writable
 
     def send_message(
         self, first_byte: int, payload: str | bytes, *, soon: bool = True

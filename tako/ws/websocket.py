@@ -7,12 +7,12 @@ leave half a frame on the wire when it is cancelled.
 
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Self
 
 from tako.errors import ConnectionClosed, WsError, consists_of
 from tako.http.answer import HandshakeResponse
 from tako.http.request import Request
-from tako.ws.conversation import Conversation
+from tako.ws.conversation import Conversation, Sendable
 from tako.ws.message import AnyMessage, Message
 from tako.ws.options import NO_KEEP_ALIVE, WsKeepAlive, WsOptions
 from tako.ws.relay import (
@@ -23,13 +23,6 @@ from tako.ws.relay import (
     Relay,
     Relayed,
 )
-
-
-_SENDS_PER_TURN = 256  # sends that did not have to wait before other tasks run
-
-_TEXT, _BINARY = 0x81, 0x82  # RFC 6455 §5.2: FIN and opcode 1 or 2
-
-Sendable: TypeAlias = str | bytes | bytearray | memoryview | AnyMessage
 
 
 class WebSocket:
@@ -54,7 +47,6 @@ class WebSocket:
         "_options",
         "_readable",
         "_reading",
-        "_sends",
         "_tunnel",
         "_waiting",
         "request",
@@ -80,7 +72,6 @@ class WebSocket:
         self._readable = conversation.readable
         self._options = options
         self._reading = False
-        self._sends = 0
         self._checkpoint = conversation.tunnel.connection.runtime.checkpoint
 
     @property
@@ -134,7 +125,7 @@ class WebSocket:
     @property
     def messages_sent(self) -> int:
         """Data messages that were sent by ``send``."""
-        return self._sends
+        return self._conversation.messages_sent
 
     def __aiter__(self) -> AsyncIterator[AnyMessage]:
         return self
@@ -216,30 +207,8 @@ class WebSocket:
 
         Cancel safety: the message is sent whole even if the wait is cancelled.
         """
-        payload: str | bytes
-        if isinstance(message, str):
-            first_byte, payload = _TEXT, message
-        elif isinstance(message, bytes):
-            first_byte, payload = _BINARY, message
-        elif isinstance(message, (bytearray, memoryview)):
-            first_byte, payload = _BINARY, bytes(message)
-        else:
-            await self._send_control(message)
-            return
-        conversation = self._conversation
-        soon = len(self._waiting) > 0
-        if conversation.direct:  # what send_message does, without a call
-            more = self._tunnel.send_frame(first_byte, payload, soon=soon)
-        else:
-            more = conversation.send_message(first_byte, payload, soon=soon)
-        self._sends += 1
-        if not more:
-            await self._drained()
-        elif self._checkpoint is not None:
-            await self._checkpoint()
-        elif not self._sends % _SENDS_PER_TURN:
-            # The loop must notice that the peer is gone; and other tasks wait.
-            await self._tunnel.connection.runtime.sleep(0)
+        if not self._conversation.send(message):
+            await self._let_others_run(message)
 
     def relay(
         self,
@@ -378,26 +347,14 @@ class WebSocket:
         else:
             self._conversation.go_away()  # cancelled: there is no time to wait
 
-    async def _send_control(self, message: object) -> None:
-        conversation = self._conversation
-        if isinstance(message, Message.Close):
-            # Closing never raises, and a Close need not wait for room.
-            conversation.send_close(message.code, message.reason)
-            if self._checkpoint is not None:
-                await self._checkpoint()
-            return
-        if isinstance(message, Message.Ping):
-            conversation.send_ping(message.data)
-        elif isinstance(message, Message.Pong):
-            conversation.send_pong(message.data)
+    async def _let_others_run(self, sent: Sendable) -> None:
+        """Wait as ``Conversation.send`` asks for; a Close needs no room."""
+        if not (self._tunnel.writable or isinstance(sent, Message.Close)):
+            await self._drained()
+        elif self._checkpoint is not None:
+            await self._checkpoint()
         else:
-            msg = (
-                f"ws.send takes str, bytes or a Message, not {type(message).__name__}; "
-                "for JSON write ws.send(json.dumps(value))"
-            )
-            raise TypeError(msg)
-        self._tunnel.flush(soon=bool(self._waiting))
-        await self._drained()
+            await self._tunnel.connection.runtime.sleep(0)
 
     async def _drained(self) -> None:
         tunnel, conversation = self._tunnel, self._conversation

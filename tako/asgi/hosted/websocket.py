@@ -15,11 +15,12 @@ from tako.asgi.hosted.relay import HostedRelay
 from tako.asgi.protocol import Event, Receive, Send
 from tako.errors import ConnectionClosed, MessageTooBig, WsError, consists_of
 from tako.http.request import Request
+from tako.ws.conversation import Sendable
 from tako.ws.message import AnyMessage, Message, received_close
 from tako.ws.options import WsOptions
 from tako.ws.relay import Encoded, GapT, ItemT, Relayed
 from tako.ws.upgrade import SessionFunction
-from tako.ws.websocket import Sendable, WebSocket
+from tako.ws.websocket import WebSocket
 
 
 _logger = logging.getLogger("tako.ws")
