@@ -41,7 +41,7 @@ MODULES = [
         "http": "date grammar media_type pieces request_facts request_head request_of "
         "response_facts response_fields",
         "routing": "path_table route_facts router_facts",
-        "runtime": "asyncio_signal",
+        "runtime": "asyncio_flushes asyncio_signal",
         "server": "engines heartbeat undecided whole",
         "tcp": "connection linger",
         "tls": "client_hello client_pipe pipe server_pipe tap",

@@ -159,6 +159,13 @@ class Runtime(Protocol):
         """Call ``callback`` once the callbacks that are due have run."""
         ...
 
+    def flush_soon(self, flush: Callable[[], object], /) -> None:
+        """Call ``flush``, which does not raise, as ``call_soon`` does.
+
+        All that is flushed in a turn is one call of the loop where that is cheaper.
+        """
+        ...
+
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` at ``when``, a time in seconds as ``time`` has it."""
         ...

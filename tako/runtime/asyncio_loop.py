@@ -24,6 +24,7 @@ from typing import Any, cast
 
 from tako.core.loop import AsyncFunction, Receiver, Task, Timer, Transport
 from tako.runtime import kernel, signals
+from tako.runtime.asyncio_flushes import AsyncioFlushes
 from tako.runtime.asyncio_signal import AsyncioSignal
 from tako.runtime.backend import Address
 
@@ -65,6 +66,9 @@ class AsyncioRuntime:
         # it does not tell of a full buffer (CVE-2024-12254)
         self._gathers = type(self._loop).__module__.startswith("uvloop")
         self.call_soon: Callable[[Callable[[], object]], object] = self._loop.call_soon
+        self.flush_soon: Callable[[Callable[[], object]], None] = AsyncioFlushes(
+            self._loop
+        ).soon
 
     @staticmethod
     def signal() -> AsyncioSignal:

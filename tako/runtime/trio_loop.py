@@ -122,6 +122,8 @@ class TrioRuntime:
         self._soon_due.set()
         self._need_help()
 
+    flush_soon = call_soon  # one call of the loop for all
+
     @staticmethod
     def signal() -> TrioSignal:
         """Return a new signal."""

@@ -354,7 +354,7 @@ class TcpConnection:
         if soon:
             if not (self.flush_due or self._corked):
                 self.flush_due = True
-                self.runtime.call_soon(self._flush_now)
+                self.runtime.flush_soon(self._flush_first)
         elif not self._corked:
             self._flush_now()
 
@@ -800,7 +800,11 @@ class TcpConnection:
         elif self._engine is not None:
             self._engine.receive_eof()
 
-    def _flush_now(self) -> None:
+    def _flush_first(self) -> None:
+        """Flush, called by the loop: nothing was written here in its turn."""
+        self._flush_now(True)
+
+    def _flush_now(self, first: bool = False) -> None:
         self.flush_due = False
         if self._closed or self._transport is None:
             return
@@ -809,7 +813,7 @@ class TcpConnection:
             if engine is None:
                 self._write(b"")  # of the handshake
                 return
-            self._write(engine.data_to_send())
+            self._write(engine.data_to_send(), first)
             if engine.half_closed:
                 self._send_fin(self._transport)
             if engine.closing:

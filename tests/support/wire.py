@@ -155,6 +155,8 @@ class FakeRuntime:
     def call_soon(self, callback: Callable[[], object]) -> None:
         self.ready.append(callback)
 
+    flush_soon = call_soon
+
     def call_at(self, when: float, callback: Callable[[], object]) -> FakeTimer:
         timer = FakeTimer(when, callback)
         self.timers.append(timer)
