@@ -59,7 +59,6 @@ class MinRate:
 class Watched(Protocol):
     """The connection whose output is watched."""
 
-    config: ServerConfig
     counters: Counters
     deadlines: Deadlines
     runtime: Runtime
@@ -67,6 +66,11 @@ class Watched(Protocol):
 
     written: int
     """Bytes that were handed to the transport."""
+
+    @property
+    def config(self) -> ServerConfig:
+        """Limits, windows and timeouts."""
+        ...
 
     def abort(self) -> None:
         """Drop the connection now."""

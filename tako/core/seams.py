@@ -34,7 +34,7 @@ from tako.config import ServerConfig, WireConfig
 from tako.core.counters import Counters
 from tako.core.deadlines import Deadlines
 from tako.core.error_code import ErrorCode
-from tako.core.loop import Runtime, Task
+from tako.core.loop import Clock, Runtime, Task
 from tako.core.shared_frame import SharedFrame
 from tako.core.turn import Turn
 from tako.core.views import EngineView, Place, StreamView
@@ -518,50 +518,55 @@ class Engine:
         raise NotImplementedError
 
 
-class Connection(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Connection:
     """What a connection offers to its engine and to the sinks of its exchanges."""
+
+    __slots__ = (
+        "conn_info",
+        "counters",
+        "deadlines",
+        "flush_due",
+        "runtime",
+        "time",
+        "turn",
+        "writable",
+    )
 
     conn_info: ConnInfo
     deadlines: Deadlines
     turn: Turn
     counters: Counters
+    runtime: Runtime
+    """The event loop."""
+    time: Clock
+    """Returns the runtime's clock, in seconds."""
+    # What each write touches; the subclass goes on with that
+    writable: bool
+    """The transport takes output without buffering too much of it."""
     flush_due: bool
     """``flush(soon=True)`` was called and is still to happen."""
 
     @property
     def config(self) -> WireConfig:
         """Limits, windows and timeouts."""
-        ...
-
-    @property
-    def runtime(self) -> Runtime:
-        """The event loop."""
-        ...
-
-    @property
-    def writable(self) -> bool:
-        """The transport takes output without buffering too much of it."""
-        ...
+        raise NotImplementedError
 
     @property
     def reading(self) -> bool:
         """What the peer sends is read; no reason to pause is given."""
-        ...
-
-    def time(self) -> float:
-        """Return the runtime's clock, in seconds."""
-        ...
+        raise NotImplementedError
 
     def delivery(self) -> tuple[int, int] | None:
         """Return how many bytes of output the peer has got, and how many it lacks.
 
         ``None``: it takes no more output. All as far as the kernel tells.
         """
-        ...
+        raise NotImplementedError
 
     def peer_ended(self) -> bool:
         """Tell whether the peer's FIN waits behind input that is not read."""
-        ...
+        raise NotImplementedError
 
     def flush(self, *, soon: bool = False) -> None:
         """Collect, encrypt and write what the engine has queued.
@@ -569,7 +574,7 @@ class Connection(Protocol):
         ``soon`` waits for the callbacks that are due, so that replies to one read leave
         together. While input is being processed both are no-ops: its end flushes.
         """
-        ...
+        raise NotImplementedError
 
     def write(self, data: bytes, first: bool) -> bool:
         """Queue ``data`` and flush; ``False``, with nothing done, if that must wait.
@@ -581,26 +586,26 @@ class Connection(Protocol):
             first: nothing else was written here in this turn of the loop, as far as
                 the caller knows, who is called by that loop: it is not over.
         """
-        ...
+        raise NotImplementedError
 
     def send_file(self, file: int, offset: int, size: int) -> int:
         """Flush, then send bytes of a file; see ``Exchange.send_file``."""
-        ...
+        raise NotImplementedError
 
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading from the transport until ``reason`` is taken back."""
-        ...
+        raise NotImplementedError
 
     def resume_reading(self, reason: Pause) -> None:
         """Take ``reason`` back; a no-op if it was not given."""
-        ...
+        raise NotImplementedError
 
     def cancel_at(self, when: float, exchange: Exchange) -> None:
         """Cancel the handler of ``exchange`` at ``when``, if it still runs then.
 
         Also where ``Exchange.task`` is not set, and when the connection is lost.
         """
-        ...
+        raise NotImplementedError
 
     def answered(self, exchange: Exchange) -> None:
         """Take note that ``exchange`` is answered, though its handler's task goes on.
@@ -608,7 +613,7 @@ class Connection(Protocol):
         The handler's slot is free, and the next request may begin. Called when the
         task ends as well; repeats are no-ops.
         """
-        ...
+        raise NotImplementedError
 
     def failed(self, exchange: Exchange, error: BaseException) -> bool:
         """Cut ``exchange`` off, if it is not answered; tell whether to raise ``error``.
@@ -616,21 +621,21 @@ class Connection(Protocol):
         That is a cancellation or the end of the process. Anything else that a handler
         of a connection raises is a bug of tako, and logged.
         """
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close in order: write what is queued, close_notify, FIN."""
-        ...
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Drop the connection now; what is queued is lost."""
-        ...
+        raise NotImplementedError
 
 
-class ServerConnection(Connection, Protocol):
+class ServerConnection(Connection):
     """A connection that a server has accepted."""
 
     @property
     def config(self) -> ServerConfig:
         """What a wire needs, and what a server demands of its clients."""
-        ...
+        raise NotImplementedError

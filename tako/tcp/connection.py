@@ -42,9 +42,9 @@ from tako.core.counters import Counters, Wire, hit
 from tako.core.deadlines import Deadline, Deadlines
 from tako.core.error_code import ErrorCode
 from tako.core.late_loop import PatientTimer
-from tako.core.loop import Clock, Runtime, Task, Transport
+from tako.core.loop import Runtime, Task, Transport
 from tako.core.min_rate import OutputWatch
-from tako.core.seams import Engine, Exchange, Pause, Sink
+from tako.core.seams import Engine, Exchange, Pause, ServerConnection, Sink
 from tako.core.states import CHECKED, check_transition
 from tako.core.turn import Turn
 from tako.core.views import ConnectionView, Place
@@ -97,13 +97,14 @@ _NEXT: Final[dict[ConnectionState, frozenset[ConnectionState]]] = {
 _BEGINNING: Final[Task] = Uncancelled()
 
 
-class TcpConnection:
+class TcpConnection(ServerConnection):
     """One connection: ``seams.Connection`` upwards, ``asyncio.Protocol`` downwards."""
 
     __slots__ = (
         "_believe",
         "_closed",
         "_complain",
+        "_config",
         "_corked",
         "_end_put_off",
         "_engine",
@@ -129,35 +130,24 @@ class TcpConnection:
         "_timer",
         "_transport",
         "_wire",
-        "config",
-        "conn_info",
-        "counters",
-        "deadlines",
         "end",
-        "flush_due",
         "output",
         "received",
-        "runtime",
         "since",
         "state",
-        "time",
-        "turn",
-        "writable",
         "written",
     )
 
-    # What each write touches, together: of many connections it is in no cache
+    # What each write touches, together with the base's last: of many connections it is
+    # in no cache
     _corked: bool
-    flush_due: bool
     _closed: bool
-    writable: bool
     _pipe: TlsPipe | None
     written: int
     _few: int
     _fd: int
     _passed_on: bool
     _transport: Transport | None
-    conn_info: ConnInfo
     since: float
     """When it was accepted."""
     end: str
@@ -197,11 +187,11 @@ class TcpConnection:
             believe: see ``ConnInfo``.
             counters: of the server; ``None``: of its own.
         """
-        self.runtime: Runtime = runtime
-        self.config: ServerConfig = config
-        self.time: Clock = runtime.time
-        self.deadlines: Deadlines = Deadlines(self._arm)
-        self.turn: Turn = Turn(
+        self.runtime = runtime
+        self._config = config
+        self.time = runtime.time
+        self.deadlines = Deadlines(self._arm)
+        self.turn = Turn(
             runtime.time,
             runtime.call_soon,
             self._go_on,
@@ -209,7 +199,7 @@ class TcpConnection:
             self._put_off,
         )
         self.writable = True
-        self.counters: Counters = Counters() if counters is None else counters
+        self.counters = Counters() if counters is None else counters
         self._wire: Wire = self.counters.http1  # until it is known
         self.written = 0
         self.received: int = 0
@@ -343,6 +333,11 @@ class TcpConnection:
                 self._put_off()
 
     # What the engine and the exchanges call (``seams.Connection``) -----------------
+
+    @property
+    def config(self) -> ServerConfig:
+        """Limits, windows and timeouts."""
+        return self._config
 
     @property
     def reading(self) -> bool:

@@ -4,16 +4,13 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias
 
 from tako.config import ServerConfig
 from tako.errors import TakoError
 from tako.h1 import H1Engine, H1Exchange
 from tests.support.wire import FakeConnection, conn_info
 
-
-if TYPE_CHECKING:
-    from tako.core.seams import ServerConnection
 
 Handler: TypeAlias = Callable[[H1Exchange], Awaitable[None]]
 
@@ -100,7 +97,7 @@ class H1Peer:
         tls: bool = False,
     ) -> None:
         self.connection = FakeConnection(config, conn_info(tls=tls))
-        self.engine = H1Engine(cast("ServerConnection", self.connection))
+        self.engine = H1Engine(self.connection)
         self.connection.engine = self.engine
         self.runtime = self.connection.runtime
         self.exchanges: list[H1Exchange] = []

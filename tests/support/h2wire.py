@@ -1,7 +1,7 @@
 """A raw HTTP/2 peer for engine tests: it can say anything, also what is forbidden."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import hpack
 
@@ -26,7 +26,7 @@ from tests.support.wire import FakeConnection, conn_info
 
 
 if TYPE_CHECKING:
-    from tako.core.seams import Exchange, ServerConnection
+    from tako.core.seams import Exchange
 
 
 Fields = Sequence[tuple[str, str]]
@@ -145,7 +145,7 @@ class Peer:
         greet: bool = True,
     ) -> None:
         self.connection = FakeConnection(config, conn_info(tls=tls, http2=True))
-        self.engine = H2Engine(cast("ServerConnection", self.connection), lane=lane)
+        self.engine = H2Engine(self.connection, lane=lane)
         self.connection.engine = self.engine
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()

@@ -15,7 +15,7 @@ from tako.config import ServerConfig
 from tako.core.counters import Counters
 from tako.core.deadlines import Deadlines
 from tako.core.loop import AsyncFunction, Transport
-from tako.core.seams import Engine, Pause
+from tako.core.seams import Engine, Pause, ServerConnection
 from tako.core.turn import Turn
 from tako.http.conn_info import Carrier, ConnInfo, IpPeer, TlsInfo
 
@@ -245,23 +245,26 @@ def conn_info(*, tls: bool = False, http2: bool = False) -> ConnInfo:
     )
 
 
-class FakeConnection:
+class FakeConnection(ServerConnection):
     """A ``ServerConnection`` for an engine under test: keeps output and pauses.
 
     Give it an engine with ``connection.engine = engine``; ``sent`` then grows with each
     flush, and ``take()`` returns and forgets it.
     """
 
+    runtime: FakeRuntime  # type: ignore[mutable-override]
+
     def __init__(
         self,
         config: ServerConfig | None = None,
         info: ConnInfo | None = None,
     ) -> None:
-        self.config = config or ServerConfig()
+        self._config = config or ServerConfig()
         self.conn_info = info or conn_info()
         self.counters = Counters()
         self.runtime = FakeRuntime()
         self.deadlines = Deadlines(self._arm)
+        self.time = self.runtime.time
         clock = lambda: self.time()  # noqa: E731, PLW0108 - tests replace it
         self.turn = Turn(clock, self.runtime.call_soon, self._go_on)
         self.engine: Engine | None = None
@@ -302,8 +305,13 @@ class FakeConnection:
     def _go_on(self) -> None:
         self.turn.serve_sinks()
 
-    def time(self) -> float:
-        return self.runtime.now
+    @property
+    def config(self) -> ServerConfig:
+        return self._config
+
+    @config.setter
+    def config(self, config: ServerConfig) -> None:
+        self._config = config
 
     def flush(self, *, soon: bool = False) -> None:
         if soon:

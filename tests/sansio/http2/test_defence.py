@@ -510,7 +510,7 @@ class TestTurns:
             clock.now += 0.0015
             return clock.now
 
-        peer.connection.time = tick  # type: ignore[method-assign]
+        peer.connection.time = tick
         requests = b"".join(peer.headers(i) for i in range(1, 161, 2))
         found = list(peer.engine.receive_data(requests))
         assert peer.engine.backlog
@@ -531,7 +531,7 @@ class TestTurns:
             clock.now += 0.0015
             return clock.now
 
-        peer.connection.time = tick  # type: ignore[method-assign]
+        peer.connection.time = tick
         messages = [b"%03d" % i for i in range(800)]
         stream = b"".join(data(1, m) for m in messages)
         peer.engine.receive_data(stream[:6001])
