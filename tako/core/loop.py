@@ -151,7 +151,9 @@ class Runtime(Protocol):
     def begin(self, function: AsyncFunction, *args: object) -> Task:
         """Run ``function(*args)`` as ``spawn`` does, its first step at once if it can.
 
-        Where the loop can do that, the task may have ended on return.
+        Where the loop can do that, the task may have ended on return. It sees the
+        context variables of the server and not those of who begins it, which may be the
+        handler of another request.
         """
         ...
 
@@ -162,7 +164,8 @@ class Runtime(Protocol):
     def flush_soon(self, flush: Callable[[], object], /) -> None:
         """Call ``flush``, which does not raise, as ``call_soon`` does.
 
-        All that is flushed in a turn is one call of the loop where that is cheaper.
+        All that is flushed in a turn is one call of the loop where that is cheaper,
+        and none of it sees the context variables of who asked for it.
         """
         ...
 

@@ -186,7 +186,7 @@ def tracing(
         if exchange is None or _Faults in request.extensions:
             return await call_next(request)
         chosen = propagate.get_global_textmap() if propagator is None else propagator
-        # An empty context: this one may be that of another request
+        # An empty context: what the server was started in is no parent
         parent = chosen.extract(request.headers, context.Context(), _FIELDS)
         peer = (request.conn_info or exchange.connection.conn_info).peer
         attributes = described(request, peer, query=query)

@@ -1,13 +1,12 @@
 """``AsyncioFlushes``: one call of asyncio for all output that is due; to be compiled.
 
 A call of its own for each connection costs as much as a short request's way through its
-engine. They run in a context of nobody's: what a flush begins, the next request of
-its connection, must not see what another's handler has set (``contextvars``).
+engine. They run in a context of nobody's: the first who asks for one may be a handler.
 """
 
 import asyncio
-import contextvars
 from collections.abc import Callable
+from contextvars import Context
 
 
 class AsyncioFlushes:
@@ -15,10 +14,10 @@ class AsyncioFlushes:
 
     __slots__ = ("_context", "_due", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Make one for ``loop``; the present context is that of all calls."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        """Make one for ``loop``; ``context`` is that of all calls."""
         self._loop = loop
-        self._context = contextvars.copy_context()
+        self._context = context
         self._due: list[Callable[[], object]] = []
 
     def soon(self, flush: Callable[[], object]) -> None:

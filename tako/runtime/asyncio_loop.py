@@ -17,6 +17,7 @@ from collections.abc import (
     Coroutine,
     Generator,
 )
+from contextvars import copy_context
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
@@ -60,6 +61,7 @@ class AsyncioRuntime:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()  # of what is begun
         self._tasks: set[asyncio.Task[object]] = set()
         self.time: Callable[[], float] = self._loop.time
         # asyncio's own ``writelines`` joins before 3.12, and before 3.12.9 and 3.13.2
@@ -67,7 +69,7 @@ class AsyncioRuntime:
         self._gathers = type(self._loop).__module__.startswith("uvloop")
         self.call_soon: Callable[[Callable[[], object]], object] = self._loop.call_soon
         self.flush_soon: Callable[[Callable[[], object]], None] = AsyncioFlushes(
-            self._loop
+            self._loop, self._context
         ).soon
 
     @staticmethod
@@ -101,14 +103,22 @@ class AsyncioRuntime:
                 coroutine = _awaited(coroutine)
             # ``Any``, for what ``cast`` says is said at each request
             # It has begun, however early it is cancelled: no need for a ``_Task``
-            task: Any = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
+            task: Any = asyncio.Task(
+                coroutine,
+                loop=self._loop,
+                context=self._context.copy(),
+                eager_start=True,
+            )
             if not task.done():
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             return task  # type: ignore[no-any-return]
 
     else:
-        begin = spawn
+
+        def begin(self, function: AsyncFunction, *args: object) -> Task:
+            """Run ``function(*args)`` as ``spawn`` does, but for its context."""
+            return self._context.copy().run(self.spawn, function, *args)
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` at ``when``, in seconds of ``time``."""

@@ -19,6 +19,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextvars import copy_context
 from itertools import count
 from typing import Any, cast
 
@@ -96,6 +97,7 @@ class TrioRuntime:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        self._context = copy_context()  # of what is begun, and of the helpers
         self._scopes: set[trio.CancelScope] = set()
         self._ended = TrioSignal()
         self._soon: list[Callable[[], object]] = []
@@ -114,7 +116,12 @@ class TrioRuntime:
         self._nursery.start_soon(self._run_task, scope, function, args)
         return scope
 
-    begin = spawn  # trio begins no task before the next turn
+    def begin(self, function: AsyncFunction, *args: object) -> trio.CancelScope:
+        """Run ``function(*args)`` as ``spawn`` does, but for its context.
+
+        trio takes no step of a task before the next turn.
+        """
+        return self._context.run(self.spawn, function, *args)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once the tasks that are due have run."""
@@ -288,7 +295,7 @@ class TrioRuntime:
         """Start the helpers; a runtime for one request seldom needs any."""
         if not self._helping:
             self._helping = True
-            self._nursery.start_soon(self._help)
+            self._context.run(self._nursery.start_soon, self._help)
 
     async def _help(self) -> None:
         with self._helpers:

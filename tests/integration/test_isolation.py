@@ -9,12 +9,15 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 import tako
 from tako import Request, Response, Router, WebSocket
+from tako.asgi import AsgiApp
+from tako.routing.signature import Handler
 from tako.testing import RunningServer, Serve
 from tako.testing.peer.frames import END_HEADERS, FrameType, raw_frame
 from tako.testing.peer.h2 import PREFACE, H2Connection
@@ -22,8 +25,9 @@ from tako.testing.peer.io import EndOfStreamError, HeaderList, StreamResetError
 from tako.testing.peer.stream import H2Stream
 from tako.testing.peer.websocket import PeerWebSocket
 from tests.support.apps import echo_session, ws_router
+from tests.support.asgi_apps import Receive, Scope, Send
 from tests.support.patience import TIMEOUT
-from tests.support.peers import h2_of
+from tests.support.peers import h1_of, h2_of
 from tests.support.server import Reports
 
 
@@ -76,6 +80,52 @@ def _failing_router() -> Router:
     router.get("/unusual", fail_unusually)
     router.get("/group", fail_in_a_group)
     return router
+
+
+_whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+
+
+async def _what_it_sees(path: str) -> bytes:
+    """Return the variable's value, and set it, as a handler that waits."""
+    seen = _whose.get()
+    _whose.set(path)
+    await tako.sleep(0)
+    assert _whose.get() == path
+    return seen.encode()
+
+
+async def _handler(request: Request) -> bytes:
+    return await _what_it_sees(request.path)
+
+
+async def _app(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await _what_it_sees(scope["path"])
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("app", [_handler, AsgiApp(_app)], ids=["native", "asgi"])
+class TestContextVariables:
+    """A request does not see what the handler of another has set (``contextvars``)."""
+
+    @H1_ONLY
+    def test_of_a_pipelined_request(self, tako_serve: Serve, app: Handler) -> None:
+        router = Router()
+        router.get("/{number}", app)
+        with h1_of(tako_serve(router)) as connection:
+            heads = [connection.head("GET", f"/{number}") for number in range(10)]
+            connection.send_raw(b"".join(heads))
+            for _ in range(10):
+                assert connection.read_response().body == b"nobody's"
+
+    @H2_ONLY
+    def test_of_requests_in_one_read(self, tako_serve: Serve, app: Handler) -> None:
+        router = Router()
+        router.get("/{number}", app)
+        with h2_of(tako_serve(router)) as connection:
+            pending = [connection.send_request("GET", f"/{n}") for n in range(50)]
+            for request in pending:
+                assert request.read_response().body == b"nobody's"
 
 
 class TestHandlersThatRaise:

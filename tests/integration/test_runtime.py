@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
+from contextlib import closing, suppress
+from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ import tako
 from tako import Request, Response, Router, ServerConfig, runtime as runtimes
 from tako.core.loop import Signal
 from tako.runtime import ServerRuntime
+from tako.runtime.asyncio_flushes import AsyncioFlushes
 from tako.runtime.backend import backend
 from tako.runtime.kernel import hung_up, peer_ended, unacknowledged
 from tako.testing.peer import connect
@@ -214,6 +216,87 @@ class TestCallSoon:
             assert await done.wait(TIMEOUT)
 
         on(runtime, main)
+
+
+class TestFlushSoon:
+    def test_they_run_in_order_behind_what_is_due(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            order: list[object] = []
+            start, done = served.signal(), served.signal()
+
+            async def task() -> None:
+                await start.wait()
+                order.append("task")
+
+            for _ in range(5):
+                served.spawn(task)
+            await turns(served, 5)
+            start.set()
+            for number in range(3):
+                served.flush_soon(partial(order.append, number))
+            served.flush_soon(done.set)
+            await done.wait()
+            assert order == ["task"] * 5 + [0, 1, 2]
+
+        on(runtime, main)
+
+    def test_one_may_ask_for_another(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            order: list[str] = []
+            done = served.signal()
+
+            def first() -> None:
+                served.flush_soon(partial(order.append, "third"))
+                served.flush_soon(done.set)
+
+            served.flush_soon(first)
+            served.flush_soon(partial(order.append, "second"))
+            assert await done.wait(TIMEOUT)
+            assert order == ["second", "third"]
+
+        on(runtime, main)
+
+    def test_none_sees_the_variables_of_who_asked(self, runtime: RuntimeName) -> None:
+        async def main(served: ServerRuntime) -> None:
+            whose = ContextVar("whose", default="nobody's")
+            seen: list[str] = []
+            done = served.signal()
+
+            async def handler(name: str) -> None:
+                whose.set(name)
+                served.flush_soon(lambda: seen.append(whose.get()))
+
+            served.spawn(handler, "one's")
+            served.spawn(handler, "another's")
+            await turns(served)
+            served.flush_soon(done.set)
+            assert await done.wait(TIMEOUT)
+            assert seen == ["nobody's", "nobody's"]
+
+        on(runtime, main)
+
+    def test_what_an_interrupt_leaves_runs_when_the_loop_goes_on(self) -> None:
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        ran: list[str] = []
+
+        async def main(flushes: AsyncioFlushes) -> None:
+            flushes.soon(partial(ran.append, "before"))
+            flushes.soon(interrupt)
+            flushes.soon(partial(ran.append, "behind"))
+            await asyncio.Event().wait()
+
+        with closing(asyncio.new_event_loop()) as loop:
+            flushes = AsyncioFlushes(loop, copy_context())
+            task = loop.create_task(main(flushes))
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(task)
+            assert ran == ["before"]
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+            assert ran == ["before", "behind"]
 
 
 class TestTimers:

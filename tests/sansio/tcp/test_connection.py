@@ -188,14 +188,21 @@ class Socket(Open):
 
     def __init__(self, tls: TlsSettings | None, context: ssl.SSLContext) -> None:
         super().__init__(protocol="http/1.1" if tls is None else "tls", tls=tls)
-        self._client = None if tls is None else TlsClient(self, context)
-        if self._client is not None:
-            self._client.shake_hands()
-            assert self._client.read() == b""  # nothing but session tickets
         self._sock, self.peer = socket.socketpair()
         self._sock.setblocking(False)
         self.peer.setblocking(False)
         self.runtime.socket = self._sock.fileno()
+        self._client = None if tls is None else TlsClient(self, context)
+        self._begins = True
+        if self._client is not None:
+            self._client.shake_hands()
+            assert self._client.read() == b""  # nothing but session tickets
+        self._begins = False
+
+    def take(self) -> bytes:
+        """Return what was given to the transport; of the handshake, all there is."""
+        data = super().take()
+        return self.arrived() + data if self._begins else data
 
     def arrived(self) -> bytes:
         """Return what came to the other end of the socket, in one read."""
