@@ -434,7 +434,7 @@ class Upgrade(Protocol):
 class Engine:
     """One protocol on one connection: the base of ``H1Engine`` and ``H2Engine``."""
 
-    __slots__ = ("backlog", "closing", "complaint", "half_closed")
+    __slots__ = ("backlog", "closing", "complaint", "half_closed", "unsent")
 
     backlog: bool
     """There is received input that ``receive_data`` put off to keep its turn short; the
@@ -447,6 +447,9 @@ class Engine:
     """Our direction has ended, the peer's goes on: close_notify and FIN once all is
     written, then go on reading."""
 
+    unsent: bool
+    """``data_to_send`` has left something: to join large pieces is to copy them."""
+
     complaint: str | None
     """What to tell the operator of a peer that speaks another protocol.
 
@@ -454,7 +457,7 @@ class Engine:
 
     def __init__(self) -> None:
         """Begin with nothing to be done."""
-        self.backlog = self.closing = self.half_closed = False
+        self.backlog = self.closing = self.half_closed = self.unsent = False
         self.complaint = None
 
     def receive_data(self, data: bytes) -> Sequence[Exchange] | None:
@@ -478,7 +481,10 @@ class Engine:
         raise NotImplementedError
 
     def data_to_send(self) -> bytes | memoryview:
-        """Return what is queued for the peer and forget it."""
+        """Return what is queued for the peer and forget it.
+
+        Where ``unsent`` is true afterwards, that was a part: call it again.
+        """
         raise NotImplementedError
 
     def wake_writers(self) -> None:

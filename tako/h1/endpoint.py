@@ -4,9 +4,9 @@ What received bytes mean is for the subclasses: of the endpoint, ``H1Engine`` an
 requests and ``H1Client`` sends one; of the pipe, ``H1Tunnel`` and ``H1ClientTunnel``.
 """
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from tako.core.seams import Engine
+from tako.core.seams import PIECE, Engine
 from tako.core.views import Place
 from tako.h1.backpressure import ReadGate
 
@@ -14,6 +14,9 @@ from tako.h1.backpressure import ReadGate
 if TYPE_CHECKING:
     from tako.core.seams import ServerConnection, Sink, Watched
     from tako.native.loops import Inbox
+
+
+_PART: Final = 16 * 1024  # bytes of a large piece that go with what is before it
 
 
 class H1Endpoint(Engine):
@@ -45,13 +48,40 @@ class H1Endpoint(Engine):
         self._inbox: Inbox | None = None  # of the tunnel
 
     def data_to_send(self) -> bytes | memoryview:
-        """Return what is queued for the peer and forget it."""
+        """Return what is queued; see ``seams.Engine``."""
         out = self._out
+        if len(out) > 1:
+            return self._join_small(out)
+        self.unsent = False
         if not out:
             return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = out[0]
         out.clear()
         return data
+
+    def _join_small(self, out: list[bytes | memoryview]) -> bytes | memoryview:
+        """Return the pieces of ``out`` before a large one, which is not copied.
+
+        But for a part: with a small piece alone a record of TLS would be wasted.
+        """
+        size = count = 0
+        for piece in out:
+            if len(piece) > PIECE:
+                break
+            size += len(piece)
+            count += 1
+        if not count:
+            large = out.pop(0)
+            self.unsent = True  # there were several
+            return large
+        if count < len(out) and size < _PART:
+            view, part = memoryview(out[count]), _PART - size
+            out[count : count + 1] = [view[:part], view[part:]]
+            count += 1
+        joined = b"".join(out[:count])
+        del out[:count]
+        self.unsent = bool(out)
+        return joined
 
     def peer_silent(self) -> bool:
         """Ask the peer of a watched tunnel for a sign of life; tell whether."""

@@ -203,10 +203,6 @@ class H1Exchange(Exchange):
             msg = f"content-length is {length}, but the body has {size} bytes"
             raise LocalProtocolError(msg)
         self._send_head(head, Framing.LENGTH, size)
-        if size > PIECE:  # the head leaves alone: what leaves with another is copied
-            self.connection.flush()
-            if self.cut_off:
-                return
         if body:
             self._out.append(body)
         self._end()

@@ -9,11 +9,11 @@ be sent any more. Tunnel and exchange refer to each other through the sink alone
 from typing import TYPE_CHECKING
 
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Sink
+from tako.core.seams import PIECE, Sink
 from tako.core.shared_frame import SharedFrame
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1.endpoint import H1Pipe
-from tako.native.loops import Inbox, encode_frame
+from tako.native.loops import Inbox, encode_frame, frame_head
 
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class H1Tunnel(H1Pipe["H1Engine"]):
         connection = self.connection
         if self.over:
             self._refuse()
+            return connection.writable
+        if len(payload) > PIECE:  # it is not copied
+            data = payload.encode() if isinstance(payload, str) else payload
+            self._out += (frame_head(first_byte, len(data)), data)
+            connection.flush(soon=soon)
             return connection.writable
         frame = encode_frame(first_byte, payload)
         if soon or self._out or not connection.write(frame, False):

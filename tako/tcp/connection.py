@@ -452,7 +452,7 @@ class TcpConnection(ServerConnection):
         """Close in order: what is queued, close_notify, FIN; then linger."""
         if self._closed or self._transport is None:
             return
-        self._write(b"" if self._engine is None else self._engine.data_to_send())
+        self._write_queued(False)
         fin_sent_at = self._send_fin(self._transport)
         if fin_sent_at is None:
             return
@@ -804,11 +804,10 @@ class TcpConnection(ServerConnection):
         if self._closed or self._transport is None:
             return
         try:
+            self._write_queued(first)
             engine = self._engine
             if engine is None:
-                self._write(b"")  # of the handshake
                 return
-            self._write(engine.data_to_send(), first)
             if engine.half_closed:
                 self._send_fin(self._transport)
             if engine.closing:
@@ -818,6 +817,16 @@ class TcpConnection(ServerConnection):
                 self._put_off()
         except Exception as error:
             self._crashed(error)
+
+    def _write_queued(self, first: bool) -> None:
+        """Write what the engine has queued, or else what TLS has of the handshake."""
+        engine = self._engine
+        if engine is None:
+            self._write(b"")
+            return
+        self._write(engine.data_to_send(), first)
+        while engine.unsent:
+            self._write(engine.data_to_send())
 
     def _write(self, data: bytes | memoryview, first: bool = False) -> None:
         """Encrypt and write ``data``, behind what TLS itself has queued.

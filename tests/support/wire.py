@@ -318,6 +318,8 @@ class FakeConnection(ServerConnection):
             self.runtime.call_soon(self.flush)
         elif self.engine is not None:
             self.sent += self.engine.data_to_send()
+            while self.engine.unsent:
+                self.sent += self.engine.data_to_send()
 
     @property
     def reading(self) -> bool:

@@ -3,12 +3,14 @@
 import gc
 
 import pytest
+from hypothesis import given, strategies as st
 
 from tako.config import ServerConfig
 from tako.core.error_code import ErrorCode
-from tako.core.seams import Pause
+from tako.core.seams import PIECE, Pause
 from tako.errors import Disconnected, LocalProtocolError
 from tako.h1 import H1Exchange, H1Tunnel
+from tako.native.loops import encode_frame
 from tests.support.h1_peer import H1Peer, Handler, read_body
 from tests.support.wire import FakeTask
 
@@ -372,6 +374,38 @@ def test_bytes_pass_unchanged_both_ways() -> None:
     sink.tunnel.send_data(b"a")
     sink.tunnel.send_data(b"\r\nb")
     assert peer.take() == b"a\r\nb"
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 10, 9_000, 20_000, PIECE, PIECE + 1, 3 * PIECE]))
+)
+def test_large_pieces_leave_uncopied_and_in_order(sizes: list[int]) -> None:
+    sink = Sink()
+    peer = opened(sink)
+    tunnel = sink.tunnel
+    pieces = [bytes([65 + at]) * size for at, size in enumerate(sizes)]
+    for piece in pieces:
+        tunnel.send_data(piece)
+    engine, parts = peer.engine, []
+    while (part := engine.data_to_send()) or engine.unsent:
+        parts.append(part)
+    assert b"".join(parts) == b"".join(pieces)
+    assert not engine.unsent
+    shared = [part.obj if isinstance(part, memoryview) else part for part in parts]
+    for piece in pieces:
+        if len(piece) > 2 * PIECE:  # of a smaller one what is left may be joined
+            assert any(piece is one for one in shared)
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("size", [PIECE, PIECE + 1, 1 << 20])
+def test_a_large_frame_is_what_a_small_one_is(size: int, text: bool) -> None:
+    sink = Sink()
+    peer = opened(sink)
+    payload: str | bytes = "\u00e4" * size if text else bytes(size)
+    for _ in range(2):
+        assert sink.tunnel.send_frame(0x82 - text, payload, soon=True)
+    assert peer.take() == encode_frame(0x82 - text, payload) * 2
 
 
 def test_no_time_limit_of_requests_applies_in_a_tunnel() -> None:
