@@ -1,8 +1,11 @@
 """``UpgradeResponse``: an answer that opens a tunnel, and the session to run in it."""
 
+from collections.abc import Iterable
+
 from tako.core.seams import Upgrade
-from tako.http.headers import HeadersLike
+from tako.http.headers import RawHeader
 from tako.http.response import Response
+from tako.http.response_facts import fields_of
 
 
 class UpgradeResponse(Response):
@@ -14,9 +17,12 @@ class UpgradeResponse(Response):
 
     __slots__ = ("upgrade",)
 
-    def __init__(self, status: int, headers: HeadersLike, upgrade: Upgrade) -> None:
-        """Answer with ``status`` and ``headers``, then run ``upgrade``."""
-        super().__init__(status, headers)
+    def __init__(
+        self, status: int, fields: Iterable[RawHeader], upgrade: Upgrade
+    ) -> None:
+        """Answer with ``status`` and ``fields`` of our own, then run ``upgrade``."""
+        super().__init__(status)
+        fields_of(self).extend(fields)
         self.upgrade: Upgrade = upgrade
 
 

@@ -25,6 +25,7 @@ from tako.errors import LocalProtocolError
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.http.response import Response
+from tako.http.response_facts import fields_of
 from tako.http.response_fields import WITHOUT_BODY
 from tako.http.sse import EventStream
 from tako.server.file_body import FileBody
@@ -91,7 +92,7 @@ def _note(request: Request, error: Exception, what: str) -> None:
 
 
 def _open_tunnel(exchange: Exchange, response: Response, upgrade: Upgrade) -> None:
-    tunnel = exchange.open_tunnel(response.status, response.headers.raw)
+    tunnel = exchange.open_tunnel(response.status, fields_of(response))
     upgrade.attach(tunnel)
     exchange.flush(soon=True)
 

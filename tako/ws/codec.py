@@ -89,6 +89,7 @@ _COMPRESSED: Final = 1024  # bytes inflated at a time: they become a megabyte at
 _FRAME_COST: Final = 2
 _INFLATED_SHIFT: Final = 9  # bytes that come out, to the power of two, for a unit
 _MASKED: Final = 0x80
+_SERVER: Final = Role.SERVER
 _NO_MASK: Final = bytes(4)  # unmasks to the same
 
 _Bytes: TypeAlias = bytes | bytearray
@@ -155,7 +156,7 @@ class Codec:
         self._max_frame = max_frame_size
         self._max_message = max_message_size
         # RFC 6455 §5.1: a client masks all frames, a server none
-        masked = role is Role.SERVER
+        masked = role is _SERVER
         self._mask_bit = _MASKED if masked else 0
         self._key_size = 4 if masked else 0
         self._max_scan = min(max_frame_size, max_message_size, sys.maxsize)

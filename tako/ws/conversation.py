@@ -85,6 +85,7 @@ _CONTROLS_WAITING: Final = 64  # Pings and Pongs kept for a session that does no
 _INBOX_MESSAGES: Final = 1024  # complete messages waiting before decoding stops
 
 _GOING_AWAY: Final = {role: f"{role.value} shutting down" for role in Role}
+_SERVER: Final = Role.SERVER
 _RSV1: Final = 0x40  # RFC 7692 §6: the message is compressed
 _TEXT: Final = 0x81  # RFC 6455 §5.2: FIN and opcode 1
 _BINARY: Final = 0x82  # and opcode 2
@@ -152,7 +153,6 @@ class Conversation:
     """
 
     __slots__ = (
-        "_close_timeout",
         "_codec",
         "_deadline",
         "_deflater",
@@ -165,6 +165,7 @@ class Conversation:
         "_late_pong",
         "_measured",
         "_no_data",
+        "_own_close_timeout",
         "_pings_sent",
         "_role",
         "_runs_on",
@@ -173,6 +174,7 @@ class Conversation:
         "_turn",
         "_uncredited",
         "_waits",
+        "_writable",
         "answered",
         "can_send",
         "close_code",
@@ -192,9 +194,9 @@ class Conversation:
         "sent_code",
         "since",
         "tunnel",
-        "writable",
     )
 
+    controls: int
     end: WsError | None
     error: WsError | None
     messages_sent: int
@@ -209,25 +211,26 @@ class Conversation:
         close_timeout: float | None = None,
     ) -> None:
         self.tunnel: Tunnel = tunnel
-        self.since: float = tunnel.connection.time()
+        connection, keep_alive = tunnel.connection, options.keep_alive
+        self.since: float = connection.time()
         self._role = role
-        serves = role is Role.SERVER
+        serves = role is _SERVER
         # RFC 6455 §5.1; the tunnel of a client does the same in ``send_frame``
         self._encode: Encode = encode_frame if serves else encode_masked_frame
-        deflate = options.deflate
+        deflate, max_frame = options.deflate, options.max_frame_size
+        max_message = options.max_message_size
+        self._turn = connection.turn
         self._codec = Codec(
-            max_frame_size=options.max_frame_size,
-            max_message_size=options.max_message_size,
+            max_frame_size=max_frame,
+            max_message_size=max_message,
             inflater=None if deflate is None else Inflater(deflate),
-            turn=tunnel.connection.turn,
+            turn=self._turn,
             role=role,
         )
-        self._turn = tunnel.connection.turn
         self._deflater = None if deflate is None else Deflater(deflate)
         self._threshold = 0 if deflate is None else deflate.threshold
-        # Bytes; messages in the inbox, ever, that are no data
-        self._uncredited = self._no_data = self.messages_sent = 0
-        self.controls: int = 0  # Pings and Pongs in the inbox
+        # Bytes; messages in the inbox, ever, that are no data; Pings and Pongs in it
+        self._uncredited = self._no_data = self.controls = self.messages_sent = 0
         # Discarding: the session is over, or only waits for the end
         self._discarding = self._shut_down = self.peer_first = self._measured = False
         self.relays = ()
@@ -245,28 +248,37 @@ class Conversation:
         self.close_reason: str = ""
         self.end = self.error = None
         self.latency: float | None = None
-        self.readable: Signal = tunnel.connection.runtime.signal()
-        self.writable: Writable = Writable(
-            tunnel, tunnel.connection.runtime, tunnel.connection.counters.socket_waits
-        )
+        self.readable: Signal = connection.runtime.signal()
+        self._writable: Writable | None = None  # made when first needed
         self._deadline: Deadline | None = None  # of closing; made when first needed
-        keep_alive = options.keep_alive
         self._keep_alive: KeepAlive | None = None
         if keep_alive is not None and keep_alive.auto:
             self._keep_alive = KeepAlive(self, keep_alive)
-        config = tunnel.connection.config
-        self._close_timeout = close_timeout or config.ws_close_timeout
-        self._heaviest = max(config.read_buffer, config.h2_initial_window_size)
+        self._own_close_timeout = close_timeout
+        config = connection.config
+        buffer, window = config.read_buffer, config.h2_initial_window_size
+        self._heaviest = max(buffer, window)
         self.inbox: Inbox = (Inbox if serves else UnmaskedInbox)(
             self.readable.set,
             tunnel.consumed,
-            min(options.max_frame_size, options.max_message_size),
+            min(max_frame, max_message),
             _INBOX_MESSAGES,
-            min(config.read_buffer, config.h2_initial_window_size) >> 5,
+            min(buffer, window) >> 5,
             self._heaviest,
         )
         # ``inbox`` may take what comes
         self._express = self.inbox.plain = self._keep_alive is None
+
+    @property
+    def writable(self) -> Writable:
+        """Lets writers wait for room; made when first needed."""
+        found = self._writable
+        if found is None:
+            connection = self.tunnel.connection
+            found = self._writable = Writable(
+                self.tunnel, connection.runtime, connection.counters.socket_waits
+            )
+        return found
 
     # Input, called by the engine -------------------------------------------------
 
@@ -304,12 +316,16 @@ class Conversation:
 
     def wake_writer(self) -> None:
         """Wake the writers: output is welcome again, or the tunnel is over."""
-        self.writable.wake()
+        self._wake_writers()
         for relay in self.relays:
             relay.wake()
         if self._late_pong is not None:
             # not from inside the engine, which is about to go on sending
             self.tunnel.connection.runtime.call_soon(self._answer_late)
+
+    def _wake_writers(self) -> None:
+        if self._writable is not None:
+            self._writable.wake()
 
     def shut_down(self) -> None:
         """Send Close 1001; cancel the session once the time for closing is over."""
@@ -333,7 +349,7 @@ class Conversation:
         code: int | None = None
         if not self.can_send:
             code = self.sent_code if self.close_code is None else self.close_code
-        peer = Role.CLIENT if self._role is Role.SERVER else Role.SERVER
+        peer = Role.CLIENT if self._role is _SERVER else _SERVER
         first = peer if self.peer_first else self._role
         return SocketView(
             since=self.since,
@@ -699,6 +715,12 @@ class Conversation:
     def _wait_for_close(self) -> None:
         self._wait(self._close_timeout)
 
+    @property
+    def _close_timeout(self) -> float:
+        """Seconds for the peer's Close."""
+        own = self._own_close_timeout
+        return own or self.tunnel.connection.config.ws_close_timeout
+
     def _wait_for_end(self) -> None:
         self._wait(_END_TIMEOUT)
 
@@ -732,7 +754,7 @@ class Conversation:
         A client that ends its stream right behind its Close, or sends anything to a
         stream that the server has forgotten, can cost it the whole connection.
         """
-        if self._role is Role.SERVER:
+        if self._role is _SERVER:
             self._end_output()
 
     def _end_output(self) -> None:
@@ -748,14 +770,14 @@ class Conversation:
             return
         if self.end is None:
             self._end_without_close(Inbound.FAILED)
-        if self._role is Role.SERVER and self.outbound < Outbound.ENDED:
+        if self._role is _SERVER and self.outbound < Outbound.ENDED:
             self._end_output()
             self._wait_for_end()
             self.tunnel.flush()
             return
         self._enter_outbound(Outbound.OVER)
         # RFC 9113 §8.1: NO_ERROR is for a server that needs nothing more
-        served = self._role is Role.SERVER and self.inbound is Inbound.CLOSE_SEEN
+        served = self._role is _SERVER and self.inbound is Inbound.CLOSE_SEEN
         self.tunnel.reset(ErrorCode.NO_ERROR if served else ErrorCode.CANCEL)
 
     def _enter_inbound(self, state: Inbound) -> None:
@@ -766,7 +788,8 @@ class Conversation:
         if self._keep_alive is not None:
             self._keep_alive.stop()
         self.readable.set()
-        _logger.debug("%#x: inbound is %s", id(self), state.name)
+        if _logger.isEnabledFor(logging.DEBUG):  # else its name is not needed
+            _logger.debug("%#x: inbound is %s", id(self), state.name)
 
     def _enter_outbound(self, state: Outbound) -> None:
         if CHECKED:
@@ -779,8 +802,9 @@ class Conversation:
             if self._deadline is not None:
                 self._deadline.close()
             self.readable.set()
-        self.writable.wake()
-        _logger.debug("%#x: outbound is %s", id(self), state.name)
+        self._wake_writers()
+        if _logger.isEnabledFor(logging.DEBUG):
+            _logger.debug("%#x: outbound is %s", id(self), state.name)
 
     def _check_open(self) -> None:
         if not self.can_send:

@@ -5,16 +5,15 @@ HTTP/1.1: RFC 6455 §4.2 and the 101 of RFC 9110 §7.8. HTTP/2: extended CONNECT
 is the answer, an ordinary response after which the connection stays usable.
 """
 
-import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from tako.core.exchange_of import exchange_of
 from tako.http.grammar import TCHAR, content_length, has_token, is_token
-from tako.http.headers import Headers, RawHeader
+from tako.http.headers import RawHeader
 from tako.http.request import Request
 from tako.ws.deflate import Offer, Params, negotiate
 from tako.ws.options import DeflateParams, WsOptions
@@ -41,10 +40,22 @@ _UPGRADE: Final[tuple[RawHeader, ...]] = (
     (b"upgrade", b"websocket"),
     (b"connection", b"Upgrade"),
 )
+_READ: Final = frozenset(
+    [
+        b"connection",
+        b"content-length",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
+_NO_LINES: Final[list[bytes]] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(NamedTuple):
     """The handshake failed: an ordinary response."""
 
     status: int
@@ -52,8 +63,7 @@ class Rejection:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(NamedTuple):
     """The handshake succeeded: the head of the response, and what was agreed on."""
 
     status: int
@@ -62,7 +72,34 @@ class Acceptance:
     deflate: DeflateParams | None
 
 
-Check: TypeAlias = Callable[[Request], Rejection | None]
+class _Asked:
+    """A request that should ask for a WebSocket; its fields are gone through once.
+
+    Attributes:
+        request: the request.
+        key: its key, if one, the base64 of 16 bytes, was sent (RFC 6455 §4.1).
+    """
+
+    __slots__ = ("_lines", "key", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request: Final = request
+        self._lines: Final[dict[bytes, list[bytes]]] = {}
+        for name, value in request.headers.raw:
+            if name in self._lines:
+                self._lines[name].append(value)
+            elif name in _READ:
+                self._lines[name] = [value]
+        keys = self.lines(b"sec-websocket-key")
+        valid = len(keys) == 1 and _KEY.fullmatch(keys[0])
+        self.key: Final = keys[0] if valid else None
+
+    def lines(self, name: bytes) -> list[bytes]:
+        """Return every value of the field ``name``, one of ``_READ``, in order."""
+        return self._lines.get(name, _NO_LINES)
+
+
+Check: TypeAlias = Callable[[_Asked], Rejection | None]
 
 
 def shake_hands(request: Request, options: WsOptions) -> Rejection | Acceptance:
@@ -70,52 +107,58 @@ def shake_hands(request: Request, options: WsOptions) -> Rejection | Acceptance:
     origins = options.allowed_origins
     if origins is not None and not origin_allowed(request.headers, origins):
         return _refuse(403, b"origin not allowed")  # RFC 6455 §4.2.2
+    asked = _Asked(request)
     over_h2 = request.http_version == "2"
     for check in _H2_CHECKS if over_h2 else _H1_CHECKS:
-        refusal = check(request)
+        refusal = check(asked)
         if refusal is not None:
             return refusal
-    return _accept(request.headers, options, over_h2=over_h2)
+    return _accept(asked, options, over_h2=over_h2)
 
 
 def _refuse(status: int, body: bytes, *extra: RawHeader) -> Rejection:
     return Rejection(status, (_TEXT, *extra), body)
 
 
+def _names(lines: list[bytes], token: bytes) -> bool:
+    """Tell whether a list, in ``lines`` of one field, has ``token``."""
+    # alone, as nearly always: without a look at each member
+    return (len(lines) == 1 and lines[0].lower() == token) or has_token(lines, token)
+
+
 # HTTP/1.1, RFC 6455 §4.2.1
 
 
-def _check_method(request: Request) -> Rejection | None:
-    if request.method == "GET":
+def _check_method(asked: _Asked) -> Rejection | None:
+    if asked.request.method == "GET":
         return None
     return _refuse(405, b"WebSocket upgrade requires GET", (b"allow", b"GET"))
 
 
-def _check_http_version(request: Request) -> Rejection | None:
-    if request.http_version != "1.0":
+def _check_http_version(asked: _Asked) -> Rejection | None:
+    if asked.request.http_version != "1.0":
         return None
     # RFC 9110 §7.8: a server ignores Upgrade in an HTTP/1.0 request
     return _refuse(400, b"WebSocket upgrade requires HTTP/1.1")
 
 
-def _check_upgrade(request: Request) -> Rejection | None:
-    headers = request.headers
-    if has_token(headers.get_all_raw(b"upgrade"), b"websocket") and has_token(
-        headers.get_all_raw(b"connection"), b"upgrade"
+def _check_upgrade(asked: _Asked) -> Rejection | None:
+    if _names(asked.lines(b"upgrade"), b"websocket") and _names(
+        asked.lines(b"connection"), b"upgrade"
     ):
         return None
     # RFC 9110 §15.5.22: a 426 names the protocol to upgrade to
     return _refuse(426, b"Expected Upgrade: websocket", *_UPGRADE)
 
 
-def _check_key_present(request: Request) -> Rejection | None:
-    if request.headers.get_raw(b"sec-websocket-key") is not None:
+def _check_key_present(asked: _Asked) -> Rejection | None:
+    if asked.lines(b"sec-websocket-key"):
         return None
     return _refuse(400, b"Missing Sec-WebSocket-Key")
 
 
-def _check_h1_ws_version(request: Request) -> Rejection | None:
-    lines = request.headers.get_all_raw(b"sec-websocket-version")
+def _check_h1_ws_version(asked: _Asked) -> Rejection | None:
+    lines = asked.lines(b"sec-websocket-version")
     if lines == [b"13"]:  # RFC 6455 §11.3.5: once
         return None
     if not lines:
@@ -124,16 +167,17 @@ def _check_h1_ws_version(request: Request) -> Rejection | None:
     return _refuse(426, b"Unsupported Sec-WebSocket-Version", _VERSION, *_UPGRADE)
 
 
-def _check_key(request: Request) -> Rejection | None:
-    if _valid_key(request.headers) is not None:
+def _check_key(asked: _Asked) -> Rejection | None:
+    if asked.key is not None:
         return None
     return _refuse(400, b"Invalid Sec-WebSocket-Key")
 
 
-def _check_no_body(request: Request) -> Rejection | None:
-    headers = request.headers
-    lengths = headers.get_all_raw(b"content-length")
-    chunked = headers.get_raw(b"transfer-encoding") is not None
+def _check_no_body(asked: _Asked) -> Rejection | None:
+    lengths = asked.lines(b"content-length")
+    chunked = asked.lines(b"transfer-encoding")
+    if not (lengths or chunked):
+        return None
     if not chunked and all(content_length(value) == 0 for value in lengths):
         return None
     # What follows might be the body or frames: close instead of guessing.
@@ -144,8 +188,8 @@ def _check_no_body(request: Request) -> Rejection | None:
     )
 
 
-def _check_protocols(request: Request) -> Rejection | None:
-    offers = request.headers.get_all_raw(b"sec-websocket-protocol")
+def _check_protocols(asked: _Asked) -> Rejection | None:
+    offers = asked.lines(b"sec-websocket-protocol")
     if not offers:
         return None
     # RFC 6455 §11.3.4: several fields are one list; §4.1: of tokens, each once
@@ -158,15 +202,15 @@ def _check_protocols(request: Request) -> Rejection | None:
 # HTTP/2, RFC 8441 §5
 
 
-def _check_extended_connect(request: Request) -> Rejection | None:
-    if request.protocol == "websocket":
+def _check_extended_connect(asked: _Asked) -> Rejection | None:
+    if asked.request.protocol == "websocket":
         return None
     # No 426 here: it needs Upgrade, which RFC 9113 §8.2.2 forbids
     return _refuse(400, b"Expected extended CONNECT (RFC 8441)")
 
 
-def _check_h2_ws_version(request: Request) -> Rejection | None:
-    lines = request.headers.get_all_raw(b"sec-websocket-version")
+def _check_h2_ws_version(asked: _Asked) -> Rejection | None:
+    lines = asked.lines(b"sec-websocket-version")
     if lines == [b"13"]:
         return None
     if not lines:
@@ -174,15 +218,15 @@ def _check_h2_ws_version(request: Request) -> Rejection | None:
     return _refuse(400, b"Unsupported Sec-WebSocket-Version", _VERSION)
 
 
-def _check_stream_open(request: Request) -> Rejection | None:
-    exchange = exchange_of(request)
+def _check_stream_open(asked: _Asked) -> Rejection | None:
+    exchange = exchange_of(asked.request)
     if exchange is None or not exchange.body.exhausted:
         return None
     return _refuse(400, b"WebSocket stream already closed")
 
 
-def _check_no_length(request: Request) -> Rejection | None:
-    if request.headers.get_raw(b"content-length") is None:
+def _check_no_length(asked: _Asked) -> Rejection | None:
+    if not asked.lines(b"content-length"):
         return None
     # RFC 9110 §9.3.6: content in a CONNECT request has no meaning
     return _refuse(400, b"WebSocket upgrade request must not have a body")
@@ -210,21 +254,20 @@ _H2_CHECKS: Final[tuple[Check, ...]] = (
 # The answer
 
 
-def _accept(headers: Headers, options: WsOptions, *, over_h2: bool) -> Acceptance:
+def _accept(asked: _Asked, options: WsOptions, *, over_h2: bool) -> Acceptance:
     answer: list[RawHeader] = [] if over_h2 else list(_UPGRADE)
-    key = _valid_key(headers)
     # RFC 8441 §5 needs no key, but a client that sends one may insist on its proof. On
     # HTTP/1.1 the key was checked before.
-    if key is not None:
-        answer.append((b"sec-websocket-accept", accept_key(key)))
+    if asked.key is not None:
+        answer.append((b"sec-websocket-accept", accept_key(asked.key)))
     subprotocol = choose_subprotocol(
-        headers.get_all_raw(b"sec-websocket-protocol"), options.protocols
+        asked.lines(b"sec-websocket-protocol"), options.protocols
     )
     if subprotocol is not None:
         answer.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     deflate = None
     if options.compression is not None:
-        offers = parse_extensions(headers.get_all_raw(b"sec-websocket-extensions"))
+        offers = parse_extensions(asked.lines(b"sec-websocket-extensions"))
         agreed = negotiate(offers, options.compression)
         if agreed is not None:
             words, deflate = agreed
@@ -232,16 +275,10 @@ def _accept(headers: Headers, options: WsOptions, *, over_h2: bool) -> Acceptanc
     return Acceptance(200 if over_h2 else 101, tuple(answer), subprotocol, deflate)
 
 
-def _valid_key(headers: Headers) -> bytes | None:
-    """Return the key if one, the base64 of 16 bytes, was sent (RFC 6455 §4.1)."""
-    keys = headers.get_all_raw(b"sec-websocket-key")
-    return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None
-
-
 def accept_key(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept that proves that ``key`` was read (§4.2.2)."""
     digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
-    return base64.b64encode(digest)
+    return binascii.b2a_base64(digest, newline=False)
 
 
 def choose_subprotocol(lines: Sequence[bytes], supported: Sequence[str]) -> str | None:

@@ -95,9 +95,10 @@ class WebSocketUpgrade:
 
     def attach(self, tunnel: Tunnel) -> None:
         """Make the conversation that the tunnel's bytes go to."""
-        self._conversation = conversation = Conversation(tunnel, self._options)
-        asks = tunnel.connection.config.ws_ping_interval is not None
-        if asks and self._options.keep_alive is None:
+        options = self._options
+        self._conversation = conversation = Conversation(tunnel, options)
+        config = tunnel.connection.config
+        if options.keep_alive is None and config.ws_ping_interval is not None:
             tunnel.watch(conversation)
         tunnel.receive_into(conversation, conversation.inbox)
 
@@ -111,17 +112,21 @@ class WebSocketUpgrade:
         if conversation is None:
             msg = "attach() comes before run()"
             raise RuntimeError(msg)
-        if not await self._switched(conversation):
+        options, connection = self._options, conversation.tunnel.connection
+        timeout = options.upgrade_timeout
+        if not (timeout is None or connection.writable) and not await self._switched(
+            conversation, timeout
+        ):
             return
         lifetime: Deadline | None = None
-        if self._options.max_lifetime is not None:
-            lifetime = self._start_lifetime(conversation, self._options.max_lifetime)
+        if options.max_lifetime is not None:
+            lifetime = self._start_lifetime(conversation, options.max_lifetime)
         code = 1001
-        counters = conversation.tunnel.connection.counters
+        counters = connection.counters
         wire = counters.wire(self._request.http_version)
         ws: WebSocket | None = None
         try:
-            ws = self.make_socket(self._request, conversation, self._options)
+            ws = self.make_socket(self._request, conversation, options)
             self._socket = ws
             wire.socket_opened(ws)
             await self._session(ws)
@@ -152,13 +157,10 @@ class WebSocketUpgrade:
         tell_of_fault(self._request, error)
         return 1011
 
-    async def _switched(self, conversation: Conversation) -> bool:
+    async def _switched(self, conversation: Conversation, timeout: float) -> bool:
         """Wait until the response head is with the transport; give up in time."""
         tunnel = conversation.tunnel
-        timeout = self._options.upgrade_timeout
         expired = False
-        if timeout is None or tunnel.connection.writable:
-            return True
 
         def expire() -> None:
             nonlocal expired

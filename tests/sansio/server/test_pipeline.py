@@ -283,7 +283,7 @@ class Upgrade:
 class TestUpgrades:
     def test_the_tunnel_is_open_before_the_conversation_begins(self) -> None:
         upgrade = Upgrade()
-        response = UpgradeResponse(101, [("upgrade", "websocket")], upgrade)
+        response = UpgradeResponse(101, [(b"upgrade", b"websocket")], upgrade)
         exchange = answer(response)
         assert exchange.status == 101
         assert exchange.headers == [(b"upgrade", b"websocket")]
