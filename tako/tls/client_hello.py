@@ -11,9 +11,8 @@ announcement is read, so at most ``LIMIT`` bytes plus one read are ever held; ea
 is looked at a fixed number of times, however small the pieces are.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 LIMIT: Final = 64 * 1024
@@ -68,8 +67,7 @@ class ClientHelloError(Exception):
         self.plain_http = plain_http
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(NamedTuple):
     """What tako reads from a ClientHello.
 
     Attributes:
@@ -156,7 +154,7 @@ class ClientHelloReader:
             raise ClientHelloError(Alert.UNEXPECTED_MESSAGE, "not a ClientHello")
         if len(header) < _HANDSHAKE_HEADER:
             return None
-        size = _HANDSHAKE_HEADER + int.from_bytes(header[1:_HANDSHAKE_HEADER])
+        size = _HANDSHAKE_HEADER + (header[1] << 16 | header[2] << 8 | header[3])
         if size > LIMIT:
             raise ClientHelloError(Alert.DECODE_ERROR, "ClientHello too long")
         return size
@@ -171,44 +169,48 @@ def parse_client_hello(body: bytes) -> ClientHello:
     Raises:
         ClientHelloError: it is malformed.
     """
-    at = 2 + 32  # legacy_version, random
-    _, at = _vector(body, at, 1)  # legacy_session_id
-    _, at = _vector(body, at, 2)  # cipher_suites
-    _, at = _vector(body, at, 1)  # legacy_compression_methods
+    at = _end(body, 2 + 32, 1)  # legacy_version, random; legacy_session_id
+    at = _end(body, at, 2)  # cipher_suites
+    at = _end(body, at, 1)  # legacy_compression_methods
     if at == len(body):  # RFC 5246 §7.4.1.2: a ClientHello may end without extensions
         return ClientHello(None, None)
-    block, at = _vector(body, at, 2)
-    if at != len(body):
+    if _end(body, at, 2) != len(body):
         raise ClientHelloError(Alert.DECODE_ERROR, "bytes after the ClientHello")
-    extensions = _extensions(block)
-    names = extensions.get(_SERVER_NAME)
-    protocols = extensions.get(_ALPN)
+    names = protocols = None
+    seen: set[int] = set()
+    at += 2
+    while at < len(body):
+        end = _end(body, at + 2, 2)
+        kind = body[at] << 8 | body[at + 1]
+        if kind in seen:
+            # RFC 8446 §4.2: there MUST NOT be more than one extension of the same type
+            raise ClientHelloError(Alert.ILLEGAL_PARAMETER, "repeated extension")
+        seen.add(kind)
+        if kind == _SERVER_NAME:
+            names = body[at + 4 : end]
+        elif kind == _ALPN:
+            protocols = body[at + 4 : end]
+        at = end
     return ClientHello(
         None if names is None else _host_name(names),
         None if protocols is None else _protocols(protocols),
     )
 
 
+def _end(data: bytes, at: int, width: int) -> int:
+    """Return where the vector ends whose length is the ``width`` bytes at ``at``."""
+    end = at + width
+    if end <= len(data):
+        end += data[at] if width == 1 else data[at] << 8 | data[at + 1]
+        if end <= len(data):
+            return end
+    raise ClientHelloError(Alert.DECODE_ERROR, "ClientHello cut short")
+
+
 def _vector(data: bytes, at: int, width: int) -> tuple[bytes, int]:
     """Return the vector whose length is the ``width`` bytes at ``at``, and its end."""
-    start = at + width
-    end = start + int.from_bytes(data[at:start])
-    if len(data) < start or len(data) < end:
-        raise ClientHelloError(Alert.DECODE_ERROR, "ClientHello cut short")
-    return data[start:end], end
-
-
-def _extensions(block: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    at = 0
-    while at < len(block):
-        kind = int.from_bytes(block[at : at + 2])
-        value, at = _vector(block, at + 2, 2)
-        if kind in found:
-            # RFC 8446 §4.2: there MUST NOT be more than one extension of the same type
-            raise ClientHelloError(Alert.ILLEGAL_PARAMETER, "repeated extension")
-        found[kind] = value
-    return found
+    end = _end(data, at, width)
+    return data[at + width : end], end
 
 
 def _host_name(value: bytes) -> str:
