@@ -101,7 +101,9 @@ def text_head(status: int, body: bytes) -> bytes:
 
 def tunnel_head(status: int, headers: Sequence[RawHeader]) -> bytes:
     """Return the block of the head that opens a tunnel."""
+    status = 200 if status == 101 else status  # RFC 9113 §8.6: there is no 101
+    if not headers:  # any other is for one request, and would not be seen again
+        return encoded_head(status, headers)[0]
     said = read_fields(status, headers)
     said.length = None  # RFC 9110 §9.3.6
-    # RFC 9113 §8.6: there is no 101
-    return encode(response_head(200 if status == 101 else status, said))
+    return encode(response_head(status, said))

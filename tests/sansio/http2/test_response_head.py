@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from tako.errors import LocalProtocolError
 from tako.h2 import response_head as module
 from tako.h2.hpack import encode
-from tako.h2.response_head import encoded_head, response_head
+from tako.h2.response_head import encoded_head, response_head, tunnel_head
 from tako.http.date import HttpDate
 from tako.http.headers import RawHeader
 from tako.http.response_fields import read_fields
@@ -86,3 +86,10 @@ def test_what_is_kept_is_bounded() -> None:
     for number in range(1000):
         encoded_head(200, [(b"etag", b"%d" % number)])
         assert len(module._kept.heads) <= 256
+
+
+@pytest.mark.parametrize("status", [101, 200, 204])
+def test_a_tunnel_without_fields_begins_with_a_kept_block(status: int) -> None:
+    wire_status = 200 if status == 101 else status  # RFC 9113 §8.6: there is no 101
+    for _ in range(2):
+        assert tunnel_head(status, []) == fresh(wire_status, [])[0]
