@@ -23,7 +23,6 @@ of more than ``_FEW`` entries has at most two for each deadline that is not clos
 
 import heapq
 from collections.abc import Callable
-from itertools import count
 from typing import Final
 
 from tako.core.callbacks import nothing
@@ -98,7 +97,7 @@ class Deadlines:
         """Make an empty set; ``changed`` is called when an earlier deadline came in."""
         self._changed = changed
         self._heap: list[tuple[float, int, Deadline]] = []
-        self._order = count()
+        self._order = 0  # entries so far
         self._outlived = 0  # stale entries: no deadline owns them
         self._cleared = False
 
@@ -111,7 +110,8 @@ class Deadlines:
         if self._cleared:
             return
         earlier = not self._heap or when < self._heap[0][0]
-        heapq.heappush(self._heap, (when, next(self._order), deadline))
+        self._order += 1  # of two for the same time the first
+        heapq.heappush(self._heap, (when, self._order, deadline))
         if earlier:
             self._changed()
 

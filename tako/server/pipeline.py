@@ -65,6 +65,7 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
                     upgrade = upgrade_of(response)
                     if upgrade is not None:
                         _open_tunnel(exchange, response, upgrade)
+                        del response  # it is not kept as long as the session lasts
                         await upgrade.run()  # from here: each level costs every message
                         complete = True
                     else:

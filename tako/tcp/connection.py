@@ -93,6 +93,11 @@ _NEXT: Final[dict[ConnectionState, frozenset[ConnectionState]]] = {
 }
 
 
+_HANDSHAKING: Final = ConnectionState.HANDSHAKING
+_OPEN: Final = ConnectionState.OPEN
+_LINGERING: Final = ConnectionState.LINGERING
+_LOST: Final = ConnectionState.LOST
+
 # For the first step of a handler: a task is not cancelled by what it does itself
 _BEGINNING: Final[Task] = Uncancelled()
 
@@ -227,7 +232,7 @@ class TcpConnection(ServerConnection):
         self._handshake: Deadline | None = None  # while TLS is negotiated
         self._timer = PatientTimer(runtime, self._deadline_reached)
         self._pauses = 0  # Pause bits
-        self.state: ConnectionState = ConnectionState.HANDSHAKING
+        self.state: ConnectionState = _HANDSHAKING
         # Lingering or lost, ``_enter`` sets it; a step runs: output leaves at its end
         self._closed = self._corked = self.flush_due = False
         # Output was given to the transport, which was not seen to be empty since
@@ -298,8 +303,8 @@ class TcpConnection(ServerConnection):
             return
         self.end = self._how_it_ended(exc)
         self._transport = None
-        if self.state is not ConnectionState.LOST:
-            self._enter(ConnectionState.LOST)
+        if self.state is not _LOST:
+            self._enter(_LOST)
         try:
             if self._engine is not None:
                 self._engine.connection_lost()
@@ -456,7 +461,7 @@ class TcpConnection(ServerConnection):
         fin_sent_at = self._send_fin(self._transport)
         if fin_sent_at is None:
             return
-        self._enter(ConnectionState.LINGERING)
+        self._enter(_LINGERING)
         self._pauses = 0
         if self._transport.get_write_buffer_size():
             self._watch_output()
@@ -468,8 +473,8 @@ class TcpConnection(ServerConnection):
 
     def abort(self) -> None:
         """Drop the connection; ``connection_lost`` follows if there is a transport."""
-        if self.state is not ConnectionState.LOST:
-            self._enter(ConnectionState.LOST)
+        if self.state is not _LOST:
+            self._enter(_LOST)
         if self._transport is not None:
             self._transport.abort()
         else:
@@ -480,7 +485,7 @@ class TcpConnection(ServerConnection):
     @property
     def handshaking(self) -> bool:
         """The TLS handshake is not complete."""
-        return self.state is ConnectionState.HANDSHAKING
+        return self.state is _HANDSHAKING
 
     def look(self, silent_at: int, dead_at: int) -> None:
         """Look whether the peer was heard since the last look; act if it was not.
@@ -573,21 +578,22 @@ class TcpConnection(ServerConnection):
         pipe, engine = self._pipe, self._engine
         if pipe is not None and pipe.failed:
             return f"TLS: {pipe.error}"
-        if self.state is ConnectionState.LOST:
+        if self.state is _LOST:
             return "cut off by us"
         if exc is not None:
             return f"lost: {exc}"
         if engine is None:
             return "left before it was open"
-        order = "in order" if self.state is ConnectionState.LINGERING else "by the peer"
+        order = "in order" if self.state is _LINGERING else "by the peer"
         return f"closed {order} ({engine.describe().phase})"
 
     def _enter(self, state: ConnectionState) -> None:
         if CHECKED:
             check_transition(_NEXT, self.state, state)
         self.state = state
-        self._closed = state >= ConnectionState.LINGERING
-        _logger.debug("connection from %s is %s", self._peer, state.name)
+        self._closed = state >= _LINGERING
+        if _logger.isEnabledFor(logging.DEBUG):  # else its name is not needed
+            _logger.debug("connection from %s is %s", self._peer, state.name)
 
     def _release(self) -> None:
         """Let go of all that refers to us, so that no cycle keeps us.
@@ -775,11 +781,11 @@ class TcpConnection(ServerConnection):
         if isinstance(self._local, UnixPeer):
             wire = Carrier.UNIX
         tls = None if self._pipe is None else self._pipe.info
-        self.conn_info = ConnInfo(
-            self._peer, self._local, wire, tls, believe=self._believe
+        self.conn_info = ConnInfo(  # by position: a dataclass takes names slowly
+            self._peer, self._local, wire, tls, None, self._believe
         )
         self._engine = self._engines["h2" if http2 else "http/1.1"](self)
-        self._enter(ConnectionState.OPEN)
+        self._enter(_OPEN)
 
     def _peer_ended(self, pipe: TlsPipe) -> None:
         """End the input: the peer's close_notify came, or TLS failed."""

@@ -330,13 +330,13 @@ class TlsPipe:
     def _establish(self, ssl_object: ssl.SSLObject) -> None:
         cipher = ssl_object.cipher()
         self.alpn = ssl_object.selected_alpn_protocol()
-        self.info = TlsInfo(
-            version=ssl_object.version() or "",
-            cipher=cipher[0] if cipher else "",
-            alpn=self.alpn,
-            sni=self._sni,
-            peer_cert=ssl_object.getpeercert(binary_form=True),
-            answered_by=self._answered_by,
+        self.info = TlsInfo(  # by position: a dataclass takes names slowly
+            ssl_object.version() or "",
+            cipher[0] if cipher else "",
+            self.alpn,
+            self._sni,
+            ssl_object.getpeercert(binary_form=True),
+            self._answered_by,
         )
         # What these methods of an ``SSLObject`` call: a frame less for each record
         direct: _Crypt = getattr(ssl_object, "_sslobj", ssl_object)
