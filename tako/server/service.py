@@ -22,6 +22,7 @@ from it; a drain does not cut off a connection that is being attached.
 
 import enum
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from tako.core.callbacks import nothing
 from tako.core.counters import PROCESS, Counters, hit
 from tako.core.late_loop import LoopWatch
 from tako.core.states import CHECKED, check_transition
-from tako.http.conn_info import IpPeer, PeerAddr
+from tako.http.conn_info import IpPeer, OtherPeer, PeerAddr
 from tako.http.request import Request
 from tako.http.response import Response
 from tako.proxy.forwarded import Forwarders
@@ -51,6 +52,7 @@ from tako.server.handshakes import Handshakes
 from tako.server.health import answer_probes
 from tako.server.listener import Listener
 from tako.server.pipeline import Dispatch, run_exchange
+from tako.server.plain_socket import PlainSocket
 from tako.server.seldom import Seldom
 from tako.server.tcp_keep_alive import keep_alive
 from tako.server.undecided import SharedTransport, Undecided
@@ -223,9 +225,10 @@ class Service:
         self.counters: Counters = Counters()
         if tls is not None:
             self.counters.expiry = tls.expiry
-        self._accepting = 0  # tasks that use a listening socket
-        self._awaiting_permit = 0  # those of them with a connection but no permit
+        # Tasks that use a listening socket; those with a connection but no permit
+        self._accepting = self._awaiting_permit = 0
         self._attaching = 0  # connections that the loop has not taken yet
+        self._local: tuple[object, PeerAddr] = (None, OtherPeer(""))  # the last one
         self._changed = runtime.signal()
         self._loop_watch: LoopWatch  # once it runs
         self._phase = ServicePhase.ACCEPTING
@@ -388,7 +391,7 @@ class Service:
     async def _run(self) -> None:
         spawn = self._runtime.spawn
         for sock in self._listener.sockets:
-            keep_alive(sock, self._config)
+            keep_alive(sock, sock.family, self._config)
         beside = [spawn(self._accept, sock) for sock in self._listener.sockets]
         if self._tls is not None:
             beside.append(spawn(watch_certificates, self._runtime, self._tls))
@@ -448,6 +451,7 @@ class Service:
                 pause = min(pause * 2, backoff.max)
                 continue
             pause = backoff.initial
+            sock.__class__ = PlainSocket
             await self._admit(sock, protocol, family, address)
             self.counters.accepted += 1
             if self.counters.accepted % _ACCEPT_TURN == 0:
@@ -462,9 +466,13 @@ class Service:
     ) -> None:
         """Wait for a permit for ``sock``, then have it served."""
         connection: TcpConnection | Undecided | None = None
+        most = self._config.max_connections or math.inf
         self._awaiting_permit += 1
         try:
-            connection = await self._register(sock, protocol, family, address)
+            # no successor can serve a connection that we have accepted
+            while len(self._connections) >= most and not self._handing_over:
+                await self._changed.wait()
+            connection = self._register(sock, protocol, family, address)
         finally:
             self._awaiting_permit -= 1
             if connection is None:
@@ -472,25 +480,21 @@ class Service:
         if connection is not None:
             # in a task of its own: others need not wait until the loop has taken it
             self._attaching += 1
-            self._runtime.spawn(self._attach, sock, connection)
+            self._runtime.begin(self._attach, sock, connection)
 
-    async def _register(
+    def _register(
         self,
         sock: socket.socket,
         protocol: ListenerProtocol,
         family: int,
         address: object,
     ) -> TcpConnection | Undecided | None:
-        """Return what is to serve ``sock``, with a permit; ``None``: refuse it."""
-        most = self._config.max_connections or float("inf")
+        """Return what is to serve ``sock``, which has a permit; ``None``: refuse it."""
         try:
-            # no successor can serve a connection that we have accepted
-            while len(self._connections) >= most and not self._handing_over:
-                await self._changed.wait()
-            local = address_of(family, sock.getsockname())
+            local = self._local_address(family, sock.getsockname())
             if family in _TCP:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            keep_alive(sock, self._config, accepted=True)
+            keep_alive(sock, family, self._config, accepted=True)
         except OSError:  # it is gone already
             return None
         connection = self._receiver(protocol, address_of(family, address), local)
@@ -499,6 +503,12 @@ class Service:
             if protocol == "tls" or isinstance(connection, Undecided):
                 self._begin_handshake(connection)
         return connection
+
+    def _local_address(self, family: int, name: object) -> PeerAddr:
+        """Return ``name`` of a socket as an address: the same one as long as it is."""
+        if name != self._local[0]:
+            self._local = (name, address_of(family, name))
+        return self._local[1]
 
     def _begin_handshake(self, connection: TcpConnection | Undecided) -> None:
         if self._handshakes.add(connection):

@@ -10,14 +10,19 @@ _IDLE = ("TCP_KEEPIDLE", "TCP_KEEPALIVE")  # Linux and the BSDs; macOS
 
 
 def keep_alive(
-    sock: socket.socket, config: ServerConfig, *, accepted: bool = False
+    sock: socket.socket,
+    family: int,
+    config: ServerConfig,
+    *,
+    accepted: bool = False,
 ) -> None:
     """Switch TCP keepalive on for a socket, and for what it accepts.
 
     What the platform does not have is left at its default.
 
     Args:
-        sock: the socket; one of another kind is left alone.
+        sock: the socket.
+        family: its address family; one of another kind is left alone.
         config: the figures.
         accepted: a listening socket has accepted it, so it has inherited the options,
             unless it was connected before that had them. A look is cheaper.
@@ -26,7 +31,7 @@ def keep_alive(
         OSError: the socket is closed.
     """
     idle = config.tcp_keep_alive_idle
-    if idle is None or sock.family not in _TCP_FAMILIES:
+    if idle is None or family not in _TCP_FAMILIES:
         return
     if accepted and sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
         return
