@@ -52,7 +52,6 @@ from tako.server.handshakes import Handshakes
 from tako.server.health import answer_probes
 from tako.server.listener import Listener
 from tako.server.pipeline import Dispatch, run_exchange
-from tako.server.plain_socket import PlainSocket
 from tako.server.seldom import Seldom
 from tako.server.tcp_keep_alive import keep_alive
 from tako.server.undecided import SharedTransport, Undecided
@@ -451,7 +450,6 @@ class Service:
                 pause = min(pause * 2, backoff.max)
                 continue
             pause = backoff.initial
-            sock.__class__ = PlainSocket
             await self._admit(sock, protocol, family, address)
             self.counters.accepted += 1
             if self.counters.accepted % _ACCEPT_TURN == 0:
