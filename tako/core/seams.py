@@ -553,6 +553,14 @@ class Connection:
     flush_due: bool
     """``flush(soon=True)`` was called and is still to happen."""
 
+    def __init__(self, runtime: Runtime, counters: Counters) -> None:
+        """Begin with nothing written; who makes it sets the other attributes."""
+        self.runtime = runtime
+        self.counters = counters
+        self.time = runtime.time
+        self.writable = True
+        self.flush_due = False
+
     @property
     def config(self) -> WireConfig:
         """Limits, windows and timeouts."""

@@ -49,14 +49,15 @@ class H1Endpoint(Engine):
 
     def data_to_send(self) -> bytes | memoryview:
         """Return what is queued; see ``seams.Engine``."""
+        engine: Engine = self
         out = self._out
         if len(out) > 1:
-            return self._join_small(out)
-        self.unsent = False
-        if not out:
-            return b""
-        data = out[0]
-        out.clear()
+            data = self._join_small(out)
+        elif out:
+            data = out.pop()
+        else:
+            data = b""
+        engine.unsent = bool(out)
         return data
 
     def _join_small(self, out: list[bytes | memoryview]) -> bytes | memoryview:
@@ -71,16 +72,13 @@ class H1Endpoint(Engine):
             size += len(piece)
             count += 1
         if not count:
-            large = out.pop(0)
-            self.unsent = True  # there were several
-            return large
+            return out.pop(0)
         if count < len(out) and size < _PART:
             view, part = memoryview(out[count]), _PART - size
             out[count : count + 1] = [view[:part], view[part:]]
             count += 1
         joined = b"".join(out[:count])
         del out[:count]
-        self.unsent = bool(out)
         return joined
 
     def peer_silent(self) -> bool:

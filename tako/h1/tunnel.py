@@ -58,7 +58,7 @@ class H1Tunnel(H1Pipe["H1Engine"]):
             return connection.writable
         if len(payload) > PIECE:  # it is not copied
             data = payload.encode() if isinstance(payload, str) else payload
-            self._out += (frame_head(first_byte, len(data)), data)
+            self._out.extend((frame_head(first_byte, len(data)), data))
             connection.flush(soon=soon)
             return connection.writable
         frame = encode_frame(first_byte, payload)

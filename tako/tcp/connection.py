@@ -44,7 +44,7 @@ from tako.core.error_code import ErrorCode
 from tako.core.late_loop import PatientTimer
 from tako.core.loop import Runtime, Task, Transport
 from tako.core.min_rate import OutputWatch
-from tako.core.seams import Engine, Exchange, Pause, ServerConnection, Sink
+from tako.core.seams import Connection, Engine, Exchange, Pause, ServerConnection, Sink
 from tako.core.states import CHECKED, check_transition
 from tako.core.turn import Turn
 from tako.core.views import ConnectionView, Place
@@ -192,19 +192,17 @@ class TcpConnection(ServerConnection):
             believe: see ``ConnInfo``.
             counters: of the server; ``None``: of its own.
         """
-        self.runtime = runtime
-        self._config = config
-        self.time = runtime.time
-        self.deadlines = Deadlines(self._arm)
-        self.turn = Turn(
+        super().__init__(runtime, Counters() if counters is None else counters)
+        base: Connection = self
+        base.deadlines = Deadlines(self._arm)
+        base.turn = Turn(
             runtime.time,
             runtime.call_soon,
             self._go_on,
             config.max_turn,
             self._put_off,
         )
-        self.writable = True
-        self.counters = Counters() if counters is None else counters
+        self._config = config
         self._wire: Wire = self.counters.http1  # until it is known
         self.written = 0
         self.received: int = 0
@@ -234,7 +232,7 @@ class TcpConnection(ServerConnection):
         self._pauses = 0  # Pause bits
         self.state: ConnectionState = _HANDSHAKING
         # Lingering or lost, ``_enter`` sets it; a step runs: output leaves at its end
-        self._closed = self._corked = self.flush_due = False
+        self._closed = self._corked = False
         # Output was given to the transport, which was not seen to be empty since
         self._passed_on = False
         self._fin_sent_at: float | None = None
@@ -315,14 +313,16 @@ class TcpConnection(ServerConnection):
 
     def pause_writing(self) -> None:
         """Stop writing, and reading, which causes output: the buffer is full."""
-        self.writable = False
+        base: Connection = self
+        base.writable = False
         self._watch_output()
         if not self._closed:
             self.pause_reading(Pause.UNSENT)
 
     def resume_writing(self) -> None:
         """Write and read again: the transport's buffer has room."""
-        self.writable = True
+        base: Connection = self
+        base.writable = True
         if self._narrow and self._transport is not None:
             self._narrow = False
             self._transport.set_write_buffer_limits()
@@ -353,7 +353,8 @@ class TcpConnection(ServerConnection):
         """Write what is queued, see the flush rule above."""
         if soon:
             if not (self.flush_due or self._corked):
-                self.flush_due = True
+                base: Connection = self
+                base.flush_due = True
                 self.runtime.flush_soon(self._flush_first)
         elif not self._corked:
             self._flush_now()
@@ -781,7 +782,8 @@ class TcpConnection(ServerConnection):
         if isinstance(self._local, UnixPeer):
             wire = Carrier.UNIX
         tls = None if self._pipe is None else self._pipe.info
-        self.conn_info = ConnInfo(  # by position: a dataclass takes names slowly
+        base: Connection = self
+        base.conn_info = ConnInfo(  # by position: a dataclass takes names slowly
             self._peer, self._local, wire, tls, None, self._believe
         )
         self._engine = self._engines["h2" if http2 else "http/1.1"](self)
@@ -806,7 +808,8 @@ class TcpConnection(ServerConnection):
         self._flush_now(True)
 
     def _flush_now(self, first: bool = False) -> None:
-        self.flush_due = False
+        base: Connection = self
+        base.flush_due = False
         if self._closed or self._transport is None:
             return
         try:

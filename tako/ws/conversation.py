@@ -196,7 +196,9 @@ class Conversation:
         "tunnel",
     )
 
+    can_send: bool
     controls: int
+    direct: bool
     end: WsError | None
     error: WsError | None
     messages_sent: int
@@ -212,13 +214,14 @@ class Conversation:
     ) -> None:
         self.tunnel: Tunnel = tunnel
         connection, keep_alive = tunnel.connection, options.keep_alive
+        runtime, config = connection.runtime, connection.config
         self.since: float = connection.time()
         self._role = role
         serves = role is _SERVER
         # RFC 6455 §5.1; the tunnel of a client does the same in ``send_frame``
         self._encode: Encode = encode_frame if serves else encode_masked_frame
-        deflate, max_frame = options.deflate, options.max_frame_size
-        max_message = options.max_message_size
+        deflate = options.deflate
+        max_frame, max_message = options.max_frame_size, options.max_message_size
         self._turn = connection.turn
         self._codec = Codec(
             max_frame_size=max_frame,
@@ -241,21 +244,19 @@ class Conversation:
         self.answered: list[bytes] = []
         self.inbound: Inbound = Inbound.OPEN
         self.outbound: Outbound = Outbound.OPEN
-        self.can_send: bool = True
-        self._runs_on = tunnel.connection.runtime.checkpoint is None
-        self.direct: bool = deflate is None
+        self._runs_on = runtime.checkpoint is None
+        self.can_send, self.direct = True, deflate is None
         self.close_code: int | None = None
         self.close_reason: str = ""
         self.end = self.error = None
         self.latency: float | None = None
-        self.readable: Signal = connection.runtime.signal()
+        self.readable: Signal = runtime.signal()
         self._writable: Writable | None = None  # made when first needed
         self._deadline: Deadline | None = None  # of closing; made when first needed
         self._keep_alive: KeepAlive | None = None
         if keep_alive is not None and keep_alive.auto:
             self._keep_alive = KeepAlive(self, keep_alive)
         self._own_close_timeout = close_timeout
-        config = connection.config
         buffer, window = config.read_buffer, config.h2_initial_window_size
         self._heaviest = max(buffer, window)
         self.inbox: Inbox = (Inbox if serves else UnmaskedInbox)(

@@ -259,17 +259,13 @@ class FakeConnection(ServerConnection):
         config: ServerConfig | None = None,
         info: ConnInfo | None = None,
     ) -> None:
+        super().__init__(FakeRuntime(), Counters())
         self._config = config or ServerConfig()
         self.conn_info = info or conn_info()
-        self.counters = Counters()
-        self.runtime = FakeRuntime()
         self.deadlines = Deadlines(self._arm)
-        self.time = self.runtime.time
         clock = lambda: self.time()  # noqa: E731, PLW0108 - tests replace it
         self.turn = Turn(clock, self.runtime.call_soon, self._go_on)
         self.engine: Engine | None = None
-        self.writable = True
-        self.flush_due = False
         self.pauses = 0
         self.sent = bytearray()
         self.closed = False
