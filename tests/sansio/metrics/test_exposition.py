@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as text
 
 from tako import Request
 from tako.core.counters import Counters, hit
+from tako.core.seams import Exchange
 from tako.metrics import TakoCollector, exposition, respond
 from tako.metrics.families import FAMILIES, Family, Labels, Value
 from tako.metrics.snapshot import Snapshot, add
@@ -23,13 +24,10 @@ from tako.topics.item import Cause
 from tests.support.patience import TIMEOUT
 
 
-if TYPE_CHECKING:
-    from tako.core.seams import Exchange
-
 ROOT = Path(__file__).parents[3]
 
 
-class Answered:
+class Answered(Exchange):
     """An exchange, as ``Counters.answered`` sees it."""
 
     def __init__(self, method: str, route: str | None, status: int) -> None:
@@ -42,7 +40,7 @@ def busy() -> Counters:
     """Return counters of a server that has seen everything."""
     counters = Counters()
     for route, seconds in (("/a/{b}", 0.004), ("/a/{b}", 3.0), (None, 99.0)):
-        exchange = cast("Exchange", Answered("GET", route, 200))
+        exchange = Answered("GET", route, 200)
         counters.answered(exchange, "2", seconds)
     counters.closed(1000, "client")
     counters.looked(0.25)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from tako.core.request_body import BodySink
+from tako.core.seams import Exchange
 from tako.http.headers import Headers
 from tako.http.request import Request
 from tako.http.request_facts import BodyReader
@@ -24,10 +25,6 @@ from tako.ws.handshake import (
     shake_hands,
 )
 from tako.ws.options import Deflate, WsOptions
-
-
-if TYPE_CHECKING:
-    from tako.core.seams import Exchange
 
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 §1.3
@@ -78,7 +75,7 @@ def h2(
         http_version="2",
         protocol=protocol,
         body_reader=body,
-        exchange=cast("Any", SimpleNamespace(body=body)) if body else None,
+        exchange=_carrier(cast("BodySink", body)) if body else None,
     )
 
 
@@ -98,17 +95,24 @@ def header(answer: Acceptance, name: bytes) -> bytes | None:
     return dict(answer.headers).get(name)
 
 
-class _NoCredit:
+class _NoCredit(Exchange):
     """An exchange as far as ``BodySink`` needs one."""
 
-    connection = SimpleNamespace(runtime=None)
+    def __init__(self) -> None:
+        super().__init__(cast("Any", SimpleNamespace(runtime=None)))
 
     def consumed(self, size: int) -> None:
         """Take note of nothing."""
 
 
+def _carrier(body: BodySink) -> Exchange:
+    exchange = _NoCredit()
+    exchange.body = body
+    return exchange
+
+
 def body_sink(*chunks: bytes, ended: bool) -> BodySink:
-    sink = BodySink(cast("Exchange", _NoCredit()))
+    sink = BodySink(_NoCredit())
     for chunk in chunks:
         sink.deliver(chunk)
     if ended:
