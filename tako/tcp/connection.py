@@ -15,10 +15,11 @@ end of the step writes once. Outside of that ``flush()`` writes now and
 ``flush(soon=True)`` after the callbacks that are due, so that replies to one read leave
 in one write. Handlers take their first step within the read. The answer to a lone
 request is written soon: a loop that first reads what all peers have sent has more to
-read the next time. Those to many are written at once: before another read. The first
-message of a turn to each of many goes to the socket itself (``write``): the loop would
-keep it until the end of its turn, to join it with what follows, at as much cost as all
-that tako does for it.
+read the next time. Those to many are written at once: before another read. What is
+written soon, and the first message of a turn to each of many (``write``), goes to the
+socket itself: the loop would keep it until the end of its turn, to join it with what
+follows, at as much cost as all that tako does for it. A reply of a session is left to
+the loop: others of the same turn may follow it.
 
 Turns. A layer that stops in the middle of its input because ``turn`` is over keeps the
 rest. Reading pauses then (``Pause.BACKLOG``), and ``_catch_up`` goes on in the next
