@@ -25,7 +25,7 @@ from tako.asgi.protocol import (
 )
 from tako.asgi.scope import offered_subprotocols
 from tako.core.seams import Exchange
-from tako.errors import ConnectionClosed, WsError
+from tako.errors import ConnectionClosed
 from tako.http.headers import Headers, RawHeader
 from tako.http.request import Request
 from tako.http.response import Response
@@ -120,8 +120,8 @@ class WebSocketConversation(Conversation):
             return await self._receive_before()
         while True:
             try:
-                message = await ws.read()
-            except WsError:
+                message = await anext(ws)
+            except StopAsyncIteration:
                 return self._disconnect(ws)
             if type(message) is str:
                 return {"type": "websocket.receive", "text": message}
