@@ -56,12 +56,12 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
             except Exception as error:  # the isolation boundary of an exchange
                 _note(exchange.request, error, "handler of")
                 response = _failure()
+            if exchange.head_sent:
+                return  # an ASGI app writes its answer itself, and has seen to its end
+            status = response.status
             try:
-                sent = send_at_once(exchange, response)
-                if sent > 0:
-                    status, complete = sent, True
-                elif not sent:
-                    status = response.status
+                complete = send_at_once(exchange, response)
+                if not complete:
                     upgrade = upgrade_of(response)
                     if upgrade is not None:
                         _open_tunnel(exchange, response, upgrade)
@@ -73,7 +73,6 @@ async def run_exchange(dispatch: Dispatch, exchange: Exchange) -> None:
             except Exception as error:  # the same boundary: the head may be on the wire
                 _note(exchange.request, error, "response to")
                 if exchange.head_sent:
-                    status = exchange.status
                     exchange.reset(ErrorCode.INTERNAL_ERROR)
                 else:
                     status = 500

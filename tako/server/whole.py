@@ -17,22 +17,14 @@ if TYPE_CHECKING:
 _UPGRADE: Final[type] = UpgradeResponse  # compiled code would look the name up
 
 
-def send_at_once(exchange: Exchange, response: ResponseFacts) -> int:
+def send_at_once(exchange: Exchange, response: ResponseFacts) -> bool:
     """Do what ``send_whole`` does, but with a response that carries an upgrade.
-
-    Return the status of what was sent; 0: nothing was done; -1: nothing had to be, for
-    an ASGI app writes its answer itself, and has seen to its end.
 
     Raises: as ``send_whole``.
     """
-    if exchange.head_sent:
-        return -1
     if isinstance(response, _UPGRADE):
-        return 0
-    status = response.status
-    if send_whole(exchange, status, fields_of(response), response.body):
-        return status
-    return 0
+        return False
+    return send_whole(exchange, response.status, fields_of(response), response.body)
 
 
 def call_back(exchange: Exchange, status: int, complete: bool) -> None:
