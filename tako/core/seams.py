@@ -646,6 +646,7 @@ class Connection:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerConnection(Connection):
     """A connection that a server has accepted."""
 
