@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
 import pytest
@@ -25,6 +24,7 @@ from tako.ws.handshake import (
     shake_hands,
 )
 from tako.ws.options import Deflate, WsOptions
+from tests.support.wire import FakeConnection
 
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 §1.3
@@ -99,7 +99,7 @@ class _NoCredit(Exchange):
     """An exchange as far as ``BodySink`` needs one."""
 
     def __init__(self) -> None:
-        super().__init__(cast("Any", SimpleNamespace(runtime=None)))
+        super().__init__(FakeConnection())
 
     def consumed(self, size: int) -> None:
         """Take note of nothing."""
