@@ -1,4 +1,4 @@
-"""READ FIRST: the types at which tako's parts meet. No code, only promises.
+"""READ FIRST: the types at which tako's parts meet. Hardly any code, only promises.
 
     Runtime, Transport, Signal  runtime/    asyncio or trio (``loop``)
              │
@@ -19,9 +19,9 @@ Everything here is synchronous; bytes flow by method call, never through a queue
 * Credit instead of queues: a sink says ``consumed(n)`` when the application has taken n
   bytes, and a writer waits while ``writable`` is false; the engine then calls
   ``Sink.wake_writer``.
-* ``Engine`` and ``Exchange`` are base classes: compiled, what is asked of one is a read
-  or a call of C. A subclass assigns an attribute of theirs through a variable of their
-  type: assigned to ``self`` it would be declared anew.
+* ``Connection``, ``Engine`` and ``Exchange`` are base classes: compiled, what is asked
+  of one is a read or a call of C. A subclass assigns an attribute of theirs through a
+  variable of their type: assigned to ``self`` it would be declared anew.
 * A peer's error is data: engines answer it on the wire and tell the exchange concerned
   through ``Sink.deliver_eof(error)``. Nothing here raises because of input.
 """

@@ -43,9 +43,7 @@ class HttpDate:
 
     def last_line(self) -> bytes:
         """Return the same as the last line of a head, with the empty one behind it."""
-        now = self._clock()
-        if not self._from <= now < self._end:
-            self._format(int(now))
+        self.text()
         return self._last_line
 
     def _format(self, second: int) -> None:

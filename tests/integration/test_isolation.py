@@ -108,21 +108,23 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
 class TestContextVariables:
     """A request does not see what the handler of another has set (``contextvars``)."""
 
-    @H1_ONLY
-    def test_of_a_pipelined_request(self, tako_serve: Serve, app: Handler) -> None:
+    @pytest.fixture
+    def server(self, tako_serve: Serve, app: Handler) -> RunningServer:
         router = Router()
         router.get("/{number}", app)
-        with h1_of(tako_serve(router)) as connection:
+        return tako_serve(router)
+
+    @H1_ONLY
+    def test_of_a_pipelined_request(self, server: RunningServer) -> None:
+        with h1_of(server) as connection:
             heads = [connection.head("GET", f"/{number}") for number in range(10)]
             connection.send_raw(b"".join(heads))
             for _ in range(10):
                 assert connection.read_response().body == b"nobody's"
 
     @H2_ONLY
-    def test_of_requests_in_one_read(self, tako_serve: Serve, app: Handler) -> None:
-        router = Router()
-        router.get("/{number}", app)
-        with h2_of(tako_serve(router)) as connection:
+    def test_of_requests_in_one_read(self, server: RunningServer) -> None:
+        with h2_of(server) as connection:
             pending = [connection.send_request("GET", f"/{n}") for n in range(50)]
             for request in pending:
                 assert request.read_response().body == b"nobody's"

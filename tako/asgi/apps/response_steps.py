@@ -48,12 +48,7 @@ class Kinds:
         return self.trailers if stage == "trailers" else None
 
 
-def kinds_of(prefix: str) -> Kinds:
-    """Return the types that begin with ``prefix``."""
-    return Kinds(prefix)
-
-
-KINDS: Final = kinds_of("http.response.")
+KINDS: Final = Kinds("http.response.")
 _HINT: Final = "http.response.early_hint"
 
 # To be copied, as the scopes are

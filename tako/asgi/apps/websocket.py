@@ -13,7 +13,7 @@ dropped, or the client has left, it gets a disconnect.
 from collections.abc import Awaitable
 
 from tako.asgi.apps.conversation import Conversation
-from tako.asgi.apps.response_steps import kinds_of
+from tako.asgi.apps.response_steps import Kinds
 from tako.asgi.fields import checked_fields, is_hop_by_hop
 from tako.asgi.protocol import (
     App,
@@ -36,7 +36,7 @@ from tako.ws.responder import accepted
 from tako.ws.websocket import WebSocket
 
 
-_REFUSAL = kinds_of("websocket.http.response.")
+_REFUSAL = Kinds("websocket.http.response.")
 _OURS = frozenset(
     {
         b"sec-websocket-accept",
